@@ -1,0 +1,102 @@
+// Package edge is the identity of a service-graph edge and its encoding in metric attributes
+// (docs/data-model.md, section 4). The service_graph processor writes it; the outage detector and the
+// topology exporter read it.
+package edge
+
+import (
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// Party is one end of an edge.
+type Party struct {
+	// Workload is the owner's name, or the IP address of a party that has no name.
+	Workload  string
+	Namespace string
+	// App and Version are Istio's canonical service and revision.
+	App     string
+	Version string
+	Cluster string
+}
+
+// Key identifies an edge. It is comparable.
+type Key struct {
+	Source      Party
+	Destination Party
+	Service     string // host name, empty when the client addressed the workload itself
+	Port        uint16
+	Protocol    string
+	Security    string
+	Waypoint    string
+}
+
+// PutAttributes writes the key's attributes; empty values are left out.
+func (k *Key) PutAttributes(attrs pcommon.Map) {
+	attrs.EnsureCapacity(16)
+	put(attrs, semconv.LabelSourceWorkload, k.Source.Workload)
+	put(attrs, semconv.LabelSourceNamespace, k.Source.Namespace)
+	put(attrs, semconv.LabelSourceCanonicalService, k.Source.App)
+	put(attrs, semconv.LabelSourceCanonicalRevision, k.Source.Version)
+	put(attrs, semconv.LabelSourceCluster, k.Source.Cluster)
+	put(attrs, semconv.LabelDestinationWorkload, k.Destination.Workload)
+	put(attrs, semconv.LabelDestinationNamespace, k.Destination.Namespace)
+	put(attrs, semconv.LabelDestinationCanonicalService, k.Destination.App)
+	put(attrs, semconv.LabelDestinationCanonicalRevision, k.Destination.Version)
+	put(attrs, semconv.LabelDestinationCluster, k.Destination.Cluster)
+	put(attrs, semconv.LabelDestinationService, k.Service)
+	if k.Port != 0 {
+		attrs.PutInt(semconv.LabelDestinationPort, int64(k.Port))
+	}
+	put(attrs, semconv.LabelRequestProtocol, k.Protocol)
+	put(attrs, semconv.LabelSecurityPolicy, k.Security)
+	put(attrs, semconv.LabelWaypoint, k.Waypoint)
+}
+
+// KeyOf reads the key from a point's attributes; attributes that are not part of it are passed over.
+func KeyOf(attrs pcommon.Map) Key {
+	var k Key
+	for name, value := range attrs.All() {
+		switch name {
+		case semconv.LabelSourceWorkload:
+			k.Source.Workload = value.Str()
+		case semconv.LabelSourceNamespace:
+			k.Source.Namespace = value.Str()
+		case semconv.LabelSourceCanonicalService:
+			k.Source.App = value.Str()
+		case semconv.LabelSourceCanonicalRevision:
+			k.Source.Version = value.Str()
+		case semconv.LabelSourceCluster:
+			k.Source.Cluster = value.Str()
+		case semconv.LabelDestinationWorkload:
+			k.Destination.Workload = value.Str()
+		case semconv.LabelDestinationNamespace:
+			k.Destination.Namespace = value.Str()
+		case semconv.LabelDestinationCanonicalService:
+			k.Destination.App = value.Str()
+		case semconv.LabelDestinationCanonicalRevision:
+			k.Destination.Version = value.Str()
+		case semconv.LabelDestinationCluster:
+			k.Destination.Cluster = value.Str()
+		case semconv.LabelDestinationService:
+			k.Service = value.Str()
+		case semconv.LabelDestinationPort:
+			if port := value.Int(); port > 0 && port <= 65535 {
+				k.Port = uint16(port)
+			}
+		case semconv.LabelRequestProtocol:
+			k.Protocol = value.Str()
+		case semconv.LabelSecurityPolicy:
+			k.Security = value.Str()
+		case semconv.LabelWaypoint:
+			k.Waypoint = value.Str()
+		}
+	}
+	return k
+}
+
+func put(attrs pcommon.Map, name, value string) {
+	if value != "" {
+		attrs.PutStr(name, value)
+	}
+}

@@ -1,0 +1,193 @@
+package mesh
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// State is the newest known state of a mesh, indexed for the joins that telemetry needs.
+// All methods may be called from several goroutines. Entities handed out must not be modified.
+type State struct {
+	mu         sync.RWMutex
+	limit      int
+	workloads  map[string]*Workload
+	services   map[string]*Service
+	policies   map[string]*Policy
+	ztunnels   map[string]*Ztunnel
+	byPod      map[podKey]*Workload
+	byAddress  map[netip.Addr]*Workload
+	byVIP      map[netip.Addr]*Service
+	byHostname map[string]*Service
+	rejected   uint64
+}
+
+type podKey struct{ namespace, name string }
+
+// NewState returns an empty state that holds at most limit entities of each type; further ones are rejected and counted.
+func NewState(limit int) *State {
+	return &State{
+		limit:      limit,
+		workloads:  map[string]*Workload{},
+		services:   map[string]*Service{},
+		policies:   map[string]*Policy{},
+		ztunnels:   map[string]*Ztunnel{},
+		byPod:      map[podKey]*Workload{},
+		byAddress:  map[netip.Addr]*Workload{},
+		byVIP:      map[netip.Addr]*Service{},
+		byHostname: map[string]*Service{},
+	}
+}
+
+// Apply takes over one event. It returns the entity's previous state, nil if there was none, and whether
+// the event was taken: false means that the limit on entities is reached.
+func (s *State) Apply(event Event) (previous Entity, taken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch entity := event.Entity.(type) {
+	case *Workload:
+		return apply(s, s.workloads, entity, event.Deleted, s.indexWorkload, s.unindexWorkload)
+	case *Service:
+		return apply(s, s.services, entity, event.Deleted, s.indexService, s.unindexService)
+	case *Policy:
+		return apply(s, s.policies, entity, event.Deleted, func(*Policy) {}, func(*Policy) {})
+	case *Ztunnel:
+		return apply(s, s.ztunnels, entity, event.Deleted, func(*Ztunnel) {}, func(*Ztunnel) {})
+	}
+	return nil, false
+}
+
+func apply[E interface {
+	comparable
+	Entity
+}](s *State, all map[string]E, entity E, deleted bool, index, unindex func(E)) (Entity, bool) {
+	var previous Entity
+	old, known := all[entity.Key()]
+	if known {
+		previous = old
+	}
+	if !deleted && !known && len(all) >= s.limit {
+		s.rejected++
+		return nil, false
+	}
+	if known {
+		unindex(old)
+		delete(all, entity.Key())
+	}
+	if !deleted {
+		all[entity.Key()] = entity
+		index(entity)
+	}
+	return previous, true
+}
+
+func (s *State) indexWorkload(w *Workload) {
+	s.byPod[podKey{w.Namespace, w.Name}] = w
+	for _, text := range w.Addresses {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			s.byAddress[addr.Unmap()] = w
+		}
+	}
+}
+
+// A pod's address or name may already belong to its successor, which must stay indexed.
+func (s *State) unindexWorkload(w *Workload) {
+	if s.byPod[podKey{w.Namespace, w.Name}] == w {
+		delete(s.byPod, podKey{w.Namespace, w.Name})
+	}
+	for _, text := range w.Addresses {
+		if addr, err := netip.ParseAddr(text); err == nil && s.byAddress[addr.Unmap()] == w {
+			delete(s.byAddress, addr.Unmap())
+		}
+	}
+}
+
+func (s *State) indexService(service *Service) {
+	s.byHostname[service.Hostname] = service
+	for _, text := range service.Addresses {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			s.byVIP[addr.Unmap()] = service
+		}
+	}
+}
+
+func (s *State) unindexService(service *Service) {
+	if s.byHostname[service.Hostname] == service {
+		delete(s.byHostname, service.Hostname)
+	}
+	for _, text := range service.Addresses {
+		if addr, err := netip.ParseAddr(text); err == nil && s.byVIP[addr.Unmap()] == service {
+			delete(s.byVIP, addr.Unmap())
+		}
+	}
+}
+
+// Pod returns the workload with that pod name, nil if unknown.
+func (s *State) Pod(namespace, name string) *Workload {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byPod[podKey{namespace, name}]
+}
+
+// Address returns the workload that holds the address, nil if unknown.
+func (s *State) Address(addr netip.Addr) *Workload {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byAddress[addr.Unmap()]
+}
+
+// VIP returns the service that holds the virtual IP, nil if unknown.
+func (s *State) VIP(addr netip.Addr) *Service {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byVIP[addr.Unmap()]
+}
+
+// Hostname returns the service with that host name, nil if unknown.
+func (s *State) Hostname(hostname string) *Service {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byHostname[hostname]
+}
+
+// Policy returns the policy "namespace/name", nil if unknown.
+func (s *State) Policy(key string) *Policy {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.policies[key]
+}
+
+// Ztunnel returns the ztunnel of a node, nil if unknown.
+func (s *State) Ztunnel(node string) *Ztunnel {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.ztunnels[node]
+}
+
+// Workloads returns all workloads in no particular order.
+func (s *State) Workloads() []*Workload { return values(s, s.workloads) }
+
+// Services returns all services in no particular order.
+func (s *State) Services() []*Service { return values(s, s.services) }
+
+// Policies returns all policies in no particular order.
+func (s *State) Policies() []*Policy { return values(s, s.policies) }
+
+// Ztunnels returns all ztunnels in no particular order.
+func (s *State) Ztunnels() []*Ztunnel { return values(s, s.ztunnels) }
+
+// Rejected is the number of entities that the limit kept out.
+func (s *State) Rejected() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.rejected
+}
+
+func values[E Entity](s *State, all map[string]E) []E {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]E, 0, len(all))
+	for _, entity := range all {
+		out = append(out, entity)
+	}
+	return out
+}

@@ -1,0 +1,107 @@
+// Package outage is the outage as the API serves it and as outage events carry it
+// (docs/data-model.md, section 6): the detector writes it, the topology exporter reads it.
+package outage
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+)
+
+// Outage is one outage. In Root, Edges, Candidates and Impact a workload is named by its app (canonical service),
+// a node by its name and istiod as control_plane istio-system/istiod.
+type Outage struct {
+	ID         string     `json:"id"`
+	State      string     `json:"state"` // open, resolved or stale
+	Kind       string     `json:"kind"`
+	Severity   string     `json:"severity"` // critical or warning
+	Summary    string     `json:"summary"`
+	Root       Subject    `json:"root"`
+	StartedAt  time.Time  `json:"started_at"`
+	DetectedAt time.Time  `json:"detected_at"`
+	EndedAt    *time.Time `json:"ended_at,omitempty"`
+	// Edges are the edges that fail, most failed first.
+	Edges []Edge `json:"edges"`
+	// Policy is "namespace/name" of the policy that denies.
+	Policy     string      `json:"policy,omitempty"`
+	Pods       []string    `json:"pods,omitempty"` // the pods at fault, where it is not all of the root's
+	Candidates []Candidate `json:"candidates"`
+	Impact     []Impact    `json:"impact"`
+	Evidence   []Evidence  `json:"evidence"`
+	Timeline   []Evidence  `json:"timeline,omitempty"`
+	TraceIDs   []string    `json:"trace_ids,omitempty"`
+}
+
+// Subject is what an outage is about.
+type Subject struct {
+	Type      string `json:"type"` // workload, service, node or control_plane
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+}
+
+// Name is a workload by its app.
+type Name struct {
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+}
+
+// Edge is a failing edge: how many of how many attempts (or requests) failed since the outage began.
+type Edge struct {
+	Source      Name   `json:"source"`
+	Destination Name   `json:"destination"`
+	Failed      uint64 `json:"failed"`
+	Total       uint64 `json:"total"`
+}
+
+// Candidate is an explanation that was weighed; Score lies in [0, 1].
+type Candidate struct {
+	Subject
+	Score  float64 `json:"score"`
+	Reason string  `json:"reason,omitempty"`
+}
+
+// Impact is a workload that feels the outage.
+type Impact struct {
+	Name
+	How   string     `json:"how"` // calls (directly) or depends_on (through others)
+	Since *time.Time `json:"since,omitempty"`
+}
+
+// Evidence is one observation.
+type Evidence struct {
+	Time   time.Time `json:"time"`
+	Text   string    `json:"text"`
+	Source string    `json:"source"`
+}
+
+// PutMap writes the outage as an event's body.
+func (o *Outage) PutMap(body pcommon.Map) error {
+	encoded, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("encoding outage %s: %w", o.ID, err)
+	}
+	var raw map[string]any
+	if err := json.Unmarshal(encoded, &raw); err != nil {
+		return fmt.Errorf("encoding outage %s: %w", o.ID, err)
+	}
+	return body.FromRaw(raw)
+}
+
+// FromMap reads an outage from an event's body.
+func FromMap(body pcommon.Map) (*Outage, error) {
+	encoded, err := json.Marshal(body.AsRaw())
+	if err != nil {
+		return nil, fmt.Errorf("reading outage: %w", err)
+	}
+	var o Outage
+	if err := json.Unmarshal(encoded, &o); err != nil {
+		return nil, fmt.Errorf("reading outage: %w", err)
+	}
+	if o.ID == "" {
+		return nil, errors.New("reading outage: no id")
+	}
+	return &o, nil
+}

@@ -1,0 +1,193 @@
+// Package semconv holds the names that travel between Nephilia's components; docs/data-model.md
+// says what each means and who sends it.
+package semconv
+
+// Instrumentation scopes.
+const (
+	ScopeReceiver       = "github.com/nephilia/nephilia/receiver/ztunnelreceiver"
+	ScopeServiceGraph   = "github.com/nephilia/nephilia/processor/servicegraphprocessor"
+	ScopeOutageDetector = "github.com/nephilia/nephilia/processor/outagedetector"
+)
+
+// Resource attributes.
+const (
+	AttrServiceName       = "service.name"
+	AttrServiceNamespace  = "service.namespace"
+	AttrServiceVersion    = "service.version"
+	AttrServiceInstanceID = "service.instance.id"
+	AttrNodeName          = "k8s.node.name"
+	AttrClusterName       = "k8s.cluster.name"
+	AttrPodName           = "k8s.pod.name"
+	AttrNamespaceName     = "k8s.namespace.name"
+	AttrWaypoint          = "istio.waypoint"
+
+	ServiceNameZtunnel  = "ztunnel"
+	ServiceNameWaypoint = "waypoint"
+)
+
+// Metrics that the ztunnel receiver aggregates from access logs.
+const (
+	MetricConnectionsClosed  = "ztunnel.connections.closed"
+	MetricConnectionsFailed  = "ztunnel.connections.failed"
+	MetricIO                 = "ztunnel.io"
+	MetricConnectionDuration = "ztunnel.connection.duration"
+)
+
+// Metrics that say whether a source of telemetry is alive.
+const (
+	MetricUp             = "up"
+	MetricSourceUp       = "ztunnel.source.up"
+	MetricSourceLastSeen = "ztunnel.source.last_seen"
+	MetricReplayPosition = "ztunnel.replay.position"
+
+	LabelSource = "source"
+	LabelState  = "state"
+
+	SourceAccessLog  = "access_log"
+	SourceMetrics    = "metrics"
+	SourceConfigDump = "config_dump"
+	SourceXDS        = "xds"
+	SourceSpans      = "spans"
+
+	ReplayRunning = "running"
+	ReplayDone    = "done"
+)
+
+// Edge and endpoint metrics of the service graph.
+const (
+	MetricEdgeOpened             = "mesh.edge.connections.opened"
+	MetricEdgeClosed             = "mesh.edge.connections.closed"
+	MetricEdgeFailed             = "mesh.edge.connections.failed"
+	MetricEdgeActive             = "mesh.edge.connections.active"
+	MetricEdgeIO                 = "mesh.edge.io"
+	MetricEdgeConnectionDuration = "mesh.edge.connection.duration"
+	MetricEdgeRequests           = "mesh.edge.requests"
+	MetricEdgeRequestsFailed     = "mesh.edge.requests.failed"
+	MetricEdgeRequestDuration    = "mesh.edge.request.duration"
+
+	MetricEndpointClosed         = "mesh.endpoint.connections.closed"
+	MetricEndpointFailed         = "mesh.endpoint.connections.failed"
+	MetricEndpointRequests       = "mesh.endpoint.requests"
+	MetricEndpointRequestsFailed = "mesh.endpoint.requests.failed"
+)
+
+// Labels of flow aggregates, edges and endpoints: Istio's standard-metric labels and, where Istio has none, ours.
+const (
+	LabelReporter = "reporter"
+
+	LabelSourceWorkload          = "source_workload"
+	LabelSourceNamespace         = "source_workload_namespace"
+	LabelSourceCanonicalService  = "source_canonical_service"
+	LabelSourceCanonicalRevision = "source_canonical_revision"
+	LabelSourceCluster           = "source_cluster"
+	LabelSourcePod               = "source_pod"
+	LabelSourceAddress           = "source_address"
+
+	LabelDestinationWorkload          = "destination_workload"
+	LabelDestinationNamespace         = "destination_workload_namespace"
+	LabelDestinationCanonicalService  = "destination_canonical_service"
+	LabelDestinationCanonicalRevision = "destination_canonical_revision"
+	LabelDestinationCluster           = "destination_cluster"
+	LabelDestinationPod               = "destination_pod"
+	LabelDestinationAddress           = "destination_address"
+	LabelDestinationPort              = "destination_port"
+	LabelDestinationService           = "destination_service"
+
+	LabelRequestProtocol = "request_protocol"
+	LabelSecurityPolicy  = "connection_security_policy"
+	LabelWaypoint        = "waypoint"
+	LabelErrorType       = "error_type"
+	LabelPolicy          = "policy"
+	LabelDirection       = "direction"
+	LabelHTTPRoute       = "http_route"
+	LabelNode            = "node"
+	LabelOverflow        = "otel.metric.overflow"
+
+	ReporterSource      = "source"
+	ReporterDestination = "destination"
+	ReporterWaypoint    = "waypoint"
+
+	DirectionSent     = "sent"
+	DirectionReceived = "received"
+
+	SecurityMutualTLS = "mutual_tls"
+	SecurityNone      = "none"
+	SecurityUnknown   = "unknown"
+
+	ProtocolTCP  = "tcp"
+	ProtocolHTTP = "http"
+	ProtocolGRPC = "grpc"
+)
+
+// Values of error_type and error.type.
+const (
+	ErrorTypeConnectionRefused = "connection_refused"
+	ErrorTypeConnectionTimeout = "connection_timeout"
+	ErrorTypeConnectionReset   = "connection_reset"
+	ErrorTypePolicyDenied      = "policy_denied"
+	ErrorTypeNoHealthyUpstream = "no_healthy_upstream"
+	ErrorTypeTLSFailure        = "tls_failure"
+	ErrorTypeIdentityError     = "identity_error"
+	ErrorTypeDNSFailure        = "dns_failure"
+	// ErrorTypeConnectFailed is the client's side of a refused tunnel (response flag CONNECT) whose reason only
+	// the server's side can tell.
+	ErrorTypeConnectFailed = "connect_failed"
+	ErrorTypeOther         = "other"
+)
+
+// Flow records and flow spans.
+const (
+	EventAccess     = "ztunnel.access"
+	EventZtunnelLog = "ztunnel.log"
+	EventOutage     = "mesh.outage"
+
+	AttrDirection            = "ztunnel.direction"
+	AttrSourceAddress        = "source.address"
+	AttrSourcePort           = "source.port"
+	AttrSourcePod            = "source.k8s.pod.name"
+	AttrSourceNamespace      = "source.k8s.namespace.name"
+	AttrSourceIdentity       = "source.identity"
+	AttrSourceCluster        = "source.cluster"
+	AttrDestinationAddress   = "destination.address"
+	AttrDestinationPort      = "destination.port"
+	AttrDestinationHBONE     = "destination.hbone_address"
+	AttrDestinationService   = "destination.service"
+	AttrDestinationPod       = "destination.k8s.pod.name"
+	AttrDestinationNamespace = "destination.k8s.namespace.name"
+	AttrDestinationIdentity  = "destination.identity"
+	AttrDestinationCluster   = "destination.cluster"
+	AttrBytesSent            = "ztunnel.bytes_sent"
+	AttrBytesRecv            = "ztunnel.bytes_recv"
+	AttrDuration             = "ztunnel.duration"
+	AttrErrorType            = "error.type"
+	AttrErrorMessage         = "error.message"
+	AttrPolicy               = "istio.policy"
+	AttrRecordUID            = "log.record.uid"
+	AttrScope                = "ztunnel.scope"
+	AttrFieldPrefix          = "ztunnel.field."
+
+	DirectionInbound  = "inbound"
+	DirectionOutbound = "outbound"
+)
+
+// Outages.
+const (
+	MetricOutage = "mesh.outage"
+
+	AttrOutageID         = "outage.id"
+	AttrOutageTransition = "outage.transition"
+
+	LabelOutageID       = "outage_id"
+	LabelKind           = "kind"
+	LabelSeverity       = "severity"
+	LabelRootType       = "root_type"
+	LabelRootNamespace  = "root_namespace"
+	LabelRootName       = "root_name"
+	TransitionOpened    = "opened"
+	TransitionChanged   = "changed"
+	TransitionClosed    = "closed"
+	TransitionStale     = "stale"
+	OutageStateOpen     = "open"
+	OutageStateResolved = "resolved"
+	OutageStateStale    = "stale"
+)
