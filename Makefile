@@ -1,0 +1,116 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Prometheus's service discovery is compiled in for Kubernetes only; the others weigh tens of megabytes.
+TAGS     := remove_all_sd,enable_kubernetes_sd,grpcnotrace
+GO       := go
+GOFLAGS  ?= -buildvcs=false
+export GOFLAGS
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags="-s -w"
+
+BINARY   := bin/otelcol-nephilia
+TOOLS    := bin/tools
+METADATA := $(shell git ls-files --cached --others --exclude-standard '*metadata.yaml')
+SOURCES  := $(shell git ls-files --cached --others --exclude-standard '*.go' go.mod go.sum 'extension/topologyquery/*')
+
+# The modules beside the root one.
+MODULES  := $(patsubst %/,%,$(dir $(wildcard bench/go.mod e2e/go.mod)))
+
+##@ Use
+
+.PHONY: run
+run: $(BINARY) ## Run the demo: a recorded mesh in a loop, UI and API on http://localhost:16680
+	@mkdir -p data/demo
+	@echo "Nephilia: http://$${NEPHILIA_API:-localhost:16680}/ (stop with Ctrl-C)"
+	NEPHILIA_DATA=$${NEPHILIA_DATA:-data/demo} $(BINARY) --config config/demo.yaml
+
+.PHONY: build
+build: ## Build bin/otelcol-nephilia
+	@mkdir -p bin
+	$(BUILD) -o $(BINARY) ./cmd/otelcol-nephilia
+
+$(BINARY): $(SOURCES)
+	@$(MAKE) --no-print-directory build
+
+##@ Check
+
+.PHONY: test
+test: ## Run the tests of the root module
+	$(GO) test -tags $(TAGS) ./...
+
+.PHONY: test-race
+test-race: ## Run our own packages' tests under the race detector (several times slower)
+	$(GO) test -race -short -tags $(TAGS) ./...
+
+.PHONY: fuzz-short
+fuzz-short: ## Run every fuzz target for FUZZTIME (default 10s)
+	@set -euo pipefail; \
+	for package in $$($(GO) list -tags $(TAGS) ./...); do \
+	  for target in $$($(GO) test -tags $(TAGS) -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "== $$package $$target"; \
+	    $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $${FUZZTIME:-10s} $$package; \
+	  done; \
+	done
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Run go vet, the formatters and golangci-lint
+	$(TOOLS)/golangci-lint run --build-tags $(TAGS) ./...
+	@for module in $(MODULES); do (cd $$module && echo "lint $$module" && $(CURDIR)/$(TOOLS)/golangci-lint run --build-tags $(TAGS) -c $(CURDIR)/.golangci.yml ./...) || exit 1; done
+
+.PHONY: e2e
+e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's prometheus and chromium)
+	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 ./...
+
+.PHONY: score
+score: ## Replay every recording below RECORDINGS (default recordings/) and score the outages found
+	$(GO) run -tags $(TAGS) ./cmd/score $${RECORDINGS:-recordings}
+
+.PHONY: score-sim
+score-sim: ## Score the outages found in SEEDS (default 200) simulated meshes
+	$(GO) run -tags $(TAGS) ./cmd/score -sim $${SEEDS:-200}
+
+##@ Measure
+
+.PHONY: bench
+bench: ## Measure the collector beside its peers and print a table
+	cd bench && $(GO) run -tags $(TAGS) .
+
+##@ Generate
+
+.PHONY: generate
+generate: $(TOOLS)/builder $(TOOLS)/mdatagen ## Generate the distribution and every component's metadata code
+	$(TOOLS)/builder --config builder-config.yaml --skip-get-modules --skip-compilation
+	gofmt -w cmd/otelcol-nephilia/*.go
+	@for metadata in $(METADATA); do echo "mdatagen $$metadata"; $(TOOLS)/mdatagen $$metadata || exit 1; done
+
+.PHONY: mdatagen
+mdatagen: $(TOOLS)/mdatagen ## Generate one component's metadata code: make mdatagen DIR=receiver/ztunnelreceiver
+	$(TOOLS)/mdatagen $(DIR)/metadata.yaml
+
+.PHONY: generate-check
+generate-check: generate ## Fail if generating changes anything
+	@git diff --exit-code -- . || { echo "generated files are out of date: run 'make generate' and commit"; exit 1; }
+	@test -z "$$(git ls-files --others --exclude-standard)" || { git ls-files --others --exclude-standard; echo "generated files are not committed"; exit 1; }
+
+.PHONY: ui
+ui: ## Build the web UI into the extension (needs Node)
+	cd ui && npm ci && npm run build
+
+.PHONY: tools
+tools: $(TOOLS)/builder $(TOOLS)/mdatagen $(TOOLS)/benchstat $(TOOLS)/golangci-lint ## Build the development tools into bin/tools
+
+$(TOOLS)/builder $(TOOLS)/mdatagen $(TOOLS)/benchstat &: internal/tools/go.mod internal/tools/go.sum
+	@mkdir -p $(TOOLS)
+	cd internal/tools && $(GO) build -o $(CURDIR)/$(TOOLS)/ tool
+	@touch $(TOOLS)/*
+
+$(TOOLS)/golangci-lint: internal/tools/lint/go.mod internal/tools/lint/go.sum
+	@mkdir -p $(TOOLS)
+	cd internal/tools/lint && $(GO) build -o $(CURDIR)/$(TOOLS)/ tool
+	@touch $@
+
+##@ Help
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z0-9_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
