@@ -1,0 +1,277 @@
+package replay
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+const (
+	// maxFiles bounds the files of one recording.
+	maxFiles = 4096
+	// jitterEntries is by how much the lines of one ztunnel may be out of order, jitterSpans the requests of several applications
+	// in one file.
+	jitterEntries = time.Second
+	jitterSpans   = 5 * time.Second
+)
+
+// Limits bound what is read of a recording.
+type Limits struct {
+	// Entry is the largest log entry in bytes; the rest of a larger one is cut off.
+	Entry int
+	// Part is the largest scrape, config dump, response or request in bytes; a larger one is skipped.
+	Part int
+}
+
+// Recording is an open recording. It is not safe for use by several goroutines.
+type Recording struct {
+	files   []*os.File
+	sources []*ordered
+	entries []string
+	// last is the part handed out by Next, to be recycled.
+	last     *Part
+	lastFrom *ordered
+	scratch  []byte
+	report   Report
+}
+
+// Open opens the recording in a folder. Files that are missing are no error; a folder without any is.
+func Open(directory string, limits Limits, report Report) (*Recording, error) {
+	names, err := recordingFiles(directory)
+	if err != nil {
+		return nil, err
+	}
+	r := &Recording{report: report}
+	for _, file := range names {
+		if err := r.add(filepath.Join(directory, file.name), file, names, limits); err != nil {
+			report.Unreadable(file.kind, file.node, true, err)
+		}
+	}
+	anchors := make([]int64, len(r.sources))
+	var known []int64
+	for i, source := range r.sources {
+		anchors[i] = source.anchor()
+		if anchors[i] != 0 {
+			known = append(known, anchors[i])
+		}
+	}
+	if len(known) == 0 {
+		return nil, errors.Join(fmt.Errorf("recording %s: nothing in it has a time", directory), r.Close())
+	}
+	slices.Sort(known)
+	base := known[len(known)/2]
+	for i, source := range r.sources {
+		anchor := anchors[i]
+		if anchor == 0 {
+			anchor = base
+		}
+		source.start(base, anchor)
+	}
+	return r, nil
+}
+
+type recordingFile struct {
+	name, node string
+	kind       Kind
+	binary     bool
+}
+
+// recordingFiles lists what a recording has, each part once.
+func recordingFiles(directory string) ([]recordingFile, error) {
+	dir, err := os.Open(directory)
+	if err != nil {
+		return nil, fmt.Errorf("opening recording: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(4 * maxFiles)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("listing recording %s: %w", directory, err)
+	}
+	// A plain file comes before its compressed copy, and xds.binpb before xds.jsonl.
+	slices.Sort(names)
+	var files []recordingFile
+	seen := map[string]bool{}
+	for _, name := range names {
+		file, ok := parseName(name)
+		id := fmt.Sprint(file.kind, file.node)
+		if !ok || seen[id] || len(files) == maxFiles {
+			continue
+		}
+		seen[id] = true
+		files = append(files, file)
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("recording %s: no file of a recording in it", directory)
+	}
+	slices.SortFunc(files, func(a, b recordingFile) int {
+		if a.kind != b.kind {
+			return int(a.kind) - int(b.kind)
+		}
+		return strings.Compare(a.node, b.node)
+	})
+	return files, nil
+}
+
+func parseName(name string) (recordingFile, bool) {
+	file := recordingFile{name: name}
+	name = strings.TrimSuffix(name, ".gz")
+	cut := func(prefix, suffix string) bool {
+		node, ok := strings.CutPrefix(name, prefix)
+		if !ok {
+			return false
+		}
+		node, ok = strings.CutSuffix(node, suffix)
+		if !ok || node == "" {
+			return false
+		}
+		file.node = node
+		return true
+	}
+	switch {
+	case name == "xds.binpb":
+		file.kind, file.binary = KindXDS, true
+	case name == "xds.jsonl":
+		file.kind = KindXDS
+	case name == "otlp-traces.jsonl":
+		file.kind = KindSpans
+	case cut("ztunnel-", ".log"):
+		file.kind = KindEntry
+	case cut("metrics-", ".prom"):
+		file.kind = KindScrape
+	case cut("config_dump-", ".jsonl"):
+		file.kind = KindConfigDump
+	default:
+		return file, false
+	}
+	return file, true
+}
+
+func (r *Recording) add(path string, file recordingFile, all []recordingFile, limits Limits) error {
+	opened, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("opening: %w", err)
+	}
+	in, err := decompressed(opened)
+	if err != nil {
+		return errors.Join(fmt.Errorf("decompressing: %w", err), opened.Close())
+	}
+	r.files = append(r.files, opened)
+	source := &ordered{kind: file.kind, name: file.node, report: r.report}
+	switch file.kind {
+	case KindXDS:
+		if file.binary {
+			source.src = &xdsBinarySource{in: in, limit: limits.Part}
+		} else {
+			source.src = &xdsJSONSource{newLineReader(in, limits.Part)}
+		}
+	case KindConfigDump:
+		source.src = &dumpSource{newLineReader(in, limits.Part)}
+	case KindScrape:
+		node := slices.ContainsFunc(all, func(other recordingFile) bool {
+			return other.node == file.node && (other.kind == KindEntry || other.kind == KindConfigDump)
+		})
+		source.src = &scrapeSource{lines: newLineReader(in, limits.Part), limit: limits.Part, ztunnel: node}
+	case KindEntry:
+		source.src = &entrySource{lines: newLineReader(in, limits.Entry), limit: limits.Entry}
+		source.jitter = int64(jitterEntries)
+		r.entries = append(r.entries, file.node)
+	case KindSpans:
+		source.src = &spanSource{lines: newLineReader(in, limits.Part), decoder: ptrace.JSONUnmarshaler{}}
+		source.jitter = int64(jitterSpans)
+	}
+	r.sources = append(r.sources, source)
+	return nil
+}
+
+// decompressed looks at the content, not at the name.
+func decompressed(file io.Reader) (io.Reader, error) {
+	in := bufio.NewReaderSize(file, 64<<10)
+	head, err := in.Peek(2)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if !bytes.Equal(head, []byte{0x1f, 0x8b}) {
+		return in, nil
+	}
+	return gzip.NewReader(in)
+}
+
+// EntryNodes are the names of the nodes whose ztunnel's log the recording has.
+func (r *Recording) EntryNodes() []string { return r.entries }
+
+// HasSpans tells whether the recording has the applications' spans.
+func (r *Recording) HasSpans() bool {
+	return slices.ContainsFunc(r.sources, func(o *ordered) bool { return o.kind == KindSpans })
+}
+
+// Start is the time of the first part; ok is false for a recording without parts.
+func (r *Recording) Start() (start time.Time, ok bool) {
+	if first := r.first(); first != nil {
+		return time.Unix(0, first.peek().own).UTC(), true
+	}
+	return time.Time{}, false
+}
+
+func (r *Recording) first() *ordered {
+	var first *ordered
+	var head *Part
+	for _, source := range r.sources {
+		part := source.peek()
+		if part == nil {
+			continue
+		}
+		// Sources are sorted by kind and name, so that the first of several with one time wins.
+		if head == nil || part.own < head.own {
+			first, head = source, part
+		}
+	}
+	return first
+}
+
+// Next returns the next part with all its times shifted, valid until the next call, or io.EOF.
+func (r *Recording) Next(shift time.Duration) (*Part, error) {
+	if r.last != nil {
+		r.lastFrom.recycle(r.last)
+		r.last = nil
+	}
+	source := r.first()
+	if source == nil {
+		return nil, io.EOF
+	}
+	part := source.pop()
+	r.last, r.lastFrom = part, source
+	part.Time = time.Unix(0, part.own).UTC().Add(shift)
+	part.Shift = shift
+	switch part.Kind {
+	case KindEntry:
+		if (shift != 0 || part.clamped) && !part.timeAt.empty() {
+			r.scratch = setEntryTime(r.scratch, part.Raw, part.timeAt, part.own+int64(shift))
+			part.Raw, r.scratch = r.scratch, part.Raw
+		}
+	case KindSpans:
+		if n := moveSpans(part.Spans, part.own, shift); n > 0 {
+			r.report.ClockOutlier(part.Kind, part.Name, n)
+		}
+	}
+	return part, nil
+}
+
+// Close closes all files.
+func (r *Recording) Close() error {
+	var errs error
+	for _, file := range r.files {
+		errs = errors.Join(errs, file.Close())
+	}
+	r.files = nil
+	return errs
+}
