@@ -1,0 +1,300 @@
+package accesslog
+
+import (
+	"bytes"
+	"math"
+	"net/netip"
+	"unsafe"
+)
+
+const (
+	nanosPerSecond = int64(1_000_000_000)
+	secondsPerDay  = int64(86_400)
+
+	// A ztunnel did not exist before 2015, and a clock that says 2100 is wrong.
+	earliestTime = int64(1_420_070_400) * nanosPerSecond
+	latestTime   = int64(4_102_444_800) * nanosPerSecond
+
+	// maxDuration is ten years: longer than any process lives.
+	maxDuration = int64(3650) * secondsPerDay * nanosPerSecond
+	// maxBytes is an exbibyte: a year at line rate on the fastest link carries less.
+	maxBytes = uint64(1) << 60
+)
+
+// clock parses RFC 3339 times. Neighbouring entries share their minute, so it remembers the last one.
+type clock struct {
+	minute   [17]byte
+	base     int64 // nanoseconds at the start of minute
+	hasCache bool
+}
+
+// parse returns nanoseconds since the epoch and whether s is a time at all.
+func (c *clock) parse(s []byte) (int64, bool) {
+	if len(s) < 20 || len(s) > 40 {
+		return 0, false
+	}
+	if !c.hasCache || !bytes.Equal(c.minute[:], s[:17]) {
+		base, ok := parseMinute(s)
+		if !ok {
+			return 0, false
+		}
+		copy(c.minute[:], s)
+		c.base, c.hasCache = base, true
+	}
+	seconds, ok := twoDigits(s[17:])
+	if !ok || seconds > 60 {
+		return 0, false
+	}
+	nanos := c.base + int64(seconds)*nanosPerSecond
+	rest := s[19:]
+	if rest[0] == '.' {
+		i, fraction, scale := 1, int64(0), nanosPerSecond
+		for ; i < len(rest) && isDigit(rest[i]); i++ {
+			if scale > 1 {
+				scale /= 10
+				fraction += int64(rest[i]-'0') * scale
+			}
+		}
+		if i == 1 {
+			return 0, false
+		}
+		nanos += fraction
+		rest = rest[i:]
+	}
+	switch {
+	case len(rest) == 1 && (rest[0] == 'Z' || rest[0] == 'z'):
+		return nanos, true
+	case len(rest) == 6 && (rest[0] == '+' || rest[0] == '-') && rest[3] == ':':
+		hours, ok1 := twoDigits(rest[1:])
+		minutes, ok2 := twoDigits(rest[4:])
+		if !ok1 || !ok2 || hours > 23 || minutes > 59 {
+			return 0, false
+		}
+		offset := (int64(hours)*3600 + int64(minutes)*60) * nanosPerSecond
+		if rest[0] == '-' {
+			offset = -offset
+		}
+		return nanos - offset, true
+	}
+	return 0, false
+}
+
+func parseMinute(s []byte) (int64, bool) {
+	century, ok1 := twoDigits(s)
+	yy, ok2 := twoDigits(s[2:])
+	month, ok3 := twoDigits(s[5:])
+	day, ok4 := twoDigits(s[8:])
+	hour, ok5 := twoDigits(s[11:])
+	minute, ok6 := twoDigits(s[14:])
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 ||
+		s[4] != '-' || s[7] != '-' || (s[10] != 'T' && s[10] != 't' && s[10] != ' ') || s[13] != ':' || s[16] != ':' {
+		return 0, false
+	}
+	year := century*100 + yy
+	// Nanoseconds since the epoch fit into 64 bits from 1678 to 2262.
+	if year < 1700 || year > 2200 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 {
+		return 0, false
+	}
+	return (daysSinceEpoch(year, month, day)*secondsPerDay + int64(hour)*3600 + int64(minute)*60) * nanosPerSecond, true
+}
+
+func daysIn(year, month int) int {
+	switch month {
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	case 4, 6, 9, 11:
+		return 30
+	}
+	return 31
+}
+
+// daysSinceEpoch counts days of the proleptic Gregorian calendar, with years that begin in March so that the
+// leap day is the last of its year.
+func daysSinceEpoch(year, month, day int) int64 {
+	if month <= 2 {
+		year--
+		month += 12
+	}
+	era := year / 400
+	yearOfEra := year - era*400
+	dayOfYear := (153*(month-3)+2)/5 + day - 1
+	dayOfEra := yearOfEra*365 + yearOfEra/4 - yearOfEra/100 + dayOfYear
+	return int64(era)*146_097 + int64(dayOfEra) - 719_468
+}
+
+func twoDigits(s []byte) (int, bool) {
+	if len(s) < 2 || !isDigit(s[0]) || !isDigit(s[1]) {
+		return 0, false
+	}
+	return int(s[0]-'0')*10 + int(s[1]-'0'), true
+}
+
+func isDigit(c byte) bool { return c-'0' < 10 }
+
+// parseUint reads a decimal number; it fails on anything else and on more than maxBytes.
+func parseUint(s []byte) (uint64, bool) {
+	if len(s) == 0 || len(s) > 19 {
+		return 0, false
+	}
+	var n uint64
+	for _, c := range s {
+		if !isDigit(c) {
+			return 0, false
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n, n <= maxBytes
+}
+
+// parseDuration reads "20ms" as ztunnel writes it, and what Rust's Debug and Go's String make of durations
+// ("1.5s", "3µs", "2m3s"). Negative ones and those over maxDuration fail.
+func parseDuration(s []byte) (int64, bool) {
+	if n := len(s) - 2; n > 0 && n <= 12 && s[n] == 'm' && s[n+1] == 's' {
+		var ms int64
+		i := 0
+		for ; i < n && isDigit(s[i]); i++ {
+			ms = ms*10 + int64(s[i]-'0')
+		}
+		if i == n {
+			ns := ms * 1_000_000
+			return ns, ns <= maxDuration
+		}
+	}
+	if len(s) == 0 {
+		return 0, false
+	}
+	total := 0.0
+	for len(s) > 0 {
+		value, n := decimal(s)
+		if n == 0 {
+			return 0, false
+		}
+		unit, m := durationUnit(s[n:])
+		if m == 0 {
+			return 0, false
+		}
+		total += value * unit
+		s = s[n+m:]
+	}
+	if total > float64(maxDuration) {
+		return 0, false
+	}
+	return int64(math.Round(total)), true
+}
+
+// decimal reads digits with at most one point and returns how many bytes it took.
+func decimal(s []byte) (float64, int) {
+	value, scale, i, digits := 0.0, 1.0, 0, 0
+	for ; i < len(s) && isDigit(s[i]); i++ {
+		value = value*10 + float64(s[i]-'0')
+		digits++
+	}
+	if i < len(s) && s[i] == '.' {
+		for i++; i < len(s) && isDigit(s[i]); i++ {
+			scale /= 10
+			value += float64(s[i]-'0') * scale
+			digits++
+		}
+	}
+	if digits == 0 {
+		return 0, 0
+	}
+	return value, i
+}
+
+func durationUnit(s []byte) (nanos float64, length int) {
+	switch {
+	case hasPrefix(s, "ns"):
+		return 1, 2
+	case hasPrefix(s, "us"):
+		return 1e3, 2
+	case hasPrefix(s, "µs"), hasPrefix(s, "μs"): // micro sign and Greek mu
+		return 1e3, len("µs")
+	case hasPrefix(s, "ms"):
+		return 1e6, 2
+	case hasPrefix(s, "s"):
+		return 1e9, 1
+	case hasPrefix(s, "m"):
+		return 60e9, 1
+	case hasPrefix(s, "h"):
+		return 3600e9, 1
+	}
+	return 0, 0
+}
+
+// parseAddr takes "ip:port", "[ip6]:port" or "host:port"; it fails on anything that has no port.
+func parseAddr(s []byte) (Addr, bool) {
+	colon := len(s) - 1
+	port, factor := 0, 1
+	for ; colon >= 0 && isDigit(s[colon]) && factor < 1_000_000; colon-- {
+		port += int(s[colon]-'0') * factor
+		factor *= 10
+	}
+	if colon < 1 || s[colon] != ':' || factor == 1 || port > 65535 {
+		return Addr{}, false
+	}
+	addr := Addr{Text: s, Host: s[:colon], Port: uint16(port)}
+	if s[0] == '[' {
+		if s[colon-1] != ']' {
+			return Addr{}, false
+		}
+		addr.Host = s[1 : colon-1]
+		addr.IsIP = isIPv6(addr.Host)
+		return addr, addr.IsIP
+	}
+	addr.IsIP = isIPv4(addr.Host)
+	if !addr.IsIP && !isHostName(addr.Host) {
+		return Addr{}, false
+	}
+	return addr, true
+}
+
+func isIPv4(s []byte) bool {
+	if len(s) < 7 || len(s) > 15 {
+		return false
+	}
+	dots, value, digits := 0, 0, 0
+	for _, c := range s {
+		switch {
+		case isDigit(c):
+			value = value*10 + int(c-'0')
+			if digits++; digits > 3 || value > 255 {
+				return false
+			}
+		case c == '.' && digits > 0:
+			dots++
+			value, digits = 0, 0
+		default:
+			return false
+		}
+	}
+	return dots == 3 && digits > 0
+}
+
+func isIPv6(s []byte) bool {
+	if len(s) < 2 || len(s) > 64 || bytes.IndexByte(s, ':') < 0 {
+		return false
+	}
+	_, err := netip.ParseAddr(unsafe.String(unsafe.SliceData(s), len(s)))
+	return err == nil
+}
+
+func isHostName(s []byte) bool {
+	if len(s) == 0 || len(s) > 253 {
+		return false
+	}
+	for _, c := range s {
+		letter := (c|0x20)-'a' < 26
+		if !letter && !isDigit(c) && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+func hasPrefix(s []byte, prefix string) bool {
+	return len(s) >= len(prefix) && string(s[:len(prefix)]) == prefix
+}
