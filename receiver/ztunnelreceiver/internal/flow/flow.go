@@ -1,0 +1,326 @@
+// Package flow turns the entries of ztunnels' logs into telemetry (docs/data-model.md, sections 1.1, 2.1, 2.2
+// and 3): connections aggregated into cumulative series, flow records, spans. It has no goroutine, no lock and
+// no clock of its own; its caller says what time it is and where the boundaries between points lie.
+package flow
+
+import (
+	"errors"
+	"time"
+
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
+)
+
+// Defaults of Config.
+const (
+	DefaultMaxSeries  = 50_000
+	DefaultMaxNodes   = 10_000
+	DefaultMaxRecords = 100_000
+	DefaultMaxHeld    = 32 << 20
+	DefaultMaxSkew    = time.Hour
+)
+
+// Config says what is made of the entries. Zero values mean the defaults where there is one.
+type Config struct {
+	// MaxSeries bounds the flow keys that are held at a time; further ones are counted in one overflow series
+	// per node and reporter.
+	MaxSeries int
+	// Expiry drops a series that saw no record for so long, in data time; 0 keeps all.
+	Expiry time.Duration
+	// MaxNodes bounds the nodes that entries may come from; entries of further ones are dropped.
+	MaxNodes int
+	// MaxRecords bounds the log records and the spans that gather between two flushes, each.
+	MaxRecords int
+	// MaxHeldBytes bounds the entries that wait for their boundary (see Advance).
+	MaxHeldBytes int
+	// MaxEntry is how much of one entry is read, in bytes.
+	MaxEntry int
+	// MaxSkew is how far ahead of the observed time an entry's own time may be.
+	MaxSkew time.Duration
+
+	// RecordLogs, RecordMetrics and RecordSpans say which signals are wanted; the others cost nothing.
+	RecordLogs, RecordMetrics, RecordSpans bool
+
+	// SampleRatioN makes one in N connections a span, besides every failed and every slow one; 0 leaves it at
+	// those.
+	SampleRatioN uint64
+	// SlowThreshold is the duration from which on a connection counts as slow; 0 means that none does.
+	SlowThreshold time.Duration
+
+	Histogram HistogramConfig
+
+	// Cluster becomes the resource attribute k8s.cluster.name when it is known.
+	Cluster string
+}
+
+// HistogramConfig is the resolution of the duration histograms.
+type HistogramConfig struct {
+	// MaxScale is the scale that a histogram begins with, 1 to 8; the default 3 makes eight buckets of every
+	// power of two. It coarsens by itself when MaxBuckets do not suffice.
+	MaxScale int
+	// MaxBuckets bounds the buckets of one histogram, 8 to 320; the default is 160.
+	MaxBuckets int
+}
+
+// Validate names the first option that is out of range.
+func (c *Config) Validate() error {
+	switch {
+	case c.MaxSeries < 0, c.MaxNodes < 0, c.MaxRecords < 0, c.MaxHeldBytes < 0, c.MaxEntry < 0:
+		return errors.New("bounds must not be negative")
+	case c.Expiry < 0, c.SlowThreshold < 0, c.MaxSkew < 0:
+		return errors.New("durations must not be negative")
+	case c.Histogram.MaxScale < 0 || c.Histogram.MaxScale > maxHistogramScale:
+		return errors.New("the histogram's max_scale must be between 1 and 8")
+	case c.Histogram.MaxBuckets != 0 && (c.Histogram.MaxBuckets < minBuckets || c.Histogram.MaxBuckets > maxBuckets):
+		return errors.New("the histogram's max_buckets must be between 8 and 320")
+	}
+	return nil
+}
+
+func (c *Config) setDefaults() {
+	setDefault(&c.MaxSeries, DefaultMaxSeries)
+	setDefault(&c.MaxNodes, DefaultMaxNodes)
+	setDefault(&c.MaxRecords, DefaultMaxRecords)
+	setDefault(&c.MaxHeldBytes, DefaultMaxHeld)
+	setDefault(&c.MaxEntry, accesslog.DefaultMaxEntry)
+	setDefault(&c.MaxSkew, DefaultMaxSkew)
+	setDefault(&c.Histogram.MaxScale, defaultHistogramScale)
+	setDefault(&c.Histogram.MaxBuckets, defaultBuckets)
+}
+
+func setDefault[T int | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// Counter names something that happened to entries, for the internal telemetry.
+type Counter int
+
+const (
+	// CountEntries: entries that came in.
+	CountEntries Counter = iota
+	// CountAccess: of those, entries of the access log.
+	CountAccess
+	// CountForeign: text that no ztunnel wrote.
+	CountForeign
+	// CountCut: entries that end in the middle or do not follow their format.
+	CountCut
+	// CountIncomplete: access entries without a direction or addresses.
+	CountIncomplete
+	// CountTruncated: entries longer than MaxEntry, of which the beginning was read.
+	CountTruncated
+	// CountInvalidFields: fields whose value had the wrong type or range and was left out.
+	CountInvalidFields
+	// CountClockOutliers: entries whose time was absent or absurd and that got the observed time.
+	CountClockOutliers
+	// CountLate: entries older than the last boundary, counted after it.
+	CountLate
+	// CountEarly: entries that had to be counted before their boundary because too many were held.
+	CountEarly
+	// CountOverflow: connections that went into an overflow series.
+	CountOverflow
+	// CountExpired: series that expired.
+	CountExpired
+	// CountNodesDropped: entries of more nodes than MaxNodes.
+	CountNodesDropped
+	// CountLogsDropped and CountSpansDropped: records and spans over MaxRecords.
+	CountLogsDropped
+	CountSpansDropped
+
+	// NumCounters is how many counters there are.
+	NumCounters
+)
+
+// Observer receives the counters. Count is called when something is flushed, not for every entry.
+type Observer interface {
+	Count(what Counter, n int64)
+}
+
+// Processor turns entries into telemetry. It is not safe for concurrent use.
+type Processor struct {
+	cfg    Config
+	obs    Observer
+	counts [NumCounters]int64
+
+	parser *accesslog.Parser
+	rec    accesslog.Record
+
+	nodes     []*node
+	nodeIndex map[string]int
+	lastNode  *node
+
+	series  seriesTable
+	logs    logBatch
+	spans   spanBatch
+	sampler sampler
+	held    heldEntries
+	shift   int64
+
+	// horizon is the next boundary, boundary the last one, first the earliest time of any record before there
+	// was a boundary; all in nanoseconds, 0 when there is none.
+	horizon, boundary, first int64
+}
+
+// node is one node's ztunnel.
+type node struct {
+	id       int
+	name     string
+	lastSeen int64
+}
+
+// New returns a processor. obs may be nil.
+func New(cfg Config, obs Observer) *Processor {
+	cfg.setDefaults()
+	p := &Processor{
+		cfg:       cfg,
+		obs:       obs,
+		parser:    accesslog.NewParser(cfg.MaxEntry),
+		nodeIndex: make(map[string]int),
+		sampler:   sampler{n: cfg.SampleRatioN, slow: int64(cfg.SlowThreshold)},
+	}
+	p.series.init(&p.cfg)
+	return p
+}
+
+// SetTimeShift adds d to the time of every entry that follows: a replay that begins now.
+func (p *Processor) SetTimeShift(d time.Duration) { p.shift = int64(d) }
+
+// Entry takes one complete entry of a node's ztunnel: without CRI prefix and line end, perhaps with lines that
+// continue it. observed stands in for a time that is absent or absurd; without it (the zero time) no time is too
+// far ahead, and an entry without a time gets that of the one before.
+func (p *Processor) Entry(node string, entry []byte, observed time.Time) {
+	n := p.lastNode
+	if n == nil || n.name != node {
+		if n = p.node(node); n == nil {
+			p.counts[CountNodesDropped]++
+			return
+		}
+		p.lastNode = n
+	}
+	nanos := int64(0)
+	if !observed.IsZero() {
+		nanos = observed.UnixNano()
+	}
+	p.entry(n, entry, nanos)
+}
+
+func (p *Processor) entry(n *node, entry []byte, observed int64) {
+	kind, err := p.parser.Parse(entry, &p.rec)
+	rec := &p.rec
+
+	outlier := !rec.HasTime
+	if rec.HasTime {
+		rec.Time += p.shift
+		outlier = observed != 0 && rec.Time > observed+int64(p.cfg.MaxSkew)
+	}
+	if outlier {
+		if rec.Time = observed; observed == 0 {
+			rec.Time = n.lastSeen
+		}
+	}
+	if err == nil && rec.Time > n.lastSeen {
+		n.lastSeen = rec.Time
+	}
+	if err == nil && p.horizon != 0 && rec.Time >= p.horizon {
+		if p.held.add(n.id, entry, observed, p.cfg.MaxHeldBytes) {
+			return
+		}
+		p.counts[CountEarly]++
+	}
+
+	p.counts[CountEntries]++
+	if rec.Invalid > 0 {
+		p.counts[CountInvalidFields] += int64(rec.Invalid)
+	}
+	if rec.Truncated {
+		p.counts[CountTruncated]++
+	}
+	if err != nil {
+		p.countError(err)
+		return
+	}
+	if outlier {
+		p.counts[CountClockOutliers]++
+	}
+	if kind == accesslog.KindMessage {
+		if p.cfg.RecordLogs && isNotable(rec) {
+			p.addMessageLog(n, entry)
+		}
+		return
+	}
+	p.counts[CountAccess]++
+	if p.cfg.RecordLogs {
+		p.addAccessLog(n, entry)
+	}
+	if rec.Event == accesslog.EventOpened {
+		return
+	}
+	if p.cfg.RecordMetrics {
+		p.aggregate(n)
+	}
+	if p.cfg.RecordSpans && p.sampler.take(rec) {
+		p.addSpan(n, entry)
+	}
+}
+
+func (p *Processor) countError(err error) {
+	switch {
+	case errors.Is(err, accesslog.ErrForeign):
+		p.counts[CountForeign]++
+	case errors.Is(err, accesslog.ErrIncomplete):
+		p.counts[CountIncomplete]++
+	default:
+		p.counts[CountCut]++
+	}
+}
+
+// node returns the node of that name, nil when there are too many.
+func (p *Processor) node(name string) *node {
+	if id, ok := p.nodeIndex[name]; ok {
+		return p.nodes[id]
+	}
+	if len(p.nodes) >= p.cfg.MaxNodes {
+		return nil
+	}
+	n := &node{id: len(p.nodes), name: name}
+	p.nodes = append(p.nodes, n)
+	p.nodeIndex[name] = n.id
+	return n
+}
+
+// LastSeen returns the time of the newest entry of a node's ztunnel, zero before the first.
+func (p *Processor) LastSeen(node string) time.Time {
+	id, ok := p.nodeIndex[node]
+	if !ok || p.nodes[id].lastSeen == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, p.nodes[id].lastSeen).UTC()
+}
+
+// Series returns how many series are held, the overflow ones included.
+func (p *Processor) Series() int { return p.series.len() }
+
+// Pending returns how many log records and spans wait to be flushed.
+func (p *Processor) Pending() (logs, spans int) { return p.logs.count, p.spans.count }
+
+// Advance says where the next boundary lies: entries at or after it are held until a later call moves it past
+// them. Without it, every entry counts at once and the order of calls alone decides between which two points it
+// falls. Call it after FlushMetrics of the boundary before.
+func (p *Processor) Advance(next time.Time) {
+	p.horizon = next.UnixNano()
+	p.held.release(func(node int, entry []byte, observed int64) {
+		p.entry(p.nodes[node], entry, observed)
+	})
+}
+
+// report passes the counters on.
+func (p *Processor) report() {
+	for what, n := range p.counts {
+		if n != 0 {
+			if p.obs != nil {
+				p.obs.Count(Counter(what), n)
+			}
+			p.counts[what] = 0
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package flow
+
+import (
+	"bytes"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
+)
+
+// logBatch gathers log records by node.
+type logBatch struct {
+	logs   plog.Logs
+	byNode map[int]plog.LogRecordSlice
+	count  int
+}
+
+// FlushLogs returns the flow records and the ztunnels' own messages since the last call.
+func (p *Processor) FlushLogs() plog.Logs {
+	defer p.report()
+	logs := p.logs.logs
+	if p.logs.count == 0 {
+		logs = plog.NewLogs()
+	}
+	p.logs = logBatch{}
+	return logs
+}
+
+// newLog returns a new log record of a node with what all have in common, or false when there are too many.
+func (p *Processor) newLog(n *node, event string) (plog.LogRecord, bool) {
+	b := &p.logs
+	if b.count >= p.cfg.MaxRecords {
+		p.counts[CountLogsDropped]++
+		return plog.LogRecord{}, false
+	}
+	if b.count == 0 {
+		b.logs = plog.NewLogs()
+		b.byNode = make(map[int]plog.LogRecordSlice)
+	}
+	records, ok := b.byNode[n.id]
+	if !ok {
+		rl := b.logs.ResourceLogs().AppendEmpty()
+		putResource(rl.Resource().Attributes(), n.name, p.cfg.Cluster)
+		sl := rl.ScopeLogs().AppendEmpty()
+		sl.Scope().SetName(semconv.ScopeReceiver)
+		records = sl.LogRecords()
+		b.byNode[n.id] = records
+	}
+	b.count++
+	record := records.AppendEmpty()
+	record.SetTimestamp(pcommon.Timestamp(p.rec.Time))
+	record.SetObservedTimestamp(pcommon.Timestamp(p.rec.Time))
+	record.SetEventName(event)
+	severity := severities[p.rec.Level]
+	record.SetSeverityNumber(severity)
+	record.SetSeverityText(p.rec.Level.String())
+	record.Body().SetStr(string(p.rec.Message))
+	return record, true
+}
+
+var severities = [...]plog.SeverityNumber{
+	accesslog.LevelUnknown: plog.SeverityNumberUnspecified,
+	accesslog.LevelTrace:   plog.SeverityNumberTrace,
+	accesslog.LevelDebug:   plog.SeverityNumberDebug,
+	accesslog.LevelInfo:    plog.SeverityNumberInfo,
+	accesslog.LevelWarn:    plog.SeverityNumberWarn,
+	accesslog.LevelError:   plog.SeverityNumberError,
+}
+
+func (p *Processor) addAccessLog(n *node, entry []byte) {
+	record, ok := p.newLog(n, semconv.EventAccess)
+	if !ok {
+		return
+	}
+	attrs := record.Attributes()
+	p.putAccess(attrs, n, entry)
+}
+
+// putAccess writes the attributes of an access entry, the same for flow records and flow spans.
+func (p *Processor) putAccess(attrs pcommon.Map, n *node, entry []byte) {
+	rec := &p.rec
+	attrs.EnsureCapacity(22)
+	direction := semconv.DirectionOutbound
+	if rec.Direction == accesslog.DirectionInbound {
+		direction = semconv.DirectionInbound
+	}
+	attrs.PutStr(semconv.AttrDirection, direction)
+	putAddr(attrs, &rec.Src, semconv.AttrSourceAddress, semconv.AttrSourcePort)
+	putText(attrs, semconv.AttrSourcePod, rec.SrcWorkload)
+	putText(attrs, semconv.AttrSourceNamespace, rec.SrcNamespace)
+	putText(attrs, semconv.AttrSourceIdentity, rec.SrcIdentity)
+	putText(attrs, semconv.AttrSourceCluster, rec.SrcCluster)
+	putAddr(attrs, &rec.Dst, semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
+	putText(attrs, semconv.AttrDestinationHBONE, rec.HBONE.Text)
+	putText(attrs, semconv.AttrDestinationService, rec.DstService)
+	putText(attrs, semconv.AttrDestinationPod, rec.DstWorkload)
+	putText(attrs, semconv.AttrDestinationNamespace, rec.DstNamespace)
+	putText(attrs, semconv.AttrDestinationIdentity, rec.DstIdentity)
+	putText(attrs, semconv.AttrDestinationCluster, rec.DstCluster)
+	if rec.Event == accesslog.EventComplete {
+		attrs.PutInt(semconv.AttrBytesSent, int64(rec.BytesSent))
+		attrs.PutInt(semconv.AttrBytesRecv, int64(rec.BytesRecv))
+	}
+	if rec.HasDuration {
+		attrs.PutInt(semconv.AttrDuration, rec.Duration)
+	}
+	if rec.Failed() {
+		attrs.PutStr(semconv.AttrErrorType, rec.Failure.Type)
+	}
+	putText(attrs, semconv.AttrErrorMessage, rec.Error)
+	putText(attrs, semconv.AttrPolicy, rec.Failure.Policy)
+	attrs.PutStr(semconv.AttrRecordUID, newRecordID(n.name, entry, p.shift).String())
+}
+
+func putText(attrs pcommon.Map, name string, value []byte) {
+	if len(value) > 0 {
+		attrs.PutStr(name, string(value))
+	}
+}
+
+func putAddr(attrs pcommon.Map, addr *accesslog.Addr, address, port string) {
+	if len(addr.Host) > 0 {
+		attrs.PutStr(address, string(addr.Host))
+		attrs.PutInt(port, int64(addr.Port))
+	}
+}
+
+// notableScopes begin the scopes of which messages of any level are kept: the control plane's stream and
+// certificates.
+var notableScopes = [...][]byte{
+	[]byte("xds"), []byte("identity"), []byte("tls"), []byte("cert"), []byte("ca"),
+}
+
+// isNotable says whether a ztunnel's own message is worth a record.
+func isNotable(rec *accesslog.Record) bool {
+	if rec.Level == accesslog.LevelWarn || rec.Level == accesslog.LevelError {
+		return true
+	}
+	name := rec.Scope
+	if i := bytes.IndexByte(name, ':'); i >= 0 {
+		name = name[:i]
+	}
+	for _, scope := range notableScopes {
+		if bytes.Equal(name, scope) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Processor) addMessageLog(n *node, entry []byte) {
+	record, ok := p.newLog(n, semconv.EventZtunnelLog)
+	if !ok {
+		return
+	}
+	rec := &p.rec
+	attrs := record.Attributes()
+	attrs.EnsureCapacity(rec.NumFields + 2)
+	putText(attrs, semconv.AttrScope, rec.Scope)
+	for i := range rec.Fields[:rec.NumFields] {
+		f := &rec.Fields[i]
+		attrs.PutStr(semconv.AttrFieldPrefix+string(f.Key), string(f.Value))
+	}
+	attrs.PutStr(semconv.AttrRecordUID, newRecordID(n.name, entry, p.shift).String())
+}

@@ -1,0 +1,278 @@
+package flow
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
+)
+
+// chunkSize is how many series share a chunk of a checkpoint.
+const chunkSize = 256
+
+// maxPolicies bounds the policies that one series names; denials by further ones are counted without a name.
+const maxPolicies = 16
+
+// A flow key is a string of bytes: head, then texts of at most 255 bytes, each after its length.
+//
+//	node (4), reporter (1), security (1), destination port (2)
+//	source pod, namespace, address, cluster; destination pod, namespace, address, service, cluster
+const (
+	keyReporterAt = 4
+	keySecurityAt = 5
+	keyPortAt     = 6
+	keyHead       = 8
+	keyTexts      = 9
+)
+
+const (
+	reporterSource byte = iota
+	reporterDestination
+	// reporterOverflow is added to the reporter of an overflow series, whose key ends with its head.
+	reporterOverflow byte = 0x80
+)
+
+const (
+	securityUnknown byte = iota
+	securityNone
+	securityMutualTLS
+)
+
+var securityNames = [...]string{semconv.SecurityUnknown, semconv.SecurityNone, semconv.SecurityMutualTLS}
+
+// hbonePort is where a ztunnel takes tunnels: never the port of an application.
+const hbonePort = 15008
+
+// failure counts the failed connections of one kind.
+type failure struct {
+	errorType string
+	policy    string
+	count     uint64
+}
+
+// series is everything known of one flow key.
+type series struct {
+	key      string
+	start    int64 // 0 until the first boundary is known
+	last     int64 // newest record
+	closed   uint64
+	sent     uint64 // client to server
+	received uint64
+	failures []failure
+	duration histogram
+	changed  bool
+}
+
+func (s *series) node() int            { return int(binary.LittleEndian.Uint32([]byte(s.key[:4]))) }
+func (s *series) overflow() bool       { return s.key[keyReporterAt]&reporterOverflow != 0 }
+func (s *series) reporter() byte       { return s.key[keyReporterAt] &^ reporterOverflow }
+func (s *series) port() uint16         { return uint16(s.key[keyPortAt]) | uint16(s.key[keyPortAt+1])<<8 }
+func (s *series) security() byte       { return s.key[keySecurityAt] }
+func addSaturating(a, b uint64) uint64 { return min(a+b, math.MaxInt64) }
+
+// fail counts one failed connection.
+func (s *series) fail(errorType string, policy []byte) {
+	policies := 0
+	for i := range s.failures {
+		f := &s.failures[i]
+		if f.errorType == errorType && f.policy == string(policy) {
+			f.count++
+			return
+		}
+		if f.policy != "" {
+			policies++
+		}
+	}
+	if len(policy) > 0 && policies >= maxPolicies {
+		s.fail(errorType, nil)
+		return
+	}
+	s.failures = append(s.failures, failure{errorType: errorType, policy: string(policy), count: 1})
+}
+
+// seriesTable holds the series by key, in slots that stay where they are for as long as a series lives.
+type seriesTable struct {
+	max       int
+	bucketing bucketing
+
+	index    map[string]uint32
+	slots    []*series
+	free     []uint32
+	overflow int // how many of the series are overflow ones
+	changed  []uint32
+	dirty    []bool // by chunk
+	key      []byte
+}
+
+func (t *seriesTable) init(cfg *Config) {
+	*t = seriesTable{
+		max:       cfg.MaxSeries,
+		bucketing: newBucketing(cfg.Histogram.MaxScale, cfg.Histogram.MaxBuckets),
+		index:     make(map[string]uint32),
+		key:       make([]byte, 0, 512),
+	}
+}
+
+func (t *seriesTable) len() int { return len(t.index) }
+
+// makeKey writes the record's flow key into t.key.
+func (t *seriesTable) makeKey(node int, rec *accesslog.Record) {
+	k := binary.LittleEndian.AppendUint32(t.key[:0], uint32(node))
+	reporter := reporterSource
+	if rec.Direction == accesslog.DirectionInbound {
+		reporter = reporterDestination
+	}
+	k = append(k, reporter, securityOf(rec))
+	address, port := destination(rec)
+	k = binary.LittleEndian.AppendUint16(k, port)
+	k = appendText(k, rec.SrcWorkload)
+	k = appendText(k, rec.SrcNamespace)
+	k = appendText(k, ipOf(&rec.Src))
+	k = appendText(k, rec.SrcCluster)
+	k = appendText(k, rec.DstWorkload)
+	k = appendText(k, rec.DstNamespace)
+	k = appendText(k, address)
+	k = appendText(k, rec.DstService)
+	t.key = appendText(k, rec.DstCluster)
+}
+
+func appendText(k, text []byte) []byte {
+	k = append(k, byte(len(text)))
+	return append(k, text...)
+}
+
+func ipOf(addr *accesslog.Addr) []byte {
+	if addr.IsIP {
+		return addr.Host
+	}
+	return nil
+}
+
+// destination returns the address and the port that the client wanted: those inside the tunnel where there is
+// one. A tunnel to a service that is named by its host leaves only the socket's address.
+func destination(rec *accesslog.Record) (address []byte, port uint16) {
+	if len(rec.HBONE.Text) > 0 {
+		if rec.HBONE.IsIP {
+			return rec.HBONE.Host, rec.HBONE.Port
+		}
+		return ipOf(&rec.Dst), rec.HBONE.Port
+	}
+	port = rec.Dst.Port
+	if port == hbonePort && rec.Direction == accesslog.DirectionInbound {
+		port = 0
+	}
+	return ipOf(&rec.Dst), port
+}
+
+func securityOf(rec *accesslog.Record) byte {
+	switch {
+	case len(rec.HBONE.Text) > 0 || len(rec.SrcIdentity) > 0 || len(rec.DstIdentity) > 0:
+		return securityMutualTLS
+	case rec.Event == accesslog.EventFailed:
+		return securityUnknown
+	}
+	return securityNone
+}
+
+// clientBytes returns a connection's bytes from client to server and back: each side says what it sent.
+func clientBytes(rec *accesslog.Record) (sent, received uint64) {
+	if rec.Direction == accesslog.DirectionInbound {
+		return rec.BytesRecv, rec.BytesSent
+	}
+	return rec.BytesSent, rec.BytesRecv
+}
+
+// lookup returns the series of t.key, a new one if there is none and room for it, otherwise the overflow series.
+func (t *seriesTable) lookup(start int64) (slot uint32, isOverflow bool) {
+	if slot, ok := t.index[string(t.key)]; ok {
+		return slot, false
+	}
+	if len(t.index)-t.overflow < t.max {
+		return t.insert(&series{key: string(t.key), start: start}), false
+	}
+	t.key = t.key[:keyHead]
+	t.key[keyReporterAt] |= reporterOverflow
+	t.key[keySecurityAt], t.key[keyPortAt], t.key[keyPortAt+1] = 0, 0, 0
+	if slot, ok := t.index[string(t.key)]; ok {
+		return slot, true
+	}
+	return t.insert(&series{key: string(t.key), start: start}), true
+}
+
+func (t *seriesTable) insert(s *series) uint32 {
+	var slot uint32
+	if n := len(t.free); n > 0 {
+		slot, t.free = t.free[n-1], t.free[:n-1]
+		t.slots[slot] = s
+	} else {
+		slot = uint32(len(t.slots))
+		t.slots = append(t.slots, s)
+		if int(slot)/chunkSize == len(t.dirty) {
+			t.dirty = append(t.dirty, true)
+		}
+	}
+	t.index[s.key] = slot
+	if s.overflow() {
+		t.overflow++
+	}
+	return slot
+}
+
+// touch notes that a series changed since the last flush and the last checkpoint.
+func (t *seriesTable) touch(slot uint32, s *series) {
+	if !s.changed {
+		s.changed = true
+		t.changed = append(t.changed, slot)
+	}
+	t.dirty[slot/chunkSize] = true
+}
+
+// expire drops the series without a record since before, and returns how many. Overflow series stay.
+func (t *seriesTable) expire(before int64) int64 {
+	n := int64(0)
+	for slot, s := range t.slots {
+		if s == nil || s.last >= before || s.changed || s.overflow() {
+			continue
+		}
+		delete(t.index, s.key)
+		t.slots[slot] = nil
+		t.free = append(t.free, uint32(slot))
+		t.dirty[slot/chunkSize] = true
+		n++
+	}
+	return n
+}
+
+// aggregate counts p.rec in its series.
+func (p *Processor) aggregate(n *node) {
+	rec := &p.rec
+	if p.boundary != 0 && rec.Time < p.boundary {
+		p.counts[CountLate]++
+	} else if p.boundary == 0 && (p.first == 0 || rec.Time < p.first) {
+		p.first = rec.Time
+	}
+	t := &p.series
+	t.makeKey(n.id, rec)
+	slot, overflow := t.lookup(p.boundary)
+	if overflow {
+		p.counts[CountOverflow]++
+	}
+	s := t.slots[slot]
+	s.last = max(s.last, rec.Time)
+	s.closed++
+	sent, received := clientBytes(rec)
+	s.sent = addSaturating(s.sent, sent)
+	s.received = addSaturating(s.received, received)
+	if rec.Failed() {
+		policy := rec.Failure.Policy
+		if overflow {
+			policy = nil
+		}
+		s.fail(rec.Failure.Type, policy)
+	}
+	if rec.HasDuration {
+		s.duration.add(&t.bucketing, rec.Duration)
+	}
+	t.touch(slot, s)
+}

@@ -1,0 +1,185 @@
+package flow
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
+)
+
+// recordID identifies an entry: the same entry of the same node read twice has the same id.
+type recordID [16]byte
+
+func (id recordID) String() string { return hex.EncodeToString(id[:]) }
+
+// spanSeed sets the hash of a span's id apart from the halves of a record's.
+const spanSeed = 0x6e657068696c6961
+
+// newRecordID hashes node and entry; shift tells the rounds of a replay that repeats itself apart.
+func newRecordID(node string, entry []byte, shift int64) recordID {
+	var id recordID
+	binary.BigEndian.PutUint64(id[:8], hashEntry(0, node, entry, shift))
+	binary.BigEndian.PutUint64(id[8:], hashEntry(1, node, entry, shift))
+	return id
+}
+
+func hashEntry(seed uint64, node string, entry []byte, shift int64) uint64 {
+	var d xxhash.Digest
+	d.ResetWithSeed(seed)
+	_, _ = d.WriteString(node)
+	var head [9]byte // a separator, and the shift
+	binary.LittleEndian.PutUint64(head[1:], uint64(shift))
+	_, _ = d.Write(head[:])
+	_, _ = d.Write(entry)
+	if h := d.Sum64(); h != 0 { // no id may be all zeros
+		return h
+	}
+	return 1
+}
+
+// sampler chooses the connections that become spans: every failed or slow one, and one in n by a hash of what
+// both sides of a connection know of it.
+type sampler struct {
+	n    uint64
+	slow int64
+	key  []byte
+}
+
+// sampleWindow is the grid onto which both sides' closing times are rounded down; they close within
+// milliseconds of each other.
+const sampleWindow = int64(10 * time.Second)
+
+func (s *sampler) take(rec *accesslog.Record) bool {
+	if rec.Failed() || (s.slow > 0 && rec.HasDuration && rec.Duration >= s.slow) {
+		return true
+	}
+	switch s.n {
+	case 0:
+		return false
+	case 1:
+		return true
+	}
+	k := append(s.key[:0], rec.Src.Host...)
+	k = append(k, 0)
+	if len(rec.HBONE.Text) > 0 {
+		k = append(k, rec.HBONE.Text...)
+	} else {
+		k = append(k, rec.Dst.Text...)
+	}
+	sent, received := clientBytes(rec)
+	k = binary.LittleEndian.AppendUint64(k, sent)
+	k = binary.LittleEndian.AppendUint64(k, received)
+	k = binary.LittleEndian.AppendUint64(k, uint64(rec.Time/sampleWindow))
+	s.key = k
+	return xxhash.Sum64(k)%s.n == 0
+}
+
+// spanBatch gathers spans by reporting side.
+type spanBatch struct {
+	traces   ptrace.Traces
+	byParty  map[string]ptrace.SpanSlice
+	partyKey []byte
+	count    int
+}
+
+// FlushSpans returns the spans since the last call.
+func (p *Processor) FlushSpans() ptrace.Traces {
+	defer p.report()
+	traces := p.spans.traces
+	if p.spans.count == 0 {
+		traces = ptrace.NewTraces()
+	}
+	p.spans = spanBatch{partyKey: p.spans.partyKey[:0]}
+	return traces
+}
+
+// addSpan adds the span of p.rec.
+func (p *Processor) addSpan(n *node, entry []byte) {
+	b := &p.spans
+	if b.count >= p.cfg.MaxRecords {
+		p.counts[CountSpansDropped]++
+		return
+	}
+	b.count++
+	rec := &p.rec
+	span := p.spansOf(n).AppendEmpty()
+	id := newRecordID(n.name, entry, p.shift)
+	span.SetTraceID(pcommon.TraceID(id))
+	var spanID pcommon.SpanID
+	binary.BigEndian.PutUint64(spanID[:], hashEntry(spanSeed, n.name, entry, p.shift))
+	span.SetSpanID(spanID)
+
+	name, kind := semconv.DirectionOutbound, ptrace.SpanKindClient
+	if rec.Direction == accesslog.DirectionInbound {
+		name, kind = semconv.DirectionInbound, ptrace.SpanKindServer
+	}
+	span.SetKind(kind)
+	span.SetName(name + " " + string(peerName(rec)))
+	span.SetStartTimestamp(pcommon.Timestamp(rec.Time - rec.Duration))
+	span.SetEndTimestamp(pcommon.Timestamp(rec.Time))
+	p.putAccess(span.Attributes(), n, entry)
+	if rec.Failed() {
+		span.Status().SetCode(ptrace.StatusCodeError)
+		span.Status().SetMessage(string(rec.Error))
+	}
+}
+
+// peerName is what the connection was opened to: the service, else the pod, else the address.
+func peerName(rec *accesslog.Record) []byte {
+	switch {
+	case len(rec.DstService) > 0:
+		return rec.DstService
+	case len(rec.DstWorkload) > 0:
+		return rec.DstWorkload
+	}
+	address, _ := destination(rec)
+	return address
+}
+
+// spansOf returns the spans of the reporting side of p.rec.
+func (p *Processor) spansOf(n *node) ptrace.SpanSlice {
+	b, rec := &p.spans, &p.rec
+	pod, namespace, address := rec.SrcWorkload, rec.SrcNamespace, rec.Src.Host
+	if rec.Direction == accesslog.DirectionInbound {
+		pod, namespace = rec.DstWorkload, rec.DstNamespace
+		address, _ = destination(rec)
+	}
+	k := binary.LittleEndian.AppendUint32(b.partyKey[:0], uint32(n.id))
+	k = append(k, pod...)
+	k = append(k, 0)
+	k = append(k, namespace...)
+	if len(pod) == 0 {
+		k = append(k, 0)
+		k = append(k, address...)
+	}
+	b.partyKey = k
+	if b.byParty == nil {
+		b.traces = ptrace.NewTraces()
+		b.byParty = make(map[string]ptrace.SpanSlice)
+	}
+	if spans, ok := b.byParty[string(k)]; ok {
+		return spans
+	}
+	rs := b.traces.ResourceSpans().AppendEmpty()
+	attrs := rs.Resource().Attributes()
+	name := pod
+	if len(name) == 0 {
+		name = address
+	}
+	putText(attrs, semconv.AttrServiceName, name)
+	putText(attrs, semconv.AttrServiceNamespace, namespace)
+	putText(attrs, semconv.AttrPodName, pod)
+	putText(attrs, semconv.AttrNamespaceName, namespace)
+	attrs.PutStr(semconv.AttrNodeName, n.name)
+	putNonEmpty(attrs, semconv.AttrClusterName, p.cfg.Cluster)
+	ss := rs.ScopeSpans().AppendEmpty()
+	ss.Scope().SetName(semconv.ScopeReceiver)
+	b.byParty[string(k)] = ss.Spans()
+	return ss.Spans()
+}
