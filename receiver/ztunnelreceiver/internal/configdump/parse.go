@@ -349,6 +349,9 @@ func serviceAccounts(list []wireServiceAccount) []*security.ServiceAccountMatch 
 func prefixes(list []netip.Prefix) []*security.Address {
 	out := make([]*security.Address, 0, len(list))
 	for _, prefix := range list {
+		if !prefix.IsValid() {
+			continue
+		}
 		out = append(out, &security.Address{Address: prefix.Addr().AsSlice(), Length: uint32(prefix.Bits())})
 	}
 	return out

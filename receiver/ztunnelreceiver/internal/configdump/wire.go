@@ -151,18 +151,18 @@ type wirePolicy struct {
 }
 
 type wireMatch struct {
-	Namespaces            []wireStringMatch    `json:"namespaces"`
-	NotNamespaces         []wireStringMatch    `json:"notNamespaces"`
-	ServiceAccounts       []wireServiceAccount `json:"serviceAccounts"`
-	NotServiceAccounts    []wireServiceAccount `json:"notServiceAccounts"`
-	Principals            []wireStringMatch    `json:"principals"`
-	NotPrincipals         []wireStringMatch    `json:"notPrincipals"`
-	SourceIPs             []netip.Prefix       `json:"sourceIps"`
-	NotSourceIPs          []netip.Prefix       `json:"notSourceIps"`
-	DestinationIPs        []netip.Prefix       `json:"destinationIps"`
-	NotDestinationIPs     []netip.Prefix       `json:"notDestinationIps"`
-	DestinationPorts      []uint32             `json:"destinationPorts"`
-	NotDestinationPorts   []uint32             `json:"notDestinationPorts"`
+	Namespaces          []wireStringMatch    `json:"namespaces"`
+	NotNamespaces       []wireStringMatch    `json:"notNamespaces"`
+	ServiceAccounts     []wireServiceAccount `json:"serviceAccounts"`
+	NotServiceAccounts  []wireServiceAccount `json:"notServiceAccounts"`
+	Principals          []wireStringMatch    `json:"principals"`
+	NotPrincipals       []wireStringMatch    `json:"notPrincipals"`
+	SourceIPs           []netip.Prefix       `json:"sourceIps"`
+	NotSourceIPs        []netip.Prefix       `json:"notSourceIps"`
+	DestinationIPs      []netip.Prefix       `json:"destinationIps"`
+	NotDestinationIPs   []netip.Prefix       `json:"notDestinationIps"`
+	DestinationPorts    []uint32             `json:"destinationPorts"`
+	NotDestinationPorts []uint32             `json:"notDestinationPorts"`
 }
 
 // wireStringMatch is one of {"Exact":"…"}, {"Prefix":"…"}, {"Suffix":"…"} and {"Presence":[]}.
