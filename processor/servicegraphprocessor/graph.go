@@ -1,0 +1,345 @@
+package servicegraphprocessor
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/processor"
+	"go.uber.org/zap"
+
+	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
+)
+
+// quiet is how long heartbeats must be missing, by the wall clock, before the graph's clock goes on without them.
+const quiet = 30 * time.Second
+
+// graph is the service graph that the processors of one component ID share.
+//
+// mu guards all state and is held for a whole batch. sending keeps the metrics that leave in the order of their times;
+// it is taken before mu and held while the next consumer is called.
+type graph struct {
+	sending sync.Mutex
+	mu      sync.Mutex
+
+	cfg       *Config
+	limits    reconcile.Limits
+	version   string
+	logger    *zap.Logger
+	telemetry *metadata.TelemetryBuilder
+	counters  counters
+	// ctx is what internal telemetry is recorded with.
+	ctx context.Context
+
+	nextMetrics consumer.Metrics
+	nextTraces  consumer.Traces
+
+	clock          clock
+	directory      *directory
+	flows          *flowTable
+	edges          *edgeTable
+	services       *serviceTable
+	endpoints      map[podName]*endpoint
+	dirtyEndpoints []*endpoint
+	requests       *requestTable
+	flowSpans      *flowSpanTable
+	scrapes        *scrapeTable
+
+	begun     pcommon.Timestamp // the first data's time
+	flushed   pcommon.Timestamp
+	due       pcommon.Timestamp
+	refreshed pcommon.Timestamp
+	swept     pcommon.Timestamp
+	finished  bool // a replay is over
+
+	// wall is the wall clock at the last heartbeat, now the wall clock.
+	wall    time.Time
+	now     func() time.Time
+	members int
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+}
+
+func newGraph(set processor.Settings, cfg *Config) (*graph, error) {
+	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	if err != nil {
+		return nil, err
+	}
+	g := &graph{
+		cfg: cfg,
+		limits: reconcile.Limits{
+			Window: cfg.Reconcile.SettleWindow,
+			Skew:   cfg.Reconcile.MaxSkew,
+			Hold:   cfg.Reconcile.ReasonHold,
+		},
+		version:   set.BuildInfo.Version,
+		logger:    set.Logger,
+		telemetry: telemetry,
+		counters:  newCounters(),
+		ctx:       context.Background(),
+		clock:     newClock(cfg.MaxLateness),
+		directory: newDirectory(cfg),
+		flows:     newFlowTable(cfg),
+		services:  newServiceTable(cfg),
+		endpoints: map[podName]*endpoint{},
+		requests:  newRequestTable(cfg),
+		now:       time.Now,
+	}
+	g.edges = newEdgeTable(cfg, g.overflowed)
+	g.flowSpans = newFlowSpanTable(cfg)
+	g.scrapes = newScrapeTable(cfg)
+	g.wall = g.now()
+	return g, nil
+}
+
+// start begins to watch for heartbeats that stop.
+func (g *graph) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	g.cancel = cancel
+	g.done.Add(1)
+	go func() {
+		defer g.done.Done()
+		ticker := time.NewTicker(g.cfg.FlushInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if err := g.tick(ctx); err != nil {
+					g.logger.Warn("sending the service graph failed", zap.Error(err))
+				}
+			}
+		}
+	}()
+}
+
+func (g *graph) stop() {
+	if g.cancel != nil {
+		g.cancel()
+		g.done.Wait()
+	}
+	g.telemetry.Shutdown()
+}
+
+// learn takes over the entity events among log records.
+func (g *graph) learn(logs plog.Logs) {
+	resources := logs.ResourceLogs()
+	for i := range resources.Len() {
+		scopes := resources.At(i).ScopeLogs()
+		for j := range scopes.Len() {
+			if mesh.IsEntityScope(scopes.At(j).Scope()) {
+				g.learnScope(scopes.At(j).LogRecords())
+			}
+		}
+	}
+}
+
+func (g *graph) learnScope(records plog.LogRecordSlice) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range records.Len() {
+		event, err := mesh.ParseEvent(records.At(i))
+		switch {
+		case err != nil:
+			g.dropped("invalid_entity", 1)
+		case !g.directory.apply(event):
+			g.dropped("entity_limit", 1)
+		}
+	}
+}
+
+// consumeMetrics implements the metrics processor.
+func (g *graph) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) error {
+	g.sending.Lock()
+	defer g.sending.Unlock()
+	edges, traces, marker := g.applyMetrics(metrics)
+	var errs error
+	if traces.ResourceSpans().Len() > 0 && g.nextTraces != nil {
+		errs = g.nextTraces.ConsumeTraces(ctx, traces)
+	}
+	edges.ResourceMetrics().MoveAndAppendTo(metrics.ResourceMetrics())
+	if metrics.ResourceMetrics().Len() > 0 {
+		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, metrics))
+	}
+	if marker.ResourceMetrics().Len() > 0 {
+		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, marker))
+	}
+	return errs
+}
+
+// applyMetrics takes over a batch and removes what it consumes. It returns the edges and spans that the batch makes due,
+// and the marker of a replay's end, which must leave last.
+func (g *graph) applyMetrics(metrics pmetric.Metrics) (edges pmetric.Metrics, traces ptrace.Traces, marker pmetric.Metrics) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	marker, done := pmetric.NewMetrics(), false
+	metrics.ResourceMetrics().RemoveIf(func(resource pmetric.ResourceMetrics) bool {
+		source := sourceOf(resource.Resource())
+		resource.ScopeMetrics().RemoveIf(func(scope pmetric.ScopeMetrics) bool {
+			scope.Metrics().RemoveIf(func(metric pmetric.Metric) bool {
+				return g.applyMetric(&source, metric)
+			})
+			return scope.Metrics().Len() == 0
+		})
+		g.scrapes.end(&source)
+		return resource.ScopeMetrics().Len() == 0
+	})
+	if g.clock.beats() {
+		g.clock.advance()
+	}
+	if replayDone(metrics) {
+		done = true
+		marker = extractMarker(metrics)
+		g.clock.catchUp()
+		g.finished = true
+	}
+	edges, traces = g.flush(done)
+	return edges, traces, marker
+}
+
+// applyMetric takes over one metric and tells whether it is consumed.
+func (g *graph) applyMetric(source *metricSource, metric pmetric.Metric) bool {
+	name := metric.Name()
+	switch {
+	case isFlowMetric(name):
+		g.applyFlows(metric)
+		return true
+	case name == semconv.MetricSourceUp:
+		g.applyHeartbeats(source, metric)
+	default:
+		g.applyScraped(source, metric)
+	}
+	return false
+}
+
+func (g *graph) applyHeartbeats(source *metricSource, metric pmetric.Metric) {
+	if metric.Type() != pmetric.MetricTypeGauge {
+		return
+	}
+	points := metric.Gauge().DataPoints()
+	for i := range points.Len() {
+		g.clock.heartbeat(source.node, points.At(i).Timestamp())
+		g.wall = g.now()
+		g.finished = false
+	}
+}
+
+// flush brings everything up to the clock's time if an emission is due; with force nothing stays held.
+func (g *graph) flush(force bool) (pmetric.Metrics, ptrace.Traces) {
+	now := g.clock.time
+	metrics, traces := pmetric.NewMetrics(), ptrace.NewTraces()
+	if now == 0 {
+		return metrics, traces
+	}
+	if g.begun == 0 {
+		g.begun = now
+	}
+	if now < g.due && !force {
+		return metrics, traces
+	}
+	interval := pcommon.Timestamp(g.cfg.FlushInterval)
+	g.due = now - now%interval + interval
+
+	g.retryRequests(now, force)
+	g.countRequests(now, force)
+	g.settleFlows(now, force)
+	g.settleScrapes(now, force)
+	traces = g.flowSpans.flush(g, now, force)
+	g.sweep(now)
+	if edges, ok := g.emit(now); ok {
+		metrics = edges
+	}
+	g.flushed = now
+	g.record()
+	return metrics, traces
+}
+
+// settleFlows reconciles what flows reported since the last flush.
+func (g *graph) settleFlows(now pcommon.Timestamp, force bool) {
+	t := g.flows
+	for i, p := range t.touched {
+		p.touched = false
+		t.touched[i] = nil
+		g.settlePair(p, now)
+		if !p.waits {
+			p.waits = true
+			t.waiting = append(t.waiting, p)
+		}
+	}
+	t.touched = t.touched[:0]
+	left := t.waiting[:0]
+	for _, p := range t.waiting {
+		if p.failures.Held() > 0 {
+			t.counted = p.failures.Release(now, g.limits, t.counted[:0])
+			p.creditFailed(t.counted)
+		}
+		if p.waits = g.deliver(p, now, force); p.waits {
+			left = append(left, p)
+		}
+	}
+	clear(t.waiting[len(left):])
+	t.waiting = left
+}
+
+// meshless tells whether so much time passed without any mesh state that none is to be waited for.
+func (g *graph) meshless() bool {
+	return !g.directory.known() && g.begun > 0 && since(g.begun, g.clock.time, g.cfg.ResolveHold)
+}
+
+// tick goes on by the wall clock where no heartbeats come: there never were any, or they stopped.
+func (g *graph) tick(ctx context.Context) error {
+	g.sending.Lock()
+	defer g.sending.Unlock()
+	metrics, traces := g.tickState()
+	return g.send(ctx, metrics, traces)
+}
+
+func (g *graph) tickState() (pmetric.Metrics, ptrace.Traces) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	switch elapsed := now.Sub(g.wall); {
+	case g.finished, g.clock.beats() && elapsed < quiet:
+		return pmetric.NewMetrics(), ptrace.NewTraces()
+	case g.clock.beats():
+		g.clock.set(g.clock.newest + pcommon.Timestamp(elapsed))
+	default:
+		g.clock.set(pcommon.NewTimestampFromTime(now))
+	}
+	return g.flush(false)
+}
+
+func (g *graph) send(ctx context.Context, metrics pmetric.Metrics, traces ptrace.Traces) error {
+	var errs error
+	if traces.ResourceSpans().Len() > 0 && g.nextTraces != nil {
+		errs = g.nextTraces.ConsumeTraces(ctx, traces)
+	}
+	if metrics.ResourceMetrics().Len() > 0 && g.nextMetrics != nil {
+		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, metrics))
+	}
+	return errs
+}
+
+// drainMetrics sends all that is held before the metrics pipeline ends.
+func (g *graph) drainMetrics(ctx context.Context) error {
+	g.sending.Lock()
+	defer g.sending.Unlock()
+	g.mu.Lock()
+	metrics, traces := g.flush(true)
+	if !g.clock.beats() && g.clock.time == 0 {
+		g.clock.set(pcommon.NewTimestampFromTime(g.now()))
+		metrics, traces = g.flush(true)
+	}
+	g.mu.Unlock()
+	return g.send(ctx, metrics, traces)
+}
