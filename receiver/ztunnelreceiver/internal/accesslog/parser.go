@@ -282,10 +282,8 @@ func levelOf(s []byte) Level {
 	return LevelUnknown
 }
 
-// isAccess says whether a target is that of the access log; spans may follow it.
-func isAccess(scope []byte) bool {
-	return hasPrefix(scope, "access") && (len(scope) == len("access") || scope[len("access")] == ':')
-}
+// isAccess says whether a scope is that of the access log.
+func isAccess(scope []byte) bool { return string(scope) == "access" }
 
 func eventOf(message []byte) Event {
 	switch string(message) {

@@ -24,14 +24,14 @@ func (p *Parser) parsePlain(entry []byte, rec *Record) error {
 	if tab < 0 {
 		// An event without message and fields ends with its target.
 		rec.Kind = KindMessage
-		rec.Scope = p.text(scopeOf(rest), false, maxScope)
+		p.setTarget(rec, rest)
 		return nil
 	}
 	target := rest[:tab]
 	rest = rest[tab+1:]
-	rec.Scope = p.text(scopeOf(target), false, maxScope)
+	p.setTarget(rec, target)
 
-	if isAccess(target) {
+	if isAccess(rec.Scope) {
 		if tab = bytes.IndexByte(rest, '\t'); tab >= 0 {
 			if rec.Event = eventOf(rest[:tab]); rec.Event != EventNone {
 				rec.Kind = KindAccess
@@ -51,6 +51,43 @@ func (p *Parser) parsePlain(entry []byte, rec *Record) error {
 	rec.Message = p.text(rest, false, maxMessage)
 	p.parsePlainFields(fields, rec)
 	return nil
+}
+
+// setTarget takes a target apart, "xds::client:xds{id=1}:…": its scope, and the spans that the event lies in.
+// The JSON format gives spans as fields, so they become fields here as well.
+func (p *Parser) setTarget(rec *Record, target []byte) {
+	target = scopeOf(target)
+	end := spanStart(target)
+	rec.Scope = p.text(target[:end], false, maxScope)
+	for spans := target[end:]; len(spans) > 1 && rec.NumFields < maxFields; {
+		spans = spans[1:]
+		end = spanStart(spans)
+		name, fields := spans[:end], []byte(nil)
+		if i := bytes.IndexByte(spans, '{'); i >= 0 && i < end {
+			name = spans[:i]
+			if n := bytes.IndexByte(spans[i:], '}'); n >= 0 {
+				fields = spans[i+1 : i+n]
+				end = i + n + 1
+			}
+		}
+		p.addField(rec, name, fields, false)
+		spans = spans[min(end, len(spans)):]
+	}
+}
+
+// spanStart returns the index of the colon before the first span, or the length of s. Two colons belong to a
+// path.
+func spanStart(s []byte) int {
+	for i := 0; i < len(s); i++ {
+		if s[i] == ':' {
+			if i+1 < len(s) && s[i+1] == ':' {
+				i++
+				continue
+			}
+			return i
+		}
+	}
+	return len(s)
 }
 
 // parsePlainAccess reads the fields of an access entry. It expects them in ztunnel's order and looks a key up

@@ -127,5 +127,5 @@ func isSingleLine(line []byte) bool {
 	if tab = bytes.IndexByte(rest, '\t'); tab < 0 {
 		return false
 	}
-	return isAccess(rest[:tab])
+	return isAccess(rest[:spanStart(rest[:tab])])
 }
