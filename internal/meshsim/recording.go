@@ -1,0 +1,290 @@
+package meshsim
+
+import (
+	"bufio"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sort"
+	"time"
+)
+
+// ErrNoTarget says that the mesh of a seed has nothing on which the fault could be seen.
+var ErrNoTarget = errors.New("the mesh has no target for the fault")
+
+// part is one file of a recording; its first error is kept and reported when it is closed.
+type part struct {
+	file *os.File
+	gzip *gzip.Writer
+	out  *bufio.Writer
+	err  error
+}
+
+func create(path string) (*part, error) {
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("creating a part: %w", err)
+	}
+	compressed, err := gzip.NewWriterLevel(file, gzip.BestSpeed)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &part{file: file, gzip: compressed, out: bufio.NewWriterSize(compressed, 1<<16)}, nil
+}
+
+func (p *part) write(b []byte) {
+	if p.err == nil {
+		_, p.err = p.out.Write(b)
+	}
+}
+
+func (p *part) text(s string) {
+	if p.err == nil {
+		_, p.err = p.out.WriteString(s)
+	}
+}
+
+func (p *part) print(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.out, format, args...)
+	}
+}
+
+func (p *part) Close() error {
+	return errors.Join(p.err, p.out.Flush(), p.gzip.Close(), p.file.Close())
+}
+
+var _ io.Closer = (*part)(nil)
+
+// Write simulates and writes a recording into dir, which it creates. It returns ErrNoTarget if the seed's mesh
+// cannot show the fault.
+func Write(dir string, options Options) (err error) {
+	random := rand.New(rand.NewPCG(options.Seed, 0x6e657068696c6961))
+	if options.Fault.NeedsSpans() {
+		options.Instrumented = 1
+	}
+	if err := options.decide(random); err != nil {
+		return err
+	}
+	s := &simulation{
+		Options: options, random: random, mesh: newMesh(options, random), end: int64(options.Duration),
+		pool: map[poolKey]*connection{}, hbone: map[[2]*pod]uint16{}, ztunnels: map[string]*ztunnel{},
+	}
+	s.incident = newIncident(options, s.mesh, random)
+	if s.incident == nil && options.Fault != FaultNone {
+		return ErrNoTarget
+	}
+	s.disturb()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("creating the recording: %w", err)
+	}
+	var parts []*part
+	open := func(name string) *part {
+		p, openErr := create(filepath.Join(dir, name))
+		if openErr != nil {
+			err = errors.Join(err, openErr)
+			return &part{err: openErr}
+		}
+		parts = append(parts, p)
+		return p
+	}
+	defer func() {
+		for _, p := range parts {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	jsonLog := random.IntN(2) == 0
+	for n, node := range s.mesh.nodes {
+		z := &ztunnel{node: node, json: jsonLog, log: open("ztunnel-" + node + ".log.gz")}
+		z.reset()
+		s.ztunnels[node] = z
+		s.watch(z, open("metrics-"+node+".prom.gz"), int64(n)*int64(3*time.Millisecond))
+	}
+	s.spans = &spanWriter{out: open("otlp-traces.jsonl.gz")}
+	changes := open("xds.binpb.gz")
+	if err != nil {
+		return err
+	}
+	s.stateAtStart()
+	s.stateChanges()
+	if err := s.writeChanges(changes); err != nil {
+		return err
+	}
+	s.run()
+	return s.writeTruth(filepath.Join(dir, "truth.json"))
+}
+
+// watch schedules a ztunnel's scrapes and its own messages.
+func (s *simulation) watch(z *ztunnel, out *part, offset int64) {
+	for at := int64(10*time.Millisecond) + offset; at < s.end; at += int64(s.ScrapeInterval) {
+		s.schedule(at, func() { s.scrape(z, out, at) })
+	}
+	s.schedule(offset, func() { s.connected(z, 0, 1) })
+	i := s.incident
+	if i == nil {
+		return
+	}
+	switch {
+	case i.fault == FaultNodeDown && i.node == z.node:
+		s.schedule(i.from, z.reset)
+		s.schedule(i.until, func() { s.connected(z, i.until, 1) })
+	case i.fault == FaultControlPlaneDown:
+		s.schedule(i.from, func() { z.drops++ })
+		backoff := int64(100 * time.Millisecond)
+		for at := i.from + offset + 1; at < i.until; at += backoff {
+			backoff = min(2*backoff, int64(15*time.Second))
+			retry := time.Duration(backoff)
+			s.schedule(at, func() {
+				z.drops++
+				z.write(at, "warn", "xds::client:xds{id="+fmt.Sprint(2+z.drops)+"}", "XDS client connection error: gRPC connection error connecting to "+
+					"https://istiod.istio-system.svc:15012: status: Unknown, message: \"client error (Connect): tcp connect error: Connection refused (os error 111)\", "+
+					"retrying in "+retry.String(), nil)
+			})
+		}
+		s.schedule(i.until+offset+int64(2*time.Second), func() { s.connected(z, i.until+offset+int64(2*time.Second), 2+z.drops) })
+	}
+}
+
+func (s *simulation) connected(z *ztunnel, at int64, id int) {
+	z.messages[typeAddress]++
+	z.messages[typeAuthorization]++
+	z.write(at, "info", fmt.Sprintf("xds::client:xds{id=%d}", id), "Stream established", nil)
+}
+
+// disturb adds what a healthy mesh does all the time: rollouts, scaling, a client that is denied what it always was.
+func (s *simulation) disturb() {
+	if s.random.Float64() < 0.3 {
+		var all []*call
+		for _, w := range s.mesh.workloads {
+			for _, c := range w.calls {
+				if !c.critical && !c.keepAlive && (s.incident == nil || s.incident.target != c.to && s.incident.target != w) {
+					all = append(all, c)
+				}
+			}
+		}
+		if len(all) > 0 {
+			s.denied = all[s.random.IntN(len(all))]
+		}
+	}
+	disturbances := 1 + s.random.IntN(3) + int(s.Duration/(3*time.Hour))
+	for range disturbances {
+		w := s.mesh.workloads[s.random.IntN(len(s.mesh.workloads))]
+		if w.layer == 0 || s.incident != nil && (s.incident.target == w || s.incident.caller == w) {
+			continue
+		}
+		at := s.random.Int64N(s.end)
+		index := 0
+		for n, other := range s.mesh.workloads {
+			if other == w {
+				index = n
+			}
+		}
+		switch s.random.IntN(2) {
+		case 0: // a rollout: every pod has a successor before it goes
+			for n, old := range append([]*pod(nil), w.pods...) {
+				from := at + int64(n)*int64(8*time.Second)
+				if old.until == always && len(w.pods) < 9 && old.ready(from) {
+					w.addPod(s.mesh, s.random, index, len(w.pods), from)
+					old.until = from + int64(3*time.Second)
+				}
+			}
+		case 1: // scaled up and down again
+			if len(w.pods) < 9 {
+				extra := w.addPod(s.mesh, s.random, index, len(w.pods), at)
+				extra.until = at + int64(40*time.Second) + s.random.Int64N(int64(10*time.Minute))
+			}
+		}
+	}
+}
+
+type truthPod struct {
+	Name      string
+	Namespace string
+	SA        string
+	IP        string
+	Node      string
+	App       string
+	Version   string
+	Ready     bool
+	Mesh      bool
+	Zone      string `json:"zone"`
+}
+
+type truthService struct {
+	Name      string
+	Namespace string
+	VIP       string
+	App       string
+	PortName  string
+	Port      int
+}
+
+type truthEvent struct {
+	Time string `json:"time"`
+	Do   string `json:"do"`
+	Node string `json:"node,omitempty"`
+}
+
+type truth struct {
+	Scenario struct {
+		Name    string         `json:"name"`
+		Seconds float64        `json:"seconds"`
+		RPS     float64        `json:"rps"`
+		About   string         `json:"about"`
+		Actions []any          `json:"actions"`
+		Expect  []*Expectation `json:"expect"`
+	} `json:"scenario"`
+	Events   []truthEvent   `json:"events"`
+	Pods     []truthPod     `json:"pods"`
+	Services []truthService `json:"services"`
+}
+
+func (s *simulation) writeTruth(path string) error {
+	var t truth
+	fault := string(s.Fault)
+	if s.Fault == FaultNone {
+		fault = "healthy"
+	}
+	t.Scenario.Name = fmt.Sprintf("sim-%d-%s", s.Seed, fault)
+	t.Scenario.Seconds = s.Duration.Seconds()
+	t.Scenario.RPS = s.RootRate
+	t.Scenario.About = fmt.Sprintf("simulated mesh of %d workloads on %d nodes: %s", s.Workloads, len(s.mesh.nodes), fault)
+	t.Scenario.Actions = []any{}
+	t.Scenario.Expect = []*Expectation{}
+	mark := func(at int64, do, node string) {
+		t.Events = append(t.Events, truthEvent{Time: stamp(at), Do: do, Node: node})
+	}
+	mark(0, "start", "")
+	if i := s.incident; i != nil {
+		t.Scenario.Expect = append(t.Scenario.Expect, i.expectation(s.mesh))
+		mark(i.from, fault, i.node)
+		mark(i.until, "un"+fault, i.node)
+	}
+	mark(s.end, "end", "")
+	for _, w := range s.mesh.workloads {
+		for _, p := range w.pods {
+			t.Pods = append(t.Pods, truthPod{p.name, w.namespace, w.app, p.ip, p.node, w.app, w.version, p.ready(0), w.mesh, p.zone})
+		}
+		if w.layer > 0 {
+			name := "tcp"
+			if w.http {
+				name = "http"
+			}
+			t.Services = append(t.Services, truthService{w.app, w.namespace, w.vip.String(), w.app, name, w.port})
+		}
+	}
+	sort.SliceStable(t.Events, func(a, b int) bool { return t.Events[a].Time < t.Events[b].Time })
+	encoded, err := json.MarshalIndent(&t, "", " ")
+	if err != nil {
+		return fmt.Errorf("encoding the truth: %w", err)
+	}
+	if err := os.WriteFile(path, append(encoded, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing the truth: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package meshsim
+
+import (
+	"bufio"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const realRecordings = "../../recordings"
+
+func lines(t *testing.T, pattern string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(pattern)
+	require.NoError(t, err)
+	require.NotEmpty(t, paths, pattern)
+	var out []string
+	for _, path := range paths {
+		file, err := os.Open(path)
+		require.NoError(t, err)
+		unpacked, err := gzip.NewReader(file)
+		require.NoError(t, err)
+		scanner := bufio.NewScanner(unpacked)
+		scanner.Buffer(nil, 1<<20)
+		for scanner.Scan() {
+			out = append(out, scanner.Text())
+		}
+		require.NoError(t, scanner.Err())
+		require.NoError(t, file.Close())
+	}
+	return out
+}
+
+var (
+	plainName = regexp.MustCompile(`(?:^|[\t ])([a-z_.]+)=`)
+	labelName = regexp.MustCompile(`([a-z_]+)="`)
+	quoted    = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+)
+
+// shapesOfLog returns the forms of access-log lines: level, message and the fields in their order.
+func shapesOfLog(t *testing.T, all []string) map[string]bool {
+	shapes := map[string]bool{}
+	for _, line := range all {
+		var names []string
+		switch {
+		case strings.Contains(line, "\taccess\t"):
+			columns := strings.SplitN(line, "\t", 5)
+			require.Len(t, columns, 5, line)
+			names = append(names, columns[1], columns[3])
+			for _, match := range plainName.FindAllStringSubmatch(quoted.ReplaceAllString(columns[4], `""`), -1) {
+				names = append(names, match[1])
+			}
+		case strings.HasPrefix(line, "{") && strings.Contains(line, `"scope":"access"`):
+			decoder := json.NewDecoder(strings.NewReader(line))
+			_, err := decoder.Token()
+			require.NoError(t, err)
+			for decoder.More() {
+				name, err := decoder.Token()
+				require.NoError(t, err)
+				value, err := decoder.Token()
+				require.NoError(t, err)
+				switch name {
+				case "level", "message":
+					names = append(names, value.(string))
+				case "time", "scope":
+				default:
+					names = append(names, name.(string))
+				}
+			}
+		default:
+			continue
+		}
+		shapes[strings.Join(names, " ")] = true
+	}
+	return shapes
+}
+
+func shapesOfScrape(all []string) map[string]bool {
+	shapes := map[string]bool{}
+	for _, line := range all {
+		if !strings.HasPrefix(line, "istio_tcp_") || strings.HasPrefix(line, "istio_tcp_sockets_open") {
+			continue
+		}
+		name, labels, _ := strings.Cut(line, "{")
+		var names []string
+		for _, match := range labelName.FindAllStringSubmatch(labels, -1) {
+			names = append(names, match[1])
+		}
+		shapes[name+" "+strings.Join(names, " ")] = true
+	}
+	return shapes
+}
+
+// The simulator may write nothing that a real ztunnel does not write, for what the real recordings hold.
+func TestShapeIsThatOfRealRecordings(t *testing.T) {
+	realLog := shapesOfLog(t, lines(t, realRecordings+"/*/ztunnel-*.log.gz"))
+	realScrape := shapesOfScrape(lines(t, realRecordings+"/*/metrics-*.prom.gz"))
+	for _, fault := range []Fault{FaultNone, FaultPolicyDenied, FaultConnectionRefused, FaultNodeDown} {
+		for seed := range uint64(2) {
+			dir := t.TempDir()
+			require.NoError(t, Write(dir, Options{Seed: seed, Fault: fault, Workloads: 20, RootRate: 8}))
+			log := shapesOfLog(t, lines(t, dir+"/ztunnel-*.log.gz"))
+			require.NotEmpty(t, log)
+			for shape := range log {
+				assert.Contains(t, realLog, shape)
+			}
+			scrape := shapesOfScrape(lines(t, dir+"/metrics-*.prom.gz"))
+			require.NotEmpty(t, scrape)
+			for shape := range scrape {
+				assert.Contains(t, realScrape, shape)
+			}
+		}
+	}
+}
+
+func TestSameSeedSameRecording(t *testing.T) {
+	first, second, other := t.TempDir(), t.TempDir(), t.TempDir()
+	require.NoError(t, Write(first, Options{Seed: 7, Fault: FaultLatency, Workloads: 12}))
+	require.NoError(t, Write(second, Options{Seed: 7, Fault: FaultLatency, Workloads: 12}))
+	require.NoError(t, Write(other, Options{Seed: 8, Fault: FaultLatency, Workloads: 12}))
+	entries, err := os.ReadDir(first)
+	require.NoError(t, err)
+	require.NotEmpty(t, entries)
+	for _, entry := range entries {
+		a, err := os.ReadFile(filepath.Join(first, entry.Name()))
+		require.NoError(t, err)
+		b, err := os.ReadFile(filepath.Join(second, entry.Name()))
+		require.NoError(t, err)
+		assert.Equal(t, a, b, entry.Name())
+	}
+	a, err := os.ReadFile(filepath.Join(first, "truth.json"))
+	require.NoError(t, err)
+	b, err := os.ReadFile(filepath.Join(other, "truth.json"))
+	require.NoError(t, err)
+	assert.NotEqual(t, string(a), string(b))
+}
+
+// Every fault must leave the mark in the access log, the scrapes or the spans that its kind is known by.
+func TestEveryFaultLeavesItsMark(t *testing.T) {
+	marks := map[Fault]struct{ files, text string }{
+		FaultConnectionRefused: {"ztunnel-*.log.gz", "connection failed: Connection refused (os error 111)"},
+		FaultPartialRefused:    {"ztunnel-*.log.gz", "connection failed: Connection refused (os error 111)"},
+		FaultConnectionTimeout: {"ztunnel-*.log.gz", "connection failed: Connection timed out (os error 110)"},
+		FaultConnectionReset:   {"ztunnel-*.log.gz", "Connection reset by peer (os error 104)"},
+		FaultPolicyDenied:      {"ztunnel-*.log.gz", "/no-callers"},
+		FaultNoHealthyUpstream: {"ztunnel-*.log.gz", "no healthy upstream: "},
+		FaultTLSFailure:        {"ztunnel-*.log.gz", "tls error: "},
+		FaultIdentityError:     {"ztunnel-*.log.gz", "identity error: "},
+		FaultNodeDown:          {"metrics-*.prom.gz", " failed"},
+		FaultTelemetryLost:     {"metrics-*.prom.gz", " failed"},
+		FaultControlPlaneDown:  {"ztunnel-*.log.gz", "XDS client connection error"},
+		FaultHTTPErrors:        {"otlp-traces.jsonl.gz", `"intValue":"500"`},
+		FaultLatency:           {"otlp-traces.jsonl.gz", `"kind":2`},
+		FaultTrafficLoss:       {"otlp-traces.jsonl.gz", ""},
+	}
+	for _, fault := range Faults {
+		t.Run(string(fault), func(t *testing.T) {
+			mark, known := marks[fault]
+			require.True(t, known)
+			for seed := uint64(1); seed < 50; seed++ {
+				dir := t.TempDir()
+				err := Write(dir, Options{Seed: seed, Fault: fault, Workloads: 20, RootRate: 20})
+				if errors.Is(err, ErrNoTarget) {
+					continue
+				}
+				require.NoError(t, err)
+				assert.Contains(t, strings.Join(lines(t, filepath.Join(dir, mark.files)), "\n"), mark.text)
+				raw, err := os.ReadFile(filepath.Join(dir, "truth.json"))
+				require.NoError(t, err)
+				var got truth
+				require.NoError(t, json.Unmarshal(raw, &got))
+				require.Len(t, got.Scenario.Expect, 1)
+				assert.NotEmpty(t, got.Scenario.Expect[0].Root)
+				assert.Greater(t, got.Scenario.Expect[0].To, got.Scenario.Expect[0].From)
+				return
+			}
+			t.Fatal("no seed has a target for the fault")
+		})
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	assert.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 4}), "workloads")
+	assert.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 501}), "workloads")
+	assert.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 10, Fault: FaultLatency, Duration: time.Minute}), "duration")
+}

@@ -1,0 +1,116 @@
+package meshsim
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+)
+
+// traceContext is what a request carries from one instrumented workload to the next.
+type traceContext struct {
+	traceID [16]byte
+	parent  [8]byte
+	valid   bool
+}
+
+type span struct {
+	context traceContext
+	parent  [8]byte
+	pod     *pod
+}
+
+// spanWriter writes one ExportTraceServiceRequest a span, as an application without batching sends it.
+type spanWriter struct {
+	out    *part
+	buffer []byte
+}
+
+func (s *simulation) newTrace() traceContext {
+	var t traceContext
+	fill(t.traceID[:8], s.random.Uint64())
+	fill(t.traceID[8:], s.random.Uint64())
+	t.valid = true
+	return t
+}
+
+func fill(b []byte, v uint64) {
+	for i := range b {
+		b[i] = byte(v >> (8 * i))
+	}
+}
+
+// startSpan returns nil for a workload that sends none.
+func (s *simulation) startSpan(trace traceContext, p *pod, instrumented bool) *span {
+	if !instrumented || !trace.valid {
+		return nil
+	}
+	sp := &span{parent: trace.parent, pod: p, context: trace}
+	fill(sp.context.parent[:], s.random.Uint64()|1)
+	return sp
+}
+
+// context is what goes on to the callee: without a span of its own a workload passes the context on.
+func (sp *span) child(trace traceContext) traceContext {
+	if sp == nil {
+		return trace
+	}
+	return sp.context
+}
+
+func (sp *span) finishClient(s *simulation, c *call, start, end int64, status int, failed bool) {
+	if sp == nil {
+		return
+	}
+	attributes := fmt.Sprintf(`{"key":"server.address","value":{"stringValue":%q}},{"key":"network.peer.address","value":{"stringValue":"%s:%d"}}`,
+		c.to.app, c.to.vip, c.to.port)
+	name := c.to.app
+	if c.to.http {
+		name = "GET " + c.route
+		attributes += fmt.Sprintf(`,{"key":"http.request.method","value":{"stringValue":"GET"}},{"key":"url.template","value":{"stringValue":%q}}`, c.route)
+	}
+	s.writeSpan(sp, name, 3, start, end, attributes, status, failed, c.to.http)
+}
+
+func (sp *span) finishServer(s *simulation, c *call, conn *connection, start, end int64, status int) {
+	if sp == nil {
+		return
+	}
+	attributes := fmt.Sprintf(`{"key":"http.request.method","value":{"stringValue":"GET"}},{"key":"http.route","value":{"stringValue":%q}},`+
+		`{"key":"client.address","value":{"stringValue":"%s:%d"}}`, c.route, conn.source.ip, conn.port)
+	s.writeSpan(sp, "GET "+c.route, 2, start, end, attributes, status, status >= 500, true)
+}
+
+func (s *simulation) writeSpan(sp *span, name string, kind int, start, end int64, attributes string, status int, failed, http bool) {
+	if http && status != 0 {
+		attributes += fmt.Sprintf(`,{"key":"http.response.status_code","value":{"intValue":"%d"}}`, status)
+	}
+	code := "{}"
+	if failed {
+		code = `{"code":2}`
+	}
+	parent := ""
+	if sp.parent != [8]byte{} {
+		parent = `"parentSpanId":"` + hex.EncodeToString(sp.parent[:]) + `",`
+	}
+	w := sp.pod.workload
+	epoch := Epoch.UnixNano()
+	s.schedule(end, func() {
+		b := s.spans.buffer[:0]
+		b = fmt.Appendf(b, `{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":%q}},`+
+			`{"key":"service.namespace","value":{"stringValue":%q}},{"key":"service.version","value":{"stringValue":%q}},`+
+			`{"key":"k8s.namespace.name","value":{"stringValue":%q}},{"key":"k8s.pod.name","value":{"stringValue":%q}}]},`+
+			`"scopeSpans":[{"scope":{"name":"meshsim"},"spans":[{"traceId":"%x","spanId":"%x",%s"name":%q,"kind":%d,`,
+			w.app, w.namespace, w.version, w.namespace, sp.pod.name, sp.context.traceID, sp.context.parent, parent, name, kind)
+		b = append(b, `"startTimeUnixNano":"`...)
+		b = strconv.AppendInt(b, epoch+start, 10)
+		b = append(b, `","endTimeUnixNano":"`...)
+		b = strconv.AppendInt(b, epoch+end, 10)
+		b = append(b, `","attributes":[`...)
+		b = append(b, attributes...)
+		b = append(b, `],"status":`...)
+		b = append(b, code...)
+		b = append(b, "}]}]}]}\n"...)
+		s.spans.out.write(b)
+		s.spans.buffer = b
+	})
+}
