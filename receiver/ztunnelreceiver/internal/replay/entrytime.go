@@ -23,11 +23,16 @@ func entryTime(entry []byte) (nanos int64, at textRange, ok bool) {
 	if err != nil {
 		return 0, textRange{}, false
 	}
-	// Years that do not fit unix nanoseconds (1678 to 2262) are as absurd as no time.
+	nanos = nanosOf(stamp)
+	return nanos, at, nanos != 0
+}
+
+// nanosOf is the time in unix nanoseconds; 0, as if there were no time, for one that does not fit.
+func nanosOf(stamp time.Time) int64 {
 	if stamp.Year() < 1700 || stamp.Year() > 2250 {
-		return 0, textRange{}, false
+		return 0
 	}
-	return stamp.UnixNano(), at, true
+	return stamp.UnixNano()
 }
 
 // timeLength is the length of the RFC 3339 time that the text starts with, 0 if it does not look like one.

@@ -13,15 +13,26 @@ var errTooLong = errors.New("longer than the limit")
 type lineReader struct {
 	in    *bufio.Reader
 	limit int
+	over  longLines
 	long  []byte
 }
 
-func newLineReader(in io.Reader, limit int) *lineReader {
-	return &lineReader{in: bufio.NewReaderSize(in, 64<<10), limit: limit}
+// longLines says what becomes of a line over the limit.
+type longLines bool
+
+const (
+	// skipLong skips the line and returns errTooLong for it.
+	skipLong longLines = false
+	// cutLong returns the line's beginning.
+	cutLong longLines = true
+)
+
+func newLineReader(in io.Reader, limit int, over longLines) *lineReader {
+	return &lineReader{in: bufio.NewReaderSize(in, 64<<10), limit: limit, over: over}
 }
 
-// next returns the next line without its end, valid until the next call. It returns errTooLong for a line over the
-// limit, which is skipped, and io.EOF at the end. A last line without an end is a line.
+// next returns the next line without its end, valid until the next call, and io.EOF at the end. A last line without an
+// end is a line.
 func (r *lineReader) next() ([]byte, error) {
 	line, err := r.in.ReadSlice('\n')
 	if err == nil {
@@ -30,11 +41,11 @@ func (r *lineReader) next() ([]byte, error) {
 	r.long = r.long[:0]
 	tooLong := false
 	for {
-		if len(r.long)+len(line) > r.limit {
+		if room := r.limit - len(r.long); len(line) > room {
 			tooLong = true
-		} else {
-			r.long = append(r.long, line...)
+			line = line[:room]
 		}
+		r.long = append(r.long, line...)
 		if !errors.Is(err, bufio.ErrBufferFull) {
 			break
 		}
@@ -43,7 +54,7 @@ func (r *lineReader) next() ([]byte, error) {
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
 		return nil, err
-	case tooLong:
+	case tooLong && r.over == skipLong:
 		return nil, errTooLong
 	case len(r.long) == 0 && err != nil:
 		return nil, io.EOF

@@ -47,8 +47,8 @@ type Part struct {
 	Time time.Time
 	// Shift is what was added to the recording's own time.
 	Shift time.Duration
-	// Raw is a log entry (its own time already shifted), a scrape's body or a config dump's JSON. It is valid
-	// until the next part is asked for.
+	// Raw is a log entry, a scrape's body or a config dump's JSON, as recorded: the times in it are not shifted, but an entry's
+	// time that was not to be believed is replaced. It is valid until the next part is asked for.
 	Raw []byte
 	// Failed tells of a scrape or a dump that did not succeed; Raw is then empty.
 	Failed bool

@@ -10,6 +10,8 @@ import (
 
 // Target takes what a player plays. All calls come from the goroutine that runs Play.
 type Target interface {
+	// Begin says what the recording has, before the first part of a round.
+	Begin(contents Contents)
 	// Part takes a part, which must not be kept.
 	Part(ctx context.Context, part *Part) error
 	// Boundary says that every part before that time was played.
@@ -74,6 +76,7 @@ func (p *Player) playOnce(ctx context.Context, target Target, round int, shift *
 		// A multiple of the interval, so that each part stays in the interval that it was recorded in.
 		*shift = p.Clock.Now().Sub(start).Truncate(p.Interval)
 	}
+	target.Begin(recording.Contents())
 	start = start.Add(*shift)
 	boundary := start.Truncate(p.Interval).Add(p.Interval)
 	if round == 0 {

@@ -172,21 +172,21 @@ func (r *Recording) add(path string, file recordingFile, all []recordingFile, li
 		if file.binary {
 			source.src = &xdsBinarySource{in: in, limit: limits.Part}
 		} else {
-			source.src = &xdsJSONSource{newLineReader(in, limits.Part)}
+			source.src = &xdsJSONSource{newLineReader(in, limits.Part, skipLong)}
 		}
 	case KindConfigDump:
-		source.src = &dumpSource{newLineReader(in, limits.Part)}
+		source.src = &dumpSource{newLineReader(in, limits.Part, skipLong)}
 	case KindScrape:
 		node := slices.ContainsFunc(all, func(other recordingFile) bool {
 			return other.node == file.node && (other.kind == KindEntry || other.kind == KindConfigDump)
 		})
-		source.src = &scrapeSource{lines: newLineReader(in, limits.Part), limit: limits.Part, ztunnel: node}
+		source.src = &scrapeSource{lines: newLineReader(in, limits.Part, skipLong), limit: limits.Part, ztunnel: node}
 	case KindEntry:
-		source.src = &entrySource{lines: newLineReader(in, limits.Entry), limit: limits.Entry}
+		source.src = newEntrySource(in, limits)
 		source.jitter = int64(jitterEntries)
 		r.entries = append(r.entries, file.node)
 	case KindSpans:
-		source.src = &spanSource{lines: newLineReader(in, limits.Part), decoder: ptrace.JSONUnmarshaler{}}
+		source.src = &spanSource{lines: newLineReader(in, limits.Part, skipLong), decoder: ptrace.JSONUnmarshaler{}}
 		source.jitter = int64(jitterSpans)
 	}
 	r.sources = append(r.sources, source)
@@ -206,12 +206,21 @@ func decompressed(file io.Reader) (io.Reader, error) {
 	return gzip.NewReader(in)
 }
 
-// EntryNodes are the names of the nodes whose ztunnel's log the recording has.
-func (r *Recording) EntryNodes() []string { return r.entries }
+// Contents says what a recording has.
+type Contents struct {
+	// EntryNodes are the nodes whose ztunnel's log it has.
+	EntryNodes []string
+	// XDS tells whether it has what istiod said.
+	XDS bool
+}
 
-// HasSpans tells whether the recording has the applications' spans.
-func (r *Recording) HasSpans() bool {
-	return slices.ContainsFunc(r.sources, func(o *ordered) bool { return o.kind == KindSpans })
+// Contents says what the recording has.
+func (r *Recording) Contents() Contents {
+	contents := Contents{EntryNodes: r.entries}
+	for _, source := range r.sources {
+		contents.XDS = contents.XDS || source.kind == KindXDS
+	}
+	return contents
 }
 
 // Start is the time of the first part; ok is false for a recording without parts.
@@ -238,7 +247,7 @@ func (r *Recording) first() *ordered {
 	return first
 }
 
-// Next returns the next part with all its times shifted, valid until the next call, or io.EOF.
+// Next returns the next part, shifted, valid until the next call, or io.EOF.
 func (r *Recording) Next(shift time.Duration) (*Part, error) {
 	if r.last != nil {
 		r.lastFrom.recycle(r.last)
@@ -254,8 +263,8 @@ func (r *Recording) Next(shift time.Duration) (*Part, error) {
 	part.Shift = shift
 	switch part.Kind {
 	case KindEntry:
-		if (shift != 0 || part.clamped) && !part.timeAt.empty() {
-			r.scratch = setEntryTime(r.scratch, part.Raw, part.timeAt, part.own+int64(shift))
+		if part.clamped && !part.timeAt.empty() {
+			r.scratch = setEntryTime(r.scratch, part.Raw, part.timeAt, part.own)
 			part.Raw, r.scratch = r.scratch, part.Raw
 		}
 	case KindSpans:

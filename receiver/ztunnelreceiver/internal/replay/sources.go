@@ -2,7 +2,6 @@ package replay
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,15 +9,11 @@ import (
 	"math"
 	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
-	// The types of the resources that an xDS response in JSON names.
-	_ "istio.io/istio/pkg/workloadapi"
-	_ "istio.io/istio/pkg/workloadapi/security"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/xds"
 )
 
 // A source reads the parts of one file in the file's order, each with its own time, if it states one. A part that
@@ -31,60 +26,69 @@ var errBadPart = errors.New("unreadable part")
 
 func badPart(err error) error { return fmt.Errorf("%w: %w", errBadPart, err) }
 
-// entrySource reads a ztunnel's standard output: entries that may go over several lines.
+// entrySource reads a ztunnel's standard output, bare or as Kubernetes keeps it: entries that may go over several lines.
 type entrySource struct {
-	lines *lineReader
-	limit int
-	// held is the first line of the entry after the one that was handed out.
-	held    []byte
-	hasHeld bool
-	err     error
+	lines    *lineReader
+	joiner   *accesslog.CRIJoiner
+	splitter *accesslog.EntrySplitter
+	cri      bool
+	judged   bool
+	// ready are entries that a line completed, in buffers that are used again.
+	ready [][]byte
+	taken int
+	err   error
 }
 
-// startsEntry tells whether a line begins a log entry; any other line continues the one before it.
-func startsEntry(line []byte) bool {
-	return len(line) > 0 && (line[0] == '{' || timeLength(line) > 0)
+func newEntrySource(in io.Reader, limits Limits) *entrySource {
+	return &entrySource{
+		// A longer line is an entry that the parser reads the beginning of.
+		lines:    newLineReader(in, limits.Entry+criOverhead, cutLong),
+		joiner:   accesslog.NewCRIJoiner(limits.Entry),
+		splitter: accesslog.NewEntrySplitter(limits.Entry, 0),
+	}
 }
+
+// criOverhead is more than what precedes the content in a line of a Kubernetes log file.
+const criOverhead = 64
 
 func (s *entrySource) next(part *Part) error {
-	part.Raw = part.Raw[:0]
-	if s.hasHeld {
-		part.Raw = append(part.Raw, s.held...)
-		s.hasHeld = false
-	} else {
+	for s.taken == len(s.ready) {
+		s.ready, s.taken = s.ready[:0], 0
 		if s.err != nil {
 			return s.err
 		}
 		line, err := s.lines.next()
-		if errors.Is(err, errTooLong) {
-			return badPart(err)
-		}
 		if err != nil {
 			s.err = err
-			return err
-		}
-		part.Raw = append(part.Raw, line...)
-	}
-	for {
-		line, err := s.lines.next()
-		if errors.Is(err, errTooLong) {
-			// The entry that stands before it is whole; the loss is noticed as an entry that is cut short.
+			s.splitter.Flush(s.add)
 			continue
 		}
-		if err != nil {
-			s.err = err
-			break
+		if !s.judged && len(line) > 0 {
+			s.cri, s.judged = accesslog.IsCRI(line), true
 		}
-		if startsEntry(line) {
-			s.held, s.hasHeld = append(s.held[:0], line...), true
-			break
+		if s.cri {
+			joined, ok := s.joiner.Line(line)
+			if !ok {
+				continue
+			}
+			line = joined
 		}
-		if len(part.Raw)+1+len(line) <= s.limit {
-			part.Raw = append(append(part.Raw, '\n'), line...)
-		}
+		s.splitter.Line(line, s.add)
 	}
+	part.Raw = append(part.Raw[:0], s.ready[s.taken]...)
+	s.taken++
 	part.own, part.timeAt, _ = entryTime(part.Raw)
 	return nil
+}
+
+// add keeps an entry, in the memory of an earlier one.
+func (s *entrySource) add(entry []byte) {
+	if n := len(s.ready); n < cap(s.ready) {
+		s.ready = s.ready[:n+1]
+		s.ready[n] = append(s.ready[n][:0], entry...)
+		return
+	}
+	s.ready = append(s.ready, append([]byte(nil), entry...))
 }
 
 // scrapeSource reads expositions, each after a line "## scrape TIME ok|failed".
@@ -216,7 +220,7 @@ func nextJSON(lines *lineReader) ([]byte, error) {
 	}
 }
 
-// xdsJSONSource reads delta responses, one {"time","response"} a line.
+// xdsJSONSource reads delta responses in JSON, one a line.
 type xdsJSONSource struct{ lines *lineReader }
 
 func (s *xdsJSONSource) next(part *Part) error {
@@ -224,57 +228,26 @@ func (s *xdsJSONSource) next(part *Part) error {
 	if err != nil {
 		return err
 	}
-	var message struct {
-		Time     string          `json:"time"`
-		Response json.RawMessage `json:"response"`
-	}
-	if err := json.Unmarshal(line, &message); err != nil {
+	at, response, err := xds.ReadJSON(line)
+	if err != nil {
 		return badPart(err)
 	}
-	response := &discoveryv3.DeltaDiscoveryResponse{}
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(message.Response, response); err != nil {
-		return badPart(err)
-	}
-	part.own, _, _ = entryTime([]byte(message.Time))
-	part.Response = response
+	part.own, part.Response = nanosOf(at), response
 	return nil
 }
 
-// xdsBinarySource reads delta responses: 8 bytes of unix nanoseconds, 4 of length, big-endian, then the message.
+// xdsBinarySource reads delta responses in their binary form.
 type xdsBinarySource struct {
 	in    io.Reader
 	limit int
 }
 
 func (s *xdsBinarySource) next(part *Part) error {
-	var head [12]byte
-	if _, err := io.ReadFull(s.in, head[:]); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("reading a message's head: %w", err)
-		}
+	at, response, err := xds.ReadBinary(s.in, s.limit)
+	if err != nil {
 		return err
 	}
-	nanos, size := binary.BigEndian.Uint64(head[:8]), int(binary.BigEndian.Uint32(head[8:]))
-	if size > s.limit {
-		if _, err := io.CopyN(io.Discard, s.in, int64(size)); err != nil {
-			return fmt.Errorf("skipping a message: %w", err)
-		}
-		return badPart(errTooLong)
-	}
-	// Reading as it comes, instead of allocating what the head claims.
-	var body bytes.Buffer
-	if _, err := io.CopyN(&body, s.in, int64(size)); err != nil {
-		return fmt.Errorf("reading a message: %w", err)
-	}
-	response := &discoveryv3.DeltaDiscoveryResponse{}
-	if err := proto.Unmarshal(body.Bytes(), response); err != nil {
-		return badPart(err)
-	}
-	part.own = 0
-	if nanos <= math.MaxInt64 {
-		part.own = int64(nanos)
-	}
-	part.Response = response
+	part.own, part.Response = nanosOf(at), response
 	return nil
 }
 

@@ -1,0 +1,458 @@
+// Package tail follows the log files of ztunnels and passes on whole entries, each exactly once over restarts and crashes,
+// provided that the caller stores what Changes returns together with what it made of the entries.
+//
+// Reading, rotation and file identity are fileconsumer's. This package adds what fileconsumer leaves open: its offsets are held
+// back until the caller commits them, and what was read of an entry that is not whole yet is part of the same commit.
+package tail
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/stanza/fileconsumer"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/stanza/fileconsumer/attrs"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/stanza/fileconsumer/matcher"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/stanza/operator/helper"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
+)
+
+// Format says how entries lie in a file.
+type Format string
+
+// The formats.
+const (
+	FormatAuto Format = "auto"
+	FormatCRI  Format = "cri"
+	FormatBare Format = "bare"
+)
+
+// Config says what to follow.
+type Config struct {
+	Include, Exclude []string
+	// StartAt is "beginning" or "end": where to begin in files that are there at the very first start.
+	StartAt      string
+	PollInterval time.Duration
+	Format       Format
+	// MaxEntry is the largest entry in bytes; of a longer one the beginning is passed on.
+	MaxEntry int
+	// Node is the node that files belong to. With NodeFrom, which has one group, the path says it; files that it does not match are
+	// Node's, or are left out if there is none.
+	Node     string
+	NodeFrom *regexp.Regexp
+}
+
+const (
+	// lineOverhead is more than what a line has beside the entry.
+	lineOverhead = 64
+	// maxFiles bounds the files of which unfinished entries are kept.
+	maxFiles = 4096
+	// rememberGone is for how long the offset of a file that went away is remembered, should it come back.
+	rememberGone = 5 * time.Minute
+	// fileTag is the attribute by which a file is known for as long as fileconsumer knows it, whatever its name.
+	fileTag = "nephilia.file"
+	// stateKey is where unfinished entries are stored.
+	stateKey = "tail/files"
+)
+
+// Sink takes entries. Calls come while the tail's lock is held.
+type Sink interface {
+	Entry(node string, entry []byte)
+	// Damaged counts lines that were not what they should be: not in the CRI format, or continuing no entry.
+	Damaged(what Damage, n int64)
+}
+
+// Damage says what is wrong with a line.
+type Damage string
+
+// The kinds of damage.
+const (
+	DamageNotCRI Damage = "not_cri"
+	DamageOrphan Damage = "orphan"
+	DamageNoNode Damage = "no_node"
+)
+
+// Tail follows files. Its lock, which it shares with its owner, orders the reading of lines and the owner's work.
+type Tail struct {
+	cfg     Config
+	set     component.TelemetrySettings
+	store   Store
+	sink    Sink
+	lock    sync.Locker
+	ready   func(ctx context.Context)
+	matcher *matcher.Matcher
+	manager *fileconsumer.Manager
+	buffer  *buffer
+
+	// All below is guarded by lock.
+
+	files  map[string]*file
+	nextID uint64
+	// reading is set from the first line of a poll to its end: offsets lag behind.
+	reading bool
+	poll    uint64
+	polled  chan struct{}
+	// stored is what the storage has under stateKey.
+	stored []byte
+	nodes  map[string]struct{}
+}
+
+// file is what was read of a file and is not an entry yet.
+type file struct {
+	joiner   *accesslog.CRIJoiner
+	splitter *accesslog.EntrySplitter
+	cri      bool
+	node     string
+	// poll is the last one in which the file had lines.
+	poll uint64
+
+	notCRI, orphans int64
+}
+
+// New returns a tail that takes lock whenever it calls the sink, and calls ready, without the lock, after it did: ready may
+// wait in order to hold up reading. store may be nil.
+func New(cfg Config, set component.TelemetrySettings, store Store, sink Sink, lock sync.Locker, ready func(ctx context.Context)) (*Tail, error) {
+	m, err := matcher.New(matcher.Criteria{Include: cfg.Include, Exclude: cfg.Exclude})
+	if err != nil {
+		return nil, err
+	}
+	t := &Tail{
+		cfg: cfg, set: set, store: store, sink: sink, lock: lock, ready: ready, matcher: m,
+		files:  map[string]*file{},
+		nodes:  map[string]struct{}{},
+		polled: make(chan struct{}),
+	}
+	t.buffer = newBuffer(store, t.pollEnded)
+	return t, nil
+}
+
+// Start restores what is stored and begins to follow the files.
+func (t *Tail) Start(ctx context.Context) error {
+	known, err := t.restore(ctx)
+	if err != nil {
+		return err
+	}
+	cfg := fileconsumer.NewConfig()
+	cfg.Criteria = matcher.Criteria{Include: t.cfg.Include, Exclude: t.cfg.Exclude}
+	cfg.Resolver = attrs.Resolver{IncludeFilePath: true}
+	cfg.PollInterval = t.cfg.PollInterval
+	cfg.StartAt = t.cfg.StartAt
+	if known {
+		// What appeared since the last start is new, even if there was no file at all then.
+		cfg.StartAt = "beginning"
+	}
+	cfg.MaxLogSize = helper.ByteSize(t.cfg.MaxEntry + lineOverhead)
+	cfg.MaxLogSizeBehavior = fileconsumer.MaxLogSizeBehaviorTruncate
+	cfg.Encoding = "nop"
+	// A line is a line when its end is there, however long that takes.
+	cfg.FlushPeriod = 0
+	cfg.OnTruncate = fileconsumer.OnTruncateReadWholeFile
+	cfg.PollsToArchive = int(rememberGone/t.cfg.PollInterval) + 1
+	t.manager, err = cfg.Build(t.set, t.lines, fileconsumer.WithSplitFunc(splitLines))
+	if err != nil {
+		return fmt.Errorf("following files: %w", err)
+	}
+	if err := t.manager.Start(t.buffer); err != nil {
+		return fmt.Errorf("following files: %w", err)
+	}
+	return nil
+}
+
+// Stop ends reading. Afterwards Changes returns the last offsets. The lock must not be held.
+func (t *Tail) Stop() error {
+	if t.manager == nil {
+		return nil
+	}
+	return t.manager.Stop()
+}
+
+// splitLines is bufio.ScanLines without the last line, if it has no end.
+func splitLines(data []byte, _ bool) (advance int, token []byte, err error) {
+	i := bytes.IndexByte(data, '\n')
+	if i < 0 {
+		return 0, nil, nil
+	}
+	return i + 1, data[:i:i], nil
+}
+
+// lines is called by fileconsumer, for one file at a time by one goroutine each. It always takes the lines: they
+// count as read even if it fails.
+func (t *Tail) lines(ctx context.Context, tokens [][]byte, attributes map[string]any, _ int64, _ []int64) error {
+	t.lock.Lock()
+	t.reading = true
+	f := t.file(attributes)
+	if f.node == "" {
+		t.sink.Damaged(DamageNoNode, int64(len(tokens)))
+	} else {
+		emit := func(entry []byte) { t.sink.Entry(f.node, entry) }
+		for _, line := range tokens {
+			f.line(t.cfg.Format, line, emit)
+		}
+		t.countDamage(f)
+	}
+	t.lock.Unlock()
+	t.ready(ctx)
+	return nil
+}
+
+func (f *file) line(format Format, line []byte, emit func(entry []byte)) {
+	if format == FormatAuto && !f.cri && len(line) > 0 && line[0] != '{' {
+		f.cri = accesslog.IsCRI(line)
+	}
+	if f.cri {
+		joined, ok := f.joiner.Line(line)
+		if !ok {
+			return
+		}
+		line = joined
+	}
+	f.splitter.Line(line, emit)
+}
+
+func (t *Tail) countDamage(f *file) {
+	if n := f.joiner.Malformed() - f.notCRI; n > 0 {
+		t.sink.Damaged(DamageNotCRI, n)
+		f.notCRI += n
+	}
+	if n := f.splitter.Orphans() - f.orphans; n > 0 {
+		t.sink.Damaged(DamageOrphan, n)
+		f.orphans += n
+	}
+}
+
+// file returns what is known of the file with those attributes, which are the same map for as long as fileconsumer knows
+// the file, and are stored with its offset.
+func (t *Tail) file(attributes map[string]any) *file {
+	id, _ := attributes[fileTag].(string)
+	path, _ := attributes[attrs.LogFilePath].(string)
+	f := t.files[id]
+	if f == nil {
+		if id == "" {
+			t.nextID++
+			id = strconv.FormatUint(t.nextID, 10)
+			attributes[fileTag] = id
+		}
+		f = t.newFile(t.nodeOf(path))
+		t.files[id] = f
+		t.evict()
+	}
+	f.poll = t.poll
+	return f
+}
+
+func (t *Tail) newFile(node string) *file {
+	return &file{
+		joiner:   accesslog.NewCRIJoiner(t.cfg.MaxEntry),
+		splitter: accesslog.NewEntrySplitter(t.cfg.MaxEntry, 0),
+		cri:      t.cfg.Format == FormatCRI,
+		node:     node,
+	}
+}
+
+// evict forgets the files that were quiet for the longest time once there are too many.
+func (t *Tail) evict() {
+	for len(t.files) > maxFiles {
+		oldest, id := t.poll+1, ""
+		for other, f := range t.files {
+			if f.poll < oldest {
+				oldest, id = f.poll, other
+			}
+		}
+		if id == "" {
+			return
+		}
+		f := t.files[id]
+		f.splitter.Flush(func(entry []byte) { t.sink.Entry(f.node, entry) })
+		delete(t.files, id)
+	}
+}
+
+func (t *Tail) nodeOf(path string) string {
+	if t.cfg.NodeFrom != nil {
+		if match := t.cfg.NodeFrom.FindStringSubmatch(path); match != nil && match[1] != "" {
+			return match[1]
+		}
+	}
+	return t.cfg.Node
+}
+
+// pollEnded is called at the end of a poll: the offsets in the buffer are those of the lines that were passed on.
+func (t *Tail) pollEnded() {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	for id, f := range t.files {
+		if f.poll == t.poll {
+			continue
+		}
+		// The file was quiet for a whole poll, so that nothing will continue its last entry.
+		f.splitter.Flush(func(entry []byte) { t.sink.Entry(f.node, entry) })
+		if !f.open() {
+			delete(t.files, id)
+		}
+	}
+	t.poll++
+	t.reading = false
+	close(t.polled)
+	t.polled = make(chan struct{})
+}
+
+func (f *file) open() bool { return len(f.state().Parts) > 0 || f.splitter.Holding() }
+
+// Quiesce waits until the offsets and the entries passed on say the same, at most until the context ends, and returns with
+// the lock held. It returns false, with the lock held too, if that was not to be had.
+func (t *Tail) Quiesce(ctx context.Context) bool {
+	t.lock.Lock()
+	for t.reading {
+		polled := t.polled
+		t.lock.Unlock()
+		select {
+		case <-polled:
+			t.lock.Lock()
+		case <-ctx.Done():
+			t.lock.Lock()
+			return !t.reading
+		}
+	}
+	return true
+}
+
+// Changes returns what changed since it was last committed: offsets and unfinished entries. It is to be called with the
+// lock held, after Quiesce returned true or Stop.
+func (t *Tail) Changes() (ops []*storage.Operation, committed func(), err error) {
+	state, err := t.state()
+	if err != nil {
+		return nil, nil, err
+	}
+	offsets := t.buffer.changes()
+	ops = slices.Clone(offsets)
+	if !bytes.Equal(state, t.stored) {
+		ops = append(ops, storage.SetOperation(stateKey, state))
+	}
+	return ops, func() {
+		t.buffer.wrote(offsets)
+		t.stored = state
+	}, nil
+}
+
+// fileState is a file's unfinished entry as it is stored.
+type fileState struct {
+	Node  string `json:"node"`
+	CRI   bool   `json:"cri,omitempty"`
+	Parts []byte `json:"parts,omitempty"`
+	Held  []byte `json:"held,omitempty"`
+}
+
+type tailState struct {
+	NextID uint64               `json:"next_id"`
+	Files  map[string]fileState `json:"files,omitempty"`
+}
+
+// noParts is the state of a joiner that waits for nothing.
+var noParts = accesslog.NewCRIJoiner(0).AppendState(nil)
+
+func (f *file) state() fileState {
+	state := fileState{Node: f.node, CRI: f.cri, Held: f.splitter.AppendState(nil)}
+	if parts := f.joiner.AppendState(nil); !bytes.Equal(parts, noParts) {
+		state.Parts = parts
+	}
+	return state
+}
+
+func (t *Tail) state() ([]byte, error) {
+	state := tailState{NextID: t.nextID, Files: map[string]fileState{}}
+	for id, f := range t.files {
+		if f.open() {
+			state.Files[id] = f.state()
+		}
+	}
+	encoded, err := json.Marshal(state)
+	if err != nil {
+		return nil, fmt.Errorf("encoding unfinished entries: %w", err)
+	}
+	return encoded, nil
+}
+
+// restore reads the unfinished entries; known tells that there was a start before this one.
+func (t *Tail) restore(ctx context.Context) (known bool, err error) {
+	if t.store == nil {
+		return false, nil
+	}
+	encoded, err := t.store.Get(ctx, stateKey)
+	if err != nil {
+		return false, fmt.Errorf("reading unfinished entries: %w", err)
+	}
+	if encoded == nil {
+		return false, nil
+	}
+	var state tailState
+	if err := json.Unmarshal(encoded, &state); err != nil {
+		return false, fmt.Errorf("reading unfinished entries: %w", err)
+	}
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	t.stored = encoded
+	t.nextID = state.NextID
+	for id, held := range state.Files {
+		if len(t.files) == maxFiles {
+			break
+		}
+		f := t.newFile(held.Node)
+		f.cri = f.cri || held.CRI
+		f.splitter.SetState(held.Held)
+		if len(held.Parts) > 0 {
+			if err := f.joiner.SetState(held.Parts); err != nil {
+				return false, fmt.Errorf("reading unfinished entries: %w", err)
+			}
+		}
+		t.files[id] = f
+	}
+	return true, nil
+}
+
+// Readable says for each node whose files were ever seen whether one of them can be read now.
+func (t *Tail) Readable() map[string]bool {
+	// Errors of the matcher are patterns without a file.
+	paths, _ := t.matcher.MatchFiles()
+	found := map[string]bool{}
+	for _, path := range paths {
+		node := t.nodeOf(path)
+		if node == "" || found[node] {
+			continue
+		}
+		found[node] = canRead(path)
+	}
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	for node := range t.nodes {
+		if _, ok := found[node]; !ok {
+			found[node] = false
+		}
+	}
+	if t.cfg.Node != "" && t.cfg.NodeFrom == nil {
+		found[t.cfg.Node] = found[t.cfg.Node]
+	}
+	for node := range found {
+		if len(t.nodes) < maxFiles {
+			t.nodes[node] = struct{}{}
+		}
+	}
+	return found
+}
+
+func canRead(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
+}

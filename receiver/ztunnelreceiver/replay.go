@@ -1,0 +1,237 @@
+package ztunnelreceiver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.uber.org/zap"
+
+	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/configdump"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/scrape"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/xds"
+)
+
+// maxPart bounds a scrape, a config dump, a response and a request of a recording, in bytes.
+const maxPart = 128 << 20
+
+// retryPause is how long a replay, which has time, waits before it offers again what was refused.
+const retryPause = 500 * time.Millisecond
+
+// replayTarget takes a recording's parts as if they came from live sources. It implements replay.Target.
+type replayTarget struct {
+	*ingest
+
+	mesh     *xds.Mesh
+	trackers map[string]*scrape.Tracker
+	pause    func(ctx context.Context, d time.Duration)
+}
+
+func newReplayTarget(in *ingest) *replayTarget {
+	return &replayTarget{
+		ingest:   in,
+		mesh:     xds.NewMesh(0),
+		trackers: map[string]*scrape.Tracker{},
+		pause: func(ctx context.Context, d time.Duration) {
+			_ = replay.WallClock{}.Sleep(ctx, time.Now().Add(d))
+		},
+	}
+}
+
+// newPlayer returns the player of the configured recording.
+func newPlayer(cfg *Config, tel *telemetry, clock replay.Clock) (*replay.Player, error) {
+	config := cfg.Replay.Get()
+	speed, err := config.speed()
+	if err != nil {
+		return nil, err
+	}
+	return &replay.Player{
+		Directory: config.Directory,
+		Limits:    replay.Limits{Entry: cfg.maxEntry(), Part: maxPart},
+		Speed:     speed,
+		RebaseNow: config.Rebase == rebaseNow,
+		Loop:      config.Loop,
+		Interval:  cfg.FlushInterval,
+		Clock:     clock,
+		Report:    tel,
+	}, nil
+}
+
+// Begin implements replay.Target.
+func (t *replayTarget) Begin(contents replay.Contents) {
+	for _, node := range contents.EntryNodes {
+		t.live.set(semconv.SourceAccessLog, node, true, time.Time{})
+	}
+}
+
+// Part implements replay.Target.
+func (t *replayTarget) Part(ctx context.Context, part *replay.Part) error {
+	switch part.Kind {
+	case replay.KindEntry:
+		t.flow.SetTimeShift(part.Shift)
+		t.entry(ctx, part.Name, part.Raw, part.Time)
+	case replay.KindScrape:
+		t.scrape(part)
+	case replay.KindConfigDump:
+		t.configDump(part)
+	case replay.KindXDS:
+		t.response(part)
+	case replay.KindSpans:
+		t.live.set(semconv.SourceSpans, "", true, part.Time)
+		t.addSpans(part.Spans)
+	}
+	return nil
+}
+
+func (t *replayTarget) scrape(part *replay.Part) {
+	target := scrape.Target{Name: part.Name, Instance: part.Name, Cluster: t.cfg.ClusterName}
+	if part.Waypoint {
+		target.Kind = scrape.Waypoint
+	}
+	tracker := t.trackers[part.Name]
+	if tracker == nil {
+		tracker = scrape.NewTracker()
+		t.trackers[part.Name] = tracker
+	}
+	result := scrape.Down(target, part.Time)
+	up := false
+	if !part.Failed {
+		md, stats, err := scrape.Parse(bytes.NewReader(part.Raw), "", part.Time, target, t.scrapeOptions(), tracker)
+		if err == nil {
+			result, up = md, true
+			t.dropped(reasonScrapeSeries, stats.Dropped())
+		} else {
+			t.failed(semconv.SourceMetrics, "A scrape cannot be read", part.Name, err)
+		}
+	}
+	t.addScraped(result)
+	if target.Kind == scrape.Ztunnel {
+		t.live.set(semconv.SourceMetrics, part.Name, up, seenIf(up, part.Time))
+	}
+}
+
+func (t *replayTarget) configDump(part *replay.Part) {
+	up := !part.Failed
+	if up {
+		dump, err := configdump.Parse(part.Raw, part.Name, part.Time, configdump.Options{})
+		if err != nil {
+			up = false
+			t.failed(semconv.SourceConfigDump, "A config dump cannot be read", part.Name, err)
+		} else {
+			shiftCertificates(dump.Ztunnel, part.Shift)
+			t.dropped(reasonEntityLimit, dump.Dropped)
+			t.addEvents(dump.Events())
+		}
+	}
+	t.live.set(semconv.SourceConfigDump, part.Name, up, seenIf(up, part.Time))
+}
+
+// shiftCertificates keeps a certificate's expiry as far away as it was when the dump was recorded.
+func shiftCertificates(z *mesh.Ztunnel, shift time.Duration) {
+	if z == nil || shift == 0 {
+		return
+	}
+	move := func(t *time.Time) {
+		if !t.IsZero() {
+			*t = t.Add(shift)
+		}
+	}
+	for i := range z.Certificates {
+		move(&z.Certificates[i].NotBefore)
+		move(&z.Certificates[i].NotAfter)
+		move(&z.Certificates[i].RootNotAfter)
+	}
+}
+
+func (t *replayTarget) response(part *replay.Part) {
+	// Events are valid even if some resources were not.
+	events, err := t.mesh.Apply(part.Response, part.Time)
+	if err != nil {
+		t.failed(semconv.SourceXDS, "An xDS response cannot be read, or not all of it", "", err)
+	}
+	t.addEvents(events)
+	t.live.set(semconv.SourceXDS, "", true, part.Time)
+}
+
+// Boundary implements replay.Target.
+func (t *replayTarget) Boundary(ctx context.Context, at time.Time) error {
+	t.flush(ctx, at, true, func(md pmetric.Metrics) {
+		appendPosition(md, at, semconv.ReplayRunning, t.cfg.ClusterName)
+	})
+	return t.deliver(ctx)
+}
+
+// Round implements replay.Target.
+func (t *replayTarget) Round() {
+	for _, typeURL := range xds.Types() {
+		t.mesh.NewStream(typeURL, true)
+	}
+}
+
+// Done implements replay.Target.
+func (t *replayTarget) Done(ctx context.Context, at time.Time) error {
+	md := pmetric.NewMetrics()
+	appendPosition(md, at, semconv.ReplayDone, t.cfg.ClusterName)
+	if t.wants.metrics != nil {
+		t.metrics.put(md)
+		t.metrics.flush(ctx)
+	}
+	return t.deliver(ctx)
+}
+
+// deliver waits until what was refused is taken or given up, so that a replay's outcome does not depend on who was slow.
+func (t *replayTarget) deliver(ctx context.Context) error {
+	for t.waiting() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		t.pause(ctx, retryPause)
+		t.retry(ctx)
+	}
+	return ctx.Err()
+}
+
+// runReplay plays the recording and reports what keeps it from being played.
+func (r *ztunnelReceiver) runReplay(ctx context.Context, player *replay.Player, target *replayTarget) {
+	err := player.Play(ctx, target)
+	switch {
+	case err == nil:
+		r.tel.log.Info("The recording is played", zap.String("directory", player.Directory))
+	case errors.Is(err, context.Canceled):
+	default:
+		r.tel.log.Error("The recording cannot be played", zap.String("directory", player.Directory), zap.Error(err))
+		r.fail(err)
+	}
+}
+
+func seenIf(up bool, at time.Time) time.Time {
+	if up {
+		return at
+	}
+	return time.Time{}
+}
+
+// failed counts and tells of a source that could not be read.
+func (in *ingest) failed(source, message, name string, err error) {
+	in.tel.ReceiverZtunnelScrapeErrors.Add(context.Background(), 1, with(attrSource, source))
+	in.tel.warn(message, zap.String("name", name), zap.Error(err))
+}
+
+func (in *ingest) dropped(reason string, n int) {
+	if n > 0 {
+		in.tel.ReceiverZtunnelItemsDropped.Add(context.Background(), int64(n), with(attrReason, reason))
+	}
+}
+
+func (in *ingest) scrapeOptions() scrape.Options {
+	options := scrape.Options{MaxBytes: maxPart}
+	if metrics := in.cfg.Metrics.Get(); metrics != nil {
+		options = scrape.Options{MaxBytes: metrics.MaxResponseSize, Families: metrics.Families}
+	}
+	return options
+}
