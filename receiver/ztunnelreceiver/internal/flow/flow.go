@@ -256,7 +256,7 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 		return
 	}
 	if p.cfg.RecordMetrics {
-		p.aggregate(n)
+		p.aggregate(n, rec)
 	}
 	if p.cfg.RecordSpans && p.sampler.take(rec) {
 		p.addSpan(n, entry)

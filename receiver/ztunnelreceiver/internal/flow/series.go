@@ -244,9 +244,8 @@ func (t *seriesTable) expire(before int64) int64 {
 	return n
 }
 
-// aggregate counts p.rec in its series.
-func (p *Processor) aggregate(n *node) {
-	rec := &p.rec
+// aggregate counts a record in its series.
+func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
 	if p.boundary != 0 && rec.Time < p.boundary {
 		p.counts[CountLate]++
 	} else if p.boundary == 0 && (p.first == 0 || rec.Time < p.first) {
