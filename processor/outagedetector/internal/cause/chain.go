@@ -1,0 +1,154 @@
+package cause
+
+import (
+	"time"
+
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+)
+
+// chains follows failing calls downstream: a callee that fails because what it calls fails is not the root.
+type chains struct {
+	store *observe.Store
+	wrong map[*observe.Pair]Blame
+}
+
+func newChains(store *observe.Store, wrong []Blame) *chains {
+	c := &chains{store: store, wrong: make(map[*observe.Pair]Blame, len(wrong))}
+	for _, b := range wrong {
+		c.wrong[b.Pair] = b
+	}
+	return c
+}
+
+const (
+	// weakShare is how many of a callee's failures its own failing calls must be able to account for.
+	weakShare = 0.3
+	// headStart is by how much an effect may seem to begin before its cause: reports of the two come apart.
+	headStart = int64(15 * time.Second)
+	maxDepth  = 32
+)
+
+// explain returns the fault at the end of the chain that explains b, false if b itself is the end.
+func (c *chains) explain(b Blame) (Blame, bool) {
+	root, seen := b, map[*observe.Pair]bool{b.Pair: true}
+	for range maxDepth {
+		next, ok := c.downstream(root, seen)
+		if !ok {
+			break
+		}
+		seen[next.Pair] = true
+		root = next
+	}
+	return root, root.Pair != b.Pair
+}
+
+// downstream is the failing call of b's destination that best explains b.
+func (c *chains) downstream(b Blame, seen map[*observe.Pair]bool) (Blame, bool) {
+	// A connection that cannot be made fails at the callee itself, whatever the callee calls.
+	if b.Family != observe.RequestErrors && b.Family != observe.Latency && b.Family != observe.Stalled {
+		return Blame{}, false
+	}
+	var best Blame
+	var most float64
+	for _, out := range b.Pair.Destination.Out {
+		if seen[out] {
+			continue
+		}
+		candidate, weight := c.accounts(b, out)
+		if weight > most {
+			best, most = candidate, weight
+		}
+	}
+	return best, most > 0
+}
+
+// accounts tells how much of b's failures those of a call of its destination can account for, 0 for too little.
+func (c *chains) accounts(b Blame, out *observe.Pair) (Blame, float64) {
+	mine := b.Fault()
+	if other, ok := c.wrong[out]; ok {
+		theirs := other.Fault()
+		if other.Family == observe.Silence || theirs.Since > mine.Since+headStart+int64(out.Win.Length()) {
+			return Blame{}, 0
+		}
+		// Slowness passes as slowness or as failure; failure passes as failure, and as slowness where callers retry.
+		if other.Family == observe.Latency && b.Family == observe.RequestErrors && theirs.Total < mine.Failed/4 {
+			return Blame{}, 0
+		}
+		share := c.share(b, out, max(theirs.Failed, 1))
+		if theirs.Failed < 5 || mine.Failed < 5 {
+			share = max(share, weakShare)
+		}
+		if share < weakShare {
+			return Blame{}, 0
+		}
+		return other, share
+	}
+	return c.weak(b, out)
+}
+
+// weak is a call that fails too seldom for its own rule but as often as its caller's failures need.
+func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
+	mine := b.Fault()
+	// Only while the failures are few can the rule of the call be merely late.
+	if mine.Failed > 12 {
+		return Blame{}, 0
+	}
+	out.Win.Advance(c.store.Now)
+	slots := out.Win.SlotsFor(time.Duration(c.store.Now-mine.Since) + out.Win.Length())
+	lanes := [...]struct {
+		family     observe.Family
+		bad, total observe.Lane
+	}{
+		{observe.Connections, observe.Failed, observe.Closed},
+		{observe.RequestErrors, observe.RequestsFailed, observe.Requests},
+		{observe.Latency, observe.Slow, observe.Timed},
+	}
+	for _, lane := range lanes {
+		if lane.family == observe.Latency && b.Family == observe.RequestErrors {
+			continue
+		}
+		bad, total := out.Win.Sum(lane.bad, slots), out.Win.Sum(lane.total, slots)
+		if bad == 0 || float64(bad) < 0.3*float64(total) {
+			continue
+		}
+		if share := c.share(b, out, bad); share >= weakShare {
+			return Blame{Pair: out, Family: lane.family, Weak: true}, share
+		}
+	}
+	return Blame{}, 0
+}
+
+// share is how much of what fails into b's destination the failures of one of its calls make up.
+func (c *chains) share(b Blame, out *observe.Pair, failed uint64) float64 {
+	var into uint64
+	for _, in := range b.Pair.Destination.In {
+		if other, ok := c.wrong[in]; ok && other.Family != observe.Connections {
+			into += other.Fault().Failed
+		}
+	}
+	return min(float64(failed)/float64(max(into, 1)), 1)
+}
+
+// weakKind is the kind of a fault that its own rule has not found yet.
+func weakKind(b Blame) (string, *rules.Rule) {
+	id := rules.HTTPErrors
+	switch b.Family {
+	case observe.Latency:
+		id = rules.SlowRequests
+	case observe.Connections:
+		id = rules.Refused
+		var newest int64
+		for i := range b.Pair.Reasons {
+			if r := &b.Pair.Reasons[i]; r.Last > newest {
+				newest, id = r.Last, rules.ForReason(r.Type)
+			}
+		}
+	}
+	for i := range rules.Catalogue {
+		if rules.Catalogue[i].ID == id {
+			return rules.Catalogue[i].Kind, &rules.Catalogue[i]
+		}
+	}
+	return "", nil
+}

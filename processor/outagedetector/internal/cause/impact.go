@@ -1,0 +1,107 @@
+package cause
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+)
+
+// How an app depends on what failed.
+const (
+	HowCalls     = "calls"
+	HowDependsOn = "depends_on"
+)
+
+const (
+	maxImpact = 200
+	// inUse is how recent a call must be for its caller to depend on the callee.
+	inUse = time.Hour
+)
+
+// Impact is the blast radius: who calls what fails, directly and through others, and since when each feels it.
+func (f *Finder) Impact(e *Explanation) []outage.Impact {
+	origin := f.origin(e)
+	feels := map[*observe.App]int64{}
+	for _, list := range [][]Blame{e.Edges, e.Felt} {
+		for _, b := range list {
+			since := b.Fault().Since
+			if b.Weak {
+				since = e.Since
+			}
+			feels[b.Pair.Source] = earliest(feels[b.Pair.Source], since)
+		}
+	}
+	how := map[*observe.App]string{}
+	var queue []*observe.App
+	for _, app := range origin {
+		how[app] = ""
+		queue = append(queue, app)
+	}
+	direct := map[*observe.App]bool{}
+	for _, b := range e.Edges {
+		direct[b.Pair.Source] = true
+		if _, ok := how[b.Pair.Source]; !ok {
+			how[b.Pair.Source] = HowCalls
+			queue = append(queue, b.Pair.Source)
+		}
+	}
+	for len(queue) > 0 && len(how) < maxImpact {
+		app := queue[0]
+		queue = queue[1:]
+		for _, in := range app.In {
+			if _, ok := how[in.Source]; ok || f.store.Now-in.LastActive > int64(inUse) {
+				continue
+			}
+			how[in.Source] = HowDependsOn
+			if how[app] == "" {
+				how[in.Source] = HowCalls
+			}
+			queue = append(queue, in.Source)
+		}
+	}
+	var impact []outage.Impact
+	for app, word := range how {
+		if word == "" {
+			// What runs on a node that is down both fails and, if it calls others there, suffers.
+			if !direct[app] {
+				continue
+			}
+			word = HowCalls
+		}
+		one := outage.Impact{Name: app.Name, How: word}
+		if since := feels[app]; since != 0 {
+			at := time.Unix(0, since).UTC()
+			one.Since = &at
+		}
+		impact = append(impact, one)
+	}
+	slices.SortFunc(impact, func(a, b outage.Impact) int {
+		return cmp.Or(cmp.Compare(a.How, b.How), observe.CompareNames(a.Name, b.Name))
+	})
+	return impact
+}
+
+// origin are the apps at which it starts.
+func (f *Finder) origin(e *Explanation) []*observe.App {
+	var origin []*observe.App
+	switch e.Root.Type {
+	case TypeWorkload:
+		if app, ok := f.store.Apps[outage.Name{Namespace: e.Root.Namespace, Name: e.Root.Name}]; ok {
+			origin = append(origin, app)
+		}
+		if e.Policy != "" {
+			for _, b := range e.Edges {
+				origin = append(origin, b.Pair.Destination)
+			}
+		}
+	case TypeNode:
+		for _, b := range e.Edges {
+			origin = append(origin, b.Pair.Destination)
+		}
+	}
+	slices.SortFunc(origin, func(a, b *observe.App) int { return observe.CompareNames(a.Name, b.Name) })
+	return slices.Compact(origin)
+}

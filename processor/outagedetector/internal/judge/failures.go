@@ -1,0 +1,209 @@
+package judge
+
+import (
+	"time"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
+)
+
+// connections judges failed connections: by their share, and by reasons that the edge never had.
+func (j *Judge) connections(p *observe.Pair, now int64) {
+	f, w := &p.Faults[observe.Connections], &p.Win
+	if f.On {
+		follow(f, w, observe.Failed, observe.Closed, now)
+		j.name(p, f)
+		if recovered(f, w, f.Rule, observe.Failed, observe.Closed, now) {
+			f.On = false
+		}
+		return
+	}
+	if w.Total(observe.Failed) == 0 {
+		return
+	}
+	rule, reason := j.dominant(p, w.Start(observe.Slots-1))
+	if rule == nil {
+		return
+	}
+	s, found := excess(w, rule, observe.Failed, observe.Closed)
+	if !found {
+		if rule, s, found = j.newFailure(p, now); !found {
+			return
+		}
+	}
+	since := w.Start(s.slots - 1)
+	if reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason, since) {
+		return
+	}
+	open(f, w, rule, s, observe.Failed, observe.Closed, now)
+	f.Since = p.Began(since, now)
+	j.name(p, f)
+}
+
+// alwaysDenied tells whether an edge never got through and no policy changed that: then the denial is as it should be.
+func (j *Judge) alwaysDenied(p *observe.Pair, reason *observe.Reason, since int64) bool {
+	if p.LastSuccess != 0 && p.LastSuccess > since-int64(24*time.Hour) {
+		return false
+	}
+	return reason.Policy == "" || j.store.PolicyChanged(reason.Policy) == 0
+}
+
+// dominant is the reason that explains most of an edge's failures since a time, and the rule that judges it. What the
+// server's side says goes before the client's, which only knows that the tunnel was refused.
+func (j *Judge) dominant(p *observe.Pair, since int64) (*rules.Rule, *observe.Reason) {
+	var best *observe.Reason
+	var most uint64
+	for i := range p.Reasons {
+		r := &p.Reasons[i]
+		weight, _ := r.Recent(p, since)
+		weight = max(weight, r.RecordsSince(since))
+		if weight == 0 {
+			continue
+		}
+		if vague(r.Type) {
+			// One that is told counts for more than any number that are not.
+			weight = 0
+		}
+		if best == nil || weight > most {
+			best, most = r, weight
+		}
+	}
+	if best == nil {
+		return nil, nil
+	}
+	return p.Rules.Get(rules.ForReason(best.Type)), best
+}
+
+func vague(errorType string) bool {
+	return errorType == semconv.ErrorTypeConnectFailed || errorType == semconv.ErrorTypeOther || errorType == ""
+}
+
+// name keeps a fault's kind and policy as the newest reasons tell them.
+func (j *Judge) name(p *observe.Pair, f *observe.Fault) {
+	_, reason := j.dominant(p, f.Since)
+	if reason == nil {
+		return
+	}
+	rule := p.Rules.Get(rules.ForReason(reason.Type))
+	if rule == nil {
+		return
+	}
+	f.Kind, f.Policy = rule.Kind, reason.Policy
+	if f.Rule.ID != rules.NewFailure && f.Rule.ID != rules.PartialOutage {
+		f.Rule = rule
+	}
+}
+
+// pastNeeded is how long an edge must have been known before a reason can be new to it.
+const pastNeeded = 2 * time.Minute
+
+// newFailure looks for a reason that an edge with a past never had.
+func (j *Judge) newFailure(p *observe.Pair, now int64) (*rules.Rule, span, bool) {
+	rule := p.Rules.Get(rules.NewFailure)
+	if rule == nil {
+		return nil, span{}, false
+	}
+	window := max(rule.Window, time.Duration(rule.MinIntervals)*p.Win.Length())
+	slots := p.Win.SlotsFor(window)
+	since := p.Win.Start(slots - 1)
+	for i := range p.Reasons {
+		r := &p.Reasons[i]
+		if r.First < since || r.First-p.FirstSeen < int64(pastNeeded) || r.Hits < rule.MinCount {
+			continue
+		}
+		hits, intervals := r.Recent(p, since)
+		total := p.Win.Sum(observe.Closed, slots)
+		normal := p.Win.Normal(observe.Failed, slots) / max(p.Win.Normal(observe.Closed, slots), 1)
+		if hits >= rule.MinCount && intervals >= rule.MinIntervals &&
+			stats.BinomialTail(hits, max(total, hits), max(rule.Noise, normal)) <= rule.Chance {
+			bad := p.Win.Sum(observe.Failed, slots)
+			return rule, span{slots: slots, bad: bad, total: max(total, bad)}, true
+		}
+	}
+	return nil, span{}, false
+}
+
+// requestErrors judges failed requests.
+func (j *Judge) requestErrors(p *observe.Pair, now int64) {
+	f, w := &p.Faults[observe.RequestErrors], &p.Win
+	if f.On {
+		follow(f, w, observe.RequestsFailed, observe.Requests, now)
+		if recovered(f, w, f.Rule, observe.RequestsFailed, observe.Requests, now) {
+			f.On = false
+		}
+		return
+	}
+	rule := p.Rules.Get(rules.HTTPErrors)
+	if s, found := excess(w, rule, observe.RequestsFailed, observe.Requests); found {
+		open(f, w, rule, s, observe.RequestsFailed, observe.Requests, now)
+	}
+}
+
+// latency judges slow requests; which are slow was decided as they were counted.
+func (j *Judge) latency(p *observe.Pair, now int64) {
+	f, w := &p.Faults[observe.Latency], &p.Win
+	if f.On {
+		follow(f, w, observe.Slow, observe.Timed, now)
+		if recovered(f, w, f.Rule, observe.Slow, observe.Timed, now) {
+			f.On = false
+		}
+		return
+	}
+	rule := p.Rules.Get(rules.SlowRequests)
+	if s, found := excess(w, rule, observe.Slow, observe.Timed); found {
+		open(f, w, rule, s, observe.Slow, observe.Timed, now)
+	}
+}
+
+// endpoint judges one pod and, where it fails alone, blames the edges to it that would not show on their own.
+func (j *Judge) endpoint(e *observe.Endpoint, now int64) {
+	e.Win.Advance(now)
+	rule := j.store.Book().For("", "", e.App.Name.Namespace, e.App.Name.Name).Get(rules.PartialOutage)
+	if rule == nil {
+		return
+	}
+	j.endpointLane(e, &e.Fault, rule, observe.Failed, observe.Closed, observe.Connections, now)
+	j.endpointLane(e, &e.Errors, rule, observe.RequestsFailed, observe.Requests, observe.RequestErrors, now)
+}
+
+func (j *Judge) endpointLane(e *observe.Endpoint, f *observe.Fault, rule *rules.Rule, bad, total observe.Lane, family observe.Family, now int64) {
+	s, found := excess(&e.Win, rule, bad, total)
+	if !found {
+		f.On = false
+		return
+	}
+	if !f.On {
+		open(f, &e.Win, rule, s, bad, total, now)
+	} else {
+		follow(f, &e.Win, bad, total, now)
+	}
+	if now-f.LastBad > int64(settleTime) {
+		return
+	}
+	for _, p := range e.App.In {
+		if p.Faults[family].On {
+			continue
+		}
+		slots := p.Win.SlotsFor(time.Duration(now - f.Since))
+		hit := span{slots: slots, bad: p.Win.Sum(bad, slots), total: p.Win.Sum(total, slots)}
+		if hit.bad < rule.MinCount {
+			continue
+		}
+		if family == observe.Connections {
+			named, reason := j.dominant(p, f.Since)
+			if named == nil || reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason, f.Since) {
+				continue
+			}
+		}
+		open(&p.Faults[family], &p.Win, rule, hit, bad, total, now)
+		p.Faults[family].Since = max(p.Faults[family].Since, f.Since)
+		if family == observe.Connections {
+			j.name(p, &p.Faults[family])
+		} else {
+			p.Faults[family].Kind = rules.KindHTTPErrors
+		}
+		j.store.Watch(p)
+	}
+}

@@ -1,0 +1,365 @@
+package judge
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+)
+
+// beatless tells whether a node's heartbeats stopped while others' go on.
+func (j *Judge) beatless(n *observe.Node, now int64) bool {
+	return n.LastBeat > 0 && now-n.LastBeat > 3*max(j.store.Interval, int64(observe.MinSlot))
+}
+
+// nodes judges which nodes are down and of which nothing is known any more.
+func (j *Judge) nodes(now int64) {
+	base := j.store.Book().Base()
+	downRule, lostRule := base.Get(rules.NodeDown), base.Get(rules.TelemetryLost)
+	for _, n := range j.store.Nodes {
+		if downRule != nil && n.Name != "" {
+			j.nodeDown(n, downRule, now)
+		}
+		if lostRule != nil {
+			j.telemetryLost(n, lostRule, now)
+		}
+	}
+}
+
+func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
+	metrics := n.Sources[semconv.SourceMetrics]
+	scrapeFails := metrics != nil && metrics.Worked && !metrics.Up
+	gone := j.beatless(n, now)
+	if n.Down.On {
+		j.nodeUp(n, metrics, scrapeFails || gone, now)
+		return
+	}
+	silent := silentRecords(n, now)
+	// Cheap first: a node that scrapes well and logs is up, whatever fails on it.
+	if !scrapeFails && !gone && (silent > rule.Chance || metrics != nil && metrics.Sampled > now-int64(10*time.Second)) {
+		return
+	}
+	since := now - int64(rule.Window)
+	switch {
+	case scrapeFails:
+		since = metrics.Changed - int64(10*time.Second)
+	case gone:
+		since = n.LastBeat - int64(10*time.Second)
+	}
+	hurt := j.hurt(n.Name, since)
+	// The heartbeat of a live agent makes the silence of the log a sign of its own; without it the agent may be what died.
+	evident := hurt.failed >= rule.MinCount && hurt.failedPods > 0 && hurt.wellPods == 0
+	quiet := !gone && silent <= rule.Chance && hurt.wellPods == 0
+	switch {
+	case (scrapeFails || gone) && evident:
+	case scrapeFails && quiet && now-metrics.Changed >= int64(4*time.Second):
+	case !scrapeFails && !gone && quiet && evident && hurt.apps >= 2:
+	default:
+		return
+	}
+	began := hurt.first
+	if began == 0 || began < since {
+		began = n.LastRecord
+	}
+	if scrapeFails {
+		began = min(began, metrics.Changed)
+	}
+	n.Down = observe.Fault{On: true, Rule: rule, Since: began, Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 1}
+}
+
+func (j *Judge) nodeUp(n *observe.Node, metrics *observe.Source, still bool, now int64) {
+	f := &n.Down
+	hurt := j.hurt(n.Name, now-int64(settleTime))
+	if still || hurt.failed > 0 && hurt.wellPods == 0 {
+		f.LastBad, f.Recovered = now, 0
+		return
+	}
+	if f.Recovered == 0 {
+		f.Recovered = now
+		if metrics != nil && metrics.Up && metrics.Changed > f.Since {
+			f.Recovered = max(metrics.Changed, f.LastBad)
+		}
+	}
+	if now-f.LastBad >= int64(settleTime) && (n.LastRecord > f.LastBad || now-f.LastBad >= int64(2*settleTime) || hurt.wellPods > 0) {
+		f.On = false
+	}
+}
+
+// silentRecords is the chance that a node's log does not grow for as long as it has not.
+func silentRecords(n *observe.Node, now int64) float64 {
+	if n.Records.Length() == 0 {
+		return 1
+	}
+	n.Records.Advance(now)
+	silent := 0
+	for silent < n.Records.Known() && n.Records.At(observe.Active, silent) == 0 {
+		silent++
+	}
+	// The newest slot may still be filling.
+	silent--
+	if silent <= 0 || n.Records.NormalSlots(silent+1) < usualSlots/2 {
+		return 1
+	}
+	active := n.Records.Normal(observe.Active, silent+1) / (n.Records.NormalSlots(silent+1) + 1)
+	return math.Pow(1-active, float64(silent))
+}
+
+// injury is how what runs on a node does.
+type injury struct {
+	failed               uint64
+	failedPods, wellPods int
+	apps                 int
+	first                int64
+}
+
+// lostWays are the ways in which connections to a node that is gone fail.
+func lostWay(errorType string) bool {
+	switch errorType {
+	case semconv.ErrorTypeConnectionRefused, semconv.ErrorTypeConnectionTimeout, semconv.ErrorTypeConnectionReset,
+		semconv.ErrorTypeConnectFailed, semconv.ErrorTypeOther, "":
+		return true
+	}
+	return false
+}
+
+func (j *Judge) hurt(node string, since int64) injury {
+	var h injury
+	var last outage.Name
+	for _, e := range j.store.EndpointsOn(node) {
+		e.Win.Advance(j.store.Now)
+		var failed, closed uint64
+		first := int64(0)
+		for age := 0; age < e.Win.Known() && e.Win.Start(age) >= since; age++ {
+			failed += e.Win.At(observe.Failed, age)
+			closed += max(e.Win.At(observe.Closed, age), e.Win.At(observe.Requests, age))
+			if e.Win.At(observe.Failed, age) > 0 {
+				first = e.Win.Start(age)
+			}
+		}
+		switch {
+		case failed > 0 && 2*failed >= closed && lostWay(e.Reason):
+			h.failed += failed
+			h.failedPods++
+			if h.first == 0 || first < h.first {
+				h.first = first
+			}
+			if e.App.Name != last {
+				h.apps++
+				last = e.App.Name
+			}
+		case closed > failed:
+			h.wellPods++
+		}
+	}
+	return h
+}
+
+// telemetryLost judges sources that fail or whose heartbeats stopped.
+func (j *Judge) telemetryLost(n *observe.Node, rule *rules.Rule, now int64) {
+	f := &n.Lost
+	var since int64
+	var which string
+	names := make([]string, 0, len(n.Sources))
+	for name := range n.Sources {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		src := n.Sources[name]
+		if n.Name == "" && name != semconv.SourceXDS {
+			continue
+		}
+		if src.Worked && !src.Up && (since == 0 || src.Changed < since) {
+			since, which = src.Changed, name
+		}
+	}
+	if j.beatless(n, now) {
+		since, which = n.LastBeat, "agent"
+	}
+	if which == "" || n.Down.On {
+		if f.On {
+			f.On = false
+			f.Recovered = now
+		}
+		return
+	}
+	hold := max(int64(rule.Hold), int64(rule.MinCount)*j.store.Interval)
+	if f.On {
+		f.LastBad = now
+	} else if now-since >= hold {
+		*f = observe.Fault{On: true, Rule: rule, Since: since, Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 1, Source: which}
+	}
+}
+
+// ControlPlane is what is wrong with the control plane.
+type ControlPlane struct {
+	Fault observe.Fault
+	// Nodes are the ztunnels that cannot reach it.
+	Nodes    []string
+	Evidence []outage.Evidence
+}
+
+func (j *Judge) controlPlane(now int64) {
+	rule := j.store.Book().Base().Get(rules.ControlPlaneDown)
+	if rule == nil {
+		return
+	}
+	c := &j.ControlPlane
+	c.Nodes, c.Evidence = c.Nodes[:0], c.Evidence[:0]
+	alive, first := 0, int64(0)
+	var attempts uint64
+	for _, name := range j.nodeNames() {
+		n := j.store.Nodes[name]
+		if name == "" || n.Down.On || j.beatless(n, now) {
+			continue
+		}
+		alive++
+		if n.XDS.Failing(now, rule.Window) && int(n.XDS.Count) >= rule.MinIntervals {
+			c.Nodes = append(c.Nodes, name)
+			attempts += n.XDS.Count
+			if n.XDS.Evidence.Text != "" && len(c.Evidence) < 3 {
+				c.Evidence = append(c.Evidence, n.XDS.Evidence)
+			}
+			if first == 0 || n.XDS.First < first {
+				first = n.XDS.First
+			}
+		}
+	}
+	needed := min(int(rule.MinCount), max(alive, 1))
+	bad := len(c.Nodes) >= needed && 2*len(c.Nodes) >= alive && (alive > 1 || attempts > rule.MinCount)
+	f := &c.Fault
+	switch {
+	case bad && !f.On && now-first >= int64(rule.Hold):
+		*f = observe.Fault{On: true, Rule: rule, Since: first, Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 1, Failed: attempts, Total: attempts}
+	case bad && f.On:
+		f.LastBad, f.Recovered = now, 0
+		f.Failed, f.Total = attempts, attempts
+	case f.On && len(c.Nodes) == 0:
+		if f.Recovered == 0 {
+			f.Recovered = now
+		}
+		if now-f.Recovered >= int64(4*time.Second) {
+			f.On = false
+		}
+	}
+}
+
+func (j *Judge) nodeNames() []string {
+	names := make([]string, 0, len(j.store.Nodes))
+	for name := range j.store.Nodes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Certificate is an identity that is in trouble.
+type Certificate struct {
+	Root  outage.Subject
+	Fault observe.Fault
+	Nodes []string
+	Text  string
+}
+
+const certificatesEvery = int64(30 * time.Second)
+
+// certificates judges identities: those about to expire, and ztunnels that cannot get any.
+func (j *Judge) certificates(now int64) {
+	if now-j.checkedCerts < certificatesEvery && len(j.Certificates) == 0 && j.checkedCerts != 0 {
+		return
+	}
+	j.checkedCerts = now
+	j.Certificates = j.Certificates[:0]
+	base := j.store.Book().Base()
+	if rule := base.Get(rules.CertificateExpiry); rule != nil {
+		j.expiring(rule, now)
+	}
+	if rule := base.Get(rules.CertificateFailures); rule != nil {
+		for _, name := range j.nodeNames() {
+			n := j.store.Nodes[name]
+			if name == "" || !n.Certificates.Failing(now, rule.Window) || n.Certificates.Count < rule.MinCount {
+				continue
+			}
+			j.Certificates = append(j.Certificates, Certificate{
+				Root: outage.Subject{Type: "node", Name: name}, Nodes: []string{name}, Text: n.Certificates.Evidence.Text,
+				Fault: observe.Fault{
+					On: true, Rule: rule, Since: n.Certificates.First, Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 1,
+					Failed: n.Certificates.Count, Total: n.Certificates.Count,
+				},
+			})
+		}
+	}
+}
+
+func (j *Judge) expiring(rule *rules.Rule, now int64) {
+	found := map[string]*Certificate{}
+	at := time.Unix(0, now)
+	for _, z := range j.store.State.Ztunnels() {
+		for _, c := range z.Certificates {
+			if c.NotAfter.IsZero() || c.NotBefore.IsZero() || !at.After(c.NotBefore) {
+				continue
+			}
+			life := c.NotAfter.Sub(c.NotBefore)
+			due := c.NotAfter.Add(-time.Duration(float64(life) * rule.MinRatio))
+			if at.Before(due) {
+				continue
+			}
+			entry, ok := found[c.Identity]
+			if !ok {
+				entry = &Certificate{
+					Root: j.identityOwner(c.Identity),
+					Text: "certificate of " + c.Identity + " expires at " + c.NotAfter.UTC().Format(time.RFC3339),
+					Fault: observe.Fault{
+						On: true, Rule: rule, Since: due.UnixNano(), Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 0.1,
+					},
+				}
+				found[c.Identity] = entry
+			}
+			if !slices.Contains(entry.Nodes, z.Node) {
+				entry.Nodes = append(entry.Nodes, z.Node)
+			}
+			if !at.Before(c.NotAfter) {
+				entry.Fault.Ratio = 1
+			}
+		}
+	}
+	identities := make([]string, 0, len(found))
+	for identity := range found {
+		identities = append(identities, identity)
+	}
+	slices.Sort(identities)
+	for _, identity := range identities {
+		slices.Sort(found[identity].Nodes)
+		j.Certificates = append(j.Certificates, *found[identity])
+	}
+}
+
+// identityOwner is the workload behind spiffe://domain/ns/NAMESPACE/sa/ACCOUNT.
+func (j *Judge) identityOwner(identity string) outage.Subject {
+	var namespace, account string
+	parts := strings.Split(identity, "/")
+	for i := 0; i+1 < len(parts); i++ {
+		switch parts[i] {
+		case "ns":
+			namespace = parts[i+1]
+		case "sa":
+			account = parts[i+1]
+		}
+	}
+	var owner *mesh.Workload
+	for _, w := range j.store.State.Workloads() {
+		if w.Namespace == namespace && w.ServiceAccount == account && (owner == nil || w.App() < owner.App()) {
+			owner = w
+		}
+	}
+	if owner != nil {
+		return outage.Subject{Type: "workload", Namespace: namespace, Name: owner.App()}
+	}
+	return outage.Subject{Type: "workload", Namespace: namespace, Name: account}
+}

@@ -1,0 +1,245 @@
+package judge
+
+import (
+	"math"
+	"time"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
+)
+
+const (
+	// usualSlots is how many slots of an edge must be known before its silence says anything.
+	usualSlots = 12
+	// giveUp is after how long a silence that says nothing is no longer watched.
+	giveUp = time.Hour
+)
+
+func (j *Judge) awaitSilence(p *observe.Pair) {
+	if rule := p.Rules.Get(rules.TrafficLoss); rule != nil {
+		j.store.AwaitSilence(p, p.LastActive+int64(holdOf(rule, p)))
+	}
+}
+
+func holdOf(rule *rules.Rule, p *observe.Pair) time.Duration {
+	return max(rule.Hold, time.Duration(rule.MinIntervals)*p.Win.Length())
+}
+
+// silence judges an edge on which nothing happens any more.
+func (j *Judge) silence(p *observe.Pair, now int64) {
+	f := &p.Faults[observe.Silence]
+	rule := p.Rules.Get(rules.TrafficLoss)
+	if rule == nil {
+		f.On = false
+		return
+	}
+	p.Win.Advance(now)
+	hold := holdOf(rule, p)
+	if f.On {
+		if p.LastActive > f.LastBad {
+			f.Recovered = p.LastActive
+			f.On = false
+			j.store.Watch(p)
+			return
+		}
+		f.Total = uint64(expected(p, silentSlots(p, now)))
+		if !j.works(p, now, silentSlots(p, now)) {
+			// The source stopped working or went away: its silence is no longer a loss.
+			f.On, f.Quiet = false, true
+			j.store.Watch(p)
+		}
+		return
+	}
+	if now-p.LastActive < int64(hold) {
+		j.awaitSilence(p)
+		return
+	}
+	slots := silentSlots(p, now)
+	if slots < rule.MinIntervals || !unlikely(p, slots, rule.Chance) || !j.works(p, now, slots) {
+		if now-p.LastActive < int64(max(giveUp, 10*p.Win.Length())) {
+			j.store.AwaitSilence(p, now+int64(max(hold/2, p.Win.Length())))
+		}
+		return
+	}
+	missing := expected(p, slots)
+	*f = observe.Fault{
+		On: true, Rule: rule, Since: p.LastActive, Fired: now, LastBad: p.LastActive, Kind: rule.Kind,
+		Failed: uint64(missing), Total: uint64(missing), Ratio: 1,
+	}
+	j.store.Watch(p)
+}
+
+// silentSlots is how many whole slots passed since anything happened; the newest may still be filling.
+func silentSlots(p *observe.Pair, now int64) int {
+	return int((now - p.LastActive) / int64(p.Win.Length()))
+}
+
+// unlikely tells whether chance would have kept the edge silent for that many slots: judged by how many slots used to
+// be active, of all the past and of the latest, and by the number of events where they come apart from each other.
+func unlikely(p *observe.Pair, slots int, chance float64) bool {
+	known := p.Win.NormalSlots(slots + 1)
+	if known < usualSlots {
+		return false
+	}
+	active := p.Win.Normal(observe.Active, slots+1) / (known + 1)
+	latest, n := 0.0, 0.0
+	for age := slots + 1; age < min(p.Win.Known(), slots+1+usualSlots); age++ {
+		latest += float64(p.Win.At(observe.Active, age))
+		n++
+	}
+	if n >= usualSlots {
+		active = min(active, latest/(n+1))
+	}
+	if math.Pow(1-active, float64(slots)) > chance {
+		return false
+	}
+	events := expected(p, slots)
+	return events == 0 || stats.Silence(events) <= chance
+}
+
+// expected is how many calls would have been made in that many slots. A long-lived connection makes none.
+func expected(p *observe.Pair, slots int) float64 {
+	known := p.Win.NormalSlots(slots + 1)
+	if known == 0 {
+		return 0
+	}
+	calls := max(p.Win.Normal(observe.Closed, slots+1), p.Win.Normal(observe.Requests, slots+1))
+	return calls / known * float64(slots)
+}
+
+// works tells whether an edge's source still reports, still exists and still does what it does: is called as before without
+// failing or, if nobody calls it, calls others as before. Only then is its silence a loss.
+func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
+	if !j.reports(p.Source, now) || j.removed(p.Source) || j.removed(p.Destination) || j.rolledOut(p.Source, p.LastActive) {
+		return false
+	}
+	for _, out := range p.Source.Out {
+		if out != p && failing(out, slots) {
+			return false
+		}
+	}
+	for _, in := range p.Destination.In {
+		if in != p && failing(in, slots) {
+			return false
+		}
+	}
+	busy := p.Source.In
+	if len(busy) == 0 {
+		busy = p.Source.Out
+	}
+	var seen, usual float64
+	for _, other := range busy {
+		if other == p {
+			continue
+		}
+		if failing(other, slots) {
+			return false
+		}
+		other.Win.Advance(now)
+		same := other.Win.SlotsFor(time.Duration(slots) * p.Win.Length())
+		seen += float64(max(other.Win.Sum(observe.Closed, same), other.Win.Sum(observe.Requests, same)))
+		usual += expected(other, same)
+	}
+	return usual > 0 && seen >= usual/2 && seen >= 5
+}
+
+func failing(p *observe.Pair, slots int) bool {
+	for family := range observe.Silence {
+		if p.Faults[family].On {
+			return true
+		}
+	}
+	bad := max(p.Win.Sum(observe.Failed, slots+2), p.Win.Sum(observe.RequestsFailed, slots+2))
+	return bad >= 2
+}
+
+// reports tells whether the ztunnels of an app's nodes still deliver.
+func (j *Judge) reports(app *observe.App, now int64) bool {
+	for _, w := range j.store.Pods(app.Name) {
+		n, ok := j.store.Nodes[w.Node]
+		if !ok {
+			continue
+		}
+		if n.Down.On || n.Lost.On || j.beatless(n, now) {
+			return false
+		}
+		for _, src := range n.Sources {
+			if src.Worked && !src.Up {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (j *Judge) removed(app *observe.App) bool {
+	return len(j.store.Pods(app.Name)) == 0 && j.store.HadPods(app.Name)
+}
+
+// rolledOut tells whether pods of an app came or went around a time.
+func (j *Judge) rolledOut(app *observe.App, around int64) bool {
+	for i := range j.store.Changes {
+		c := &j.store.Changes[i]
+		if c.App == app.Name && c.Time > around-int64(time.Minute) {
+			return true
+		}
+	}
+	return false
+}
+
+// stalled judges edges whose connections are opened and never end, although they used to be short.
+func (j *Judge) stalled(p *observe.Pair, now int64) {
+	f, w := &p.Faults[observe.Stalled], &p.Win
+	if f.On {
+		if w.Sum(observe.Closed, 2) > 0 {
+			f.On, f.Recovered = false, now
+			return
+		}
+		if w.At(observe.Opened, 0) > 0 {
+			f.LastBad = now
+		}
+		f.Failed = w.Ever(observe.Opened) - f.Base[0]
+		f.Total = f.Failed
+		f.Quiet = now-f.LastBad > int64(12*time.Second)
+		w.MarkBad(f.Since)
+		return
+	}
+	rule := p.Rules.Get(rules.StalledConnections)
+	if rule == nil || w.At(observe.Closed, 0) > 0 || w.At(observe.Opened, 0) == 0 {
+		return
+	}
+	slots, opened := 0, uint64(0)
+	for age := range w.SlotsFor(rule.Window) {
+		if w.At(observe.Closed, age) > 0 || w.At(observe.Requests, age) > w.At(observe.RequestsFailed, age) {
+			break
+		}
+		slots, opened = age+1, opened+w.At(observe.Opened, age)
+	}
+	known := w.NormalSlots(slots)
+	closed, before := w.Normal(observe.Closed, slots), w.Normal(observe.Opened, slots)
+	if slots < rule.MinIntervals || opened < rule.MinCount || known < usualSlots || closed < 0.9*before || closed < 20 ||
+		p.Connections < int64(opened) || stats.Silence(closed/known*float64(slots)) > rule.Chance || !j.logs(p.Source, slots, w) {
+		return
+	}
+	*f = observe.Fault{
+		On: true, Rule: rule, Since: w.Start(slots - 1), Fired: now, LastBad: now, Kind: rule.Kind,
+		Failed: opened, Total: opened, Ratio: 1, Base: [2]uint64{w.Ever(observe.Opened) - opened},
+	}
+}
+
+// logs tells whether the access logs of an app's nodes still grow: without them no connection seems to end.
+func (j *Judge) logs(app *observe.App, slots int, w *observe.Window) bool {
+	pods := j.store.Pods(app.Name)
+	for _, pod := range pods {
+		n, ok := j.store.Nodes[pod.Node]
+		if !ok || j.store.Now-n.LastRecord > int64(slots)*int64(w.Length()) {
+			return false
+		}
+		if src, ok := n.Sources[semconv.SourceAccessLog]; ok && !src.Up {
+			return false
+		}
+	}
+	return len(pods) > 0
+}

@@ -1,0 +1,129 @@
+package observe
+
+import (
+	"math"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
+)
+
+// counter turns a cumulative series into increments.
+type counter struct {
+	previous float64
+	start    pcommon.Timestamp
+	seen     bool
+}
+
+// increment is what was added since the last point; fromZero tells whether a first point counts from zero.
+func (c *counter) increment(point pmetric.NumberDataPoint, delta, fromZero bool) uint64 {
+	value := point.DoubleValue()
+	if point.ValueType() == pmetric.NumberDataPointValueTypeInt {
+		value = float64(point.IntValue())
+	}
+	if math.IsNaN(value) || value < 0 {
+		return 0
+	}
+	if delta {
+		return uint64(value)
+	}
+	return c.step(value, point.StartTimestamp(), fromZero)
+}
+
+func (c *counter) step(value float64, start pcommon.Timestamp, fromZero bool) uint64 {
+	added := value - c.previous
+	switch {
+	case !c.seen && !fromZero:
+		added = 0
+	case c.seen && (value < c.previous || start > c.start && c.start != 0):
+		added = value
+	}
+	c.seen, c.previous, c.start = true, value, start
+	return uint64(added)
+}
+
+// timing turns a cumulative histogram of durations into increments over the latency buckets.
+type timing struct {
+	counts [stats.LatencyBuckets]uint32
+	count  uint64
+	start  pcommon.Timestamp
+	scale  int32
+	seen   bool
+	// Usual is what the durations were while nothing was wrong.
+	Usual stats.Latencies
+}
+
+type bucketed [stats.LatencyBuckets]uint32
+
+// latencyOffset is log2(0.1 ms) in buckets.
+const latencyOffset = 13.287712379549449 * 4
+
+func fromExponential(point pmetric.ExponentialHistogramDataPoint, seconds float64) bucketed {
+	var b bucketed
+	shift := math.Log2(seconds)
+	octaves := math.Exp2(-float64(point.Scale()))
+	counts := point.Positive().BucketCounts()
+	for i := range counts.Len() {
+		n := counts.At(i)
+		if n == 0 {
+			continue
+		}
+		middle := (float64(point.Positive().Offset()) + float64(i) + 0.5) * octaves
+		bucket := int(math.Ceil((middle+shift)*4 + latencyOffset))
+		b[min(max(bucket, 0), stats.LatencyBuckets-1)] += uint32(min(n, math.MaxUint32))
+	}
+	b[0] += uint32(min(point.ZeroCount(), math.MaxUint32))
+	return b
+}
+
+func fromExplicit(point pmetric.HistogramDataPoint, seconds float64) bucketed {
+	var b bucketed
+	bounds, counts := point.ExplicitBounds(), point.BucketCounts()
+	for i := range counts.Len() {
+		n := counts.At(i)
+		if n == 0 {
+			continue
+		}
+		var value float64
+		switch {
+		case bounds.Len() == 0:
+			continue
+		case i < bounds.Len():
+			value = bounds.At(i)
+		default:
+			// Beyond the last bound: somewhere above it.
+			value = 2 * bounds.At(bounds.Len()-1)
+		}
+		b[stats.LatencyBucket(value*seconds)] += uint32(min(n, math.MaxUint32))
+	}
+	return b
+}
+
+// increment leaves in b what was added since the last point.
+func (t *timing) increment(b *bucketed, count uint64, scale int32, start pcommon.Timestamp, delta, fromZero bool) bool {
+	if delta {
+		return true
+	}
+	known := t.seen
+	reset := count < t.count || start > t.start && t.start != 0
+	rescaled := known && scale != t.scale
+	current := *b
+	t.seen, t.count, t.start, t.scale = true, count, start, scale
+	defer func() { t.counts = current }()
+	switch {
+	case !known && !fromZero, rescaled && !reset:
+		// After a change of scale old and new buckets do not lie alike: one interval goes unjudged.
+		return false
+	case !known || reset:
+		return true
+	}
+	for i := range b {
+		if b[i] >= t.counts[i] {
+			b[i] -= t.counts[i]
+		} else {
+			b[i] = 0
+		}
+	}
+	return true
+}

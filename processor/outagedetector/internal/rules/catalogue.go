@@ -1,0 +1,226 @@
+// Package rules is the catalogue of what counts as an outage: rows of data that the judges read, the documentation is
+// generated from and the configuration overrides.
+package rules
+
+import (
+	"time"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// Kinds of outages, as the API names them.
+const (
+	KindConnectionRefused = "connection_refused"
+	KindConnectionTimeout = "connection_timeout"
+	KindConnectionReset   = "connection_reset"
+	KindPolicyDenied      = "policy_denied"
+	KindNoHealthyUpstream = "no_healthy_upstream"
+	KindTLSFailure        = "tls_failure"
+	KindIdentityError     = "identity_error"
+	KindNodeDown          = "node_down"
+	KindControlPlaneDown  = "control_plane_down"
+	KindHTTPErrors        = "http_errors"
+	KindLatency           = "latency"
+	KindTrafficLoss       = "traffic_loss"
+	KindTelemetryLost     = "telemetry_lost"
+)
+
+// Severities.
+const (
+	Critical = "critical"
+	Warning  = "warning"
+)
+
+// Rule is one row of the catalogue. The thresholds that a rule does not use are zero.
+type Rule struct {
+	ID   string
+	Kind string
+	// Signal says in words what is looked at.
+	Signal string
+	Title  string
+	// Sentence is the summary; {edge}, {root}, {since}, {failed}, {total}, {policy}, {pods}, {nodes} are filled in.
+	Sentence string
+
+	Disabled bool
+	// MinCount is the least number of hits: failures, slow requests, ztunnels that warn.
+	MinCount uint64
+	// MinRatio is what the lower bound of the hits' share (Wilson, 95 %) must reach.
+	MinRatio float64
+	// Chance is how likely what is seen may at most be if nothing is wrong.
+	Chance float64
+	// Noise is the share of hits that counts as normal on an edge whose past shows fewer.
+	Noise float64
+	// MinIntervals is the number of intervals that must show it.
+	MinIntervals int
+	// Window is how far back hits are counted together; at least one interval of the data.
+	Window time.Duration
+	// Factor is by how much a value must exceed what is usual for the edge (or, of a burn rate, the budget's even use).
+	Factor float64
+	// Hold is how long it must last.
+	Hold time.Duration
+	// Long is the long window of a burn rate; Window is the short one.
+	Long time.Duration
+	// Severity of an outage that this rule finds and nothing else makes worse.
+	Severity string
+}
+
+// IDs of the rules.
+const (
+	Refused             = "connection_refused"
+	Timeout             = "connection_timeout"
+	Reset               = "connection_reset"
+	NoHealthyUpstream   = "no_healthy_upstream"
+	TLSFailure          = "tls_failure"
+	IdentityError       = "identity_error"
+	PolicyDenied        = "policy_denied"
+	NewFailure          = "new_failure"
+	PartialOutage       = "partial_outage"
+	StalledConnections  = "stalled_connections"
+	HTTPErrors          = "http_errors"
+	SlowRequests        = "latency"
+	TrafficLoss         = "traffic_loss"
+	CertificateExpiry   = "certificate_expiry"
+	CertificateFailures = "certificate_failures"
+	NodeDown            = "node_down"
+	TelemetryLost       = "telemetry_lost"
+	ControlPlaneDown    = "control_plane_down"
+	BurnFast            = "burn_rate_1h"
+	BurnMedium          = "burn_rate_6h"
+	BurnSlow            = "burn_rate_3d"
+)
+
+const failedConnections = "connections that failed for this reason, of those that ended (`mesh.edge.connections.failed`, `.closed`)"
+
+func connectionRule(id, kind, title, sentence string) Rule {
+	return Rule{
+		ID: id, Kind: kind, Signal: failedConnections, Title: title, Sentence: sentence,
+		MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute, Severity: Critical,
+	}
+}
+
+// Catalogue is every rule with its defaults, in the order of the documentation.
+var Catalogue = []Rule{
+	connectionRule(Refused, KindConnectionRefused, "Connections refused",
+		"{edge} fails since {since}: {root} refuses connections ({failed} of {total})."),
+	connectionRule(Timeout, KindConnectionTimeout, "Connections time out",
+		"{edge} fails since {since}: connections to {root} time out ({failed} of {total})."),
+	connectionRule(Reset, KindConnectionReset, "Connections reset",
+		"{edge} fails since {since}: connections to {root} are cut ({failed} of {total})."),
+	connectionRule(NoHealthyUpstream, KindNoHealthyUpstream, "No healthy upstream",
+		"{edge} fails since {since}: {root} has no healthy endpoint ({failed} of {total})."),
+	connectionRule(TLSFailure, KindTLSFailure, "TLS failure",
+		"{edge} fails since {since}: the TLS handshake with {root} fails ({failed} of {total})."),
+	connectionRule(IdentityError, KindIdentityError, "Identity error",
+		"{edge} fails since {since}: the identity of {root} is not accepted ({failed} of {total})."),
+	{
+		ID: PolicyDenied, Kind: KindPolicyDenied, Title: "Denied by policy",
+		Signal:   failedConnections + "; an edge that was denied ever since it was first seen needs a policy that was added or changed meanwhile",
+		Sentence: "{edge} fails since {since}: {policy} denies it ({failed} of {total}).",
+		MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute, Severity: Critical,
+	},
+	{
+		ID: NewFailure, Kind: "that of the reason", Title: "A reason to fail that the edge never had",
+		Signal:   "the same as above, of an error type new to an edge with a past",
+		Sentence: "{edge} fails now and then since {since}, as it never did before: {root} ({failed} of {total}).",
+		MinCount: 3, Chance: 1e-4, Noise: 0.002, MinIntervals: 2, Window: time.Minute, Severity: Warning,
+	},
+	{
+		ID: PartialOutage, Kind: "that of the reason", Title: "Some endpoints fail",
+		Signal:   "failures per destination pod (`mesh.endpoint.*`), the others of the workload being well",
+		Sentence: "{pods} of {root} fails since {since} ({failed} of {total}).",
+		MinCount: 4, MinRatio: 0.3, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 2 * time.Minute, Severity: Warning,
+	},
+	{
+		ID: StalledConnections, Kind: KindConnectionTimeout, Title: "Connections hang",
+		Signal:   "connections of an edge that used to be short are opened and none ends (`mesh.edge.connections.opened`, `.closed`, `.active`)",
+		Sentence: "{edge} hangs since {since}: connections to {root} are opened and none ends ({failed} of {total}).",
+		MinCount: 5, Chance: 1e-6, MinIntervals: 2, Window: time.Minute, Severity: Critical,
+	},
+	{
+		ID: HTTPErrors, Kind: KindHTTPErrors, Title: "Requests fail",
+		Signal:   "failed requests of all requests (`mesh.edge.requests.failed`, or Grafana's `traces_service_graph_request_failed_total`)",
+		Sentence: "{edge} fails since {since}: {root} answers with errors ({failed} of {total}).",
+		MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute, Severity: Critical,
+	},
+	{
+		ID: SlowRequests, Kind: KindLatency, Title: "Requests are slow",
+		Signal: "requests slower than the edge's route ever is: above its median by `factor` times, by six median absolute " +
+			"deviations, and above its 98th percentile (`mesh.edge.request.duration`)",
+		Sentence: "{edge} is slow since {since}: {failed} of {total} requests to {root} take longer than they ever do.",
+		MinCount: 5, MinRatio: 0.3, Chance: 1e-7, Noise: 0.02, MinIntervals: 2, Window: time.Minute, Factor: 2, Severity: Warning,
+	},
+	{
+		ID: TrafficLoss, Kind: KindTrafficLoss, Title: "Traffic is gone",
+		Signal:   "an edge falls silent although its source still reports and still works; counted against how often it used to be active",
+		Sentence: "{edge} is silent since {since}, though {source} works: about {total} calls are missing.",
+		Chance:   1e-4, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
+	},
+	{
+		ID: CertificateExpiry, Kind: KindIdentityError, Title: "A certificate is about to expire",
+		Signal:   "a ztunnel's certificates (`istio.ztunnel` entities): less than `min_ratio` of the lifetime is left",
+		Sentence: "The certificate of {root} expires and was not renewed ({nodes}).",
+		MinRatio: 0.1, Severity: Warning,
+	},
+	{
+		ID: CertificateFailures, Kind: KindIdentityError, Title: "Certificates cannot be fetched",
+		Signal:   "a ztunnel's own warnings about certificates (`ztunnel.log`)",
+		Sentence: "{nodes} cannot get certificates since {since} ({failed} attempts).",
+		MinCount: 3, Window: time.Minute, Severity: Warning,
+	},
+	{
+		ID: NodeDown, Kind: KindNodeDown, Title: "A node is down",
+		Signal:   "a node's scrape fails or its ztunnel falls silent, and what runs there fails or falls silent too",
+		Sentence: "{root} is down since {since}: {edges} fail ({failed} of {total}).",
+		MinCount: 2, Chance: 1e-3, Window: time.Minute, Severity: Critical,
+	},
+	{
+		ID: TelemetryLost, Kind: KindTelemetryLost, Title: "Telemetry is lost",
+		Signal:   "a source reports that it fails, or its heartbeats stop (`ztunnel.source.up`, `up`), and nothing else says that the node is down",
+		Sentence: "Nothing is known of {root} since {since}: its {source} no longer reports.",
+		MinCount: 3, Hold: 25 * time.Second, Severity: Warning,
+	},
+	{
+		ID: ControlPlaneDown, Kind: KindControlPlaneDown, Title: "The control plane is down",
+		Signal:   "ztunnels that cannot reach it (their own warnings, `istio_xds_connection_terminations_total`); all of them or at least `min_count`",
+		Sentence: "istiod cannot be reached since {since}: {nodes} fail to connect. Traffic flows on; changes do not arrive.",
+		MinCount: 2, MinIntervals: 2, Window: 20 * time.Second, Hold: 4 * time.Second, Severity: Critical,
+	},
+	{
+		ID: BurnFast, Kind: "that of the failures", Title: "The error budget burns fast",
+		Signal:   "an objective's budget use over the long and the short window",
+		Sentence: "{root} uses its error budget 14 times too fast since {since} ({failed} of {total} in an hour).",
+		MinCount: 10, Factor: 14.4, Long: time.Hour, Window: 5 * time.Minute, Severity: Critical,
+	},
+	{
+		ID: BurnMedium, Kind: "that of the failures", Title: "The error budget burns",
+		Signal:   "an objective's budget use over the long and the short window",
+		Sentence: "{root} uses its error budget 6 times too fast since {since} ({failed} of {total} in six hours).",
+		MinCount: 10, Factor: 6, Long: 6 * time.Hour, Window: 30 * time.Minute, Severity: Critical,
+	},
+	{
+		ID: BurnSlow, Kind: "that of the failures", Title: "The error budget shrinks",
+		Signal:   "an objective's budget use over the long and the short window",
+		Sentence: "{root} will not keep its objective: its error budget shrinks since {since} ({failed} of {total} in three days).",
+		MinCount: 10, Factor: 1, Long: 72 * time.Hour, Window: 6 * time.Hour, Severity: Warning,
+	},
+}
+
+// ForReason is the id of the rule that judges connections that failed with an error type.
+func ForReason(errorType string) string {
+	switch errorType {
+	case semconv.ErrorTypeConnectionTimeout:
+		return Timeout
+	case semconv.ErrorTypeConnectionReset, semconv.ErrorTypeOther:
+		return Reset
+	case semconv.ErrorTypePolicyDenied:
+		return PolicyDenied
+	case semconv.ErrorTypeNoHealthyUpstream, semconv.ErrorTypeDNSFailure:
+		return NoHealthyUpstream
+	case semconv.ErrorTypeTLSFailure:
+		return TLSFailure
+	case semconv.ErrorTypeIdentityError:
+		return IdentityError
+	default:
+		return Refused
+	}
+}
