@@ -1,0 +1,238 @@
+package topologyquery
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/configoptional"
+)
+
+// Config is the extension's configuration.
+type Config struct {
+	// HTTP is the server of the API and the UI.
+	HTTP confighttp.ServerConfig `mapstructure:"http"`
+	// Directory is where the history and the mesh's state are kept. Without one they live in a temporary directory
+	// and end with the process.
+	Directory string `mapstructure:"directory"`
+
+	Live    LiveConfig    `mapstructure:"live"`
+	History HistoryConfig `mapstructure:"history"`
+	// Prometheus, where set, answers for the past instead of the embedded history, and nothing is stored here.
+	Prometheus configoptional.Optional[PrometheusConfig] `mapstructure:"prometheus"`
+	Traces     TracesConfig                              `mapstructure:"traces"`
+	// Jaeger, where set, answers for traces instead of the embedded store, and nothing is stored here.
+	Jaeger  configoptional.Optional[JaegerConfig] `mapstructure:"jaeger"`
+	Flows   FlowsConfig                           `mapstructure:"flows"`
+	Outages OutagesConfig                         `mapstructure:"outages"`
+	Mesh    MeshConfig                            `mapstructure:"mesh"`
+	Health  HealthConfig                          `mapstructure:"health"`
+	Limits  LimitsConfig                          `mapstructure:"limits"`
+	Events  EventsConfig                          `mapstructure:"events"`
+	Links   LinksConfig                           `mapstructure:"links"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// LiveConfig bounds the live graph.
+type LiveConfig struct {
+	// Window is how much data time is answered from memory.
+	Window time.Duration `mapstructure:"window"`
+	// MaxEdges and MaxSeries bound the edges and the incoming series that are remembered.
+	MaxEdges  int `mapstructure:"max_edges"`
+	MaxSeries int `mapstructure:"max_series"`
+}
+
+// HistoryConfig is the embedded history, and how the past is asked for.
+type HistoryConfig struct {
+	// Resolution is how often a series that changes gets a sample, live and stored.
+	Resolution time.Duration `mapstructure:"resolution"`
+	// Retention and MaxSizeMiB bound what is kept; 0 does not.
+	Retention  time.Duration `mapstructure:"retention"`
+	MaxSizeMiB int64         `mapstructure:"max_size_mib"`
+	// OutOfOrderWindow is how much older than the newest sample one may be.
+	OutOfOrderWindow time.Duration `mapstructure:"out_of_order_window"`
+	// Metrics are the beginnings of the names of the metrics that are stored.
+	Metrics []string `mapstructure:"metrics"`
+	// Lookback is how long the newest sample of a series stands for what follows.
+	Lookback time.Duration `mapstructure:"lookback"`
+	// QueryTimeout and MaxSamples bound one query.
+	QueryTimeout time.Duration `mapstructure:"query_timeout"`
+	MaxSamples   int           `mapstructure:"max_samples"`
+}
+
+// PrometheusConfig is a server that speaks Prometheus's HTTP API.
+type PrometheusConfig struct {
+	confighttp.ClientConfig `mapstructure:",squash"`
+	// Selector, unless empty, is a list of label matchers that every query adds, such as cluster="a".
+	Selector string `mapstructure:"selector"`
+}
+
+// TracesConfig bounds the embedded trace store.
+type TracesConfig struct {
+	MaxSpans   int           `mapstructure:"max_spans"`
+	MaxSizeMiB int64         `mapstructure:"max_size_mib"`
+	Retention  time.Duration `mapstructure:"retention"`
+}
+
+// JaegerConfig is a server that speaks Jaeger's api_v3 over HTTP.
+type JaegerConfig struct {
+	confighttp.ClientConfig `mapstructure:",squash"`
+}
+
+// FlowsConfig bounds the flow table.
+type FlowsConfig struct {
+	Size int `mapstructure:"size"`
+}
+
+// OutagesConfig bounds the outages that are kept.
+type OutagesConfig struct {
+	Max int `mapstructure:"max"`
+}
+
+// MeshConfig bounds the mesh's state.
+type MeshConfig struct {
+	// MaxEntities bounds the pods, services, policies and ztunnels, each.
+	MaxEntities int `mapstructure:"max_entities"`
+}
+
+// HealthConfig says when something counts as unwell.
+type HealthConfig struct {
+	// DegradedAt and FailingAt are shares of failed connections or requests.
+	DegradedAt float64 `mapstructure:"degraded_at"`
+	FailingAt  float64 `mapstructure:"failing_at"`
+	// SilentAfter is how long without a heartbeat, in data time, telemetry counts as lost.
+	SilentAfter time.Duration `mapstructure:"silent_after"`
+}
+
+// LimitsConfig bounds what clients can ask for.
+type LimitsConfig struct {
+	// Concurrent is the number of requests that are answered at a time; Queue the number that wait for it.
+	Concurrent int `mapstructure:"concurrent"`
+	Queue      int `mapstructure:"queue"`
+	// Timeout bounds one answer, the event stream excepted.
+	Timeout time.Duration `mapstructure:"timeout"`
+	// MaxRange bounds the range of one request.
+	MaxRange time.Duration `mapstructure:"max_range"`
+}
+
+// EventsConfig bounds the event stream.
+type EventsConfig struct {
+	MaxClients int           `mapstructure:"max_clients"`
+	Queue      int           `mapstructure:"queue"`
+	Heartbeat  time.Duration `mapstructure:"heartbeat"`
+}
+
+// LinksConfig is where the UI finds other tools.
+type LinksConfig struct {
+	Jaeger     string `mapstructure:"jaeger"`
+	Grafana    string `mapstructure:"grafana"`
+	Prometheus string `mapstructure:"prometheus"`
+}
+
+var _ component.Config = (*Config)(nil)
+
+func createDefaultConfig() component.Config {
+	server := confighttp.NewDefaultServerConfig()
+	server.NetAddr.Endpoint = "localhost:16680"
+	server.ReadHeaderTimeout = 10 * time.Second
+	return &Config{
+		HTTP: server,
+		Live: LiveConfig{Window: 15 * time.Minute, MaxEdges: 100_000, MaxSeries: 2_000_000},
+		History: HistoryConfig{
+			Resolution:       5 * time.Second,
+			Retention:        15 * 24 * time.Hour,
+			MaxSizeMiB:       10 << 10,
+			OutOfOrderWindow: 24 * time.Hour,
+			Metrics:          []string{"mesh.", "ztunnel.source.", "traces_service_graph_"},
+			Lookback:         5 * time.Minute,
+			QueryTimeout:     30 * time.Second,
+			MaxSamples:       50_000_000,
+		},
+		Prometheus: configoptional.Default(PrometheusConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
+		Traces:     TracesConfig{MaxSpans: 500_000, MaxSizeMiB: 512, Retention: 24 * time.Hour},
+		Jaeger:     configoptional.Default(JaegerConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
+		Flows:      FlowsConfig{Size: 20_000},
+		Outages:    OutagesConfig{Max: 10_000},
+		Mesh:       MeshConfig{MaxEntities: 200_000},
+		Health:     HealthConfig{DegradedAt: 0.01, FailingAt: 0.2, SilentAfter: 30 * time.Second},
+		Limits:     LimitsConfig{Concurrent: 16, Queue: 64, Timeout: 30 * time.Second, MaxRange: 31 * 24 * time.Hour},
+		Events:     EventsConfig{MaxClients: 256, Queue: 64, Heartbeat: 10 * time.Second},
+	}
+}
+
+// Validate implements xconfmap.Validator.
+func (c *Config) Validate() error {
+	var errs []error
+	positive := func(name string, ok bool) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s must be positive", name))
+		}
+	}
+	positive("live::window", c.Live.Window > 0)
+	positive("live::max_edges", c.Live.MaxEdges > 0)
+	positive("live::max_series", c.Live.MaxSeries > 0)
+	positive("history::resolution", c.History.Resolution >= time.Millisecond)
+	positive("history::lookback", c.History.Lookback > 0)
+	positive("history::query_timeout", c.History.QueryTimeout > 0)
+	positive("history::max_samples", c.History.MaxSamples > 0)
+	positive("traces::max_spans", c.Traces.MaxSpans > 0)
+	positive("traces::max_size_mib", c.Traces.MaxSizeMiB > 0)
+	positive("flows::size", c.Flows.Size > 0)
+	positive("outages::max", c.Outages.Max > 0)
+	positive("mesh::max_entities", c.Mesh.MaxEntities > 0)
+	positive("health::silent_after", c.Health.SilentAfter > 0)
+	positive("limits::concurrent", c.Limits.Concurrent > 0)
+	positive("limits::timeout", c.Limits.Timeout > 0)
+	positive("limits::max_range", c.Limits.MaxRange > 0)
+	positive("events::max_clients", c.Events.MaxClients > 0)
+	positive("events::queue", c.Events.Queue > 0)
+	positive("events::heartbeat", c.Events.Heartbeat > 0)
+	if c.Live.Window < c.History.Resolution {
+		errs = append(errs, errors.New("live::window must not be shorter than history::resolution"))
+	}
+	if c.History.Retention < 0 || c.History.MaxSizeMiB < 0 || c.History.OutOfOrderWindow < 0 || c.Traces.Retention < 0 || c.Limits.Queue < 0 {
+		errs = append(errs, errors.New("history::retention, history::max_size_mib, history::out_of_order_window, traces::retention and limits::queue must not be negative"))
+	}
+	if !(c.Health.DegradedAt > 0 && c.Health.DegradedAt <= c.Health.FailingAt && c.Health.FailingAt <= 1) {
+		errs = append(errs, errors.New("health: 0 < degraded_at ≤ failing_at ≤ 1 must hold"))
+	}
+	if c.Prometheus.HasValue() {
+		errs = append(errs, validateEndpoint("prometheus::endpoint", c.Prometheus.Get().Endpoint))
+	}
+	if c.Jaeger.HasValue() {
+		errs = append(errs, validateEndpoint("jaeger::endpoint", c.Jaeger.Get().Endpoint))
+	}
+	for name, link := range map[string]string{"links::jaeger": c.Links.Jaeger, "links::grafana": c.Links.Grafana, "links::prometheus": c.Links.Prometheus} {
+		if link != "" {
+			errs = append(errs, validateEndpoint(name, link))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func validateEndpoint(name, endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("%s: %q is not an http or https URL", name, endpoint)
+	}
+	return nil
+}
+
+// keeps tells which metrics the history stores.
+func (c *HistoryConfig) keeps(metric string) bool {
+	for _, prefix := range c.Metrics {
+		if strings.HasPrefix(metric, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,135 @@
+package topologyquery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/extension"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.uber.org/zap"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/httpapi"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/ingest"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+)
+
+// topologyQuery is the extension: it holds the stores, which the topology exporter writes to, and serves them.
+type topologyQuery struct {
+	config   *Config
+	settings extension.Settings
+	logger   *zap.Logger
+
+	ingester *ingest.Ingester
+	stores   httpapi.Stores
+
+	server   *http.Server
+	listener net.Listener
+	done     sync.WaitGroup
+}
+
+func newExtension(settings extension.Settings, config *Config) (*topologyQuery, error) {
+	return &topologyQuery{config: config, settings: settings, logger: settings.Logger}, nil
+}
+
+// Start opens the stores and begins to serve.
+func (t *topologyQuery) Start(ctx context.Context, host component.Host) error {
+	stores := ingest.Stores{
+		Live: live.New(live.Settings{
+			Window:     t.config.Live.Window.Milliseconds(),
+			Resolution: t.config.History.Resolution.Milliseconds(),
+			MaxEdges:   t.config.Live.MaxEdges,
+		}),
+		Sources:   sources.New(),
+		Inventory: inventory.New(t.config.Mesh.MaxEntities),
+		Flows:     flows.New(t.config.Flows.Size),
+		Outages:   outages.New(t.config.Outages.Max, nil),
+	}
+	t.ingester = ingest.New(stores, ingest.Settings{
+		MaxSeries:    t.config.Live.MaxSeries,
+		SeriesExpiry: t.config.Live.Window.Milliseconds(),
+		Keep:         t.config.History.keeps,
+	})
+	t.stores = httpapi.Stores{
+		Live:      stores.Live,
+		Sources:   stores.Sources,
+		Inventory: stores.Inventory,
+		Flows:     stores.Flows,
+		Outages:   stores.Outages,
+	}
+	return t.serve(ctx, host)
+}
+
+func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
+	api := httpapi.New(t.stores, httpapi.Settings{
+		Build:       httpapi.Build{Command: t.settings.BuildInfo.Command, Version: t.settings.BuildInfo.Version},
+		Health:      httpapi.Health{DegradedAt: t.config.Health.DegradedAt, FailingAt: t.config.Health.FailingAt},
+		Limits:      httpapi.Limits{MaxRange: t.config.Limits.MaxRange},
+		Links:       t.config.Links.asMap(),
+		SilentAfter: t.config.Health.SilentAfter,
+	})
+	var err error
+	t.server, err = t.config.HTTP.ToServer(ctx, host.GetExtensions(), t.settings.TelemetrySettings, api.Handler())
+	if err != nil {
+		return fmt.Errorf("making the HTTP server: %w", err)
+	}
+	t.listener, err = t.config.HTTP.ToListener(ctx)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w", t.config.HTTP.NetAddr.Endpoint, err)
+	}
+	t.logger.Info("Serving the topology API and the UI", zap.String("endpoint", t.listener.Addr().String()))
+	t.done.Add(1)
+	go func() {
+		defer t.done.Done()
+		if err := t.server.Serve(t.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			componentstatus.ReportStatus(host, componentstatus.NewFatalErrorEvent(err))
+		}
+	}()
+	return nil
+}
+
+// Shutdown stops serving and closes the stores.
+func (t *topologyQuery) Shutdown(context.Context) error {
+	var errs []error
+	if t.server != nil {
+		errs = append(errs, t.server.Close())
+	}
+	t.done.Wait()
+	return errors.Join(errs...)
+}
+
+// WriteMetrics takes metrics over; they can be queried when it returns.
+func (t *topologyQuery) WriteMetrics(ctx context.Context, md pmetric.Metrics) error {
+	return t.ingester.Metrics(ctx, md)
+}
+
+// WriteLogs takes flow records, entity events and outage events over.
+func (t *topologyQuery) WriteLogs(ctx context.Context, ld plog.Logs) error {
+	return t.ingester.Logs(ctx, ld)
+}
+
+// WriteTraces takes spans over.
+func (t *topologyQuery) WriteTraces(ctx context.Context, td ptrace.Traces) error {
+	return t.ingester.Traces(ctx, td)
+}
+
+func (l *LinksConfig) asMap() map[string]string {
+	links := map[string]string{}
+	for name, link := range map[string]string{"jaeger": l.Jaeger, "grafana": l.Grafana, "prometheus": l.Prometheus} {
+		if link != "" {
+			links[name] = link
+		}
+	}
+	return links
+}

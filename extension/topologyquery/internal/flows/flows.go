@@ -1,0 +1,220 @@
+// Package flows keeps the newest flow records: who connected to whom, how it went and why not.
+package flows
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// maxText bounds a flow's texts in bytes; the ring's memory is bounded by its size times these.
+const maxText = 512
+
+// Verdicts.
+const (
+	VerdictForwarded = "forwarded"
+	VerdictDenied    = "denied"
+	VerdictFailed    = "failed"
+)
+
+// Flow is one ztunnel's record of one connection, at its close.
+type Flow struct {
+	Cursor     uint64    `json:"cursor"`
+	UID        string    `json:"uid,omitempty"`
+	Time       time.Time `json:"time"`
+	Node       string    `json:"node,omitempty"`
+	Direction  string    `json:"direction"` // inbound or outbound, seen from the node
+	Source     Party     `json:"source"`
+	Dest       Party     `json:"destination"`
+	Service    string    `json:"service,omitempty"`
+	Security   string    `json:"security"`
+	Verdict    string    `json:"verdict"` // forwarded, denied or failed
+	Reason     string    `json:"reason,omitempty"`
+	Message    string    `json:"message,omitempty"`
+	Policy     string    `json:"policy,omitempty"`
+	BytesSent  int64     `json:"bytes_sent"`     // client to server
+	BytesRecv  int64     `json:"bytes_received"` // server to client
+	DurationMS float64   `json:"duration_ms"`    // the connection's life
+}
+
+// Party is one end of a flow.
+type Party struct {
+	Namespace string `json:"namespace,omitempty"`
+	Pod       string `json:"pod,omitempty"`
+	Address   string `json:"address,omitempty"`
+	Port      uint16 `json:"port,omitempty"`
+	Identity  string `json:"identity,omitempty"`
+	Cluster   string `json:"cluster,omitempty"`
+}
+
+// Ring keeps the newest flows. All methods may be called from several goroutines.
+type Ring struct {
+	mu   sync.RWMutex
+	ring []Flow
+	next uint64
+}
+
+// New returns a ring of that size.
+func New(size int) *Ring { return &Ring{ring: make([]Flow, max(size, 1))} }
+
+// Add takes over an access record of a node (docs/data-model.md, section 2.1).
+func (r *Ring) Add(node string, record plog.LogRecord) {
+	f := parse(record)
+	f.Node = node
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next++
+	f.Cursor = r.next
+	r.ring[r.next%uint64(len(r.ring))] = f
+}
+
+func parse(record plog.LogRecord) Flow {
+	attrs := record.Attributes()
+	f := Flow{
+		UID:       text(attrs, semconv.AttrRecordUID),
+		Time:      record.Timestamp().AsTime(),
+		Direction: text(attrs, semconv.AttrDirection),
+		Source: Party{
+			Namespace: text(attrs, semconv.AttrSourceNamespace),
+			Pod:       text(attrs, semconv.AttrSourcePod),
+			Address:   text(attrs, semconv.AttrSourceAddress),
+			Port:      port(attrs, semconv.AttrSourcePort),
+			Identity:  text(attrs, semconv.AttrSourceIdentity),
+			Cluster:   text(attrs, semconv.AttrSourceCluster),
+		},
+		Dest: Party{
+			Namespace: text(attrs, semconv.AttrDestinationNamespace),
+			Pod:       text(attrs, semconv.AttrDestinationPod),
+			Address:   text(attrs, semconv.AttrDestinationAddress),
+			Port:      port(attrs, semconv.AttrDestinationPort),
+			Identity:  text(attrs, semconv.AttrDestinationIdentity),
+			Cluster:   text(attrs, semconv.AttrDestinationCluster),
+		},
+		Service:  text(attrs, semconv.AttrDestinationService),
+		Reason:   text(attrs, semconv.AttrErrorType),
+		Message:  text(attrs, semconv.AttrErrorMessage),
+		Policy:   text(attrs, semconv.AttrPolicy),
+		Security: "plaintext",
+	}
+	if hbone, err := netip.ParseAddrPort(text(attrs, semconv.AttrDestinationHBONE)); err == nil {
+		f.Dest.Address, f.Dest.Port = hbone.Addr().String(), hbone.Port()
+		f.Security = "mutual_tls"
+	} else if f.Source.Identity != "" {
+		f.Security = "mutual_tls"
+	}
+	f.BytesSent, f.BytesRecv = integer(attrs, semconv.AttrBytesSent), integer(attrs, semconv.AttrBytesRecv)
+	if f.Direction == semconv.DirectionInbound {
+		// The record says what its own side sent; an inbound record's side is the server.
+		f.BytesSent, f.BytesRecv = f.BytesRecv, f.BytesSent
+	}
+	f.DurationMS = float64(integer(attrs, semconv.AttrDuration)) / 1e6
+	switch {
+	case f.Reason == "" && f.Message == "":
+		f.Verdict = VerdictForwarded
+	case f.Reason == semconv.ErrorTypePolicyDenied:
+		f.Verdict = VerdictDenied
+	default:
+		f.Verdict = VerdictFailed
+	}
+	return f
+}
+
+func text(attrs pcommon.Map, name string) string {
+	value, ok := attrs.Get(name)
+	if !ok {
+		return ""
+	}
+	s := value.AsString()
+	if len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText], "")
+	}
+	return s
+}
+
+func integer(attrs pcommon.Map, name string) int64 {
+	value, ok := attrs.Get(name)
+	if !ok || value.Type() != pcommon.ValueTypeInt {
+		return 0
+	}
+	return value.Int()
+}
+
+func port(attrs pcommon.Map, name string) uint16 {
+	if n := integer(attrs, name); n > 0 && n <= 65535 {
+		return uint16(n)
+	}
+	return 0
+}
+
+// Filter selects flows; an empty field selects all.
+type Filter struct {
+	Source, Destination string // part of "namespace/pod", or an address
+	Namespace           string // either side's
+	Direction           string
+	Verdict             string
+	Reason              string
+	Since, Until        time.Time
+}
+
+func (f *Filter) match(flow *Flow) bool {
+	return (f.Source == "" || flow.Source.match(f.Source)) &&
+		(f.Destination == "" || flow.Dest.match(f.Destination) || flow.Service == f.Destination) &&
+		(f.Namespace == "" || flow.Source.Namespace == f.Namespace || flow.Dest.Namespace == f.Namespace) &&
+		(f.Direction == "" || flow.Direction == f.Direction) &&
+		(f.Verdict == "" || flow.Verdict == f.Verdict) &&
+		(f.Reason == "" || flow.Reason == f.Reason) &&
+		(f.Since.IsZero() || !flow.Time.Before(f.Since)) &&
+		(f.Until.IsZero() || flow.Time.Before(f.Until))
+}
+
+func (p *Party) match(want string) bool {
+	return p.Address == want || p.Pod != "" && strings.Contains(p.Namespace+"/"+p.Pod, want)
+}
+
+// List returns at most limit flows that the filter selects, newest first, older than before (a cursor, 0 for the
+// newest). next is the cursor for the flows that follow, 0 if there are none.
+func (r *Ring) List(filter Filter, before uint64, limit int) (list []Flow, next uint64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	at := r.next
+	if before != 0 {
+		at = min(at, before-1)
+	}
+	list = []Flow{}
+	for ; at > 0 && at+uint64(len(r.ring)) > r.next; at-- {
+		flow := &r.ring[at%uint64(len(r.ring))]
+		if !filter.match(flow) {
+			continue
+		}
+		if len(list) == limit {
+			return list, list[limit-1].Cursor
+		}
+		list = append(list, *flow)
+	}
+	return list, 0
+}
+
+// After returns at most limit flows that the filter selects, oldest first, newer than a cursor, and the newest cursor.
+func (r *Ring) After(filter Filter, after uint64, limit int) (list []Flow, newest uint64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.next > uint64(len(r.ring)) {
+		after = max(after, r.next-uint64(len(r.ring)))
+	}
+	list = []Flow{}
+	for at := after + 1; at <= r.next; at++ {
+		if flow := &r.ring[at%uint64(len(r.ring))]; filter.match(flow) {
+			if len(list) == limit {
+				return list, at - 1
+			}
+			list = append(list, *flow)
+		}
+	}
+	return list, r.next
+}

@@ -1,0 +1,305 @@
+package graph
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+)
+
+// quantiles are the percentiles that every duration has.
+var quantiles = []float64{0.5, 0.9, 0.95, 0.99}
+
+// AppendJSON appends the graph as JSON (schema Graph of the OpenAPI file).
+func (g *Graph) AppendJSON(b []byte) []byte {
+	b = append(b, `{"start":`...)
+	b = appendTime(b, g.Start)
+	b = append(b, `,"end":`...)
+	b = appendTime(b, g.End)
+	b = append(b, `,"data_time":`...)
+	b = appendTime(b, g.Clock)
+	b = append(b, `,"from":`...)
+	b = appendString(b, g.From)
+	b = append(b, `,"nodes":[`...)
+	for i := range g.Nodes {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = g.Nodes[i].appendJSON(b)
+	}
+	b = append(b, `],"edges":[`...)
+	seconds := max(float64(g.End-g.Start)/1000, 0.001)
+	e := encoder{seconds: seconds}
+	for i, one := range g.Edges {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = e.edge(b, g, one)
+	}
+	return append(b, `]}`...)
+}
+
+func (n *Node) appendJSON(b []byte) []byte {
+	b = append(b, `{"id":`...)
+	b = appendString(b, n.ID)
+	b = append(b, `,"type":`...)
+	b = appendString(b, n.Type)
+	b = append(b, `,"namespace":`...)
+	b = appendString(b, n.Namespace)
+	b = append(b, `,"name":`...)
+	b = appendString(b, n.Name)
+	b = append(b, `,"app":`...)
+	b = appendString(b, n.App)
+	b = append(b, `,"version":`...)
+	b = appendString(b, n.Version)
+	b = append(b, `,"cluster":`...)
+	b = appendString(b, n.Cluster)
+	b = append(b, `,"in_mesh":`...)
+	b = strconv.AppendBool(b, n.InMesh)
+	b = append(b, `,"health":`...)
+	b = appendString(b, n.Health)
+	b = append(b, `,"pods":[`...)
+	for i, pod := range n.Pods {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"name":`...)
+		b = appendString(b, pod.Name)
+		b = append(b, `,"node":`...)
+		b = appendString(b, pod.Node)
+		b = append(b, `,"ip":`...)
+		ip := ""
+		if len(pod.Addresses) > 0 {
+			ip = pod.Addresses[0]
+		}
+		b = appendString(b, ip)
+		b = append(b, `,"healthy":`...)
+		b = strconv.AppendBool(b, pod.Healthy)
+		b = append(b, '}')
+	}
+	return append(b, `]}`...)
+}
+
+// encoder keeps the memory that encoding edges needs.
+type encoder struct {
+	seconds float64
+	id      []byte
+	reasons []live.ReasonCount
+	values  [4]float64
+}
+
+func (e *encoder) edge(b []byte, g *Graph, one *Edge) []byte {
+	source, destination := g.Nodes[one.Source].ID, g.Nodes[one.Destination].ID
+	b = append(b, `{"id":"`...)
+	b = strconv.AppendUint(b, e.edgeID(source, destination, one), 16)
+	b = append(b, `","source":`...)
+	b = appendString(b, source)
+	b = append(b, `,"destination":`...)
+	b = appendString(b, destination)
+	b = append(b, `,"service":`...)
+	b = appendString(b, one.Service)
+	b = append(b, `,"port":`...)
+	b = strconv.AppendUint(b, uint64(one.Port), 10)
+	b = append(b, `,"protocol":`...)
+	protocol := one.Protocol
+	if protocol == "" {
+		protocol = "tcp"
+	}
+	b = appendString(b, protocol)
+	b = append(b, `,"security":`...)
+	b = appendString(b, one.Security)
+	b = append(b, `,"waypoint":`...)
+	b = appendString(b, one.Waypoint)
+	b = e.appendCounts(b, &one.Counts)
+	b = append(b, `,"health":`...)
+	b = appendString(b, one.Health)
+	return append(b, '}')
+}
+
+// appendCounts appends the members of an edge that say what happened on it.
+func (e *encoder) appendCounts(b []byte, c *live.Counts) []byte {
+	b = append(b, `,"connections":{"opened":`...)
+	b = strconv.AppendUint(b, c.Fields[live.Opened], 10)
+	b = append(b, `,"closed":`...)
+	b = strconv.AppendUint(b, c.Fields[live.Closed], 10)
+	b = append(b, `,"failed":`...)
+	b = strconv.AppendUint(b, c.Failed, 10)
+	b = append(b, `,"active":`...)
+	b = strconv.AppendInt(b, c.Active, 10)
+	b = append(b, `,"rate":`...)
+	b = appendFloat(b, float64(c.Fields[live.Opened])/e.seconds)
+	b = append(b, `},"failures":{`...)
+	b = e.appendFailures(b, c)
+	b = append(b, `},"denied_by":{`...)
+	b = e.appendPolicies(b, c)
+	b = append(b, `},"bytes":{"sent":`...)
+	b = strconv.AppendUint(b, c.Fields[live.Sent], 10)
+	b = append(b, `,"received":`...)
+	b = strconv.AppendUint(b, c.Fields[live.Received], 10)
+	b = append(b, `},"requests":{"total":`...)
+	b = strconv.AppendUint(b, c.Fields[live.Requests], 10)
+	b = append(b, `,"errors":`...)
+	b = strconv.AppendUint(b, c.Fields[live.RequestsFailed], 10)
+	b = append(b, `,"rate":`...)
+	b = appendFloat(b, float64(c.Fields[live.Requests])/e.seconds)
+	b = append(b, `},"duration_ms":`...)
+	b = e.appendPercentiles(b, &c.Request)
+	b = append(b, `,"connection_duration_ms":`...)
+	return e.appendPercentiles(b, &c.Connection)
+}
+
+func (e *encoder) appendFailures(b []byte, c *live.Counts) []byte {
+	if len(c.Reasons) == 0 {
+		return b
+	}
+	e.reasons = append(e.reasons[:0], c.Reasons...)
+	slices.SortFunc(e.reasons, func(x, y live.ReasonCount) int { return strings.Compare(x.Reason.ErrorType, y.Reason.ErrorType) })
+	for i := 0; i < len(e.reasons); {
+		name, n := e.reasons[i].Reason.ErrorType, uint64(0)
+		for ; i < len(e.reasons) && e.reasons[i].Reason.ErrorType == name; i++ {
+			n += e.reasons[i].Count
+		}
+		b = appendMember(b, name, n)
+	}
+	return b
+}
+
+func (e *encoder) appendPolicies(b []byte, c *live.Counts) []byte {
+	if len(c.Reasons) == 0 {
+		return b
+	}
+	slices.SortFunc(e.reasons, func(x, y live.ReasonCount) int { return strings.Compare(x.Reason.Policy, y.Reason.Policy) })
+	for i := 0; i < len(e.reasons); {
+		name, n := e.reasons[i].Reason.Policy, uint64(0)
+		for ; i < len(e.reasons) && e.reasons[i].Reason.Policy == name; i++ {
+			n += e.reasons[i].Count
+		}
+		if name != "" {
+			b = appendMember(b, name, n)
+		}
+	}
+	return b
+}
+
+func appendMember(b []byte, name string, n uint64) []byte {
+	if b[len(b)-1] != '{' {
+		b = append(b, ',')
+	}
+	b = appendString(b, name)
+	b = append(b, ':')
+	return strconv.AppendUint(b, n, 10)
+}
+
+// appendPercentiles appends a histogram of seconds as percentiles in milliseconds, null where nothing was measured.
+func (e *encoder) appendPercentiles(b []byte, h *exphist.Histogram) []byte {
+	if h.Count == 0 {
+		return append(b, `{"p50":null,"p90":null,"p95":null,"p99":null}`...)
+	}
+	h.Quantiles(quantiles, e.values[:])
+	b = append(b, `{"p50":`...)
+	b = appendFloat(b, e.values[0]*1000)
+	b = append(b, `,"p90":`...)
+	b = appendFloat(b, e.values[1]*1000)
+	b = append(b, `,"p95":`...)
+	b = appendFloat(b, e.values[2]*1000)
+	b = append(b, `,"p99":`...)
+	b = appendFloat(b, e.values[3]*1000)
+	return append(b, '}')
+}
+
+// edgeID is a stable number for an edge: FNV-1a of what tells it apart.
+func (e *encoder) edgeID(source, destination string, one *Edge) uint64 {
+	e.id = append(e.id[:0], source...)
+	e.id = append(e.id, 0)
+	e.id = append(e.id, destination...)
+	e.id = append(e.id, 0)
+	e.id = append(e.id, one.Service...)
+	e.id = append(e.id, 0)
+	e.id = strconv.AppendUint(e.id, uint64(one.Port), 10)
+	e.id = append(e.id, one.Protocol...)
+	e.id = append(e.id, 0)
+	e.id = append(e.id, one.Security...)
+	e.id = append(e.id, 0)
+	e.id = append(e.id, one.Waypoint...)
+	hash := uint64(14695981039346656037)
+	for _, c := range e.id {
+		hash = (hash ^ uint64(c)) * 1099511628211
+	}
+	return hash
+}
+
+func appendTime(b []byte, ms int64) []byte {
+	b = append(b, '"')
+	b = time.UnixMilli(ms).UTC().AppendFormat(b, "2006-01-02T15:04:05.999Z07:00")
+	return append(b, '"')
+}
+
+// appendFloat appends a number with at most four decimals.
+func appendFloat(b []byte, v float64) []byte {
+	scaled := math.Round(v * 1e4)
+	if !(math.Abs(scaled) < 1<<52) {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return append(b, '0')
+		}
+		return strconv.AppendFloat(b, v, 'f', 0, 64)
+	}
+	if scaled < 0 {
+		b = append(b, '-')
+		scaled = -scaled
+	}
+	n := uint64(scaled)
+	b = strconv.AppendUint(b, n/1e4, 10)
+	fraction := n % 1e4
+	if fraction == 0 {
+		return b
+	}
+	b = append(b, '.')
+	for divisor := uint64(1000); fraction > 0; divisor /= 10 {
+		b = append(b, byte('0'+fraction/divisor))
+		fraction %= divisor
+	}
+	return b
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends a JSON string; what is not UTF-8 becomes U+FFFD, and what HTML could mistake is escaped.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			if c >= ' ' && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' {
+				i++
+				continue
+			}
+			b = append(b, s[from:i]...)
+			switch c {
+			case '"', '\\':
+				b = append(b, '\\', c)
+			default:
+				b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+			}
+			i++
+			from = i
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && size == 1 {
+			b = append(b, s[from:i]...)
+			b = append(b, `\ufffd`...)
+			i++
+			from = i
+			continue
+		}
+		i += size
+	}
+	b = append(b, s[from:]...)
+	return append(b, '"')
+}

@@ -1,0 +1,122 @@
+package history
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/otlptranslator"
+	"github.com/prometheus/prometheus/model/labels"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// maxLabelValue bounds a label's value in bytes: names in telemetry are chosen by whoever runs a pod.
+const maxLabelValue = 1024
+
+// The names that Prometheus's own translation gives to the metrics of docs/data-model.md; contrib's prometheus and
+// prometheusremotewrite exporters give the same, which TestNames holds.
+const (
+	NameOpened             = "mesh_edge_connections_opened_total"
+	NameClosed             = "mesh_edge_connections_closed_total"
+	NameFailed             = "mesh_edge_connections_failed_total"
+	NameActive             = "mesh_edge_connections_active"
+	NameIO                 = "mesh_edge_io_bytes_total"
+	NameConnectionDuration = "mesh_edge_connection_duration_seconds"
+	NameRequests           = "mesh_edge_requests_total"
+	NameRequestsFailed     = "mesh_edge_requests_failed_total"
+	NameRequestDuration    = "mesh_edge_request_duration_seconds"
+
+	NameEndpointClosed         = "mesh_endpoint_connections_closed_total"
+	NameEndpointFailed         = "mesh_endpoint_connections_failed_total"
+	NameEndpointRequests       = "mesh_endpoint_requests_total"
+	NameEndpointRequestsFailed = "mesh_endpoint_requests_failed_total"
+
+	NameSourceUp = "ztunnel_source_up"
+)
+
+// units are the data model's units, for producers that leave them out.
+var units = map[string]string{
+	semconv.MetricEdgeIO:                 "By",
+	semconv.MetricEdgeConnectionDuration: "s",
+	semconv.MetricEdgeRequestDuration:    "s",
+}
+
+// Namer gives series their Prometheus identity.
+type Namer struct {
+	metric otlptranslator.MetricNamer
+	label  otlptranslator.LabelNamer
+}
+
+// NewNamer returns a namer.
+func NewNamer() *Namer {
+	return &Namer{metric: otlptranslator.NewMetricNamer("", otlptranslator.UnderscoreEscapingWithSuffixes)}
+}
+
+// Labels returns the labels of a point of a metric.
+func (n *Namer) Labels(resource pcommon.Map, metric pmetric.Metric, attrs pcommon.Map) (labels.Labels, error) {
+	unit := metric.Unit()
+	if known, ok := units[metric.Name()]; ok && unit == "" {
+		unit = known
+	}
+	if strings.HasPrefix(metric.Name(), "mesh.") && unit == "1" {
+		unit = ""
+	}
+	name, err := n.metric.Build(otlptranslator.Metric{Name: metric.Name(), Unit: unit, Type: metricType(metric)})
+	if err != nil {
+		return labels.EmptyLabels(), fmt.Errorf("naming metric %q: %w", metric.Name(), err)
+	}
+	builder := labels.NewScratchBuilder(attrs.Len() + 4)
+	builder.Add(labels.MetricName, name)
+	seen := map[string]struct{}{labels.MetricName: {}}
+	add := func(name, value string) {
+		if _, ok := seen[name]; ok || value == "" {
+			return
+		}
+		seen[name] = struct{}{}
+		if len(value) > maxLabelValue {
+			value = value[:maxLabelValue]
+		}
+		builder.Add(name, strings.ToValidUTF8(value, "\uFFFD"))
+	}
+	for name, value := range attrs.All() {
+		label, err := n.label.Build(name)
+		if err != nil {
+			return labels.EmptyLabels(), fmt.Errorf("naming label %q of %q: %w", name, metric.Name(), err)
+		}
+		add(label, value.AsString())
+	}
+	for attribute, label := range resourceLabels {
+		if value, ok := resource.Get(attribute); ok {
+			add(label, value.AsString())
+		}
+	}
+	builder.Sort()
+	return builder.Labels(), nil
+}
+
+// resourceLabels are the resource attributes that tell producers apart.
+var resourceLabels = map[string]string{
+	semconv.AttrServiceName:       "job",
+	semconv.AttrServiceInstanceID: "instance",
+	semconv.AttrNodeName:          "k8s_node_name",
+	semconv.AttrWaypoint:          "istio_waypoint",
+}
+
+func metricType(metric pmetric.Metric) otlptranslator.MetricType {
+	switch metric.Type() {
+	case pmetric.MetricTypeSum:
+		if metric.Sum().IsMonotonic() {
+			return otlptranslator.MetricTypeMonotonicCounter
+		}
+		return otlptranslator.MetricTypeNonMonotonicCounter
+	case pmetric.MetricTypeExponentialHistogram:
+		return otlptranslator.MetricTypeExponentialHistogram
+	case pmetric.MetricTypeHistogram:
+		return otlptranslator.MetricTypeHistogram
+	case pmetric.MetricTypeGauge:
+		return otlptranslator.MetricTypeGauge
+	}
+	return otlptranslator.MetricTypeUnknown
+}

@@ -1,0 +1,76 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/internal/edge"
+)
+
+func (s *Server) graph(r *http.Request, p *params) (*answer, error) {
+	w := s.window(p)
+	options := graph.Options{
+		Start: w.start, End: w.end,
+		GroupBy:   graph.GroupBy(p.oneOf("group_by", string(graph.ByWorkload), string(graph.ByWorkload), string(graph.ByService), string(graph.ByApp), string(graph.ByNamespace))),
+		Namespace: p.text("namespace"),
+	}
+	idle := p.boolean("idle_edges")
+	if p.err != nil {
+		return nil, p.err
+	}
+	g, err := s.build(r.Context(), options, idle)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{contentType: typeJSON, body: g.AppendJSON(nil)}, nil
+}
+
+// build makes the graph of a window, from memory where it can.
+func (s *Server) build(ctx context.Context, options graph.Options, idle bool) (*graph.Graph, error) {
+	_, clock := s.Sources.Clock()
+	options.DegradedAt, options.FailingAt = s.Health.DegradedAt, s.Health.FailingAt
+	options.Delivering = s.Sources.Delivering(min(options.End, clock), s.SilentAfter.Milliseconds())
+	options.Roots = s.roots(options.End)
+	from := "live"
+	var b *graph.Builder
+	if s.Past == nil || s.Live.Covers(options.Start, clock) {
+		b = graph.NewBuilder(s.Inventory, options, s.Live.Stats().Edges)
+		s.Live.Each(options.Start, options.End, idle, func(e *live.Edge, c *live.Counts) { b.Add(&e.Key, c) })
+	} else {
+		from = "history"
+		b = graph.NewBuilder(s.Inventory, options, 256)
+		err := s.Past.Window(ctx, options.Start, options.End, func(key *edge.Key, c *live.Counts) {
+			if idle || !c.Empty() {
+				b.Add(key, c)
+			}
+		})
+		if err != nil {
+			return nil, unavailable(err)
+		}
+	}
+	g := b.Graph()
+	g.From, g.Clock = from, clock
+	return g, nil
+}
+
+const typeJSON = "application/json"
+
+func jsonAnswer(body any) (*answer, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return &answer{contentType: typeJSON, body: encoded}, nil
+}
+
+func timeOf(ms int64) *time.Time {
+	if ms <= 0 {
+		return nil
+	}
+	t := time.UnixMilli(ms).UTC()
+	return &t
+}

@@ -1,0 +1,98 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/nephilia/nephilia/internal/outage"
+)
+
+// statusBody is the schema Status of the OpenAPI file.
+type statusBody struct {
+	Time     time.Time         `json:"time"`
+	Started  time.Time         `json:"started"`
+	DataTime *time.Time        `json:"data_time,omitempty"`
+	Build    Build             `json:"build"`
+	Replay   *replayBody       `json:"replay,omitempty"`
+	History  *rangeBody        `json:"history,omitempty"`
+	Live     liveBody          `json:"live"`
+	Sources  []sourceBody      `json:"sources"`
+	Links    map[string]string `json:"links"`
+}
+
+type replayBody struct {
+	State    string     `json:"state"`
+	Position time.Time  `json:"position"`
+	Start    *time.Time `json:"start,omitempty"`
+}
+
+type rangeBody struct {
+	Start *time.Time `json:"start,omitempty"`
+	End   *time.Time `json:"end,omitempty"`
+}
+
+type liveBody struct {
+	Edges    int        `json:"edges"`
+	Bytes    int        `json:"bytes"`
+	Rejected uint64     `json:"rejected"`
+	Since    *time.Time `json:"since,omitempty"`
+}
+
+type sourceBody struct {
+	Node      string     `json:"node"`
+	Source    string     `json:"source"`
+	Up        bool       `json:"up"`
+	LastSeen  *time.Time `json:"last_seen,omitempty"`
+	Heartbeat *time.Time `json:"heartbeat,omitempty"`
+}
+
+func (s *Server) status(_ *http.Request, p *params) (*answer, error) {
+	first, now := s.Sources.Clock()
+	stats := s.Live.Stats()
+	body := statusBody{
+		Time:     s.now().UTC(),
+		Started:  s.started.UTC(),
+		DataTime: timeOf(now),
+		Build:    s.Build,
+		Live:     liveBody{Edges: stats.Edges, Bytes: stats.Bytes, Rejected: stats.Rejected, Since: timeOf(stats.Coverage)},
+		Sources:  []sourceBody{},
+		Links:    s.Links,
+	}
+	if first != 0 {
+		body.History = &rangeBody{Start: timeOf(first), End: timeOf(now)}
+	}
+	if r, ok := s.Sources.Replay(); ok {
+		body.Replay = &replayBody{State: r.State, Position: time.UnixMilli(r.Position).UTC(), Start: timeOf(first)}
+	}
+	for _, node := range s.Sources.Nodes() {
+		for _, source := range node.Sources {
+			body.Sources = append(body.Sources, sourceBody{
+				Node: node.Name, Source: source.Name, Up: source.Up,
+				LastSeen: timeOf(source.LastSeen), Heartbeat: timeOf(source.Heartbeat),
+			})
+		}
+	}
+	return jsonAnswer(body)
+}
+
+func (s *Server) outages(_ *http.Request, p *params) (*answer, error) {
+	start, end := p.time("start"), p.time("end")
+	state := p.oneOf("state", "", "open", "resolved", "stale")
+	if p.err == nil && !start.IsZero() && !end.IsZero() && end.Before(start) {
+		p.fail("end", "lies before start")
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	return jsonAnswer(struct {
+		Outages []*outage.Outage `json:"outages"`
+	}{s.Outages.List(start, end, state)})
+}
+
+func (s *Server) outage(r *http.Request, p *params) (*answer, error) {
+	o := s.Outages.Get(r.PathValue("id"))
+	if o == nil {
+		return nil, notFound("there is no outage " + r.PathValue("id"))
+	}
+	return jsonAnswer(o)
+}

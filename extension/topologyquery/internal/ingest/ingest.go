@@ -1,0 +1,167 @@
+// Package ingest takes over what reaches the topology exporter and brings each part to its store: edges to the live
+// graph and the history, liveness to the sources, entity events to the inventory, flow records, outages and spans to
+// theirs.
+package ingest
+
+import (
+	"context"
+	"maps"
+	"sync"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// Spans takes spans over.
+type Spans interface {
+	// Add stores the spans; a span that is stored already is replaced.
+	Add(td ptrace.Traces)
+}
+
+// Stores are where an Ingester writes to.
+type Stores struct {
+	Live      *live.Graph
+	Sources   *sources.Tracker
+	Inventory *inventory.Inventory
+	Flows     *flows.Ring
+	Outages   *outages.Store
+	// History is nil where something else stores the metrics.
+	History *history.Writer
+	// Spans is nil where something else stores the traces.
+	Spans Spans
+}
+
+// Settings bound an Ingester.
+type Settings struct {
+	MaxSeries int
+	// SeriesExpiry is how long, in milliseconds of data time, a series that nobody reports any more is remembered.
+	SeriesExpiry int64
+	// Keep tells which metrics are stored in the history.
+	Keep func(metric string) bool
+	// Restored tells that there is a history from before this process.
+	Restored bool
+	// Changed is called after each write.
+	Changed func()
+}
+
+// Ingester writes telemetry to the stores. Its methods may be called from several goroutines.
+type Ingester struct {
+	Stores
+	Settings
+
+	identity identity
+	namer    *history.Namer
+
+	mu      sync.Mutex
+	series  map[seriesKey]*series
+	dropped map[string]uint64
+	since   int64
+	swept   int64
+}
+
+// New returns an ingester.
+func New(stores Stores, settings Settings) *Ingester {
+	return &Ingester{
+		Stores:   stores,
+		Settings: settings,
+		identity: newIdentity(),
+		namer:    history.NewNamer(),
+		series:   map[seriesKey]*series{},
+		dropped:  map[string]uint64{},
+	}
+}
+
+func (in *Ingester) changed() {
+	if in.Changed != nil {
+		in.Changed()
+	}
+}
+
+// Logs takes over entity events, flow records and outage events.
+func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
+	for _, rl := range ld.ResourceLogs().All() {
+		for _, sl := range rl.ScopeLogs().All() {
+			entities := mesh.IsEntityScope(sl.Scope())
+			for _, record := range sl.LogRecords().All() {
+				switch {
+				case entities:
+					event, err := mesh.ParseEvent(record)
+					if err != nil {
+						in.drop("entity")
+						continue
+					}
+					if !in.Inventory.Apply(event) {
+						in.drop("entity_limit")
+					}
+				case record.EventName() == semconv.EventAccess:
+					in.Flows.Add(nodeOf(rl.Resource().Attributes()), record)
+				case record.EventName() == semconv.EventOutage:
+					o, err := outage.FromMap(record.Body().Map())
+					if err != nil {
+						in.drop("outage")
+						continue
+					}
+					transition, _ := record.Attributes().Get(semconv.AttrOutageTransition)
+					in.Outages.Put(o, str(transition), millis(record.Timestamp()))
+				}
+			}
+		}
+	}
+	in.changed()
+	return nil
+}
+
+// Traces takes spans over.
+func (in *Ingester) Traces(_ context.Context, td ptrace.Traces) error {
+	if in.Spans != nil {
+		in.Spans.Add(td)
+	}
+	return nil
+}
+
+func (in *Ingester) drop(reason string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.dropped[reason]++
+}
+
+// Final stores what still waits for its slot of time to end. Nothing may be written afterwards.
+func (in *Ingester) Final(ctx context.Context) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.History == nil {
+		return nil
+	}
+	_, clock := in.Sources.Clock()
+	return in.History.Batch(ctx).Commit(clock, true)
+}
+
+// Stats are an ingester's counts.
+type Stats struct {
+	Series  int
+	Dropped map[string]uint64
+	// Stored and Refused are the history's samples; Refused is by reason.
+	Stored  uint64
+	Refused map[string]uint64
+}
+
+// Stats returns the counts.
+func (in *Ingester) Stats() Stats {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	s := Stats{Series: len(in.series), Dropped: maps.Clone(in.dropped)}
+	if in.History != nil {
+		s.Stored, s.Refused = in.History.Stored(), maps.Clone(in.History.Dropped())
+	}
+	return s
+}

@@ -1,0 +1,390 @@
+package ingest
+
+import (
+	"context"
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// batch is one call of Metrics.
+type batch struct {
+	*Ingester
+	live    live.Writer
+	history *history.Batch
+	scratch exphist.Histogram
+	first   int64
+	final   bool
+	// coverage is the newest time at which a series of unknown past showed up.
+	coverage int64
+	replay   *sources.Replay
+}
+
+// Metrics takes over metrics. It returns an error only if the history could not be written; the live graph then has
+// the metrics nevertheless.
+func (in *Ingester) Metrics(ctx context.Context, md pmetric.Metrics) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	newest := in.advance(md)
+	b := batch{Ingester: in}
+	if in.History != nil {
+		b.history = in.History.Batch(ctx)
+	}
+	var clock int64
+	_, clock = in.Sources.Clock()
+	if in.since == 0 {
+		in.since = newest
+	}
+	// The clock may have been restored from before a restart; what this process heard counts here.
+	b.first = in.since
+	in.Live.Update(func(w live.Writer) {
+		b.live = w
+		for _, rm := range md.ResourceMetrics().All() {
+			resource := in.identity.ofMap(rm.Resource().Attributes())
+			for _, sm := range rm.ScopeMetrics().All() {
+				for _, metric := range sm.Metrics().All() {
+					b.metric(rm.Resource().Attributes(), resource, metric)
+				}
+			}
+		}
+		if in.since != 0 {
+			coverage := in.since
+			if !in.Restored {
+				coverage -= refresh
+			}
+			w.SetCoverage(max(coverage, b.coverage, 1))
+		}
+		w.Advance(clock)
+		if b.final {
+			w.Flush()
+		}
+		if clock-in.swept > refresh {
+			in.swept = clock
+			w.Expire(clock)
+			in.sweep(clock)
+		}
+	})
+	var err error
+	if b.history != nil {
+		err = b.history.Commit(clock, b.final)
+	}
+	if b.replay != nil {
+		in.Sources.SetReplay(b.replay.State, b.replay.Position)
+	}
+	in.changed()
+	return err
+}
+
+// advance moves the clock by the heartbeats and edges in the batch and returns the newest time in it.
+func (in *Ingester) advance(md pmetric.Metrics) (newest int64) {
+	see := func(t pcommon.Timestamp) { newest = max(newest, millis(t)) }
+	for _, rm := range md.ResourceMetrics().All() {
+		for _, sm := range rm.ScopeMetrics().All() {
+			for _, metric := range sm.Metrics().All() {
+				if _, ok := roles[metric.Name()]; !ok && metric.Name() != semconv.MetricSourceUp {
+					continue
+				}
+				switch metric.Type() {
+				case pmetric.MetricTypeSum:
+					for _, point := range metric.Sum().DataPoints().All() {
+						see(point.Timestamp())
+					}
+				case pmetric.MetricTypeGauge:
+					for _, point := range metric.Gauge().DataPoints().All() {
+						see(point.Timestamp())
+					}
+				}
+			}
+		}
+	}
+	in.Sources.Advance(newest)
+	return newest
+}
+
+func millis(t pcommon.Timestamp) int64 { return int64(t / 1e6) }
+
+func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric) {
+	switch metric.Name() {
+	case semconv.MetricSourceUp, semconv.MetricSourceLastSeen, semconv.MetricReplayPosition:
+		b.liveness(resource, metric)
+	}
+	r := roles[metric.Name()]
+	if r.kind == kindOther && (b.history == nil || !b.Keep(metric.Name())) {
+		return
+	}
+	switch metric.Type() {
+	case pmetric.MetricTypeSum:
+		sum := metric.Sum()
+		if sum.AggregationTemporality() != pmetric.AggregationTemporalityCumulative {
+			b.dropped["temporality"] += uint64(sum.DataPoints().Len())
+			return
+		}
+		for _, point := range sum.DataPoints().All() {
+			b.number(resource, resourceKey, metric, r, point, sum.IsMonotonic())
+		}
+	case pmetric.MetricTypeGauge:
+		for _, point := range metric.Gauge().DataPoints().All() {
+			b.number(resource, resourceKey, metric, r, point, false)
+		}
+	case pmetric.MetricTypeExponentialHistogram:
+		eh := metric.ExponentialHistogram()
+		if eh.AggregationTemporality() != pmetric.AggregationTemporalityCumulative {
+			b.dropped["temporality"] += uint64(eh.DataPoints().Len())
+			return
+		}
+		for _, point := range eh.DataPoints().All() {
+			b.histogram(resource, resourceKey, metric, r, point)
+		}
+	default:
+		b.dropped["type"]++
+	}
+}
+
+func (b *batch) liveness(resource pcommon.Map, metric pmetric.Metric) {
+	if metric.Type() != pmetric.MetricTypeGauge {
+		return
+	}
+	node := nodeOf(resource)
+	for _, point := range metric.Gauge().DataPoints().All() {
+		value := number(point)
+		switch metric.Name() {
+		case semconv.MetricSourceUp:
+			name, _ := point.Attributes().Get(semconv.LabelSource)
+			b.Sources.SetUp(node, str(name), millis(point.Timestamp()), value > 0)
+		case semconv.MetricSourceLastSeen:
+			name, _ := point.Attributes().Get(semconv.LabelSource)
+			b.Sources.SetLastSeen(node, str(name), int64(value*1000))
+		case semconv.MetricReplayPosition:
+			state, _ := point.Attributes().Get(semconv.LabelState)
+			b.replay = &sources.Replay{State: str(state), Position: int64(value * 1000)}
+			b.final = b.final || str(state) == semconv.ReplayDone
+		}
+	}
+}
+
+func nodeOf(resource pcommon.Map) string {
+	for _, name := range [...]string{semconv.AttrNodeName, semconv.AttrWaypoint, semconv.AttrServiceInstanceID, semconv.AttrServiceName} {
+		if value, ok := resource.Get(name); ok && value.AsString() != "" {
+			return value.AsString()
+		}
+	}
+	return ""
+}
+
+func str(value pcommon.Value) string {
+	if value == (pcommon.Value{}) {
+		return ""
+	}
+	return value.AsString()
+}
+
+func number(point pmetric.NumberDataPoint) float64 {
+	if point.ValueType() == pmetric.NumberDataPointValueTypeInt {
+		return float64(point.IntValue())
+	}
+	return point.DoubleValue()
+}
+
+// find returns what is remembered of a point's series, nil if a bound keeps it out.
+func (b *batch) find(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric, r role, attrs pcommon.Map) *series {
+	key := b.identity.of(resourceKey, metric.Name(), attrs)
+	s, ok := b.series[key]
+	if ok && (s.edge == nil || !s.edge.Removed()) {
+		return s
+	}
+	if !ok && len(b.series) >= b.MaxSeries {
+		b.dropped["series_limit"]++
+		return nil
+	}
+	if s == nil {
+		s = &series{}
+	}
+	if r.kind != kindOther {
+		s.edge = b.live.Edge(edge.KeyOf(attrs))
+		if s.edge == nil {
+			b.dropped["edge_limit"]++
+			return nil
+		}
+		if r.kind == kindFailed {
+			errorType, _ := attrs.Get(semconv.LabelErrorType)
+			policy, _ := attrs.Get(semconv.LabelPolicy)
+			s.reason = live.Reason{ErrorType: str(errorType), Policy: str(policy)}
+			if s.reason.ErrorType == "" {
+				s.reason.ErrorType = semconv.ErrorTypeOther
+			}
+		}
+	}
+	if b.history != nil && s.stored == nil && b.Keep(metric.Name()) {
+		l, err := b.namer.Labels(resource, metric, attrs)
+		if err != nil {
+			b.dropped["name"]++
+		} else {
+			s.stored = history.NewSeries(l)
+		}
+	}
+	b.series[key] = s
+	return s
+}
+
+func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric, r role, point pmetric.NumberDataPoint, counter bool) {
+	value := number(point)
+	if math.IsNaN(value) || math.IsInf(value, 0) || point.Flags().NoRecordedValue() || counter && (value < 0 || value > 1<<62) {
+		b.dropped["value"]++
+		return
+	}
+	s := b.find(resource, resourceKey, metric, r, point.Attributes())
+	if s == nil {
+		return
+	}
+	start, t := millis(point.StartTimestamp()), millis(point.Timestamp())
+	if !counter {
+		if s.known && t < s.time {
+			b.dropped["late"]++
+			return
+		}
+		s.time, s.known = t, true
+		if r.kind == kindActive {
+			b.live.SetActive(s.edge, t, int64(value))
+		}
+		if s.stored != nil {
+			b.history.Float(s.stored, 0, t, value)
+		}
+		return
+	}
+	count := uint64(value)
+	step := s.step(b.first, start, t, count < s.value)
+	if !step.take {
+		b.dropped["late"]++
+		return
+	}
+	added := count - s.value
+	if step.fresh {
+		added = count
+	}
+	if step.baseline {
+		added = 0
+		b.coverage = max(b.coverage, t)
+	}
+	s.start, s.time, s.value, s.known = start, t, count, true
+	switch r.kind {
+	case kindField:
+		b.live.Add(s.edge, r.field, t, added)
+	case kindIO:
+		field := live.Sent
+		if direction, _ := point.Attributes().Get(semconv.LabelDirection); str(direction) == semconv.DirectionReceived {
+			field = live.Received
+		}
+		b.live.Add(s.edge, field, t, added)
+	case kindFailed:
+		b.live.AddFailed(s.edge, s.reason, t, added)
+	}
+	if s.stored != nil {
+		b.history.Float(s.stored, step.zeroAt, t, value)
+	}
+}
+
+func (b *batch) histogram(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric, r role, point pmetric.ExponentialHistogramDataPoint) {
+	if point.Flags().NoRecordedValue() || point.Positive().BucketCounts().Len() > maxBuckets || point.Scale() < exphist.MinScale {
+		b.dropped["value"]++
+		return
+	}
+	s := b.find(resource, resourceKey, metric, r, point.Attributes())
+	if s == nil {
+		return
+	}
+	start, t := millis(point.StartTimestamp()), millis(point.Timestamp())
+	step := s.step(b.first, start, t, point.Count() < s.value)
+	if !step.take {
+		b.dropped["late"]++
+		return
+	}
+	bucketsOf(point, &b.scratch)
+	if r.kind != kindOther {
+		which := live.OfConnection
+		if r.kind == kindRequestDuration {
+			which = live.OfRequest
+		}
+		if step.fresh {
+			s.buckets.Reset()
+		}
+		if step.baseline {
+			b.coverage = max(b.coverage, t)
+		} else {
+			b.grow(s, which, t)
+		}
+		s.buckets.Reset()
+		s.buckets.Merge(&b.scratch)
+		s.buckets.SetScale(b.scratch.Scale)
+	}
+	s.start, s.time, s.value, s.known = start, t, point.Count(), true
+	if s.stored != nil {
+		b.history.Histogram(s.stored, step.zeroAt, t, native(point, &b.scratch))
+	}
+}
+
+// grow adds to the live graph what the histogram in scratch has more than the known one.
+func (b *batch) grow(s *series, which live.HistogramOf, t int64) {
+	now, before := &b.scratch, &s.buckets
+	if before.Count > 0 && before.Scale > now.Scale {
+		before.SetScale(now.Scale)
+	}
+	if before.Count > 0 && before.Scale < now.Scale {
+		now.SetScale(before.Scale)
+	}
+	if now.Zero > before.Zero {
+		b.live.AddZero(s.edge, which, t, now.Zero-before.Zero)
+	}
+	for i, n := range now.Counts {
+		index := now.Offset + int32(i)
+		if at := int64(index) - int64(before.Offset); at >= 0 && at < int64(len(before.Counts)) {
+			n -= min(n, before.Counts[at])
+		}
+		b.live.AddBucket(s.edge, which, t, now.Scale, index, n)
+	}
+}
+
+// native is a point as a Prometheus native histogram, from its buckets in exphist's numbering.
+func native(point pmetric.ExponentialHistogramDataPoint, buckets *exphist.Histogram) *histogram.Histogram {
+	h := &histogram.Histogram{
+		Schema:        buckets.Scale,
+		ZeroThreshold: max(point.ZeroThreshold(), 1e-128),
+		ZeroCount:     buckets.Zero,
+		Count:         buckets.Count,
+		Sum:           point.Sum(),
+	}
+	var last int64
+	gap := int32(0)
+	for i, n := range buckets.Counts {
+		if n == 0 {
+			gap++
+			continue
+		}
+		if len(h.PositiveSpans) == 0 {
+			h.PositiveSpans = append(h.PositiveSpans, histogram.Span{Offset: buckets.Offset + int32(i)})
+		} else if gap > 0 {
+			h.PositiveSpans = append(h.PositiveSpans, histogram.Span{Offset: gap})
+		}
+		gap = 0
+		h.PositiveSpans[len(h.PositiveSpans)-1].Length++
+		h.PositiveBuckets = append(h.PositiveBuckets, int64(n)-last)
+		last = int64(n)
+	}
+	return h
+}
+
+func (in *Ingester) sweep(now int64) {
+	for key, s := range in.series {
+		if now-s.time > in.SeriesExpiry {
+			delete(in.series, key)
+		}
+	}
+}

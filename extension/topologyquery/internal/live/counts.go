@@ -1,0 +1,83 @@
+package live
+
+import "github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+
+// Field is a counter of an edge.
+type Field uint8
+
+// The counters of an edge. Failed connections are counted by reason, not here.
+const (
+	Opened Field = iota
+	Closed
+	Sent
+	Received
+	Requests
+	RequestsFailed
+	NumFields
+)
+
+// Reason is why connections failed.
+type Reason struct {
+	ErrorType string
+	// Policy is "namespace/name" of the policy that denied, empty if none did or none is known.
+	Policy string
+}
+
+// ReasonCount is the number of connections that failed for a reason.
+type ReasonCount struct {
+	Reason Reason
+	Count  uint64
+}
+
+// Counts is what happened on an edge, or on several, in a window.
+type Counts struct {
+	Fields [NumFields]uint64
+	Failed uint64
+	// Active is the number of open connections at the window's end.
+	Active  int64
+	Reasons []ReasonCount
+	// Connection is the connections' life, Request the requests' duration, both in seconds.
+	Connection exphist.Histogram
+	Request    exphist.Histogram
+}
+
+// Reset empties the counts and keeps their memory.
+func (c *Counts) Reset() {
+	c.Fields = [NumFields]uint64{}
+	c.Failed, c.Active, c.Reasons = 0, 0, c.Reasons[:0]
+	c.Connection.Reset()
+	c.Request.Reset()
+}
+
+// Empty tells that nothing happened and nothing is open.
+func (c *Counts) Empty() bool {
+	return c.Fields == [NumFields]uint64{} && c.Failed == 0 && c.Active <= 0 && c.Connection.Count == 0 && c.Request.Count == 0
+}
+
+// AddReason adds n failed connections.
+func (c *Counts) AddReason(reason Reason, n uint64) {
+	if n == 0 {
+		return
+	}
+	c.Failed += n
+	for i := range c.Reasons {
+		if c.Reasons[i].Reason == reason {
+			c.Reasons[i].Count += n
+			return
+		}
+	}
+	c.Reasons = append(c.Reasons, ReasonCount{reason, n})
+}
+
+// Merge adds the other counts.
+func (c *Counts) Merge(other *Counts) {
+	for i, n := range other.Fields {
+		c.Fields[i] += n
+	}
+	c.Active += other.Active
+	for _, r := range other.Reasons {
+		c.AddReason(r.Reason, r.Count)
+	}
+	c.Connection.Merge(&other.Connection)
+	c.Request.Merge(&other.Request)
+}
