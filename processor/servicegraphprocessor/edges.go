@@ -1,6 +1,8 @@
 package servicegraphprocessor
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -63,9 +65,11 @@ type edgeState struct {
 }
 
 type shownCounts struct {
-	opened, closed, sent, received uint64
-	failed                         []failedCount
+	edgeCounts
+	failed []failedCount
 }
+
+type edgeCounts struct{ opened, closed, sent, received uint64 }
 
 // siblings identify edges that must agree on their protocol.
 type siblings struct {
@@ -80,6 +84,7 @@ type edgeTable struct {
 	maxRoutes int
 	byKey     map[edge.Key]*edgeState
 	protocols map[siblings]protocolUse
+	byFlow    map[scrapedFlow][]*edgeState
 	dirty     []*edgeState
 	// oldest and newest are the ends of the list of all emitted edges in the order of emission.
 	oldest, newest *edgeState
@@ -97,6 +102,7 @@ func newEdgeTable(cfg *Config, overflowed func(bound string)) *edgeTable {
 		maxRoutes:  cfg.Requests.MaxRoutes,
 		byKey:      map[edge.Key]*edgeState{},
 		protocols:  map[siblings]protocolUse{},
+		byFlow:     map[scrapedFlow][]*edgeState{},
 		overflowed: overflowed,
 	}
 }
@@ -136,7 +142,15 @@ func (t *edgeTable) overflow(start pcommon.Timestamp) *edgeState {
 func (t *edgeTable) create(key edge.Key, start pcommon.Timestamp) *edgeState {
 	e := &edgeState{key: key, start: start}
 	t.byKey[key] = e
+	flow := scrapedFlowOf(key)
+	edges := append(slices.Clone(t.byFlow[flow]), e)
+	slices.SortFunc(edges, func(a, b *edgeState) int { return cmp.Compare(a.key.Port, b.key.Port) })
+	t.byFlow[flow] = edges
 	return e
+}
+
+func scrapedFlowOf(key edge.Key) scrapedFlow {
+	return scrapedFlow{key.Source, key.Destination, key.Service, key.Security == semconv.SecurityMutualTLS}
 }
 
 // touch notes that an edge changed.
@@ -189,6 +203,13 @@ func (e *edgeState) expired(now pcommon.Timestamp, expiry time.Duration) bool {
 func (t *edgeTable) remove(e *edgeState) {
 	t.unlink(e)
 	delete(t.byKey, e.key)
+	flow := scrapedFlowOf(e.key)
+	edges := slices.DeleteFunc(slices.Clone(t.byFlow[flow]), func(other *edgeState) bool { return other == e })
+	if len(edges) > 0 {
+		t.byFlow[flow] = edges
+	} else {
+		delete(t.byFlow, flow)
+	}
 	family := siblings{e.key.Source, e.key.Destination, e.key.Service, e.key.Port}
 	if use, ok := t.protocols[family]; ok {
 		if use.edges--; use.edges <= 0 {

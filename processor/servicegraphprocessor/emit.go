@@ -252,6 +252,7 @@ func (g *graph) sweep(now pcommon.Timestamp) {
 		return
 	}
 	g.swept = now
+	g.sweepScrapes(now, g.cfg.EdgeExpiry)
 	for key, series := range g.flows.series {
 		if !since(series.seen, now, g.cfg.EdgeExpiry) {
 			continue

@@ -23,8 +23,9 @@ const (
 const maxReasons = 64
 
 // flowKey is a flow aggregate's attributes as they come (docs/data-model.md, section 1.1). As a map key it needs no
-// string to be built.
+// string to be built. The node tells a pod that moved from what it was before.
 type flowKey struct {
+	node     string
 	side     side
 	overflow bool
 	port     uint16
@@ -176,7 +177,7 @@ func isFlowMetric(name string) bool {
 }
 
 // applyFlows takes over the points of one flow aggregate. It allocates nothing for series that are known.
-func (g *graph) applyFlows(metric pmetric.Metric) {
+func (g *graph) applyFlows(node string, metric pmetric.Metric) {
 	switch metric.Type() {
 	case pmetric.MetricTypeSum:
 		if metric.Sum().AggregationTemporality() != pmetric.AggregationTemporalityCumulative {
@@ -186,7 +187,7 @@ func (g *graph) applyFlows(metric pmetric.Metric) {
 		points := metric.Sum().DataPoints()
 		name := metric.Name()
 		for i := range points.Len() {
-			g.applyFlowSum(name, points.At(i))
+			g.applyFlowSum(node, name, points.At(i))
 		}
 	case pmetric.MetricTypeExponentialHistogram:
 		if metric.ExponentialHistogram().AggregationTemporality() != pmetric.AggregationTemporalityCumulative {
@@ -195,15 +196,16 @@ func (g *graph) applyFlows(metric pmetric.Metric) {
 		}
 		points := metric.ExponentialHistogram().DataPoints()
 		for i := range points.Len() {
-			g.applyFlowDuration(points.At(i))
+			g.applyFlowDuration(node, points.At(i))
 		}
 	default:
 		g.dropped("invalid_point", 1)
 	}
 }
 
-func (g *graph) applyFlowSum(name string, point pmetric.NumberDataPoint) {
+func (g *graph) applyFlowSum(node, name string, point pmetric.NumberDataPoint) {
 	flow := readFlow(point.Attributes())
+	flow.node = node
 	value, ok := pointValue(point)
 	if !ok || !flow.valid {
 		g.dropped("invalid_point", 1)
@@ -260,8 +262,9 @@ func (g *graph) applyFlowSum(name string, point pmetric.NumberDataPoint) {
 	g.flows.touch(p)
 }
 
-func (g *graph) applyFlowDuration(point pmetric.ExponentialHistogramDataPoint) {
+func (g *graph) applyFlowDuration(node string, point pmetric.ExponentialHistogramDataPoint) {
 	flow := readFlow(point.Attributes())
+	flow.node = node
 	if !flow.valid || point.Flags().NoRecordedValue() {
 		g.dropped("invalid_point", 1)
 		return
@@ -287,10 +290,7 @@ func (g *graph) flowSeries(key *flowKey, start, at pcommon.Timestamp) *flowSerie
 	if len(g.flows.series) >= g.flows.max {
 		return nil
 	}
-	owned := flowKey{side: key.side, overflow: true}
-	if !key.overflow {
-		owned = key.clone()
-	}
+	owned := key.clone()
 	p := g.pairOf(&owned, start, at)
 	series := &flowSeries{pair: p, way: p.way(owned.service, owned.security, start), seen: at}
 	if owned.side == bySource {
@@ -303,7 +303,7 @@ func (g *graph) flowSeries(key *flowKey, start, at pcommon.Timestamp) *flowSerie
 
 func (k *flowKey) clone() flowKey {
 	return flowKey{
-		side: k.side, port: k.port,
+		node: intern(k.node), side: k.side, overflow: k.overflow, port: k.port,
 		sourcePod: intern(k.sourcePod), sourceNamespace: intern(k.sourceNamespace),
 		sourceAddress: intern(k.sourceAddress), sourceCluster: intern(k.sourceCluster),
 		destinationPod: intern(k.destinationPod), destinationNamespace: intern(k.destinationNamespace),

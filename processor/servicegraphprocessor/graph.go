@@ -191,7 +191,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) (edges pmetric.Metrics, tr
 			})
 			return scope.Metrics().Len() == 0
 		})
-		g.scrapes.end(&source)
+		g.endScrape(&source)
 		return resource.ScopeMetrics().Len() == 0
 	})
 	if g.clock.beats() {
@@ -212,7 +212,7 @@ func (g *graph) applyMetric(source *metricSource, metric pmetric.Metric) bool {
 	name := metric.Name()
 	switch {
 	case isFlowMetric(name):
-		g.applyFlows(metric)
+		g.applyFlows(source.node, metric)
 		return true
 	case name == semconv.MetricSourceUp:
 		g.applyHeartbeats(source, metric)

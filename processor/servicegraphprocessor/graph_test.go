@@ -3,6 +3,7 @@ package servicegraphprocessor
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -227,6 +228,7 @@ func TestRecordings(t *testing.T) {
 				edges := readEdges(t, p.outMetrics.AllMetrics())
 				want := r.count()
 				requests, errors := r.requests()
+				active := r.active(t)
 				for key, v := range edges {
 					if v.Opened == 0 && total(v.Requests) > 0 {
 						continue
@@ -247,6 +249,18 @@ func TestRecordings(t *testing.T) {
 						assert.InEpsilon(t, w.Received+1, got.Received+1, 0.01, "received of %+v", key)
 					}
 					assert.Equal(t, got.Closed, got.Durations, "durations of %+v", key)
+					if scrapes {
+						assert.GreaterOrEqual(t, got.Sent, w.Sent, "sent of %+v", key)
+						assert.GreaterOrEqual(t, got.Received, w.Received, "received of %+v", key)
+						// What was open at the last scrape may have closed since.
+						assert.GreaterOrEqual(t, got.Opened, got.Closed, "opened of %+v", key)
+						assert.LessOrEqual(t, got.Opened, got.Closed+got.Active, "opened of %+v", key)
+						assert.Equal(t, active[key.Source.Workload+key.Destination.Workload], got.Active, "active of %+v", key)
+						if got.Active == 0 {
+							assert.InEpsilon(t, w.Sent+1, got.Sent+1, 0.01, "sent of %+v", key)
+							assert.InEpsilon(t, w.Received+1, got.Received+1, 0.01, "received of %+v", key)
+						}
+					}
 				}
 				for pair, n := range requests {
 					var sum, failed uint64
@@ -263,6 +277,43 @@ func TestRecordings(t *testing.T) {
 			})
 		}
 	}
+}
+
+// active counts the connections that the sources' ztunnels have open in the last scrapes, by source and destination.
+func (r *recording) active(t *testing.T) map[string]uint64 {
+	last := map[string]recordedScrape{}
+	for _, s := range r.scrapes {
+		if s.ok {
+			last[s.node] = s
+		}
+	}
+	sums := map[string]float64{}
+	for _, s := range last {
+		for _, line := range s.body {
+			m := sampleLine.FindStringSubmatch(line)
+			if m == nil || !strings.Contains(m[2], `reporter="source"`) {
+				continue
+			}
+			value, err := strconv.ParseFloat(m[3], 64)
+			require.NoError(t, err)
+			labels := map[string]string{}
+			for _, pair := range labelPair.FindAllStringSubmatch(m[2], -1) {
+				labels[pair[1]] = pair[2]
+			}
+			edge := labels["source_workload"] + labels["destination_workload"]
+			switch m[1] {
+			case "istio_tcp_connections_opened_total":
+				sums[edge] += value
+			case "istio_tcp_connections_closed_total":
+				sums[edge] -= value
+			}
+		}
+	}
+	active := map[string]uint64{}
+	for edge, sum := range sums {
+		active[edge] = uint64(sum)
+	}
+	return active
 }
 
 // requests counts the server spans by the services of client and server.

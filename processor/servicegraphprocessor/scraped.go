@@ -1,0 +1,366 @@
+package servicegraphprocessor
+
+import (
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
+)
+
+const (
+	// scrapeSkew is how far apart two nodes are scraped: until then one of them is merely not read yet.
+	scrapeSkew = 15 * time.Second
+	// scrapeLag is how long a scraped count waits for the access log to tell it better.
+	scrapeLag = 10 * time.Second
+)
+
+// scrapeGroup is one edge as ztunnels' own counters tell it, reconciled between the two reporters.
+type scrapeGroup struct {
+	flow    scrapedFlow
+	start   pcommon.Timestamp
+	first   pcommon.Timestamp
+	users   int
+	pending [2]scrapedCounts
+	failed  [2][]reconcile.Failed
+	// current are the series' own values, before those that they had when their targets were first seen.
+	current, before [2]levels
+	serving         [2]int
+
+	opened, closed, sent, received reconcile.Lead
+	failures                       reconcile.Failures
+
+	// counted are the reconciled increments, sure those that the access log had time to tell; recent were counted at
+	// recentAt and will be sure next.
+	counted, recent, sure scrapedTotals
+	recentAt              pcommon.Timestamp
+	// logged is what the access log had counted when counters were first read that were not at zero then.
+	logged uint64
+	based  bool
+
+	edges   []*edgeState
+	own     target // the edge that was made for the group
+	touched bool
+	waits   bool
+}
+
+type scrapedCounts struct{ opened, closed, sent, received uint64 }
+
+type scrapedTotals struct {
+	scrapedCounts
+	failed []failedCount
+}
+
+func (t *scrapedTotals) set(from *scrapedTotals) {
+	t.scrapedCounts = from.scrapedCounts
+	t.failed = append(t.failed[:0], from.failed...)
+}
+
+func (t *scrapedTotals) equal(other *scrapedTotals) bool {
+	return t.scrapedCounts == other.scrapedCounts && slices.Equal(t.failed, other.failed)
+}
+
+// levels are the sums of the open connections' counters as they stand.
+type levels struct{ opened, closed int64 }
+
+func (l *levels) add(c counter, n int64) {
+	switch c {
+	case counterOpened:
+		l.opened += n
+	case counterClosed:
+		l.closed += n
+	}
+}
+
+func (l *levels) active() uint64 { return uint64(max(l.opened-l.closed, 0)) }
+
+// scrapedEdge is what a group tells of an edge.
+type scrapedEdge struct {
+	group   *scrapeGroup
+	primary bool
+	active  uint64
+}
+
+func (t *scrapeTable) group(flow scrapedFlow, start, at pcommon.Timestamp) *scrapeGroup {
+	if group, ok := t.groups[flow]; ok {
+		return group
+	}
+	if start == 0 || start > at {
+		start = at
+	}
+	group := &scrapeGroup{flow: flow, start: start, first: at}
+	t.groups[flow] = group
+	return group
+}
+
+func (t *scrapeTable) touch(group *scrapeGroup) {
+	if !group.touched {
+		group.touched = true
+		t.touched = append(t.touched, group)
+	}
+}
+
+// serve notes that a series of opened connections is, or is no longer, told by a target that answers.
+func (g *scrapeGroup) serve(by side, up bool) {
+	if up {
+		g.serving[by]++
+	} else if g.serving[by] > 0 {
+		g.serving[by]--
+	}
+}
+
+func (g *scrapeGroup) report(s *scrapeSeries, n uint64) {
+	counts := &g.pending[s.side]
+	switch s.counter {
+	case counterOpened:
+		counts.opened += n
+	case counterClosed:
+		counts.closed += n
+	case counterSent:
+		counts.sent += n
+	case counterReceived:
+		counts.received += n
+	case counterFailed:
+		g.failed[s.side] = append(g.failed[s.side], reconcile.Failed{Reason: s.reason, N: n})
+	}
+}
+
+// active is the number of open connections: as the source's targets tell it while they answer.
+func (g *scrapeGroup) active() uint64 {
+	by := bySource
+	if g.serving[bySource] == 0 && g.serving[byDestination] > 0 {
+		by = byDestination
+	}
+	return g.current[by].active()
+}
+
+func (g *scrapeGroup) activeBefore() uint64 {
+	return max(g.before[bySource].active(), g.before[byDestination].active())
+}
+
+func (g *scrapeGroup) reconcile(now pcommon.Timestamp, limits reconcile.Limits, scratch []reconcile.Failed) []reconcile.Failed {
+	limits.Skew = max(limits.Skew, scrapeSkew)
+	s, d := &g.pending[bySource], &g.pending[byDestination]
+	count := func(lead *reconcile.Lead, source, destination uint64) uint64 {
+		bySource, byDestination := lead.Apply(now, source, destination, limits)
+		return bySource + byDestination
+	}
+	g.counted.opened += count(&g.opened, s.opened, d.opened)
+	g.counted.closed += count(&g.closed, s.closed, d.closed)
+	g.counted.sent += count(&g.sent, s.sent, d.sent)
+	g.counted.received += count(&g.received, s.received, d.received)
+	scratch = g.failures.Apply(now, g.failed[bySource], g.failed[byDestination], limits, scratch[:0])
+	for _, f := range scratch {
+		g.counted.failed = addFailed(g.counted.failed, f.Reason, f.N)
+	}
+	g.pending = [2]scrapedCounts{}
+	g.failed[bySource], g.failed[byDestination] = g.failed[bySource][:0], g.failed[byDestination][:0]
+	return scratch
+}
+
+// settleScrapes brings the edges up to date with what ztunnels' own counters tell.
+func (g *graph) settleScrapes(now pcommon.Timestamp, force bool) {
+	t := g.scrapes
+	for i, group := range t.touched {
+		group.touched = false
+		t.touched[i] = nil
+		t.reported = group.reconcile(now, g.limits, t.reported)
+		if !group.waits {
+			group.waits = true
+			t.waiting = append(t.waiting, group)
+		}
+	}
+	t.touched = t.touched[:0]
+	left := t.waiting[:0]
+	for _, group := range t.waiting {
+		if group.waits = g.settleGroup(group, now, force); group.waits {
+			left = append(left, group)
+		}
+	}
+	clear(t.waiting[len(left):])
+	t.waiting = left
+}
+
+// settleGroup hands a group's values to its edges and tells whether it has to be looked at again.
+func (g *graph) settleGroup(group *scrapeGroup, now pcommon.Timestamp, force bool) (waits bool) {
+	if group.failures.Held() > 0 {
+		g.scrapes.reported = group.failures.Release(now, g.limits, g.scrapes.reported[:0])
+		if force {
+			g.scrapes.reported = group.failures.Flush(g.scrapes.reported)
+		}
+		for _, f := range g.scrapes.reported {
+			group.counted.failed = addFailed(group.counted.failed, f.Reason, f.N)
+		}
+		waits = group.failures.Held() > 0
+	}
+	if !g.bind(group, now, force) {
+		return true
+	}
+	if group.age(now) {
+		waits = true
+	}
+	for i, e := range group.edges {
+		if e.scraped == nil || e.scraped.group != group {
+			e.scraped = &scrapedEdge{group: group}
+		}
+		e.scraped.primary = i == 0
+		active := e.scraped.active
+		e.scraped.active = 0
+		if i == 0 {
+			e.scraped.active = group.active()
+		}
+		if e.show() || active != e.scraped.active || e.emitted == 0 {
+			g.edges.touch(e, now)
+		}
+	}
+	return waits
+}
+
+// age makes counts sure: at once where no access log tells the edge, else once the log had time to. It tells whether
+// some are not sure yet.
+func (g *scrapeGroup) age(now pcommon.Timestamp) bool {
+	logged := false
+	for _, e := range g.edges {
+		logged = logged || e.users > 1 || (e.users == 1 && g.own.edge != e)
+	}
+	if !logged {
+		g.sure.set(&g.counted)
+		return false
+	}
+	if since(g.recentAt, now, scrapeLag) {
+		g.sure.set(&g.recent)
+		g.recent.set(&g.counted)
+		g.recentAt = now
+	}
+	return !g.sure.equal(&g.counted)
+}
+
+// bind finds the edges of a group: those that the access log told, else one made from the mesh's state. False means
+// that there is none yet.
+func (g *graph) bind(group *scrapeGroup, now pcommon.Timestamp, force bool) bool {
+	edges := g.edges.byFlow[group.flow]
+	if len(edges) == 0 {
+		if group.counted.scrapedCounts == (scrapedCounts{}) && group.active() == 0 {
+			return true
+		}
+		port, known := g.portOf(group.flow)
+		if !known && !force && !since(group.first, now, g.cfg.ResolveHold) {
+			return false
+		}
+		key := edge.Key{
+			Source: group.flow.source, Destination: group.flow.destination,
+			Service: group.flow.service, Port: port, Security: semconv.SecurityNone,
+		}
+		if group.flow.mutualTLS {
+			key.Security = semconv.SecurityMutualTLS
+		}
+		g.use(&group.own, g.edges.find(key, g.directory.protocol(key.Service, key.Port), group.start))
+		edges = g.edges.byFlow[group.flow]
+	}
+	group.edges = edges
+	return true
+}
+
+// portOf is the target port of a service that has only one.
+func (g *graph) portOf(flow scrapedFlow) (uint16, bool) {
+	service := g.directory.state.Hostname(flow.service)
+	if service == nil || len(service.Ports) != 1 {
+		return 0, false
+	}
+	port := service.Ports[0]
+	if port.TargetPort != 0 && port.TargetPort <= 65535 {
+		return uint16(port.TargetPort), true
+	}
+	return uint16(port.ServicePort), port.ServicePort <= 65535
+}
+
+func (g *graph) releaseGroup(group *scrapeGroup) {
+	for _, e := range group.edges {
+		if e.scraped != nil && e.scraped.group == group {
+			e.scraped = nil
+		}
+	}
+	g.release(&group.own)
+}
+
+// show brings the values that leave up to date and tells whether any changed. Each is the larger of what the access
+// log and what ztunnels' own counters tell: the log is silent about connections that are open, the counters about what
+// was before they were first read.
+func (e *edgeState) show() bool {
+	before := e.shown.edgeCounts
+	s := &e.shown
+	s.closed = max(s.closed, e.closed)
+	s.sent = max(s.sent, e.sent)
+	s.received = max(s.received, e.received)
+	changed := false
+	for _, f := range e.failed {
+		changed = s.raise(f) || changed
+	}
+	if e.scraped != nil && e.scraped.primary {
+		changed = e.showScraped(e.scraped.group) || changed
+	}
+	s.opened = max(s.opened, s.closed)
+	return changed || s.edgeCounts != before
+}
+
+func (e *edgeState) showScraped(g *scrapeGroup) (changed bool) {
+	s := &e.shown
+	var others scrapedCounts
+	var othersFailed uint64
+	for _, other := range g.edges {
+		if other != e {
+			others.closed += other.closed
+			others.sent += other.sent
+			others.received += other.received
+			othersFailed += failedTotal(other.failed)
+		}
+	}
+	s.closed = max(s.closed, lessAtMost(g.sure.closed, others.closed))
+	s.sent = max(s.sent, lessAtMost(g.counted.sent, others.sent))
+	s.received = max(s.received, lessAtMost(g.counted.received, others.received))
+	s.opened = max(s.opened, g.logged+g.activeBefore()+lessAtMost(g.counted.opened, others.closed))
+
+	// Failures beyond those that the access log told are counted under the counters' reasons.
+	more := lessAtMost(failedTotal(g.sure.failed), othersFailed+failedTotal(s.failed))
+	for _, f := range g.sure.failed {
+		n := min(more, f.n)
+		if n > 0 {
+			s.failed = addFailed(s.failed, f.Reason, n)
+			more -= n
+			changed = true
+		}
+	}
+	return changed
+}
+
+// raise shows a reason's failures, of which those beyond the log's were counted before under the counters' reasons.
+func (s *shownCounts) raise(f failedCount) bool {
+	for i := range s.failed {
+		if s.failed[i].Reason == f.Reason {
+			if s.failed[i].n >= f.n {
+				return false
+			}
+			s.failed[i].n = f.n
+			return true
+		}
+	}
+	s.failed = append(s.failed, f)
+	return true
+}
+
+func failedTotal(counts []failedCount) (n uint64) {
+	for _, f := range counts {
+		n += f.n
+	}
+	return n
+}
+
+func lessAtMost(a, b uint64) uint64 {
+	if a <= b {
+		return 0
+	}
+	return a - b
+}
