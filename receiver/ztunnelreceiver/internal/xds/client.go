@@ -149,11 +149,16 @@ func (c *Client) Snapshot(at time.Time) []mesh.Event {
 }
 
 // stream opens one stream and follows it to its end, which is always an error.
-func (c *Client) stream(ctx context.Context) error {
+func (c *Client) stream(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	unsynced := time.AfterFunc(c.config.SyncTimeout, func() { cancel(errNotSynced) })
-	defer unsynced.Stop()
+	defer func() {
+		unsynced.Stop()
+		if errors.Is(context.Cause(ctx), errNotSynced) {
+			err = fmt.Errorf("stream to %s: %w", c.config.Endpoint, errNotSynced)
+		}
+	}()
 	node, err := c.config.Node.proto()
 	if err != nil {
 		return err
@@ -179,9 +184,6 @@ func (c *Client) stream(ctx context.Context) error {
 	}
 	for {
 		response, err := stream.Recv()
-		if errors.Is(context.Cause(ctx), errNotSynced) {
-			return fmt.Errorf("stream to %s: %w", c.config.Endpoint, errNotSynced)
-		}
 		if err != nil {
 			return fmt.Errorf("stream to %s ended: %w", c.config.Endpoint, err)
 		}
