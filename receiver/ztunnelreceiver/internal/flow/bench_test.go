@@ -105,6 +105,6 @@ func TestWarmEntryDoesNotAllocate(t *testing.T) {
 			for range lines {
 				s.take(&p.rec)
 			}
-		}) - 1) // the sampler's buffer
+		})-1) // the sampler's buffer
 	}
 }

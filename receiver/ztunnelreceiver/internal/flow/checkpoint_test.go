@@ -141,13 +141,16 @@ func TestRestoreRefusesDamage(t *testing.T) {
 // FuzzCheckpoint restores state whose checksums are right and whose contents are anything: an error or a
 // processor that works.
 func FuzzCheckpoint(f *testing.F) {
-	stored := busy(f).Checkpoint()
-	f.Add(stored[keyHeader][5:], stored[keyHeld][5:], stored["flow/series/0"][5:])
-	f.Add(stored[keyHeader][5:], []byte{}, stored["flow/series/2"][5:])
-	small := New(Config{RecordMetrics: true}, nil)
-	small.Entry("n", line(after(0), "a", "s", `error="x"`), after(0))
-	stored = small.Checkpoint()
+	small := New(Config{RecordMetrics: true, MaxSeries: 2}, nil)
+	small.Advance(after(time.Minute))
+	for i, pod := range []string{"a", "b", "c"} {
+		small.Entry("n", line(after(time.Duration(i)*time.Second), pod, "s", `error="x"`), after(0))
+	}
+	stored := small.Checkpoint()
 	f.Add(stored[keyHeader][5:], []byte{}, stored["flow/series/0"][5:])
+	small.Entry("n", []byte("2026-11-23T21:30:00Z\tinfo\tx\ty"), after(time.Hour))
+	stored = all(small)
+	f.Add(stored[keyHeader][5:], stored[keyHeld][5:], stored["flow/series/0"][5:])
 	f.Fuzz(func(t *testing.T, header, held, chunk []byte) {
 		p := New(Config{RecordMetrics: true, RecordLogs: true, Expiry: time.Hour}, nil)
 		err := p.Restore(getter(map[string][]byte{keyHeader: seal(header), keyHeld: seal(held), "flow/series/0": seal(chunk)}))
