@@ -120,10 +120,11 @@ type XDSConfig struct {
 	Endpoint string `mapstructure:"endpoint"`
 	// TLS is how to reach the endpoint.
 	TLS XDSTLSConfig `mapstructure:"tls"`
-	// TokenFile holds the service account token of audience istio-ca, which is read again for each stream.
+	// TokenFile holds the service account token of audience istio-ca, which is read again for each stream. It is sent over TLS only.
 	TokenFile string `mapstructure:"token_file"`
-	// NodeID, Namespace and ClusterID say who asks.
-	NodeID    string `mapstructure:"node_id"`
+	// PodName, Namespace and ClusterID say who asks. istiod takes a token only from the namespace of its service account, and
+	// asks the API server of that cluster about it.
+	PodName   string `mapstructure:"pod_name"`
 	Namespace string `mapstructure:"namespace"`
 	ClusterID string `mapstructure:"cluster_id"`
 	// MaxResources bounds the entities that are held.
@@ -144,8 +145,8 @@ type XDSTLSConfig struct {
 type ReplayConfig struct {
 	// Directory holds the recording.
 	Directory string `mapstructure:"directory"`
-	// Speed is a number, how many seconds pass in one, or "max".
-	Speed string `mapstructure:"speed"`
+	// Speed is how many seconds pass in one, or "max".
+	Speed Speed `mapstructure:"speed"`
 	// Rebase is "none", which keeps the recording's times, or "now", which shifts them so that it starts now.
 	Rebase string `mapstructure:"rebase"`
 	// Loop starts over at the end.
@@ -157,6 +158,7 @@ const (
 	kindWaypoint = "waypoint"
 
 	speedMax   = "max"
+	maxSpeed   = 1e6
 	rebaseNone = "none"
 	rebaseNow  = "now"
 
@@ -200,7 +202,7 @@ func createDefaultConfig() component.Config {
 			MaxResources: 200_000,
 		}),
 		Replay: configoptional.Default(ReplayConfig{
-			Speed:  "1",
+			Speed:  1,
 			Rebase: rebaseNone,
 		}),
 	}
@@ -365,8 +367,8 @@ func (c *ReplayConfig) Validate() error {
 	if c.Directory == "" {
 		errs = append(errs, errors.New("directory is needed: the recording"))
 	}
-	if _, err := c.speed(); err != nil {
-		errs = append(errs, err)
+	if !(c.Speed >= 0 && c.Speed <= maxSpeed) {
+		errs = append(errs, fmt.Errorf("speed must be a number above 0 and not above %g, or %q", maxSpeed, speedMax))
 	}
 	if c.Rebase != rebaseNone && c.Rebase != rebaseNow {
 		errs = append(errs, fmt.Errorf("rebase %q must be %q or %q", c.Rebase, rebaseNone, rebaseNow))
@@ -374,14 +376,27 @@ func (c *ReplayConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// speed is how many seconds of the recording pass in one; 0 is as fast as possible.
-func (c *ReplayConfig) speed() (float64, error) {
-	if c.Speed == speedMax {
-		return 0, nil
+// Speed is how many seconds of a recording pass in one; 0 is as fast as possible, written "max".
+type Speed float64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Speed) UnmarshalText(text []byte) error {
+	if string(text) == speedMax {
+		*s = 0
+		return nil
 	}
-	speed, err := strconv.ParseFloat(c.Speed, 64)
-	if err != nil || !(speed > 0 && speed <= 1e6) {
-		return 0, fmt.Errorf("speed %q must be a number above 0 or %q", c.Speed, speedMax)
+	speed, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || speed == 0 {
+		return fmt.Errorf("speed %q must be a number above 0 or %q", text, speedMax)
 	}
-	return speed, nil
+	*s = Speed(speed)
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Speed) MarshalText() ([]byte, error) {
+	if s == 0 {
+		return []byte(speedMax), nil
+	}
+	return strconv.AppendFloat(nil, float64(s), 'g', -1, 64), nil
 }

@@ -58,6 +58,8 @@ type ingest struct {
 	wants   consumers
 
 	refreshed time.Time
+	// lostEvents is set when records were dropped, among which may have been the state of entities.
+	lostEvents bool
 	// commit makes what was read so far permanent, before metrics that count it leave. It may be nil.
 	commit func(ctx context.Context, at time.Time)
 }
@@ -146,9 +148,12 @@ func (in *ingest) refused(signal pipeline.Signal) func(context.Context, int, boo
 		outcome := "retried"
 		if dropped {
 			outcome = "dropped"
-			if signal == pipeline.SignalMetrics {
+			switch signal {
+			case pipeline.SignalMetrics:
 				// The series are cumulative: sending all again makes up for it.
 				in.refreshed = time.Time{}
+			case pipeline.SignalLogs:
+				in.lostEvents = true
 			}
 		}
 		in.tel.ReceiverZtunnelItemsRefused.Add(ctx, int64(n), metric.WithAttributeSet(attribute.NewSet(

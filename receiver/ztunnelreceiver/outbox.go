@@ -50,8 +50,12 @@ func (o *outbox[T]) flush(ctx context.Context) {
 			o.pop()
 			continue
 		}
+		if ctx.Err() != nil {
+			// Whoever ends decides what becomes of it.
+			break
+		}
 		first.attempts++
-		dropped := consumererror.IsPermanent(err) || first.attempts >= maxAttempts || ctx.Err() != nil
+		dropped := consumererror.IsPermanent(err) || first.attempts >= maxAttempts
 		o.refused(ctx, first.items, dropped, err)
 		if !dropped {
 			break

@@ -2,6 +2,7 @@ package ztunnelreceiver
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"go.opentelemetry.io/collector/component"
@@ -22,6 +23,7 @@ type ztunnelReceiver struct {
 	next consumers
 
 	host   component.Host
+	live   *live // nil for a replay
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -35,33 +37,40 @@ func newReceiver(cfg *Config, set receiver.Settings) (*ztunnelReceiver, error) {
 }
 
 // Start implements component.Component.
-func (r *ztunnelReceiver) Start(_ context.Context, host component.Host) error {
+func (r *ztunnelReceiver) Start(ctx context.Context, host component.Host) error {
 	in, err := newIngest(r.cfg, r.set, r.next, r.tel)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r.host, r.cancel = host, cancel
+	r.host = host
+	running, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
 	if r.cfg.Replay.HasValue() {
-		player, err := newPlayer(r.cfg, r.tel, replay.WallClock{})
-		if err != nil {
-			cancel()
-			return err
-		}
-		r.wg.Go(func() { r.runReplay(ctx, player, newReplayTarget(in)) })
+		player, target := newPlayer(r.cfg, r.tel, replay.WallClock{}), newReplayTarget(in)
+		r.wg.Go(func() { r.runReplay(running, player, target) })
 		return nil
 	}
+	sources := newLive(r.cfg, in, replay.WallClock{})
+	if err := sources.open(ctx, r.set, host); err != nil {
+		return errors.Join(err, sources.close(ctx))
+	}
+	r.live = sources
+	r.wg.Go(func() { sources.run(running) })
 	return nil
 }
 
 // Shutdown implements component.Component.
-func (r *ztunnelReceiver) Shutdown(context.Context) error {
+func (r *ztunnelReceiver) Shutdown(ctx context.Context) error {
 	if r.cancel != nil {
 		r.cancel()
 	}
 	r.wg.Wait()
+	var err error
+	if r.live != nil {
+		err = r.live.close(ctx)
+	}
 	r.tel.Shutdown()
-	return nil
+	return err
 }
 
 // fail reports that the receiver cannot do its work.

@@ -44,22 +44,18 @@ func newReplayTarget(in *ingest) *replayTarget {
 }
 
 // newPlayer returns the player of the configured recording.
-func newPlayer(cfg *Config, tel *telemetry, clock replay.Clock) (*replay.Player, error) {
+func newPlayer(cfg *Config, tel *telemetry, clock replay.Clock) *replay.Player {
 	config := cfg.Replay.Get()
-	speed, err := config.speed()
-	if err != nil {
-		return nil, err
-	}
 	return &replay.Player{
 		Directory: config.Directory,
 		Limits:    replay.Limits{Entry: cfg.maxEntry(), Part: maxPart},
-		Speed:     speed,
+		Speed:     float64(config.Speed),
 		RebaseNow: config.Rebase == rebaseNow,
 		Loop:      config.Loop,
 		Interval:  cfg.FlushInterval,
 		Clock:     clock,
 		Report:    tel,
-	}, nil
+	}
 }
 
 // Begin implements replay.Target.

@@ -59,6 +59,8 @@ const (
 	maxFiles = 4096
 	// rememberGone is for how long the offset of a file that went away is remembered, should it come back.
 	rememberGone = 5 * time.Minute
+	// maxRemembered bounds the polls for which that is done: all of them are looked through for each new file.
+	maxRemembered = 1500
 	// fileTag is the attribute by which a file is known for as long as fileconsumer knows it, whatever its name.
 	fileTag = "nephilia.file"
 	// stateKey is where unfinished entries are stored.
@@ -157,7 +159,7 @@ func (t *Tail) Start(ctx context.Context) error {
 	// A line is a line when its end is there, however long that takes.
 	cfg.FlushPeriod = 0
 	cfg.OnTruncate = fileconsumer.OnTruncateReadWholeFile
-	cfg.PollsToArchive = int(rememberGone/t.cfg.PollInterval) + 1
+	cfg.PollsToArchive = min(int(rememberGone/t.cfg.PollInterval)+1, maxRemembered)
 	t.manager, err = cfg.Build(t.set, t.lines, fileconsumer.WithSplitFunc(splitLines))
 	if err != nil {
 		return fmt.Errorf("following files: %w", err)
@@ -324,6 +326,13 @@ func (t *Tail) Quiesce(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// Polled returns a channel that is closed at the end of the poll under way, or of the next one.
+func (t *Tail) Polled() <-chan struct{} {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	return t.polled
 }
 
 // Changes returns what changed since it was last committed: offsets and unfinished entries. It is to be called with the

@@ -1,0 +1,311 @@
+package ztunnelreceiver
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"regexp"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.opentelemetry.io/collector/receiver"
+	"go.uber.org/zap"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/flow"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
+)
+
+const (
+	// maxBacklog is how many refused records may wait before no more lines are read.
+	maxBacklog = 50_000
+	// boundaryKey is where the last boundary is stored.
+	boundaryKey = "receiver/boundary"
+	// quiesce is the part of an interval that a flush waits for a poll of the files to end.
+	quiesce = 0.5
+)
+
+// live brings the live sources together. The sources' goroutines bring what they read and one goroutine flushes, all of
+// them with the lock held.
+type live struct {
+	*ingest
+
+	cfg   *Config
+	clock replay.Clock
+	// client is the storage, nil if none is configured.
+	client storage.Client
+	tail   *tail.Tail
+	times  boundaries
+
+	mu sync.Mutex
+	// flushed is closed and replaced at each flush.
+	flushed chan struct{}
+	// read is set when entries came since the last commit, unsaved when the last commit failed.
+	read, unsaved bool
+	// snapshot gives the mesh's entities once more; nil without xDS.
+	snapshot func(at time.Time)
+	// opened is set when open succeeded.
+	opened bool
+	// sources run until the context ends.
+	sources []func(ctx context.Context)
+}
+
+func newLive(cfg *Config, in *ingest, clock replay.Clock) *live {
+	return &live{
+		ingest: in, cfg: cfg, clock: clock,
+		times:   boundaries{interval: cfg.FlushInterval},
+		flushed: make(chan struct{}),
+	}
+}
+
+// open prepares all sources and restores what is stored.
+func (l *live) open(ctx context.Context, set receiver.Settings, host component.Host) error {
+	logs := l.cfg.AccessLogs.Get()
+	if logs != nil && logs.StorageID != nil {
+		client, err := storageClient(ctx, host, *logs.StorageID, set.ID)
+		if err != nil {
+			return err
+		}
+		l.client = client
+	}
+	var last time.Time
+	if l.client != nil {
+		var err error
+		if last, err = l.restore(ctx); err != nil {
+			return err
+		}
+		l.commit = l.save
+	}
+	now := l.clock.Now()
+	if l.times.begin(now, last) {
+		l.tel.ReceiverZtunnelClockSteps.Add(ctx, 1)
+	}
+	l.flow.Advance(l.times.next())
+	if err := l.openScrapes(ctx, set, host); err != nil {
+		return err
+	}
+	if err := l.openXDS(); err != nil {
+		return err
+	}
+	if logs != nil {
+		if err := l.openTail(ctx, set, logs); err != nil {
+			return err
+		}
+	}
+	l.opened = true
+	return nil
+}
+
+func (l *live) openTail(ctx context.Context, set receiver.Settings, logs *AccessLogsConfig) error {
+	config := tail.Config{
+		Include: logs.Include, Exclude: logs.Exclude,
+		StartAt: logs.StartAt, PollInterval: logs.PollInterval,
+		Format: tail.Format(logs.Format), MaxEntry: logs.MaxEntrySize,
+		Node: l.cfg.NodeName,
+	}
+	if logs.NodeFrom.Static != "" {
+		config.Node = logs.NodeFrom.Static
+	}
+	if logs.NodeFrom.PathRegexp != "" {
+		pattern, err := regexp.Compile(logs.NodeFrom.PathRegexp)
+		if err != nil {
+			return fmt.Errorf("access_logs::node_from::path_regexp: %w", err)
+		}
+		config.NodeFrom = pattern
+	}
+	var store tail.Store
+	if l.client != nil {
+		store = l.client
+	}
+	follower, err := tail.New(config, set.TelemetrySettings, store, tailSink{l}, &l.mu, l.awaitRoom)
+	if err != nil {
+		return fmt.Errorf("access_logs: %w", err)
+	}
+	if err := follower.Start(ctx); err != nil {
+		return fmt.Errorf("access_logs: %w", err)
+	}
+	l.tail = follower
+	return nil
+}
+
+func storageClient(ctx context.Context, host component.Host, id, self component.ID) (storage.Client, error) {
+	extension, ok := host.GetExtensions()[id]
+	if !ok {
+		return nil, fmt.Errorf("access_logs::storage: no extension %q", id)
+	}
+	store, ok := extension.(storage.Extension)
+	if !ok {
+		return nil, fmt.Errorf("access_logs::storage: extension %q is no storage", id)
+	}
+	client, err := store.GetClient(ctx, component.KindReceiver, self, "")
+	if err != nil {
+		return nil, fmt.Errorf("access_logs::storage %q: %w", id, err)
+	}
+	return client, nil
+}
+
+// tailSink takes the tail's entries; the tail holds the lock.
+type tailSink struct{ *live }
+
+// Entry implements tail.Sink.
+func (s tailSink) Entry(node string, entry []byte) {
+	s.read = true
+	s.entry(context.Background(), node, entry, s.clock.Now())
+}
+
+// Damaged implements tail.Sink.
+func (s tailSink) Damaged(what tail.Damage, n int64) { s.tel.Damaged(what, n) }
+
+// awaitRoom holds up reading while what was refused waits for another attempt.
+func (l *live) awaitRoom(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		full := max(l.logs.waiting, l.traces.waiting) > maxBacklog
+		flushed := l.flushed
+		l.mu.Unlock()
+		if !full {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-flushed:
+		}
+	}
+}
+
+// restore reads the series of before a restart and returns the last boundary.
+func (l *live) restore(ctx context.Context) (last time.Time, err error) {
+	raw, err := l.client.Get(ctx, boundaryKey)
+	if err != nil {
+		return last, fmt.Errorf("reading the checkpoint: %w", err)
+	}
+	if len(raw) == 8 {
+		last = time.Unix(0, int64(binary.BigEndian.Uint64(raw))).UTC()
+	}
+	err = l.flow.Restore(func(key string) ([]byte, error) { return l.client.Get(ctx, key) })
+	if errors.Is(err, flow.ErrCheckpoint) {
+		// The files' offsets may still be good, so nothing is counted twice: all series start anew.
+		l.tel.ReceiverZtunnelCheckpointErrors.Add(ctx, 1)
+		l.tel.log.Error("The stored series are damaged and start anew", zap.Error(err))
+		return last, nil
+	}
+	return last, err
+}
+
+// save makes the state of the series and of the files permanent, all or nothing. It is called with the lock held, between
+// two polls of the files.
+func (l *live) save(ctx context.Context, at time.Time) {
+	var ops []*storage.Operation
+	committed := func() {}
+	if l.tail != nil {
+		var err error
+		if ops, committed, err = l.tail.Changes(); err != nil {
+			l.saveFailed(ctx, err)
+			return
+		}
+	}
+	series := l.flow.Checkpoint()
+	// One of the keys is written always; alone it says nothing that would be missed.
+	if len(ops) == 0 && len(series) <= 1 && !l.read && !l.unsaved {
+		return
+	}
+	for key, value := range series {
+		ops = append(ops, storage.SetOperation(key, value))
+	}
+	ops = append(ops, storage.SetOperation(boundaryKey, binary.BigEndian.AppendUint64(nil, uint64(at.UnixNano()))))
+	if err := l.client.Batch(ctx, ops...); err != nil {
+		l.flow.MarkDirty()
+		l.saveFailed(ctx, err)
+		return
+	}
+	committed()
+	l.read, l.unsaved = false, false
+	l.tel.ReceiverZtunnelCheckpoints.Add(ctx, 1)
+}
+
+func (l *live) saveFailed(ctx context.Context, err error) {
+	l.unsaved = true
+	l.tel.ReceiverZtunnelCheckpointErrors.Add(ctx, 1)
+	l.tel.warn("The checkpoint cannot be written: after a crash, access-log entries would be read again or be missing", zap.Error(err))
+}
+
+// run flushes at every boundary until the context ends and the sources with it.
+func (l *live) run(ctx context.Context) {
+	var sources sync.WaitGroup
+	for _, source := range l.sources {
+		sources.Go(func() { source(ctx) })
+	}
+	for l.clock.Sleep(ctx, l.clock.Now().Add(l.times.wait(l.clock.Now()))) == nil {
+		l.tick(ctx)
+	}
+	sources.Wait()
+}
+
+// tick flushes one boundary.
+func (l *live) tick(ctx context.Context) {
+	at, stepped := l.times.advance(l.clock.Now())
+	if stepped {
+		l.tel.ReceiverZtunnelClockSteps.Add(ctx, 1)
+	}
+	l.checkFiles()
+	whole := true
+	if l.tail != nil {
+		wait, cancel := context.WithTimeout(ctx, time.Duration(quiesce*float64(l.cfg.FlushInterval)))
+		whole = l.tail.Quiesce(wait)
+		cancel()
+	} else {
+		l.mu.Lock()
+	}
+	defer l.mu.Unlock()
+	l.boundary(ctx, at, whole)
+}
+
+// boundary flushes; the lock is held.
+func (l *live) boundary(ctx context.Context, at time.Time, whole bool) {
+	if l.lostEvents && l.snapshot != nil {
+		l.lostEvents = false
+		l.snapshot(at)
+	}
+	l.flush(ctx, at, whole, nil)
+	if whole {
+		l.flow.Advance(at.Add(l.cfg.FlushInterval))
+	}
+	close(l.flushed)
+	l.flushed = make(chan struct{})
+}
+
+// checkFiles states of which nodes the log can be read. It does not need the lock.
+func (l *live) checkFiles() {
+	if l.tail == nil {
+		return
+	}
+	readable := l.tail.Readable()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for node, ok := range readable {
+		l.live.set(semconv.SourceAccessLog, node, ok, time.Time{})
+	}
+}
+
+// close ends reading and hands on and stores what was read last. It comes after run, or after open failed.
+func (l *live) close(ctx context.Context) error {
+	var errs []error
+	if l.tail != nil {
+		errs = append(errs, l.tail.Stop())
+		l.mu.Lock()
+		defer l.mu.Unlock()
+	}
+	if l.opened {
+		at, _ := l.times.advance(l.times.next())
+		l.boundary(ctx, at, true)
+	}
+	if l.client != nil {
+		errs = append(errs, l.client.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
