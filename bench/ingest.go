@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// setup is one way to read an access log.
+type setup struct {
+	name    string
+	config  string // %s is the file
+	counter string // what the collector has read
+}
+
+// The peer is the usual way to read ztunnel's log with contrib's components. It gives log records with attributes,
+// while ours goes on to edges, each connection once. Both begin at the file's start, keep no offsets, and end in an
+// exporter that counts and drops.
+var setups = []setup{
+	{
+		name: "filelog + regex_parser + key_value_parser",
+		config: `
+receivers:
+  file_log:
+    include: [%s]
+    start_at: beginning
+    operators:
+      - type: regex_parser
+        regex: '^(?P<time>[^\t]+)\t(?P<level>[^\t]+)\t(?P<target>[^\t]+)\t(?P<message>[^\t]*)\t(?P<fields>.*)$'
+      - type: key_value_parser
+        parse_from: attributes.fields
+exporters:
+  debug: {verbosity: basic}
+service:
+  pipelines:
+    logs: {receivers: [file_log], exporters: [debug]}
+`,
+		counter: "otelcol_exporter_sent_log_records",
+	},
+	{
+		name: "ztunnel + service_graph → edge metrics",
+		config: `
+receivers:
+  ztunnel:
+    node_name: node-a
+    access_logs: {include: [%s], start_at: beginning}
+processors:
+  service_graph:
+exporters:
+  debug: {verbosity: basic}
+service:
+  pipelines:
+    metrics: {receivers: [ztunnel], processors: [service_graph], exporters: [debug]}
+`,
+		counter: "otelcol_receiver_ztunnel_entries",
+	},
+	{
+		name: "the same + a flow record a line + 1 % spans",
+		config: `
+receivers:
+  ztunnel:
+    node_name: node-a
+    access_logs: {include: [%s], start_at: beginning}
+processors:
+  service_graph:
+exporters:
+  debug: {verbosity: basic}
+service:
+  pipelines:
+    metrics: {receivers: [ztunnel], processors: [service_graph], exporters: [debug]}
+    logs: {receivers: [ztunnel], processors: [service_graph], exporters: [debug]}
+    traces: {receivers: [ztunnel], processors: [service_graph], exporters: [debug]}
+`,
+		counter: "otelcol_receiver_ztunnel_entries",
+	},
+}
+
+func benchIngest(ctx context.Context, binary, folder string, lines, runs int) error {
+	path, size, err := newMesh(200, 1000).writeLog(folder, "ztunnel.log", lines)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n%d access-log lines of %d bytes, 1,000 edges, from a file; median of %d runs, start and stop included\n\n",
+		lines, size/int64(lines), runs)
+	fmt.Println("| set-up | CPU time | lines per CPU second | × | peak RSS |")
+	fmt.Println("|---|---:|---:|---:|---:|")
+	var peer float64
+	for _, s := range setups {
+		var measured []usage
+		for range runs {
+			u, err := s.measure(ctx, binary, folder, path, lines)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			measured = append(measured, u)
+		}
+		slices.SortFunc(measured, func(a, b usage) int { return int(a.cpu - b.cpu) })
+		median := measured[len(measured)/2]
+		rate := float64(lines) / median.cpu.Seconds()
+		if peer == 0 {
+			peer = rate
+		}
+		fmt.Printf("| %s | %.2f s | %.0f | %.1f | %d MiB |\n", s.name, median.cpu.Seconds(), rate, rate/peer, median.peakRSS>>20)
+	}
+	return nil
+}
+
+func (s setup) measure(ctx context.Context, binary, folder, path string, lines int) (usage, error) {
+	c, err := startCollector(ctx, binary, folder, fmt.Sprintf(s.config, path))
+	if err != nil {
+		return usage{}, err
+	}
+	awaited := c.await(ctx, s.counter+"_total", float64(lines))
+	u, err := c.stop()
+	if awaited != nil {
+		return usage{}, awaited
+	}
+	return u, err
+}

@@ -1,0 +1,61 @@
+// Command bench measures the built otelcol-nephilia from the outside: as whole processes, by the CPU time and memory
+// that the kernel accounts to them, beside the same work done with contrib's components in the same binary.
+//
+// It prints Markdown. README.md says what is compared and how to read it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	binary := flag.String("binary", "../bin/otelcol-nephilia", "the collector to measure")
+	lines := flag.Int("lines", 1_000_000, "access-log lines to read")
+	runs := flag.Int("runs", 3, "runs of each set-up; the median counts")
+	workloads := flag.Int("workloads", 2000, "workloads of the API's graph")
+	edges := flag.Int("edges", 20_000, "edges of the API's graph")
+	requests := flag.Int("requests", 300, "requests for the graph")
+	only := flag.String("only", "", "ingest or api; both by default")
+	flag.Parse()
+
+	path, err := filepath.Abs(*binary)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("no binary: run make build (%w)", err)
+	}
+	folder, err := os.MkdirTemp("", "nephilia-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+
+	fmt.Printf("%s, %s\n", time.Now().UTC().Format(time.DateOnly), machine())
+	if *only != "api" {
+		if err := benchIngest(ctx, path, folder, *lines, *runs); err != nil {
+			return fmt.Errorf("reading access logs: %w", err)
+		}
+	}
+	if *only != "ingest" {
+		if err := benchAPI(ctx, path, folder, *workloads, *edges, *requests); err != nil {
+			return fmt.Errorf("serving the graph: %w", err)
+		}
+	}
+	return nil
+}
