@@ -16,13 +16,9 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/zap"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/httpapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/ingest"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 )
 
 // topologyQuery is the extension: it holds the stores, which the topology exporter writes to, and serves them.
@@ -33,9 +29,17 @@ type topologyQuery struct {
 
 	ingester *ingest.Ingester
 	stores   httpapi.Stores
+	embedded *history.Embedded
+	// temporary is the directory that ends with the process, empty if one is configured.
+	temporary string
+	directory string
+	closers   []func()
+	// saved is the version of the state on disk.
+	saved [2]uint64
 
 	server   *http.Server
 	listener net.Listener
+	stop     context.CancelFunc
 	done     sync.WaitGroup
 }
 
@@ -45,30 +49,16 @@ func newExtension(settings extension.Settings, config *Config) (*topologyQuery, 
 
 // Start opens the stores and begins to serve.
 func (t *topologyQuery) Start(ctx context.Context, host component.Host) error {
-	stores := ingest.Stores{
-		Live: live.New(live.Settings{
-			Window:     t.config.Live.Window.Milliseconds(),
-			Resolution: t.config.History.Resolution.Milliseconds(),
-			MaxEdges:   t.config.Live.MaxEdges,
-		}),
-		Sources:   sources.New(),
-		Inventory: inventory.New(t.config.Mesh.MaxEntities),
-		Flows:     flows.New(t.config.Flows.Size),
-		Outages:   outages.New(t.config.Outages.Max, nil),
+	if err := t.open(ctx, host); err != nil {
+		return errors.Join(err, t.Shutdown(ctx))
 	}
-	t.ingester = ingest.New(stores, ingest.Settings{
-		MaxSeries:    t.config.Live.MaxSeries,
-		SeriesExpiry: t.config.Live.Window.Milliseconds(),
-		Keep:         t.config.History.keeps,
-	})
-	t.stores = httpapi.Stores{
-		Live:      stores.Live,
-		Sources:   stores.Sources,
-		Inventory: stores.Inventory,
-		Flows:     stores.Flows,
-		Outages:   stores.Outages,
+	if err := t.serve(ctx, host); err != nil {
+		return errors.Join(err, t.Shutdown(ctx))
 	}
-	return t.serve(ctx, host)
+	background, stop := context.WithCancel(context.Background())
+	t.stop = stop
+	t.done.Go(func() { t.keepState(background) })
+	return nil
 }
 
 func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
@@ -89,24 +79,25 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 		return fmt.Errorf("listening on %s: %w", t.config.HTTP.NetAddr.Endpoint, err)
 	}
 	t.logger.Info("Serving the topology API and the UI", zap.String("endpoint", t.listener.Addr().String()))
-	t.done.Add(1)
-	go func() {
-		defer t.done.Done()
+	t.done.Go(func() {
 		if err := t.server.Serve(t.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			componentstatus.ReportStatus(host, componentstatus.NewFatalErrorEvent(err))
 		}
-	}()
+	})
 	return nil
 }
 
 // Shutdown stops serving and closes the stores.
-func (t *topologyQuery) Shutdown(context.Context) error {
+func (t *topologyQuery) Shutdown(ctx context.Context) error {
 	var errs []error
 	if t.server != nil {
 		errs = append(errs, t.server.Close())
 	}
+	if t.stop != nil {
+		t.stop()
+	}
 	t.done.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, t.close(ctx))...)
 }
 
 // WriteMetrics takes metrics over; they can be queried when it returns.

@@ -180,11 +180,11 @@ func nodeOf(resource pcommon.Map) string {
 	return ""
 }
 
-func str(value pcommon.Value) string {
-	if value == (pcommon.Value{}) {
-		return ""
+func text(attrs pcommon.Map, name string) string {
+	if value, ok := attrs.Get(name); ok {
+		return value.AsString()
 	}
-	return value.AsString()
+	return ""
 }
 
 func number(point pmetric.NumberDataPoint) float64 {
@@ -215,9 +215,7 @@ func (b *batch) find(resource pcommon.Map, resourceKey seriesKey, metric pmetric
 			return nil
 		}
 		if r.kind == kindFailed {
-			errorType, _ := attrs.Get(semconv.LabelErrorType)
-			policy, _ := attrs.Get(semconv.LabelPolicy)
-			s.reason = live.Reason{ErrorType: str(errorType), Policy: str(policy)}
+			s.reason = live.Reason{ErrorType: text(attrs, semconv.LabelErrorType), Policy: text(attrs, semconv.LabelPolicy)}
 			if s.reason.ErrorType == "" {
 				s.reason.ErrorType = semconv.ErrorTypeOther
 			}
@@ -280,7 +278,7 @@ func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		b.live.Add(s.edge, r.field, t, added)
 	case kindIO:
 		field := live.Sent
-		if direction, _ := point.Attributes().Get(semconv.LabelDirection); str(direction) == semconv.DirectionReceived {
+		if text(point.Attributes(), semconv.LabelDirection) == semconv.DirectionReceived {
 			field = live.Received
 		}
 		b.live.Add(s.edge, field, t, added)

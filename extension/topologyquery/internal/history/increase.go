@@ -1,0 +1,190 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+)
+
+// rawSlice is the length of a range, in milliseconds, in which counters that begin anew are followed sample by sample.
+const rawSlice = 10 * 60_000
+
+// growth is how much a counter or a histogram grew in a window.
+type growth struct {
+	labels    labels.Labels
+	value     float64
+	histogram *exphist.Histogram
+}
+
+func (g *growth) add(other growth) {
+	g.value += other.value
+	switch {
+	case other.histogram == nil:
+	case g.histogram == nil:
+		g.histogram = other.histogram
+	default:
+		g.histogram.Merge(other.histogram)
+	}
+}
+
+// querier asks an engine for exact differences.
+type querier struct {
+	engine   Engine
+	selector string
+	// lookback is how long, in milliseconds, the newest sample of a series stands for what follows.
+	lookback int64
+}
+
+func at(ms int64) time.Time { return time.UnixMilli(ms) }
+
+func seconds(ms int64) string { return fmt.Sprintf("%d.%03d", ms/1000, ms%1000) }
+
+// over is a function over the samples of (start, end].
+func (q *querier) over(function, metric string, start, end int64) string {
+	return fmt.Sprintf("%s(%s%s[%dms] @ %s)", function, metric, q.selector, end-start, seconds(end))
+}
+
+// increase is how much each series of a metric grew in [start, end): value(end) − value(start), where value(t) is the
+// newest sample at or before t. PromQL's own increase() extrapolates, and does not see a series' first sample; this
+// works on every Prometheus, without feature flags.
+func (q *querier) increase(ctx context.Context, metric string, start, end int64) (map[uint64]growth, error) {
+	if end <= start {
+		return nil, nil
+	}
+	began, err := q.engine.Instant(ctx, "count("+q.over("resets", metric, start-q.lookback, end)+" > 0)", at(end))
+	if err != nil {
+		return nil, err
+	}
+	if len(began) == 0 {
+		return q.difference(ctx, metric, start, end)
+	}
+	if end-start <= rawSlice {
+		return q.follow(ctx, metric, start, end)
+	}
+	middle := start + (end-start)/2
+	sum, err := q.increase(ctx, metric, start, middle)
+	if err != nil {
+		return nil, err
+	}
+	second, err := q.increase(ctx, metric, middle, end)
+	if err != nil {
+		return nil, err
+	}
+	if sum == nil {
+		return second, nil
+	}
+	for hash, g := range second {
+		if known, ok := sum[hash]; ok {
+			known.add(g)
+			g = known
+		}
+		sum[hash] = g
+	}
+	return sum, nil
+}
+
+// difference is increase where no series begins anew.
+func (q *querier) difference(ctx context.Context, metric string, start, end int64) (map[uint64]growth, error) {
+	last, err := q.engine.Instant(ctx, q.over("last_over_time", metric, start-q.lookback, end), at(end))
+	if err != nil {
+		return nil, err
+	}
+	first, err := q.engine.Instant(ctx, q.over("last_over_time", metric, start-q.lookback, start), at(end))
+	if err != nil {
+		return nil, err
+	}
+	sum := make(map[uint64]growth, len(last))
+	for _, r := range last {
+		sum[r.Labels.Hash()] = growth{r.Labels, r.Points[0].Value, r.Points[0].Histogram}
+	}
+	known := make(map[uint64]struct{}, len(first))
+	for _, r := range first {
+		hash := r.Labels.Hash()
+		known[hash] = struct{}{}
+		g, ok := sum[hash]
+		if !ok {
+			continue
+		}
+		g.value -= r.Points[0].Value
+		if g.histogram != nil {
+			g.histogram.Subtract(r.Points[0].Histogram)
+		}
+		sum[hash] = g
+	}
+	if !q.engine.ExplicitZeros() || len(known) == len(sum) {
+		return sum, nil
+	}
+	// What is not known to begin at zero begins where it was first seen.
+	least, err := q.engine.Instant(ctx, q.over("min_over_time", metric, start, end), at(end))
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range least {
+		// Functions other than last_over_time drop the name.
+		hash := labels.NewBuilder(r.Labels).Set(labels.MetricName, metric).Labels().Hash()
+		if _, ok := known[hash]; ok {
+			continue
+		}
+		if g, ok := sum[hash]; ok && r.Points[0].Histogram == nil {
+			g.value -= r.Points[0].Value
+			sum[hash] = g
+		}
+	}
+	return sum, nil
+}
+
+// follow is increase, sample by sample.
+func (q *querier) follow(ctx context.Context, metric string, start, end int64) (map[uint64]growth, error) {
+	from := start - q.lookback
+	all, err := q.engine.Instant(ctx, fmt.Sprintf("%s%s[%dms] @ %s", metric, q.selector, end-from, seconds(end)), at(end))
+	if err != nil {
+		return nil, err
+	}
+	sum := make(map[uint64]growth, len(all))
+	for _, r := range all {
+		sum[r.Labels.Hash()] = followOne(r, start, q.engine.ExplicitZeros())
+	}
+	return sum, nil
+}
+
+func followOne(r Result, start int64, explicitZeros bool) growth {
+	g := growth{labels: r.Labels}
+	var before Point
+	known := false
+	for _, p := range r.Points {
+		if p.Time > start {
+			switch {
+			case !known && explicitZeros && p.Histogram == nil:
+			case !known:
+				g.grow(p, Point{})
+			case p.lowerThan(before):
+				g.grow(p, Point{})
+			default:
+				g.grow(p, before)
+			}
+		}
+		before, known = p, true
+	}
+	return g
+}
+
+func (p *Point) lowerThan(before Point) bool {
+	if p.Histogram != nil {
+		return before.Histogram != nil && p.Histogram.Count < before.Histogram.Count
+	}
+	return p.Value < before.Value
+}
+
+func (g *growth) grow(to, from Point) {
+	if to.Histogram == nil {
+		g.value += to.Value - from.Value
+		return
+	}
+	grown := to.Histogram.Clone()
+	grown.Subtract(from.Histogram)
+	g.add(growth{histogram: grown})
+}
