@@ -8,6 +8,7 @@ import (
 	"maps"
 	"sync"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -105,14 +106,13 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 					}
 				case record.EventName() == semconv.EventAccess:
 					in.Flows.Add(nodeOf(rl.Resource().Attributes()), record)
-				case record.EventName() == semconv.EventOutage:
+				case record.EventName() == semconv.EventOutage && record.Body().Type() == pcommon.ValueTypeMap:
 					o, err := outage.FromMap(record.Body().Map())
 					if err != nil {
 						in.drop("outage")
 						continue
 					}
-					transition, _ := record.Attributes().Get(semconv.AttrOutageTransition)
-					in.Outages.Put(o, str(transition), millis(record.Timestamp()))
+					in.Outages.Put(o, text(record.Attributes(), semconv.AttrOutageTransition), millis(record.Timestamp()))
 				}
 			}
 		}

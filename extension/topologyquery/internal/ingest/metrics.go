@@ -158,15 +158,13 @@ func (b *batch) liveness(resource pcommon.Map, metric pmetric.Metric) {
 		value := number(point)
 		switch metric.Name() {
 		case semconv.MetricSourceUp:
-			name, _ := point.Attributes().Get(semconv.LabelSource)
-			b.Sources.SetUp(node, str(name), millis(point.Timestamp()), value > 0)
+			b.Sources.SetUp(node, text(point.Attributes(), semconv.LabelSource), millis(point.Timestamp()), value > 0)
 		case semconv.MetricSourceLastSeen:
-			name, _ := point.Attributes().Get(semconv.LabelSource)
-			b.Sources.SetLastSeen(node, str(name), int64(value*1000))
+			b.Sources.SetLastSeen(node, text(point.Attributes(), semconv.LabelSource), int64(value*1000))
 		case semconv.MetricReplayPosition:
-			state, _ := point.Attributes().Get(semconv.LabelState)
-			b.replay = &sources.Replay{State: str(state), Position: int64(value * 1000)}
-			b.final = b.final || str(state) == semconv.ReplayDone
+			state := text(point.Attributes(), semconv.LabelState)
+			b.replay = &sources.Replay{State: state, Position: int64(value * 1000)}
+			b.final = b.final || state == semconv.ReplayDone
 		}
 	}
 }
