@@ -1,0 +1,116 @@
+package scrape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/poll"
+)
+
+// accept prefers what a ztunnel serves; Envoy knows the other only.
+const accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+
+// TargetProvider says whom to scrape. It is asked at every tick and must answer at once.
+type TargetProvider interface {
+	Targets() []Target
+}
+
+// StaticTargets never change.
+type StaticTargets []Target
+
+// Targets implements TargetProvider.
+func (s StaticTargets) Targets() []Target { return s }
+
+// ScraperConfig says how to scrape.
+type ScraperConfig struct {
+	Interval time.Duration
+	// Timeout bounds one scrape, from the connection to the last byte, and is at most the interval.
+	Timeout time.Duration
+	// Concurrency is how many scrapes take place at once.
+	Concurrency int
+	Options     Options
+	// Client sends the requests; redirects are not followed.
+	Client *http.Client
+}
+
+// Result is what one scrape gave.
+type Result struct {
+	Target Target
+	// At is when the request was sent, the timestamp of all points.
+	At       time.Time
+	Duration time.Duration
+	// Metrics are the series with up = 1 or, when the scrape failed, up = 0 alone.
+	Metrics pmetric.Metrics
+	Stats   Stats
+	// Err tells why the scrape failed.
+	Err error
+	// Restarted tells that the target began anew since the last scrape.
+	Restarted bool
+	// Missed counts the ticks left out since the last scrape, because that took too long.
+	Missed int
+}
+
+// Scraper scrapes targets at an interval.
+type Scraper struct {
+	loop    poll.Loop[Target, memory]
+	options Options
+	client  *http.Client
+	sink    func(Result)
+}
+
+type memory struct{ tracker *Tracker }
+
+// NewScraper returns a scraper that Run starts. The sink is called by several goroutines at once, but for each target by
+// one only, and holds up that target's next scrape until it returns.
+func NewScraper(config ScraperConfig, targets TargetProvider, sink func(Result)) (*Scraper, error) {
+	s := &Scraper{options: config.Options, client: poll.WithoutRedirects(config.Client), sink: sink}
+	s.loop = poll.Loop[Target, memory]{
+		Interval: config.Interval, Timeout: config.Timeout, Concurrency: config.Concurrency,
+		Targets: targets.Targets, Key: Target.Key, Visit: s.visit,
+	}
+	if err := s.loop.Validate(); err != nil {
+		return nil, fmt.Errorf("scraper: %w", err)
+	}
+	if err := s.options.Validate(); err != nil {
+		return nil, fmt.Errorf("scraper: %w", err)
+	}
+	return s, nil
+}
+
+// Run scrapes until the context ends and returns when nothing is under way any more.
+func (s *Scraper) Run(ctx context.Context) { s.loop.Run(ctx) }
+
+func (s *Scraper) visit(ctx context.Context, target Target, m *memory, missed int) {
+	if m.tracker == nil {
+		m.tracker = NewTracker()
+	}
+	restarts := m.tracker.Restarts()
+	at := time.Now()
+	md, stats, err := s.scrape(ctx, target, at, m.tracker)
+	if err != nil {
+		md = Down(target, at)
+	}
+	result := Result{
+		Target: target, At: at, Duration: time.Since(at), Metrics: md, Stats: stats, Err: err,
+		Restarted: m.tracker.Restarts() > restarts, Missed: missed,
+	}
+	// A scrape that the end of the scraper broke off says nothing about its target.
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	s.sink(result)
+}
+
+func (s *Scraper) scrape(ctx context.Context, target Target, at time.Time, tracker *Tracker) (pmetric.Metrics, Stats, error) {
+	response, err := poll.Get(ctx, s.client, target.URL, accept)
+	if err != nil {
+		return pmetric.Metrics{}, Stats{}, err
+	}
+	defer response.Body.Close()
+	return Parse(response.Body, response.Header.Get("Content-Type"), at, target, s.options, tracker)
+}
