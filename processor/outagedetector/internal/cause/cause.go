@@ -135,7 +135,7 @@ func comparePairs(a, b *observe.Pair) int {
 func (f *Finder) nodes(found []*Explanation, open []Blame, now int64) ([]*Explanation, []Blame) {
 	var names []string
 	for name, n := range f.store.Nodes {
-		if n.Down.On {
+		if n.Down.On || now-n.Down.Recovered < lingering {
 			names = append(names, name)
 		}
 	}
@@ -146,11 +146,22 @@ func (f *Finder) nodes(found []*Explanation, open []Blame, now int64) ([]*Explan
 			Root: outage.Subject{Type: TypeNode, Name: name}, Kind: rules.KindNodeDown, Rule: n.Down.Rule, Severity: n.Down.Rule.Severity,
 			Since: n.Down.Since, LastBad: n.Down.LastBad, Recovered: n.Down.Recovered, Nodes: []string{name}, Confirmed: true,
 		}
-		open = take(e, open, func(b Blame) bool { return f.belongs(b, name) })
-		found = append(found, e)
+		rest := take(e, open, func(b Blame) bool {
+			return f.belongs(b, name) && (n.Down.On || b.Fault().LastBad <= n.Down.Recovered+late)
+		})
+		if n.Down.On || len(e.Edges) > 0 {
+			found, open = append(found, e), rest
+		}
 	}
 	return found, open
 }
+
+const (
+	// lingering is how long after a node is back the faults of its edges may take to be seen to end.
+	lingering = int64(time.Minute)
+	// late is how much later than the node's return what failed before may still be reported.
+	late = int64(6 * time.Second)
+)
 
 // belongs tells whether a fault is explained by its node: its failing pods run there and nowhere else.
 func (f *Finder) belongs(b Blame, node string) bool {

@@ -80,17 +80,25 @@ func (f *Finder) pods(e *Explanation, now int64) {
 		return
 	}
 	var bad []string
-	well := 0
+	well, doubtful := 0, false
 	for _, endpoint := range app.Endpoints {
-		slots := endpoint.Win.SlotsFor(time.Duration(now-e.Since) + endpoint.Win.Length())
-		failed := endpoint.Win.Sum(observe.Failed, slots) + endpoint.Win.Sum(observe.RequestsFailed, slots)
-		total := max(endpoint.Win.Sum(observe.Closed, slots), endpoint.Win.Sum(observe.Requests, slots))
+		endpoint.Win.Advance(now)
+		var failed, total uint64
+		for age := 0; age < endpoint.Win.Known() && endpoint.Win.Start(age) >= e.Since; age++ {
+			failed += endpoint.Win.At(observe.Failed, age) + endpoint.Win.At(observe.RequestsFailed, age)
+			total += max(endpoint.Win.At(observe.Closed, age), endpoint.Win.At(observe.Requests, age))
+		}
 		switch {
-		case failed > 0 && 2*failed >= total:
+		case failed >= 3 && 2*failed >= total:
 			bad = append(bad, endpoint.Pod)
-		case total > 0:
+		case failed > 0:
+			doubtful = true
+		case total >= 3:
 			well++
 		}
+	}
+	if doubtful {
+		return
 	}
 	if well > 0 && len(bad) > 0 {
 		slices.Sort(bad)

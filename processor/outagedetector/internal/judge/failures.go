@@ -16,7 +16,7 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 		follow(f, w, observe.Failed, observe.Closed, now)
 		j.name(p, f)
 		if recovered(f, w, f.Rule, observe.Failed, observe.Closed, now) {
-			f.On = false
+			shut(f, w, observe.Failed, now)
 		}
 		return
 	}
@@ -37,8 +37,7 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 	if reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason, since) {
 		return
 	}
-	open(f, w, rule, s, observe.Failed, observe.Closed, now)
-	f.Since = p.Began(since, now)
+	open(f, p, rule, s, observe.Failed, observe.Closed, now)
 	j.name(p, f)
 }
 
@@ -131,13 +130,13 @@ func (j *Judge) requestErrors(p *observe.Pair, now int64) {
 	if f.On {
 		follow(f, w, observe.RequestsFailed, observe.Requests, now)
 		if recovered(f, w, f.Rule, observe.RequestsFailed, observe.Requests, now) {
-			f.On = false
+			shut(f, w, observe.RequestsFailed, now)
 		}
 		return
 	}
 	rule := p.Rules.Get(rules.HTTPErrors)
 	if s, found := excess(w, rule, observe.RequestsFailed, observe.Requests); found {
-		open(f, w, rule, s, observe.RequestsFailed, observe.Requests, now)
+		open(f, p, rule, s, observe.RequestsFailed, observe.Requests, now)
 	}
 }
 
@@ -147,13 +146,13 @@ func (j *Judge) latency(p *observe.Pair, now int64) {
 	if f.On {
 		follow(f, w, observe.Slow, observe.Timed, now)
 		if recovered(f, w, f.Rule, observe.Slow, observe.Timed, now) {
-			f.On = false
+			shut(f, w, observe.Slow, now)
 		}
 		return
 	}
 	rule := p.Rules.Get(rules.SlowRequests)
 	if s, found := excess(w, rule, observe.Slow, observe.Timed); found {
-		open(f, w, rule, s, observe.Slow, observe.Timed, now)
+		open(f, p, rule, s, observe.Slow, observe.Timed, now)
 	}
 }
 
@@ -175,10 +174,9 @@ func (j *Judge) endpointLane(e *observe.Endpoint, f *observe.Fault, rule *rules.
 		return
 	}
 	if !f.On {
-		open(f, &e.Win, rule, s, bad, total, now)
-	} else {
-		follow(f, &e.Win, bad, total, now)
+		start(f, &e.Win, rule, s, bad, total, now)
 	}
+	follow(f, &e.Win, bad, total, now)
 	if now-f.LastBad > int64(settleTime) {
 		return
 	}
@@ -186,7 +184,8 @@ func (j *Judge) endpointLane(e *observe.Endpoint, f *observe.Fault, rule *rules.
 		if p.Faults[family].On {
 			continue
 		}
-		slots := p.Win.SlotsFor(time.Duration(now - f.Since))
+		p.Win.Advance(now)
+		slots := min(p.Win.SlotsFor(time.Duration(now-f.Since)), p.Win.Since(bad))
 		hit := span{slots: slots, bad: p.Win.Sum(bad, slots), total: p.Win.Sum(total, slots)}
 		if hit.bad < rule.MinCount {
 			continue
@@ -197,8 +196,7 @@ func (j *Judge) endpointLane(e *observe.Endpoint, f *observe.Fault, rule *rules.
 				continue
 			}
 		}
-		open(&p.Faults[family], &p.Win, rule, hit, bad, total, now)
-		p.Faults[family].Since = max(p.Faults[family].Since, f.Since)
+		open(&p.Faults[family], p, rule, hit, bad, total, now)
 		if family == observe.Connections {
 			j.name(p, &p.Faults[family])
 		} else {

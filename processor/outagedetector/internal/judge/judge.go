@@ -64,6 +64,7 @@ func (j *Judge) pair(p *observe.Pair, now int64) {
 	} else if p.LastActive == now {
 		j.awaitSilence(p)
 	}
+	p.Mark()
 	j.store.Watch(p)
 }
 
@@ -87,7 +88,8 @@ func excess(w *observe.Window, rule *rules.Rule, bad, total observe.Lane) (span,
 	}
 	var s span
 	hit := 0
-	for age := range w.SlotsFor(max(rule.Window, time.Duration(rule.MinIntervals)*w.Length())) {
+	slots := w.SlotsFor(max(rule.Window, time.Duration(rule.MinIntervals)*w.Length()))
+	for age := range min(slots, w.Since(bad)) {
 		n := w.At(bad, age)
 		s.bad += n
 		s.total += max(w.At(total, age), n)
@@ -110,7 +112,7 @@ func excess(w *observe.Window, rule *rules.Rule, bad, total observe.Lane) (span,
 // extend takes in older slots that belong to the same trouble: up to two in a row without anything bad may lie between.
 func extend(w *observe.Window, bad, total observe.Lane, s span) span {
 	grown, clean := s, 0
-	for age := s.slots; age < w.Known() && clean < 2; age++ {
+	for age := s.slots; age < w.Since(bad) && clean < 2; age++ {
 		grown.slots = age + 1
 		grown.bad += w.At(bad, age)
 		grown.total += max(w.At(total, age), w.At(bad, age))
@@ -124,13 +126,29 @@ func extend(w *observe.Window, bad, total observe.Lane, s span) span {
 	return s
 }
 
-// open begins a fault.
-func open(f *observe.Fault, p *observe.Window, rule *rules.Rule, s span, bad, total observe.Lane, now int64) {
-	*f = observe.Fault{
-		On: true, Rule: rule, Since: p.Start(s.slots - 1), Fired: now, LastBad: now, Kind: rule.Kind,
-		Base: [2]uint64{p.Ever(bad) - s.bad, p.Ever(total) - s.total},
+// open begins a fault of an edge, as exactly as is known when.
+func open(f *observe.Fault, p *observe.Pair, rule *rules.Rule, s span, bad, total observe.Lane, now int64) {
+	start(f, &p.Win, rule, s, bad, total, now)
+	if began, before, ok := p.Began(bad, f.Since, now); ok {
+		f.Since, f.Base = began, before
 	}
-	follow(f, p, bad, total, now)
+	follow(f, &p.Win, bad, total, now)
+}
+
+func start(f *observe.Fault, w *observe.Window, rule *rules.Rule, s span, bad, total observe.Lane, now int64) {
+	*f = observe.Fault{
+		On: true, Rule: rule, Since: w.Start(s.slots - 1), Fired: now, LastBad: now, Kind: rule.Kind,
+		Base: [2]uint64{w.Ever(bad) - s.bad, w.Ever(total) - min(s.total, w.Ever(total))},
+	}
+}
+
+// shut ends a fault: what was bad has been dealt with, only what comes now counts.
+func shut(f *observe.Fault, w *observe.Window, bad observe.Lane, now int64) {
+	f.On = false
+	if f.Recovered == 0 {
+		f.Recovered = now
+	}
+	w.Forgive(bad, f.LastBad)
 }
 
 // follow keeps an open fault's figures up to date.

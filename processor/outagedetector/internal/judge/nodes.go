@@ -45,14 +45,15 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 	if !scrapeFails && !gone && (silent > rule.Chance || metrics != nil && metrics.Sampled > now-int64(10*time.Second)) {
 		return
 	}
-	since := now - int64(rule.Window)
+	// What goes well after the node was seen to fail speaks against it; what failed just before may have been the first sign.
+	since, well := now-int64(rule.Window), now-int64(10*time.Second)
 	switch {
 	case scrapeFails:
-		since = metrics.Changed - int64(10*time.Second)
+		since, well = metrics.Changed-int64(10*time.Second), metrics.Changed
 	case gone:
-		since = n.LastBeat - int64(10*time.Second)
+		since, well = n.LastBeat-int64(10*time.Second), n.LastBeat
 	}
-	hurt := j.hurt(n.Name, since)
+	hurt := j.hurt(n.Name, since, well)
 	// The heartbeat of a live agent makes the silence of the log a sign of its own; without it the agent may be what died.
 	evident := hurt.failed >= rule.MinCount && hurt.failedPods > 0 && hurt.wellPods == 0
 	quiet := !gone && silent <= rule.Chance && hurt.wellPods == 0
@@ -75,7 +76,7 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 
 func (j *Judge) nodeUp(n *observe.Node, metrics *observe.Source, still bool, now int64) {
 	f := &n.Down
-	hurt := j.hurt(n.Name, now-int64(settleTime))
+	hurt := j.hurt(n.Name, now-int64(settleTime), now-int64(settleTime))
 	if still || hurt.failed > 0 && hurt.wellPods == 0 {
 		f.LastBad, f.Recovered = now, 0
 		return
@@ -128,22 +129,26 @@ func lostWay(errorType string) bool {
 	return false
 }
 
-func (j *Judge) hurt(node string, since int64) injury {
+// hurt looks at a node's pods: failures count since one time, what goes well since another.
+func (j *Judge) hurt(node string, since, well int64) injury {
 	var h injury
 	var last outage.Name
 	for _, e := range j.store.EndpointsOn(node) {
 		e.Win.Advance(j.store.Now)
-		var failed, closed uint64
+		var failed, good uint64
 		first := int64(0)
 		for age := 0; age < e.Win.Known() && e.Win.Start(age) >= since; age++ {
-			failed += e.Win.At(observe.Failed, age)
-			closed += max(e.Win.At(observe.Closed, age), e.Win.At(observe.Requests, age))
-			if e.Win.At(observe.Failed, age) > 0 {
+			bad := e.Win.At(observe.Failed, age)
+			if bad > 0 {
+				failed += bad
 				first = e.Win.Start(age)
+			}
+			if all := max(e.Win.At(observe.Closed, age), e.Win.At(observe.Requests, age)); e.Win.Start(age) >= well && all > bad {
+				good += all - bad
 			}
 		}
 		switch {
-		case failed > 0 && 2*failed >= closed && lostWay(e.Reason):
+		case failed > 0 && failed >= good && lostWay(e.Reason):
 			h.failed += failed
 			h.failedPods++
 			if h.first == 0 || first < h.first {
@@ -153,7 +158,7 @@ func (j *Judge) hurt(node string, since int64) injury {
 				h.apps++
 				last = e.App.Name
 			}
-		case closed > failed:
+		case good > 0:
 			h.wellPods++
 		}
 	}

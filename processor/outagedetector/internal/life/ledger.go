@@ -111,7 +111,10 @@ func (l *Ledger) Round(explanations []*cause.Explanation) []Transition {
 	for _, e := range rest {
 		if o := l.sharesEdges(e, taken); o != nil {
 			taken[o] = true
-			l.update(o, e, now)
+			// Faults that merely have not been seen to end yet say nothing new about the root.
+			if fresh(e, now) {
+				l.update(o, e, now)
+			}
 			continue
 		}
 		if l.leftover(e) || !e.Confirmed && now-e.Since < int64(2*l.settings.Confirm) || now-e.Since < int64(l.settings.Confirm) {
@@ -156,6 +159,16 @@ func (l *Ledger) sharesEdges(e *cause.Explanation, taken map[*entry]bool) *entry
 		}
 	}
 	return nil
+}
+
+// fresh tells whether what is explained still goes on.
+func fresh(e *cause.Explanation, now int64) bool {
+	for _, b := range e.Edges {
+		if b.Weak || now-b.Fault().LastBad <= int64(max(2*time.Second, b.Pair.Win.Length())) {
+			return true
+		}
+	}
+	return len(e.Edges) == 0
 }
 
 func keyOf(b cause.Blame) blameKey {

@@ -159,7 +159,7 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 		// Nothing has counted it yet; should nothing ever, the edge is forgotten like any other.
 		p.FirstSeen = t
 	}
-	p.burst.add(t)
+	p.recorded(Failed, t)
 	outbound := attr(attrs, semconv.AttrDirection) == semconv.DirectionOutbound
 	// The client's side of a refused tunnel does not know why; the server's record does.
 	r := p.reason(strings.Clone(errorType), strings.Clone(attr(attrs, semconv.AttrPolicy)), t)

@@ -306,6 +306,9 @@ func (s *Store) count(p *Pair, t int64, lane Lane, n uint64) {
 		return
 	}
 	s.active(p, t)
+	if lane == Failed || lane == RequestsFailed || lane == Slow {
+		p.counted(lane, t-min(s.Interval, p.Win.length), t)
+	}
 	for _, b := range p.Destination.Budgets {
 		b.add(t, lane, n)
 	}

@@ -41,7 +41,8 @@ type Pair struct {
 	dirty  bool
 	judged bool // in the set of pairs with something wrong
 	queued bool // in the queue of pairs that may fall silent
-	burst  burst
+	bursts [lanes]burst
+	marks  [lanes]uint64
 }
 
 // Family is a way for an edge to be wrong.
@@ -80,26 +81,57 @@ type Fault struct {
 	Outage string
 }
 
-// burst remembers when a run of failed flow records began: records tell it to the microsecond, points only to the slot.
-type burst struct{ first, last int64 }
+// burst remembers when a run of bad events began: flow records tell it to the microsecond, points to the boundary.
+type burst struct {
+	first, last int64
+	// exact tells that a record gave the first time.
+	exact bool
+	// before is what had been counted when it began: bad events and all.
+	before [2]uint64
+}
 
 const burstGap = int64(30 * time.Second)
 
-func (b *burst) add(t int64) {
-	if t-b.last > burstGap {
-		b.first = t
+// recorded takes over a bad event of a flow record.
+func (p *Pair) recorded(lane Lane, t int64) {
+	b := &p.bursts[lane]
+	switch {
+	case t-b.last > burstGap:
+		p.begin(b, lane, t)
+		b.exact = true
+	case t < b.first || !b.exact:
+		b.first, b.exact = t, true
 	}
-	b.first = min(b.first, t)
 	b.last = max(b.last, t)
 }
 
-// Began is when the run of failures that reaches into [from, to) began, as exactly as known.
-func (p *Pair) Began(from, to int64) int64 {
-	b := p.burst
-	if b.first >= from-p.Win.length && b.first < to {
-		return b.first
+// counted takes over bad events between two boundaries.
+func (p *Pair) counted(lane Lane, from, t int64) {
+	b := &p.bursts[lane]
+	if from-b.last > burstGap {
+		p.begin(b, lane, from)
 	}
-	return from
+	b.last = max(b.last, t)
+}
+
+func (p *Pair) begin(b *burst, lane Lane, t int64) {
+	*b = burst{first: t, before: [2]uint64{p.marks[lane], p.marks[totalOf[lane]]}}
+}
+
+// totalOf is the lane of which another counts a part.
+var totalOf = [lanes]Lane{Failed: Closed, RequestsFailed: Requests, Slow: Timed}
+
+// Mark remembers what has been counted up to a boundary, so that what begins afterwards is counted from there.
+func (p *Pair) Mark() { p.marks = p.Win.life }
+
+// Began is when the run of a lane's events that reaches into [from, to) began, as exactly as known.
+// With it comes what had been counted before; ok is false if nothing more exact than from is known.
+func (p *Pair) Began(lane Lane, from, to int64) (began int64, before [2]uint64, ok bool) {
+	b := &p.bursts[lane]
+	if b.first >= from-p.Win.length && b.first < to {
+		return b.first, b.before, true
+	}
+	return from, before, false
 }
 
 // Wrong tells whether any family is at fault.

@@ -37,7 +37,9 @@ type Window struct {
 	life   [lanes]uint64
 	bad    uint64 // one bit a slot: part of a fault, so not of what is normal
 	past   [lanes]float64
-	slots  float64 // how many slots past stands for
+	// forgiven is, for each lane, the time before which what was bad has been dealt with.
+	forgiven [lanes]int64
+	slots    float64 // how many slots past stands for
 }
 
 func (w *Window) reset(length time.Duration, at int64) {
@@ -146,6 +148,20 @@ func (w *Window) Start(age int) int64 { return (w.newest - int64(age)) * w.lengt
 // SlotsFor is the number of slots that cover a duration, at least one, at most Slots.
 func (w *Window) SlotsFor(d time.Duration) int {
 	return int(min(max((int64(d)+w.length-1)/w.length, 1), Slots))
+}
+
+// Forgive ends a fault: what a lane counted before t no longer speaks for a new one.
+func (w *Window) Forgive(lane Lane, t int64) { w.forgiven[lane] = t }
+
+// Since is how many of the newest slots are to be looked at for a fault in a lane.
+func (w *Window) Since(lane Lane) int {
+	known := w.Known()
+	for age := range known {
+		if w.Start(age) < w.forgiven[lane] {
+			return age
+		}
+	}
+	return known
 }
 
 // MarkBad keeps the slots since a time out of what is taken for normal.

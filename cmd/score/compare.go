@@ -1,0 +1,151 @@
+package main
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nephilia/nephilia/internal/outage"
+)
+
+// Result is how well a recording's outages were found.
+type Result struct {
+	Name        string
+	Expected    []Match
+	FalseAlarms []*outage.Outage
+	found       []*outage.Outage
+	transitions []transition
+}
+
+// Match is one expected outage and what was found of it.
+type Match struct {
+	Expected Expected
+	Outage   *outage.Outage // nil if it was missed
+	Times    int            // how often it was found
+	RootOK   bool
+	RootTop3 bool
+	KindOK   bool
+	EdgesOK  bool
+	Delay    time.Duration
+	DelayOK  bool
+	Closing  time.Duration // after the fault's end; negative: before
+	ClosedOK bool
+}
+
+// Perfect tells whether all was as it must be.
+func (r *Result) Perfect() bool {
+	for _, m := range r.Expected {
+		if !m.Perfect() {
+			return false
+		}
+	}
+	return len(r.FalseAlarms) == 0
+}
+
+// Perfect tells whether the outage was found as it must be.
+func (m *Match) Perfect() bool {
+	return m.Outage != nil && m.Times == 1 && m.RootOK && m.KindOK && m.EdgesOK && m.DelayOK && m.ClosedOK
+}
+
+const (
+	defaultWithin = 10 * time.Second
+	closeWithin   = 30 * time.Second
+	// slack is by how much an outage may overlap a fault's time to be taken for it.
+	slack = 30 * time.Second
+)
+
+// compare assigns each outage found to the expected one that it is, at most one to each; the others are false alarms.
+func compare(truth *Truth, outages []*outage.Outage) Result {
+	result := Result{found: outages}
+	used := make([]bool, len(outages))
+	for _, expected := range truth.Scenario.Expect {
+		from, to := truth.at(expected.FromSeconds), truth.at(expected.ToSeconds)
+		best, bestScore := -1, -1
+		for i, o := range outages {
+			if used[i] || !overlaps(o, from, to) {
+				continue
+			}
+			if score := likeness(expected, o); score > bestScore && score > 0 {
+				best, bestScore = i, score
+			}
+		}
+		m := Match{Expected: expected}
+		if best >= 0 {
+			used[best] = true
+			m = judge(truth, expected, outages[best])
+			for i, o := range outages {
+				if !used[i] && overlaps(o, from, to) && sameRoot(expected.Root, o.Root) {
+					used[i] = true
+					m.Times++
+				}
+			}
+		}
+		result.Expected = append(result.Expected, m)
+	}
+	for i, o := range outages {
+		if !used[i] {
+			result.FalseAlarms = append(result.FalseAlarms, o)
+		}
+	}
+	return result
+}
+
+func overlaps(o *outage.Outage, from, to time.Time) bool {
+	if o.DetectedAt.After(to.Add(slack)) {
+		return false
+	}
+	return o.EndedAt == nil || o.EndedAt.After(from.Add(-time.Second))
+}
+
+func likeness(e Expected, o *outage.Outage) int {
+	score := 0
+	if sameRoot(e.Root, o.Root) {
+		score += 4
+	}
+	if e.Kind == o.Kind {
+		score += 2
+	}
+	if hasEdges(e, o, true) {
+		score++
+	}
+	return score
+}
+
+// hasEdges tells whether all (or any) expected edges are among the outage's.
+func hasEdges(e Expected, o *outage.Outage, anyOf bool) bool {
+	hits := 0
+	for _, pair := range e.Edges {
+		if slices.ContainsFunc(o.Edges, func(edge outage.Edge) bool {
+			return nameText(edge.Source) == pair[0] && nameText(edge.Destination) == pair[1]
+		}) {
+			hits++
+		}
+	}
+	return hits == len(e.Edges) || anyOf && hits > 0
+}
+
+func judge(truth *Truth, e Expected, o *outage.Outage) Match {
+	from, to := truth.at(e.FromSeconds), truth.at(e.ToSeconds)
+	within := defaultWithin
+	if e.WithinSeconds > 0 {
+		within = time.Duration(e.WithinSeconds * float64(time.Second))
+	}
+	m := Match{
+		Expected: e, Outage: o, Times: 1, RootOK: sameRoot(e.Root, o.Root), KindOK: e.Kind == o.Kind, EdgesOK: hasEdges(e, o, false),
+		Delay: o.DetectedAt.Sub(from),
+	}
+	m.DelayOK = m.Delay <= within && m.Delay >= 0
+	m.RootTop3 = m.RootOK
+	for _, c := range o.Candidates[:min(3, len(o.Candidates))] {
+		m.RootTop3 = m.RootTop3 || sameRoot(e.Root, c.Subject)
+	}
+	// A fault that lasts to the recording's end cannot be seen to end.
+	lasts := !to.Add(closeWithin).Before(truth.end())
+	switch {
+	case o.EndedAt != nil:
+		m.Closing = o.EndedAt.Sub(to)
+		m.ClosedOK = m.Closing <= closeWithin && (m.Closing >= -closeWithin)
+	default:
+		m.ClosedOK = lasts
+	}
+	return m
+}
