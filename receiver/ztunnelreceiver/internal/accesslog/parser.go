@@ -15,6 +15,7 @@ type Parser struct {
 	maxEntry int
 	clock    clock
 	scratch  []byte
+	fields   [maxFields]Field
 
 	// What is known of the entry at hand: escapes may occur, all text is clean, it is JSON.
 	escapes, clean, json bool
@@ -219,9 +220,25 @@ func (p *Parser) set(rec *Record, f field, raw []byte, quoted bool) {
 	}
 }
 
+// addrOf returns where the address of a field is stored, nil for any other field.
+func (p *Parser) addrOf(rec *Record, f field) *Addr {
+	switch f {
+	case fieldSrcAddr:
+		return &rec.Src
+	case fieldDstAddr:
+		return &rec.Dst
+	case fieldDstHBONE:
+		return &rec.HBONE
+	}
+	return nil
+}
+
 func (p *Parser) setAddr(rec *Record, dst *Addr, raw []byte, quoted bool) {
 	if quoted && p.escapes {
 		raw = p.text(raw, true, maxLabel+8)
+	}
+	if scanIPv4(raw, dst) == len(raw) && len(raw) > 0 {
+		return
 	}
 	addr, ok := parseAddr(raw)
 	if !ok {

@@ -59,7 +59,7 @@ func viewOf(r *accesslog.Record) view {
 		v.Time = time.Unix(0, r.Time).UTC().Format(time.RFC3339Nano)
 	}
 	var fields []string
-	for _, f := range r.Fields[:r.NumFields] {
+	for _, f := range r.Fields {
 		fields = append(fields, string(f.Key)+"="+string(f.Value))
 	}
 	v.Fields = strings.Join(fields, "|")
@@ -304,5 +304,27 @@ func TestEntryTime(t *testing.T) {
 	for _, entry := range []string{"", "x", "{}", `{"time":"`, "1970-01-01T00:00:00Z\tinfo"} {
 		_, ok := parser.EntryTime([]byte(entry))
 		assert.False(t, ok, entry)
+	}
+}
+
+func TestParseDoesNotAllocate(t *testing.T) {
+	parser := accesslog.NewParser(0)
+	var rec accesslog.Record
+	escaped := []byte("2026-11-23T21:18:51.657644Z\terror\taccess\tconnection complete\t" +
+		`src.addr=10.0.0.1:1 dst.addr=10.0.0.2:80 direction="outbound" error="a \"b\" \u{1f600}"`)
+	for name, entries := range map[string][][]byte{
+		"plain":   accessEntries(t, false)[:500],
+		"json":    accessEntries(t, true)[:500],
+		"escaped": {escaped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Zero(t, testing.AllocsPerRun(5, func() {
+				for _, entry := range entries {
+					if _, err := parser.Parse(entry, &rec); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}))
+		})
 	}
 }

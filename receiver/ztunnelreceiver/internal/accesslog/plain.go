@@ -59,7 +59,7 @@ func (p *Parser) setTarget(rec *Record, target []byte) {
 	target = scopeOf(target)
 	end := spanStart(target)
 	rec.Scope = p.text(target[:end], false, maxScope)
-	for spans := target[end:]; len(spans) > 1 && rec.NumFields < maxFields; {
+	for spans := target[end:]; len(spans) > 1 && len(rec.Fields) < maxFields; {
 		spans = spans[1:]
 		end = spanStart(spans)
 		name, fields := spans[:end], []byte(nil)
@@ -130,6 +130,12 @@ func (p *Parser) parsePlainAccess(b []byte, rec *Record) error {
 			}
 			continue
 		}
+		if addr := p.addrOf(rec, f); addr != nil {
+			if n := scanIPv4(b[i:], addr); n > 0 && (i+n == len(b) || b[i+n] == ' ') && !rec.Truncated {
+				i += n
+				continue
+			}
+		}
 		n := bytes.IndexByte(b[i:], ' ')
 		if n < 0 {
 			if rec.Truncated {
@@ -170,7 +176,7 @@ func (p *Parser) closingQuote(b []byte) int {
 // parsePlainFields reads the fields of a message. Their values are whatever Rust's Debug makes of them, so an
 // unquoted one ends only where another key begins.
 func (p *Parser) parsePlainFields(b []byte, rec *Record) {
-	for len(b) > 0 && rec.NumFields < maxFields {
+	for len(b) > 0 && len(rec.Fields) < maxFields {
 		if b[0] == ' ' {
 			b = b[1:]
 			continue
@@ -225,12 +231,13 @@ func keyLength(b []byte) int {
 }
 
 func (p *Parser) addField(rec *Record, key, value []byte, quoted bool) {
-	if rec.NumFields == maxFields {
+	n := len(rec.Fields)
+	if n == maxFields {
 		return
 	}
-	rec.Fields[rec.NumFields] = Field{
+	p.fields[n] = Field{
 		Key:   p.text(key, quoted && p.json, maxLabel),
 		Value: p.text(value, quoted, maxValue),
 	}
-	rec.NumFields++
+	rec.Fields = p.fields[:n+1]
 }

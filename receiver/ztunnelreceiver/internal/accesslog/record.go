@@ -113,8 +113,7 @@ type Record struct {
 	Failure Failure
 
 	// Fields are those of a message, in their order; more than maxFields are left out.
-	Fields    [maxFields]Field
-	NumFields int
+	Fields []Field
 }
 
 // Failed says whether the connection counts as failed. One that a drain closed does not.

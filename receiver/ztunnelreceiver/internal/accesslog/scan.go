@@ -225,6 +225,42 @@ func durationUnit(s []byte) (nanos float64, length int) {
 	return 0, 0
 }
 
+// scanIPv4 reads "1.2.3.4:5" at the beginning of s and returns how many bytes that took, 0 when there is no such
+// address. It changes addr only when there is one.
+func scanIPv4(s []byte, addr *Addr) int {
+	i := 0
+	for octet := range 4 {
+		value, start := 0, i
+		for i < len(s) && isDigit(s[i]) {
+			value = value*10 + int(s[i]-'0')
+			i++
+		}
+		if i == start || i-start > 3 || value > 255 || i == len(s) {
+			return 0
+		}
+		if octet < 3 {
+			if s[i] != '.' {
+				return 0
+			}
+			i++
+		}
+	}
+	if s[i] != ':' {
+		return 0
+	}
+	colon, port := i, 0
+	for i++; i < len(s) && isDigit(s[i]); i++ {
+		if port = port*10 + int(s[i]-'0'); port > 65535 {
+			return 0
+		}
+	}
+	if i == colon+1 || i-colon > 6 {
+		return 0
+	}
+	*addr = Addr{Text: s[:i:i], Host: s[:colon:colon], Port: uint16(port), IsIP: true}
+	return i
+}
+
 // parseAddr takes "ip:port", "[ip6]:port" or "host:port"; it fails on anything that has no port.
 func parseAddr(s []byte) (Addr, bool) {
 	colon := len(s) - 1

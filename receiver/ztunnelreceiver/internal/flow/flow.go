@@ -152,6 +152,7 @@ type Processor struct {
 	series  seriesTable
 	logs    logBatch
 	spans   spanBatch
+	texts   textCache
 	sampler sampler
 	held    heldEntries
 	shift   int64

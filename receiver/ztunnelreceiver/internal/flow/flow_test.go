@@ -387,3 +387,30 @@ func TestConfigValidate(t *testing.T) {
 		assert.Error(t, cfg.Validate())
 	}
 }
+
+func TestWarmEntryDoesNotAllocate(t *testing.T) {
+	for _, recording := range []string{"policy-deny", "payment-refused"} {
+		lines := recordedAccess(t, recordings+"/"+recording)
+		entries := make([][]byte, len(lines))
+		for i, l := range lines {
+			entries[i] = []byte(l.line)
+		}
+		p := New(Config{RecordMetrics: true, RecordSpans: true}, nil)
+		for i, l := range lines {
+			p.Entry(l.node, entries[i], l.at)
+		}
+		p.FlushMetrics(lines[len(lines)-1].at.Add(time.Second), false)
+		p.cfg.RecordSpans = false // a span is meant to allocate; the decision is not
+		require.Zero(t, testing.AllocsPerRun(3, func() {
+			for i, l := range lines {
+				p.Entry(l.node, entries[i], l.at)
+			}
+		}), recording)
+		require.Zero(t, testing.AllocsPerRun(3, func() {
+			s := sampler{n: 1 << 62, key: make([]byte, 0, 256)}
+			for range lines {
+				s.take(&p.rec)
+			}
+		})-1) // the sampler's buffer
+	}
+}

@@ -56,7 +56,7 @@ func (p *Processor) newLog(n *node, event string) (plog.LogRecord, bool) {
 	severity := severities[p.rec.Level]
 	record.SetSeverityNumber(severity)
 	record.SetSeverityText(p.rec.Level.String())
-	record.Body().SetStr(string(p.rec.Message))
+	record.Body().SetStr(p.texts.get(p.rec.Message))
 	return record, true
 }
 
@@ -87,18 +87,18 @@ func (p *Processor) putAccess(attrs pcommon.Map, n *node, entry []byte) {
 		direction = semconv.DirectionInbound
 	}
 	attrs.PutStr(semconv.AttrDirection, direction)
-	putAddr(attrs, &rec.Src, semconv.AttrSourceAddress, semconv.AttrSourcePort)
-	putText(attrs, semconv.AttrSourcePod, rec.SrcWorkload)
-	putText(attrs, semconv.AttrSourceNamespace, rec.SrcNamespace)
-	putText(attrs, semconv.AttrSourceIdentity, rec.SrcIdentity)
-	putText(attrs, semconv.AttrSourceCluster, rec.SrcCluster)
-	putAddr(attrs, &rec.Dst, semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
-	putText(attrs, semconv.AttrDestinationHBONE, rec.HBONE.Text)
-	putText(attrs, semconv.AttrDestinationService, rec.DstService)
-	putText(attrs, semconv.AttrDestinationPod, rec.DstWorkload)
-	putText(attrs, semconv.AttrDestinationNamespace, rec.DstNamespace)
-	putText(attrs, semconv.AttrDestinationIdentity, rec.DstIdentity)
-	putText(attrs, semconv.AttrDestinationCluster, rec.DstCluster)
+	p.putAddr(attrs, &rec.Src, semconv.AttrSourceAddress, semconv.AttrSourcePort)
+	p.putText(attrs, semconv.AttrSourcePod, rec.SrcWorkload)
+	p.putText(attrs, semconv.AttrSourceNamespace, rec.SrcNamespace)
+	p.putText(attrs, semconv.AttrSourceIdentity, rec.SrcIdentity)
+	p.putText(attrs, semconv.AttrSourceCluster, rec.SrcCluster)
+	p.putAddr(attrs, &rec.Dst, semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
+	p.putText(attrs, semconv.AttrDestinationHBONE, rec.HBONE.Text)
+	p.putText(attrs, semconv.AttrDestinationService, rec.DstService)
+	p.putText(attrs, semconv.AttrDestinationPod, rec.DstWorkload)
+	p.putText(attrs, semconv.AttrDestinationNamespace, rec.DstNamespace)
+	p.putText(attrs, semconv.AttrDestinationIdentity, rec.DstIdentity)
+	p.putText(attrs, semconv.AttrDestinationCluster, rec.DstCluster)
 	if rec.Event == accesslog.EventComplete {
 		attrs.PutInt(semconv.AttrBytesSent, int64(rec.BytesSent))
 		attrs.PutInt(semconv.AttrBytesRecv, int64(rec.BytesRecv))
@@ -109,22 +109,40 @@ func (p *Processor) putAccess(attrs pcommon.Map, n *node, entry []byte) {
 	if rec.Failed() {
 		attrs.PutStr(semconv.AttrErrorType, rec.Failure.Type)
 	}
-	putText(attrs, semconv.AttrErrorMessage, rec.Error)
-	putText(attrs, semconv.AttrPolicy, rec.Failure.Policy)
+	p.putText(attrs, semconv.AttrErrorMessage, rec.Error)
+	p.putText(attrs, semconv.AttrPolicy, rec.Failure.Policy)
 	attrs.PutStr(semconv.AttrRecordUID, newRecordID(n.name, entry, p.shift).String())
 }
 
-func putText(attrs pcommon.Map, name string, value []byte) {
+func (p *Processor) putText(attrs pcommon.Map, name string, value []byte) {
 	if len(value) > 0 {
-		attrs.PutStr(name, string(value))
+		attrs.PutStr(name, p.texts.get(value))
 	}
 }
 
-func putAddr(attrs pcommon.Map, addr *accesslog.Addr, address, port string) {
+func (p *Processor) putAddr(attrs pcommon.Map, addr *accesslog.Addr, address, port string) {
 	if len(addr.Host) > 0 {
-		attrs.PutStr(address, string(addr.Host))
+		attrs.PutStr(address, p.texts.get(addr.Host))
 		attrs.PutInt(port, int64(addr.Port))
 	}
+}
+
+// textCache gives the same texts the same strings: the names in a log are few and come again and again.
+type textCache struct{ known map[string]string }
+
+// maxCachedTexts bounds the cache, which starts over when it is full.
+const maxCachedTexts = 16_384
+
+func (c *textCache) get(text []byte) string {
+	if s, ok := c.known[string(text)]; ok {
+		return s
+	}
+	if c.known == nil || len(c.known) >= maxCachedTexts {
+		c.known = make(map[string]string)
+	}
+	s := string(text)
+	c.known[s] = s
+	return s
 }
 
 // notableScopes begin the scopes of which messages of any level are kept: the control plane's stream and
@@ -157,9 +175,9 @@ func (p *Processor) addMessageLog(n *node, entry []byte) {
 	}
 	rec := &p.rec
 	attrs := record.Attributes()
-	attrs.EnsureCapacity(rec.NumFields + 2)
-	putText(attrs, semconv.AttrScope, rec.Scope)
-	for i := range rec.Fields[:rec.NumFields] {
+	attrs.EnsureCapacity(len(rec.Fields) + 2)
+	p.putText(attrs, semconv.AttrScope, rec.Scope)
+	for i := range rec.Fields {
 		f := &rec.Fields[i]
 		attrs.PutStr(semconv.AttrFieldPrefix+string(f.Key), string(f.Value))
 	}

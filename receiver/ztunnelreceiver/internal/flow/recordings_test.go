@@ -285,3 +285,17 @@ func asJSON(t testing.TB, md pmetric.Metrics) string {
 type counter map[Counter]int64
 
 func (c counter) Count(what Counter, n int64) { c[what] += n }
+
+func recordedAccess(tb testing.TB, folder string) []recorded {
+	tb.Helper()
+	var rec accesslog.Record
+	parser := accesslog.NewParser(0)
+	var access []recorded
+	for _, l := range readRecording(tb, folder) {
+		if kind, _ := parser.Parse([]byte(l.line), &rec); kind == accesslog.KindAccess {
+			access = append(access, l)
+		}
+	}
+	require.NotEmpty(tb, access)
+	return access
+}

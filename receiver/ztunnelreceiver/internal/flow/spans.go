@@ -85,6 +85,7 @@ type spanBatch struct {
 	traces   ptrace.Traces
 	byParty  map[string]ptrace.SpanSlice
 	partyKey []byte
+	name     []byte
 	count    int
 }
 
@@ -95,7 +96,7 @@ func (p *Processor) FlushSpans() ptrace.Traces {
 	if p.spans.count == 0 {
 		traces = ptrace.NewTraces()
 	}
-	p.spans = spanBatch{partyKey: p.spans.partyKey[:0]}
+	p.spans = spanBatch{partyKey: p.spans.partyKey, name: p.spans.name}
 	return traces
 }
 
@@ -120,14 +121,20 @@ func (p *Processor) addSpan(n *node, entry []byte) {
 		name, kind = semconv.DirectionInbound, ptrace.SpanKindServer
 	}
 	span.SetKind(kind)
-	span.SetName(name + " " + string(peerName(rec)))
+	span.SetName(p.spanName(name, peerName(rec)))
 	span.SetStartTimestamp(pcommon.Timestamp(rec.Time - rec.Duration))
 	span.SetEndTimestamp(pcommon.Timestamp(rec.Time))
 	p.putAccess(span.Attributes(), n, entry)
 	if rec.Failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
-		span.Status().SetMessage(string(rec.Error))
+		span.Status().SetMessage(p.texts.get(rec.Error))
 	}
+}
+
+func (p *Processor) spanName(direction string, peer []byte) string {
+	name := append(append(p.spans.name[:0], direction...), ' ')
+	p.spans.name = append(name, peer...)
+	return p.texts.get(p.spans.name)
 }
 
 // peerName is what the connection was opened to: the service, else the pod, else the address.
@@ -172,10 +179,10 @@ func (p *Processor) spansOf(n *node) ptrace.SpanSlice {
 	if len(name) == 0 {
 		name = address
 	}
-	putText(attrs, semconv.AttrServiceName, name)
-	putText(attrs, semconv.AttrServiceNamespace, namespace)
-	putText(attrs, semconv.AttrPodName, pod)
-	putText(attrs, semconv.AttrNamespaceName, namespace)
+	p.putText(attrs, semconv.AttrServiceName, name)
+	p.putText(attrs, semconv.AttrServiceNamespace, namespace)
+	p.putText(attrs, semconv.AttrPodName, pod)
+	p.putText(attrs, semconv.AttrNamespaceName, namespace)
 	attrs.PutStr(semconv.AttrNodeName, n.name)
 	putNonEmpty(attrs, semconv.AttrClusterName, p.cfg.Cluster)
 	ss := rs.ScopeSpans().AppendEmpty()
