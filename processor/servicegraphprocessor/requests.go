@@ -113,7 +113,6 @@ func (g *graph) wait(x *exchange) {
 
 // meet counts a request whose two spans are known, if it was not counted on the server's word alone.
 func (g *graph) meet(x *exchange) {
-	g.flowSpans.answered(x)
 	switch {
 	case x.counted:
 		g.observeClient(x)

@@ -11,6 +11,7 @@ type counters struct {
 	bounds  map[string]metric.MeasurementOption
 	kinds   map[string]metric.MeasurementOption
 	clients [3]metric.MeasurementOption
+	outcome map[string]metric.MeasurementOption
 }
 
 func newCounters() counters {
@@ -28,6 +29,7 @@ func newCounters() counters {
 		reasons: options("reason", "invalid_point", "invalid_entity", "entity_limit", "duplicate_span", "span_limit", "flow_limit"),
 		bounds:  options("bound", "edges", "external", "routes", "receiver"),
 		kinds:   options("kind", "flow", "server_span", "client_span", "flow_span"),
+		outcome: options("outcome", "paired", "unpaired", "single", "evicted", "attached", "ambiguous"),
 		clients: [3]metric.MeasurementOption{
 			byUnknown:    option("client", "unknown"),
 			byAddress:    option("client", "address"),
@@ -57,4 +59,20 @@ func (g *graph) record() {
 	held("server_span", g.requests.waiting.len())
 	held("client_span", len(g.requests.byClient))
 	held("flow_span", g.flowSpans.len())
+	g.flowSpans.outcomes.record(g)
+}
+
+func (o *outcomes) record(g *graph) {
+	add := func(outcome string, n int64) {
+		if n > 0 {
+			g.telemetry.ServiceGraphFlowSpans.Add(g.ctx, n, g.counters.outcome[outcome])
+		}
+	}
+	add("paired", o.paired)
+	add("unpaired", o.unpaired)
+	add("single", o.single)
+	add("evicted", o.evicted)
+	add("attached", o.attached)
+	add("ambiguous", o.ambiguous)
+	*o = outcomes{}
 }

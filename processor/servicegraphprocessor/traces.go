@@ -27,9 +27,7 @@ func (g *graph) applyTraces(traces ptrace.Traces) {
 		known := false
 		resource.ScopeSpans().RemoveIf(func(scope ptrace.ScopeSpans) bool {
 			if scope.Scope().Name() == semconv.ScopeReceiver {
-				scope.Spans().RemoveIf(func(span ptrace.Span) bool {
-					return g.flowSpans.apply(g, resource.Resource(), scope.Scope(), span)
-				})
+				g.applyFlowSpans(resource.Resource(), scope)
 				return scope.Spans().Len() == 0
 			}
 			if !known {

@@ -1,0 +1,256 @@
+package servicegraphprocessor
+
+import (
+	"encoding/binary"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// spanOf is a connection's span as the receiver makes it; its id is the connection's number.
+func spanOf(c *recordedConnection, number int, to ptrace.Traces) {
+	resource := to.ResourceSpans().AppendEmpty()
+	resource.Resource().Attributes().PutStr(semconv.AttrNodeName, c.node)
+	scope := resource.ScopeSpans().AppendEmpty()
+	scope.Scope().SetName(semconv.ScopeReceiver)
+	span := scope.Spans().AppendEmpty()
+	span.SetTraceID(flowTraceID(number))
+	span.SetSpanID(flowSpanID(number))
+	span.SetKind(ptrace.SpanKindServer)
+	sent, received := c.clientReceived, c.clientSent
+	if c.outbound {
+		span.SetKind(ptrace.SpanKindClient)
+		sent, received = received, sent
+	}
+	span.SetStartTimestamp(pcommon.NewTimestampFromTime(c.time.Add(-c.duration)))
+	span.SetEndTimestamp(pcommon.NewTimestampFromTime(c.time))
+	attrs := span.Attributes()
+	attrs.PutStr(semconv.AttrSourceAddress, c.src.Addr().String())
+	attrs.PutStr(semconv.AttrDestinationAddress, c.dst.Addr().String())
+	if c.hbone.IsValid() {
+		attrs.PutStr(semconv.AttrDestinationHBONE, c.hbone.String())
+	}
+	attrs.PutInt(semconv.AttrBytesSent, int64(sent))
+	attrs.PutInt(semconv.AttrBytesRecv, int64(received))
+	put(attrs, semconv.AttrSourcePod, c.srcPod)
+	put(attrs, semconv.AttrSourceNamespace, c.srcNS)
+	put(attrs, semconv.AttrDestinationPod, c.dstPod)
+	put(attrs, semconv.AttrDestinationNamespace, c.dstNS)
+	put(attrs, semconv.AttrDestinationService, c.service)
+}
+
+func flowTraceID(number int) (id pcommon.TraceID) {
+	binary.BigEndian.PutUint64(id[8:], uint64(number)+1)
+	return id
+}
+
+func flowSpanID(number int) (id pcommon.SpanID) {
+	binary.BigEndian.PutUint64(id[:], uint64(number)+1)
+	return id
+}
+
+// appRequest is one request as the applications tell it.
+type appRequest struct {
+	client, server ptrace.Span
+	clientPod      string
+	serverPod      string
+	trace          pcommon.TraceID
+}
+
+func (r *recording) appRequests() []appRequest {
+	type of struct {
+		span ptrace.Span
+		pod  string
+	}
+	clients := map[spanID]of{}
+	var servers []of
+	seen := map[spanID]bool{}
+	for _, traces := range r.traces {
+		for _, rs := range traces.ResourceSpans().All() {
+			pod, _ := rs.Resource().Attributes().Get("k8s.pod.name")
+			for _, ss := range rs.ScopeSpans().All() {
+				for _, span := range ss.Spans().All() {
+					id := idOf(span.TraceID(), span.SpanID())
+					if seen[id] {
+						continue
+					}
+					seen[id] = true
+					if span.Kind() == ptrace.SpanKindClient {
+						clients[id] = of{span, pod.Str()}
+					} else {
+						servers = append(servers, of{span, pod.Str()})
+					}
+				}
+			}
+		}
+	}
+	var requests []appRequest
+	for _, s := range servers {
+		if c, ok := clients[idOf(s.span.TraceID(), s.span.ParentSpanID())]; ok {
+			requests = append(requests, appRequest{c.span, s.span, c.pod, s.pod, s.span.TraceID()})
+		}
+	}
+	return requests
+}
+
+// used tells whether a connection's end may have carried a request's span: one encloses the other up to slack.
+func used(c *recordedConnection, span ptrace.Span) bool {
+	const slack = 4 * time.Millisecond
+	start, end := c.time.Add(-c.duration), c.time
+	from, to := span.StartTimestamp().AsTime(), span.EndTimestamp().AsTime()
+	within := !from.Before(start.Add(-slack)) && !to.After(end.Add(slack))
+	around := !start.Before(from.Add(-slack)) && !end.After(to.Add(slack))
+	return within || around
+}
+
+func TestFlowSpansOfRecordings(t *testing.T) {
+	for _, name := range recordingNames {
+		t.Run(name, func(t *testing.T) {
+			r := readRecording(t, name)
+			p := newPipelines(t, nil)
+			playSpans(p, r)
+
+			left := map[pcommon.SpanID]ptrace.Span{}
+			for _, traces := range p.outTraces.AllTraces() {
+				for _, rs := range traces.ResourceSpans().All() {
+					for _, ss := range rs.ScopeSpans().All() {
+						if ss.Scope().Name() != semconv.ScopeReceiver {
+							continue
+						}
+						for _, span := range ss.Spans().All() {
+							require.NotContains(t, left, span.SpanID())
+							left[span.SpanID()] = span
+						}
+					}
+				}
+			}
+			require.Len(t, left, len(r.connections), "every span leaves once")
+
+			requests := r.appRequests()
+			expected, paired, confirmed, attached, rightly := 0, 0, 0, 0, 0
+			counterpart := r.counterparts()
+			for number := range r.connections {
+				inbound := &r.connections[number]
+				if counterpart[number] >= 0 && inbound.outbound {
+					expected++
+				}
+				if inbound.outbound {
+					continue
+				}
+				span := left[flowSpanID(number)]
+				if span.ParentSpanID().IsEmpty() {
+					continue
+				}
+				parent := span.ParentSpanID()
+				outboundNumber := int(binary.BigEndian.Uint64(parent[:])) - 1
+				outbound := &r.connections[outboundNumber]
+				client := left[flowSpanID(outboundNumber)]
+				require.True(t, outbound.outbound)
+				require.Equal(t, client.TraceID(), span.TraceID())
+				paired++
+				// The applications' requests tell which ends belong together.
+				byOutbound, byInbound, both := 0, 0, 0
+				for i := range requests {
+					q := &requests[i]
+					if q.clientPod != outbound.srcPod || q.serverPod != inbound.dstPod {
+						continue
+					}
+					o, in := used(outbound, q.client), used(inbound, q.server)
+					if o {
+						byOutbound++
+					}
+					if in {
+						byInbound++
+					}
+					if o && in {
+						both++
+					}
+				}
+				if byOutbound > 0 && byInbound > 0 {
+					assert.Positive(t, both, "no request used both %+v and %+v", outbound, inbound)
+					confirmed++
+				}
+				if client.ParentSpanID().IsEmpty() {
+					continue
+				}
+				attached++
+				for i := range requests {
+					if q := &requests[i]; q.trace == client.TraceID() && q.client.SpanID() == client.ParentSpanID() &&
+						q.serverPod == inbound.dstPod && used(inbound, q.server) {
+						rightly++
+					}
+				}
+			}
+			t.Logf("%d with a counterpart, %d paired, %d confirmed by a request, %d attached, %d of them rightly", expected, paired, confirmed, attached, rightly)
+			assert.GreaterOrEqual(t, float64(paired), 0.99*float64(expected))
+			assert.LessOrEqual(t, paired, expected)
+			assert.Positive(t, confirmed)
+		})
+	}
+}
+
+// counterparts finds for every connection's record the other end's by brute force: same key, smallest distance in time,
+// mutually. -1 is none.
+func (r *recording) counterparts() []int {
+	result := make([]int, len(r.connections))
+	byKey := map[connectionKey][]int{}
+	for i := range r.connections {
+		c := &r.connections[i]
+		result[i] = -1
+		if c.hbone.IsValid() {
+			key := connectionKey{c.src.Addr(), c.hbone, c.clientSent, c.clientReceived}
+			byKey[key] = append(byKey[key], i)
+		}
+	}
+	distance := func(i, j int) time.Duration { return r.connections[i].time.Sub(r.connections[j].time).Abs() }
+	for _, group := range byKey {
+		type candidate struct{ o, i int }
+		var candidates []candidate
+		for _, o := range group {
+			for _, i := range group {
+				if r.connections[o].outbound && !r.connections[i].outbound && distance(o, i) < 50*time.Millisecond {
+					candidates = append(candidates, candidate{o, i})
+				}
+			}
+		}
+		slices.SortFunc(candidates, func(a, b candidate) int { return int(distance(a.o, a.i) - distance(b.o, b.i)) })
+		for _, c := range candidates {
+			if result[c.o] < 0 && result[c.i] < 0 {
+				result[c.o], result[c.i] = c.i, c.o
+			}
+		}
+	}
+	return result
+}
+
+// playSpans feeds a recording's flow spans and application spans, second by second.
+func playSpans(p *pipelines, r *recording) {
+	p.play(&recording{connections: r.connections[:1], mesh: r.mesh}, playOptions{})
+	begin := r.connections[0].time.Truncate(time.Second)
+	next, nextTrace := 0, 0
+	for boundary := begin.Add(2 * time.Second); next < len(r.connections); boundary = boundary.Add(time.Second) {
+		traces := ptrace.NewTraces()
+		for ; next < len(r.connections) && r.connections[next].time.Before(boundary); next++ {
+			spanOf(&r.connections[next], next, traces)
+		}
+		for ; nextTrace < len(r.traces) && lastEnd(r.traces[nextTrace]).Before(boundary); nextTrace++ {
+			app := ptrace.NewTraces()
+			r.traces[nextTrace].CopyTo(app)
+			p.spans(app)
+		}
+		p.spans(traces)
+		b := newBatch(boundary)
+		b.heartbeat("node-a", "node-b", "node-c")
+		if next == len(r.connections) {
+			b.done()
+		}
+		p.consume(b.metrics)
+	}
+}
