@@ -115,16 +115,20 @@ func (l *Loop[T, M]) visit(ctx context.Context, target T, state *visited[M]) {
 	case <-ctx.Done():
 		return
 	}
-	l.mu.Lock()
-	missed := state.missed
-	state.missed = 0
-	l.mu.Unlock()
 	defer func() {
 		<-l.slots
 		l.mu.Lock()
 		state.busy = false
 		l.mu.Unlock()
 	}()
+	// The slot may have come free because everything ends.
+	if ctx.Err() != nil {
+		return
+	}
+	l.mu.Lock()
+	missed := state.missed
+	state.missed = 0
+	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, l.Timeout)
 	defer cancel()
 	l.Visit(ctx, target, &state.memory, missed)

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -26,6 +27,11 @@ const (
 	prometheusText = "text/plain"
 )
 
+// Nothing of an outcome refers to the bytes that were read, so that they can be read over.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const maxPooledBytes = 8 << 20
+
 // ErrTooLarge tells that an exposition exceeds the bound on bytes.
 var ErrTooLarge = errors.New("exposition is too large")
 
@@ -35,12 +41,23 @@ var ErrTooLarge = errors.New("exposition is too large")
 // and counted. A nil tracker takes the scrape for the target's first.
 func Parse(body io.Reader, contentType string, at time.Time, target Target, options Options, tracker *Tracker) (pmetric.Metrics, Stats, error) {
 	options = options.withDefaults()
-	raw, err := io.ReadAll(io.LimitReader(body, options.MaxBytes+1))
-	if err != nil {
+	buffer := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if buffer.Cap() <= maxPooledBytes {
+			buffer.Reset()
+			buffers.Put(buffer)
+		}
+	}()
+	if _, err := buffer.ReadFrom(io.LimitReader(body, options.MaxBytes+1)); err != nil {
 		return pmetric.Metrics{}, Stats{}, fmt.Errorf("reading exposition: %w", err)
 	}
+	raw := buffer.Bytes()
 	if int64(len(raw)) > options.MaxBytes {
 		return pmetric.Metrics{}, Stats{}, fmt.Errorf("reading exposition: %w: more than %d bytes", ErrTooLarge, options.MaxBytes)
+	}
+	// textparse takes one for the end and would drop what follows.
+	if bytes.IndexByte(raw, 0) >= 0 {
+		return pmetric.Metrics{}, Stats{}, errors.New("reading exposition: it holds NUL bytes")
 	}
 	format, err := formatOf(contentType, raw)
 	if err != nil {
