@@ -343,10 +343,12 @@ func (tr *truth) edges() map[flow]*count {
 // reasonOf names the few reasons that the recordings hold.
 func reasonOf(text string) string {
 	switch {
-	case strings.Contains(text, "policy rejection"):
+	case strings.Contains(text, "policy rejection"), strings.Contains(text, "401 Unauthorized"):
 		return "policy_denied"
 	case strings.Contains(text, "Connection refused"):
 		return "connection_refused"
+	case strings.Contains(text, "503 Service Unavailable"):
+		return "connect_failed"
 	}
 	return "other: " + text
 }
