@@ -93,7 +93,9 @@ func (m *memory) copied() map[string][]byte {
 }
 
 // host is a host with one storage extension.
-type host struct{ extensions map[component.ID]component.Component }
+type host struct {
+	extensions map[component.ID]component.Component
+}
 
 func (h host) GetExtensions() map[component.ID]component.Component { return h.extensions }
 
@@ -388,4 +390,3 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		})
 	}
 }
-

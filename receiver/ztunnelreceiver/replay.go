@@ -27,15 +27,19 @@ const retryPause = 500 * time.Millisecond
 type replayTarget struct {
 	*ingest
 
-	mesh     *xds.Mesh
-	trackers map[string]*scrape.Tracker
-	pause    func(ctx context.Context, d time.Duration)
+	mesh  *xds.Mesh
+	dumps *dumpState
+	// withState takes the mesh's state from config dumps, because the recording has nothing of istiod.
+	withState bool
+	trackers  map[string]*scrape.Tracker
+	pause     func(ctx context.Context, d time.Duration)
 }
 
 func newReplayTarget(in *ingest) *replayTarget {
 	return &replayTarget{
 		ingest:   in,
 		mesh:     xds.NewMesh(0),
+		dumps:    newDumpState(),
 		trackers: map[string]*scrape.Tracker{},
 		pause: func(ctx context.Context, d time.Duration) {
 			_ = replay.WallClock{}.Sleep(ctx, time.Now().Add(d))
@@ -60,6 +64,7 @@ func newPlayer(cfg *Config, tel *telemetry, clock replay.Clock) *replay.Player {
 
 // Begin implements replay.Target.
 func (t *replayTarget) Begin(contents replay.Contents) {
+	t.withState = !contents.XDS
 	for _, node := range contents.EntryNodes {
 		t.live.set(semconv.SourceAccessLog, node, true, time.Time{})
 	}
@@ -114,14 +119,14 @@ func (t *replayTarget) scrape(part *replay.Part) {
 func (t *replayTarget) configDump(part *replay.Part) {
 	up := !part.Failed
 	if up {
-		dump, err := configdump.Parse(part.Raw, part.Name, part.Time, configdump.Options{})
+		dump, err := configdump.Parse(part.Raw, part.Name, part.Time, configdump.Options{State: t.withState})
 		if err != nil {
 			up = false
 			t.failed(semconv.SourceConfigDump, "A config dump cannot be read", part.Name, err)
 		} else {
 			shiftCertificates(dump.Ztunnel, part.Shift)
 			t.dropped(reasonEntityLimit, dump.Dropped)
-			t.addEvents(dump.Events())
+			t.addEvents(t.dumps.events(part.Name, dump))
 		}
 	}
 	t.live.set(semconv.SourceConfigDump, part.Name, up, seenIf(up, part.Time))
