@@ -20,12 +20,16 @@ import (
 
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/configdump"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/flow"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/scrape"
 )
 
 const (
 	// maxGathered is how many records gather before they leave without waiting for a boundary.
 	maxGathered = 8192
+	// dumpPatience is after how long without a dump another ztunnel's is believed about the mesh.
+	dumpPatience = 2 * time.Minute
 	// format is what the collector's own telemetry calls the receiver's data.
 	format = "ztunnel"
 )
@@ -46,6 +50,8 @@ type ingest struct {
 	tel  *telemetry
 	flow *flow.Processor
 	live *liveness
+	// dumps says what is new in the mesh's state that config dumps hold.
+	dumps *configdump.State
 
 	// Gathered since the last boundary.
 	scraped pmetric.Metrics
@@ -72,7 +78,7 @@ func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetr
 		return nil, fmt.Errorf("observing the receiver: %w", err)
 	}
 	in := &ingest{
-		cfg: cfg, tel: tel, live: newLiveness(), wants: next,
+		cfg: cfg, tel: tel, live: newLiveness(), dumps: configdump.NewState(dumpPatience), wants: next,
 		scraped: pmetric.NewMetrics(), spans: ptrace.NewTraces(),
 	}
 	flowConfig := flow.Config{
@@ -182,6 +188,47 @@ func (in *ingest) addEvents(events []mesh.Event) {
 func (in *ingest) addScraped(md pmetric.Metrics) {
 	if in.wants.metrics != nil {
 		md.ResourceMetrics().MoveAndAppendTo(in.scraped.ResourceMetrics())
+	}
+}
+
+// addScrape takes what a scrape gave; its metrics are not used afterwards.
+func (in *ingest) addScrape(result scrape.Result) {
+	in.addScraped(result.Metrics)
+	in.dropped(reasonScrapeSeries, result.Stats.Dropped())
+	up, seen := result.Err == nil, result.At
+	if !up {
+		seen = time.Time{}
+		in.failed(semconv.SourceMetrics, "A scrape failed", result.Target.Name, result.Err)
+	}
+	// A waypoint has "up" alone: it is no node's.
+	if result.Target.Kind == scrape.Ztunnel {
+		in.live.set(semconv.SourceMetrics, result.Target.Name, up, seen)
+	}
+}
+
+// addDump takes a config dump.
+func (in *ingest) addDump(result configdump.Result) {
+	up, seen := result.Err == nil, result.At
+	if up {
+		in.dropped(reasonEntityLimit, result.Dump.Dropped)
+		in.addEvents(in.dumps.Apply(result.Dump))
+	} else {
+		seen = time.Time{}
+		in.failed(semconv.SourceConfigDump, "A config dump failed", result.Target.Node, result.Err)
+	}
+	in.live.set(semconv.SourceConfigDump, result.Target.Node, up, seen)
+}
+
+// failed counts and tells of a source that could not be read.
+func (in *ingest) failed(source, message, name string, err error) {
+	in.tel.ReceiverZtunnelScrapeErrors.Add(context.Background(), 1, with(attrSource, source))
+	in.tel.warn(message, zap.String("name", name), zap.Error(err))
+}
+
+// dropped counts what was left out.
+func (in *ingest) dropped(reason string, n int) {
+	if n > 0 {
+		in.tel.ReceiverZtunnelItemsDropped.Add(context.Background(), int64(n), with(attrReason, reason))
 	}
 }
 

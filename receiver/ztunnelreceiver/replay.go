@@ -20,6 +20,9 @@ import (
 // maxPart bounds a scrape, a config dump, a response and a request of a recording, in bytes.
 const maxPart = 128 << 20
 
+// errFailed is why a scrape or a dump failed of which the recording says no more than that.
+var errFailed = errors.New("failed when it was recorded")
+
 // retryPause is how long a replay, which has time, waits before it offers again what was refused.
 const retryPause = 500 * time.Millisecond
 
@@ -27,8 +30,7 @@ const retryPause = 500 * time.Millisecond
 type replayTarget struct {
 	*ingest
 
-	mesh  *xds.Mesh
-	dumps *dumpState
+	mesh *xds.Mesh
 	// withState takes the mesh's state from config dumps, because the recording has nothing of istiod.
 	withState bool
 	trackers  map[string]*scrape.Tracker
@@ -39,7 +41,6 @@ func newReplayTarget(in *ingest) *replayTarget {
 	return &replayTarget{
 		ingest:   in,
 		mesh:     xds.NewMesh(0),
-		dumps:    newDumpState(),
 		trackers: map[string]*scrape.Tracker{},
 		pause: func(ctx context.Context, d time.Duration) {
 			_ = replay.WallClock{}.Sleep(ctx, time.Now().Add(d))
@@ -99,37 +100,26 @@ func (t *replayTarget) scrape(part *replay.Part) {
 		tracker = scrape.NewTracker()
 		t.trackers[part.Name] = tracker
 	}
-	result := scrape.Down(target, part.Time)
-	up := false
+	result := scrape.Result{Target: target, At: part.Time, Err: errFailed}
 	if !part.Failed {
-		md, stats, err := scrape.Parse(bytes.NewReader(part.Raw), "", part.Time, target, t.scrapeOptions(), tracker)
-		if err == nil {
-			result, up = md, true
-			t.dropped(reasonScrapeSeries, stats.Dropped())
-		} else {
-			t.failed(semconv.SourceMetrics, "A scrape cannot be read", part.Name, err)
-		}
+		result.Metrics, result.Stats, result.Err = scrape.Parse(
+			bytes.NewReader(part.Raw), "", part.Time, target, scrape.Options{MaxBytes: maxPart}, tracker)
 	}
-	t.addScraped(result)
-	if target.Kind == scrape.Ztunnel {
-		t.live.set(semconv.SourceMetrics, part.Name, up, seenIf(up, part.Time))
+	if result.Err != nil {
+		result.Metrics = scrape.Down(target, part.Time)
 	}
+	t.addScrape(result)
 }
 
 func (t *replayTarget) configDump(part *replay.Part) {
-	up := !part.Failed
-	if up {
-		dump, err := configdump.Parse(part.Raw, part.Name, part.Time, configdump.Options{State: t.withState})
-		if err != nil {
-			up = false
-			t.failed(semconv.SourceConfigDump, "A config dump cannot be read", part.Name, err)
-		} else {
-			shiftCertificates(dump.Ztunnel, part.Shift)
-			t.dropped(reasonEntityLimit, dump.Dropped)
-			t.addEvents(t.dumps.events(part.Name, dump))
+	result := configdump.Result{Target: configdump.Target{Node: part.Name}, At: part.Time, Err: errFailed}
+	if !part.Failed {
+		result.Dump, result.Err = configdump.Parse(part.Raw, part.Name, part.Time, configdump.Options{State: t.withState})
+		if result.Err == nil {
+			shiftCertificates(result.Dump.Ztunnel, part.Shift)
 		}
 	}
-	t.live.set(semconv.SourceConfigDump, part.Name, up, seenIf(up, part.Time))
+	t.addDump(result)
 }
 
 // shiftCertificates keeps a certificate's expiry as far away as it was when the dump was recorded.
@@ -208,31 +198,4 @@ func (r *ztunnelReceiver) runReplay(ctx context.Context, player *replay.Player, 
 		r.tel.log.Error("The recording cannot be played", zap.String("directory", player.Directory), zap.Error(err))
 		r.fail(err)
 	}
-}
-
-func seenIf(up bool, at time.Time) time.Time {
-	if up {
-		return at
-	}
-	return time.Time{}
-}
-
-// failed counts and tells of a source that could not be read.
-func (in *ingest) failed(source, message, name string, err error) {
-	in.tel.ReceiverZtunnelScrapeErrors.Add(context.Background(), 1, with(attrSource, source))
-	in.tel.warn(message, zap.String("name", name), zap.Error(err))
-}
-
-func (in *ingest) dropped(reason string, n int) {
-	if n > 0 {
-		in.tel.ReceiverZtunnelItemsDropped.Add(context.Background(), int64(n), with(attrReason, reason))
-	}
-}
-
-func (in *ingest) scrapeOptions() scrape.Options {
-	options := scrape.Options{MaxBytes: maxPart}
-	if metrics := in.cfg.Metrics.Get(); metrics != nil {
-		options = scrape.Options{MaxBytes: metrics.MaxResponseSize, Families: metrics.Families}
-	}
-	return options
 }
