@@ -32,6 +32,7 @@ type directory struct {
 	maxExtern  int
 	waypoints  map[*mesh.Workload]bool
 	backends   map[string][]*mesh.Workload
+	byParty    map[edge.Party]*mesh.Workload
 	derivedAt  uint64
 }
 
@@ -97,6 +98,14 @@ func (d *directory) address(text string) *mesh.Workload {
 	return d.state.Address(addr)
 }
 
+// stateAddress finds the workload that holds an address, nil if it is invalid or not known.
+func (d *directory) stateAddress(addr netip.Addr) *mesh.Workload {
+	if !addr.IsValid() {
+		return nil
+	}
+	return d.state.Address(addr)
+}
+
 func partyOf(w *mesh.Workload) edge.Party {
 	return edge.Party{
 		Workload:  w.Owner(),
@@ -154,10 +163,12 @@ func (d *directory) derive() {
 	}
 	d.derivedAt = d.generation
 	d.backends = map[string][]*mesh.Workload{}
+	d.byParty = map[edge.Party]*mesh.Workload{}
 	fronts := map[string]bool{}
 	workloads := d.state.Workloads()
 	slices.SortFunc(workloads, func(a, b *mesh.Workload) int { return strings.Compare(a.UID, b.UID) })
 	for _, w := range workloads {
+		d.byParty[partyOf(w)] = w
 		for service := range w.Services {
 			d.backends[service] = append(d.backends[service], w)
 		}

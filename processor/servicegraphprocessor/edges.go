@@ -53,6 +53,8 @@ type edgeState struct {
 
 	// scraped is what ztunnels' own counters say of the edge, nil if nothing.
 	scraped *scrapedEdge
+	// waypoint reconciles what waypoints tell of the edge with what spans tell, nil if they tell nothing.
+	waypoint *waypointRequests
 	// shown are the values that left last; those that draw on several sources never go back.
 	shown shownCounts
 

@@ -53,6 +53,11 @@ type graph struct {
 	requests       *requestTable
 	flowSpans      *flowSpanTable
 	scrapes        *scrapeTable
+	// waypointEdges are those with requests that waypoints told since the last flush; weights say how waypoints divide
+	// requests between backends, weighed of which services that is known.
+	waypointEdges []*edgeState
+	weights       map[weightKey]uint64
+	weighed       map[string]bool
 
 	begun     pcommon.Timestamp // the first data's time
 	flushed   pcommon.Timestamp
@@ -92,6 +97,8 @@ func newGraph(set processor.Settings, cfg *Config) (*graph, error) {
 		services:  newServiceTable(cfg),
 		endpoints: map[podName]*endpoint{},
 		requests:  newRequestTable(cfg),
+		weights:   map[weightKey]uint64{},
+		weighed:   map[string]bool{},
 		now:       time.Now,
 	}
 	g.edges = newEdgeTable(cfg, g.overflowed)
@@ -254,6 +261,7 @@ func (g *graph) flush(force bool) (pmetric.Metrics, ptrace.Traces) {
 	g.countRequests(now, force)
 	g.settleFlows(now, force)
 	g.settleScrapes(now, force)
+	g.settleWaypoints(now, force)
 	traces = g.flowSpans.flush(g, now, force)
 	g.sweep(now)
 	if edges, ok := g.emit(now); ok {

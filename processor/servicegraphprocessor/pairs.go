@@ -62,6 +62,11 @@ type way struct {
 	pending           [2]flowCounts
 	credit            flowCredit
 	target            target
+	// folded is what becomes of the way if it leads to or from a waypoint;
+	// assigned are the connections given to each of several backends.
+	folded   fold
+	foldedAt uint64 // when that was decided, by what was known of the mesh and of waypoints
+	assigned map[edge.Party]uint64
 }
 
 // flowCounts are increments of one reporter.
@@ -360,9 +365,11 @@ func (e *edgeState) addFlows(c *flowCredit) {
 
 // edgeOf finds the edge that a way leads to; nil if it is none of its own.
 func (g *graph) edgeOf(p *pair, w *way) *edgeState {
-	if w.target.edge != nil {
+	known := g.directory.generation + uint64(len(g.weighed))
+	if w.target.edge != nil && len(w.folded.backends) < 2 && w.foldedAt == known {
 		return w.target.edge
 	}
+	w.foldedAt = known
 	if p.key.overflow {
 		g.use(&w.target, g.edges.overflow(w.start))
 		return w.target.edge
@@ -376,6 +383,17 @@ func (g *graph) edgeOf(p *pair, w *way) *edgeState {
 	}
 	if key.Security == "" {
 		key.Security = semconv.SecurityUnknown
+	}
+	w.folded = g.foldOf(p.sourcePod, p.destinationPod, w.service, p.addresses[1])
+	switch w.folded.kind {
+	case foldAway:
+		g.release(&w.target)
+		return nil
+	case foldTo:
+		backend := g.backendOf(w, p.source, w.folded.backends, w.credit.closed)
+		key.Destination = partyOf(backend)
+		key.Port = foldedPort(backend, w.service, p.key.port)
+		key.Waypoint = w.folded.waypoint
 	}
 	g.use(&w.target, g.edges.find(key, g.directory.protocol(key.Service, key.Port), w.start))
 	return w.target.edge

@@ -161,6 +161,9 @@ func (g *graph) count(x *exchange, final bool) bool {
 		return false
 	}
 	key.Security = predictSecurity(client, by, server)
+	if w := g.directory.stateAddress(x.server.client); w != nil && by == byClientSpan && g.directory.isWaypoint(w) {
+		key.Waypoint = waypointName(w)
+	}
 	protocol := g.directory.protocol(key.Service, key.Port)
 	if protocol == "" {
 		protocol = semconv.ProtocolHTTP
@@ -187,7 +190,7 @@ const (
 // that the request lands on the connection's edge. A waypoint in between is looked through by the client's span.
 func (g *graph) clientOf(x *exchange, final bool) (edge.Party, *mesh.Workload, clientBy, bool) {
 	if x.server.client.IsValid() {
-		if w := g.directory.state.Address(x.server.client); w != nil && !g.directory.isWaypoint(w) {
+		if w := g.directory.stateAddress(x.server.client); w != nil && !g.directory.isWaypoint(w) {
 			return partyOf(w), w, byAddress, true
 		}
 	}
@@ -356,15 +359,16 @@ func (g *graph) countRequests(now pcommon.Timestamp, force bool) {
 func (g *graph) addRequest(r *request, now pcommon.Timestamp) {
 	e := g.edges.find(r.key, r.protocol, r.server.start)
 	e.startsAt(r.server.start)
-	route := g.edges.route(e, r.server.route)
-	route.total++
-	if r.server.failed {
-		route.failed++
-	}
 	seconds := r.server.duration().Seconds()
-	route.duration.Observe(seconds, 1)
-	route.changed = true
-	g.edges.touch(e, now)
+	total, failed, durations := e.waypoint.bySpan(now, r.server.failed, g.limits)
+	if total+failed+durations > 0 {
+		route := g.edges.route(e, r.server.route)
+		route.total += total
+		route.failed += failed
+		route.duration.Observe(seconds, durations)
+		route.changed = true
+		g.edges.touch(e, now)
+	}
 
 	if r.pod != nil {
 		if p := g.podEndpoint(r.pod); p != nil {
@@ -376,11 +380,9 @@ func (g *graph) addRequest(r *request, now pcommon.Timestamp) {
 		}
 	}
 	if s := g.services.find(serviceKeyOf(r.key.Source, r.key.Destination), r.server.start); s != nil {
-		s.total++
-		if r.server.failed {
-			s.failed++
-		}
-		s.server.observe(g.services.bounds, seconds, 1)
+		s.total += total
+		s.failed += failed
+		s.server.observe(g.services.bounds, seconds, durations)
 		g.services.touch(s, now)
 		r.exchange.between = s
 		g.observeClient(r.exchange)

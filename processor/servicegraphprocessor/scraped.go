@@ -241,24 +241,29 @@ func (g *scrapeGroup) age(now pcommon.Timestamp) bool {
 // bind finds the edges of a group: those that the access log told, else one made from the mesh's state. False means
 // that there is none yet.
 func (g *graph) bind(group *scrapeGroup, now pcommon.Timestamp, force bool) bool {
-	edges := g.edges.byFlow[group.flow]
+	flow, waypoint, own := g.foldFlow(group.flow)
+	if !own {
+		group.edges = nil
+		return true
+	}
+	edges := g.edges.byFlow[flow]
 	if len(edges) == 0 {
 		if group.counted.scrapedCounts == (scrapedCounts{}) && group.active() == 0 {
 			return true
 		}
-		port, known := g.portOf(group.flow)
+		port, known := g.portOf(flow)
 		if !known && !force && !since(group.first, now, g.cfg.ResolveHold) {
 			return false
 		}
 		key := edge.Key{
-			Source: group.flow.source, Destination: group.flow.destination,
-			Service: group.flow.service, Port: port, Security: semconv.SecurityNone,
+			Source: flow.source, Destination: flow.destination,
+			Service: flow.service, Port: port, Security: semconv.SecurityNone, Waypoint: waypoint,
 		}
-		if group.flow.mutualTLS {
+		if flow.mutualTLS {
 			key.Security = semconv.SecurityMutualTLS
 		}
 		g.use(&group.own, g.edges.find(key, g.directory.protocol(key.Service, key.Port), group.start))
-		edges = g.edges.byFlow[group.flow]
+		edges = g.edges.byFlow[flow]
 	}
 	group.edges = edges
 	return true
