@@ -1,0 +1,1 @@
+export{default}from"./Missing-D_-mmpMS.js";

@@ -1,0 +1,90 @@
+import type { ReactNode } from 'react';
+
+import { APIError } from '../api/client';
+import { useLive } from '../api/live';
+import type { SourceStatus } from '../api/types';
+import { sentence } from '../domain/kinds';
+import { Icon } from './Icon';
+import { Time } from './Time';
+
+/** What stands where content would: loading, an error, or nothing with the reason why. */
+export function Loading({ what }: { what: string }) {
+  return (
+    <div className="state" role="status">
+      <span className="spinner" aria-hidden="true" />
+      <p>Loading {what}…</p>
+    </div>
+  );
+}
+
+export function Failure({ error, retry }: { error: Error; retry?: () => void }) {
+  const title = error instanceof APIError ? error.title : 'Something went wrong';
+  return (
+    <div className="state" role="alert">
+      <Icon name="outage" size={22} />
+      <h2>{title}</h2>
+      <p>{error.message}</p>
+      {retry && (
+        <button type="button" className="button" onClick={retry}>
+          Try again
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** Nothing to show; says why, from what the sources last delivered. */
+export function Empty({ what, children }: { what: string; children?: ReactNode }) {
+  const { status } = useLive();
+  const sources = status?.sources ?? [];
+  const failing = sources.filter((source) => !source.up);
+  return (
+    <div className="state">
+      <Icon name="info" size={22} />
+      <h2>{what}</h2>
+      <p>{children ?? reason(sources, failing)}</p>
+      {sources.length > 0 && <SourceTable sources={sources} />}
+    </div>
+  );
+}
+
+function reason(sources: SourceStatus[], failing: SourceStatus[]): string {
+  if (sources.length === 0) return 'No data, because no source has delivered anything yet.';
+  if (failing.length === sources.length) return 'No data, because every source is failing.';
+  if (failing.length > 0) return `Some sources are failing, so this may be incomplete: ${failing.map(nameOf).join(', ')}.`;
+  return 'Every source delivers; there was nothing of this in the chosen time.';
+}
+
+function nameOf(source: SourceStatus): string {
+  return `${sentence(source.source).toLowerCase()}${source.node ? ` of ${source.node}` : ''}`;
+}
+
+export function SourceTable({ sources }: { sources: SourceStatus[] }) {
+  return (
+    <table className="table compact sources">
+      <thead>
+        <tr>
+          <th scope="col">Source</th>
+          <th scope="col">Node</th>
+          <th scope="col">State</th>
+          <th scope="col">Last delivered</th>
+        </tr>
+      </thead>
+      <tbody>
+        {sources.map((source) => (
+          <tr key={`${source.source} ${source.node ?? ''}`}>
+            <td>{sentence(source.source)}</td>
+            <td>{source.node ?? '–'}</td>
+            <td>
+              <span className={source.up ? 'text-healthy' : 'text-failing'}>{source.up ? '✓ delivers' : '✕ fails'}</span>
+              {source.message && <div className="muted small">{source.message}</div>}
+            </td>
+            <td>
+              <Time at={source.last_seen} />
+            </td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}

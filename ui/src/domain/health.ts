@@ -1,0 +1,23 @@
+import type { Health } from '../api/types';
+
+/** What each state is called, and how bad it is: the worst of several wins. */
+export const HEALTH: Record<Health, { label: string; meaning: string; rank: number }> = {
+  failing: { label: 'Failing', meaning: 'many connections or requests fail', rank: 4 },
+  degraded: { label: 'Degraded', meaning: 'some connections or requests fail, or answers are slow', rank: 3 },
+  healthy: { label: 'Healthy', meaning: 'traffic flows and none or hardly any of it fails', rank: 2 },
+  unknown: { label: 'Unknown', meaning: 'nothing reports on it', rank: 1 },
+  idle: { label: 'Idle', meaning: 'no traffic in this time', rank: 0 },
+};
+
+export const HEALTHS: Health[] = ['failing', 'degraded', 'healthy', 'unknown', 'idle'];
+
+export function worst(states: Iterable<Health>): Health {
+  let result: Health = 'idle';
+  for (const state of states) if (HEALTH[asHealth(state)].rank > HEALTH[result].rank) result = asHealth(state);
+  return result;
+}
+
+/** A state that this build does not know counts as unknown. */
+export function asHealth(text: string | undefined): Health {
+  return text !== undefined && text in HEALTH ? (text as Health) : 'unknown';
+}

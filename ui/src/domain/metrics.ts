@@ -1,0 +1,87 @@
+import type { GraphEdge, Health } from '../api/types';
+import { worst } from './health';
+
+/** What one drawn edge says: the sum of the API's edges between the same two nodes. */
+export interface EdgeMetrics {
+  health: Health;
+  /** Connections. */
+  opened: number;
+  closed: number;
+  failed: number;
+  active: number;
+  connectionRate: number;
+  /** Requests; total is 0 where only connections are seen. */
+  requests: number;
+  errors: number;
+  requestRate: number;
+  /** Requests a second where there are any, else connections a second. */
+  rate: number;
+  /** The worse of failed connections and failed requests, as a fraction; undefined without either. */
+  failureShare: number | undefined;
+  failures: Record<string, number>;
+  sent: number;
+  received: number;
+  bytesPerSecond: number;
+  p50: number | undefined;
+  p90: number | undefined;
+  p95: number | undefined;
+  p99: number | undefined;
+  /** True when all of it is mutual TLS, false when some is plaintext, undefined when nothing says. */
+  mtls: boolean | undefined;
+  protocols: string[];
+  services: string[];
+  ports: number[];
+  waypoints: string[];
+}
+
+export function metricsOf(edges: GraphEdge[], seconds: number): EdgeMetrics {
+  const m: EdgeMetrics = {
+    health: worst(edges.map((edge) => edge.health)),
+    opened: 0, closed: 0, failed: 0, active: 0, connectionRate: 0, requests: 0, errors: 0, requestRate: 0, rate: 0, failureShare: undefined,
+    failures: {}, sent: 0, received: 0, bytesPerSecond: 0, p50: undefined, p90: undefined, p95: undefined, p99: undefined,
+    mtls: mutualTLS(edges),
+    protocols: distinct(edges.map((edge) => edge.protocol)),
+    services: distinct(edges.map((edge) => edge.service)),
+    ports: distinct(edges.map((edge) => edge.port)),
+    waypoints: distinct(edges.map((edge) => edge.waypoint)),
+  };
+  for (const { connections, requests, failures, bytes, duration_ms: duration } of edges) {
+    m.opened += connections.opened;
+    m.closed += connections.closed;
+    m.failed += connections.failed;
+    m.active += connections.active;
+    m.connectionRate += connections.rate;
+    m.requests += requests?.total ?? 0;
+    m.errors += requests?.errors ?? 0;
+    m.requestRate += requests?.rate ?? 0;
+    m.sent += bytes.sent;
+    m.received += bytes.received;
+    for (const [type, n] of Object.entries(failures ?? {})) if (n > 0) m.failures[type] = (m.failures[type] ?? 0) + n;
+    // Percentiles of several edges cannot be added: the slowest stands.
+    for (const q of ['p50', 'p90', 'p95', 'p99'] as const) {
+      const value = duration?.[q];
+      if (typeof value === 'number' && value > 0) m[q] = Math.max(m[q] ?? 0, value);
+    }
+  }
+  m.rate = m.requests > 0 ? m.requestRate : m.connectionRate;
+  m.bytesPerSecond = (m.sent + m.received) / Math.max(seconds, 1);
+  m.failureShare = worse(share(m.failed, Math.max(m.opened, m.closed)), share(m.errors, m.requests));
+  return m;
+}
+
+function mutualTLS(edges: GraphEdge[]): boolean | undefined {
+  if (edges.some((edge) => edge.security === 'plaintext')) return false;
+  return edges.some((edge) => edge.security === 'mutual_tls') ? true : undefined;
+}
+
+export function share(part: number, total: number): number | undefined {
+  return total > 0 ? Math.min(1, part / total) : undefined;
+}
+
+function worse(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined ? b : b === undefined ? a : Math.max(a, b);
+}
+
+function distinct<T>(values: (T | undefined)[]): T[] {
+  return [...new Set(values.filter((value): value is T => value !== undefined && value !== '' && value !== 0))];
+}

@@ -1,0 +1,332 @@
+import type { ReactNode } from 'react';
+
+import { href, navigate, pathOf } from '../app/router';
+import { HealthMark } from '../components/HealthMark';
+import { Icon } from '../components/Icon';
+import { Link } from '../components/Link';
+import { Time } from '../components/Time';
+import { bytes, byteRate, count, millis, percent, plural, rate } from '../domain/format';
+import { kindLabel } from '../domain/kinds';
+import { metricsOf, share, type EdgeMetrics } from '../domain/metrics';
+import { EdgeSeries, NodeSeries } from './PanelSeries';
+import type { View, ViewBox, ViewEdge, ViewNode } from './model';
+
+interface Props {
+  view: View;
+  seconds: number;
+  chosen: string;
+  focused: boolean;
+  close: () => void;
+  choose: (id: string) => void;
+  fold: (box: string) => void;
+  focus: (id: string | undefined) => void;
+}
+
+export function SidePanel(props: Props) {
+  const { view, chosen } = props;
+  const node = view.nodes.find((one) => one.id === chosen);
+  const edge = view.edges.find((one) => one.id === chosen);
+  const box = view.boxes.find((one) => one.id === chosen);
+  if (node) return <NodePanel {...props} node={node} />;
+  if (edge) return <EdgePanel {...props} edge={edge} />;
+  if (box) return <BoxPanel {...props} box={box} />;
+  return (
+    <Frame title="Not on the graph" close={props.close}>
+      <p className="muted">What was chosen has no traffic in this time, or is hidden.</p>
+    </Frame>
+  );
+}
+
+function Frame({ title, sub, close, children }: { title: ReactNode; sub?: ReactNode; close: () => void; children: ReactNode }) {
+  return (
+    <aside className="side-panel" aria-label="Details">
+      <header>
+        <div className="side-title">
+          <h2>{title}</h2>
+          {sub && <div className="muted">{sub}</div>}
+        </div>
+        <button type="button" className="button small icon-only plain" aria-label="Close details" onClick={close}>
+          <Icon name="close" size={14} />
+        </button>
+      </header>
+      <div className="side-body">{children}</div>
+    </aside>
+  );
+}
+
+function NodePanel({ view, node, seconds, focused, close, choose, fold, focus }: Props & { node: ViewNode }) {
+  const inbound = view.edges.filter((edge) => edge.destination === node.id);
+  const outbound = view.edges.filter((edge) => edge.source === node.id);
+  const own = node.node;
+  return (
+    <Frame title={own?.name ?? node.label} sub={own ? own.namespace || 'outside the mesh' : `${node.folded!.kind}, folded`} close={close}>
+      <div className="side-row">
+        <HealthMark health={node.health} />
+        {!node.inMesh && (
+          <span className="badge">
+            <Icon name="outside" size={12} /> outside the mesh
+          </span>
+        )}
+        {own?.version && <span className="badge">{own.version}</span>}
+      </div>
+      {node.outages.map((outage) => (
+        <Link key={outage.id} to={pathOf('outages', outage.id)} className={`side-outage ${outage.severity}`}>
+          <b>{kindLabel(outage.kind)}</b> since <Time at={outage.started_at} />
+          <span>{outage.summary}</span>
+        </Link>
+      ))}
+      <div className="toolbar">
+        {own && own.namespace && own.type === 'workload' && (
+          <Link to={pathOf('workloads', own.namespace, own.name)} className="button small">
+            Open workload
+          </Link>
+        )}
+        {own && own.type === 'service' && (
+          <Link to={pathOf('services', own.namespace, own.name.split('.')[0] ?? own.name)} className="button small">
+            Open service
+          </Link>
+        )}
+        {node.folded && (
+          <button type="button" className="button small" onClick={() => fold(node.id)}>
+            <Icon name="unfold" size={13} /> Unfold
+          </button>
+        )}
+        {own && (
+          <button type="button" className="button small" aria-pressed={focused} onClick={() => focus(focused ? undefined : node.id)}>
+            <Icon name="graph" size={13} /> {focused ? 'All of the graph' : 'Only neighbours'}
+          </button>
+        )}
+      </div>
+      {own && <NodeSeries node={own} />}
+      <Traffic title="Calls to it" edges={inbound} other={(edge) => edge.source} view={view} choose={choose} seconds={seconds} />
+      <Traffic title="Calls from it" edges={outbound} other={(edge) => edge.destination} view={view} choose={choose} seconds={seconds} />
+      {own?.pods && own.pods.length > 0 && (
+        <section>
+          <h3>{plural(own.pods.length, 'pod')}</h3>
+          <ul className="pods">
+            {own.pods.map((pod) => (
+              <li key={pod.name}>
+                <span className={pod.healthy ? 'text-healthy' : 'text-failing'} aria-label={pod.healthy ? 'healthy' : 'unhealthy'} role="img">
+                  {pod.healthy ? '✓' : '✕'}
+                </span>
+                <span className="truncate" title={pod.name}>
+                  {pod.name}
+                </span>
+                <span className="muted">{pod.node}</span>
+              </li>
+            ))}
+          </ul>
+        </section>
+      )}
+    </Frame>
+  );
+}
+
+function Traffic({ title, edges, other, view, choose, seconds }: { title: string; edges: ViewEdge[]; other: (edge: ViewEdge) => string; view: View; choose: (id: string) => void; seconds: number }) {
+  if (edges.length === 0) return null;
+  const total = metricsOf(edges.flatMap((edge) => edge.parts), seconds);
+  const sorted = edges.toSorted((a, b) => b.metrics.failed + b.metrics.errors - a.metrics.failed - a.metrics.errors || b.metrics.rate - a.metrics.rate);
+  return (
+    <section>
+      <h3>
+        {title} <span className="muted">{rate(total.rate)}</span>
+      </h3>
+      <table className="table compact side-table">
+        <thead className="visually-hidden">
+          <tr>
+            <th scope="col">Party</th>
+            <th scope="col">Rate</th>
+            <th scope="col">Failures</th>
+            <th scope="col">p95</th>
+          </tr>
+        </thead>
+        <tbody>
+          {sorted.slice(0, 30).map((edge) => (
+            <tr key={edge.id} className="link" onClick={() => choose(edge.id)}>
+              <td className="truncate">
+                <button type="button" className="text-button truncate" onClick={() => choose(edge.id)}>
+                  {view.nodes.find((node) => node.id === other(edge))?.label ?? other(edge)}
+                </button>
+              </td>
+              <td className="num">{rate(edge.metrics.rate)}</td>
+              <td className={`num ${edge.metrics.failureShare ? 'text-failing' : 'muted'}`}>{percent(edge.metrics.failureShare)}</td>
+              <td className="num muted">{millis(edge.metrics.p95)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
+  const m = edge.metrics;
+  const label = (id: string) => view.nodes.find((node) => node.id === id)?.label ?? id;
+  return (
+    <Frame
+      close={close}
+      title={
+        <>
+          <button type="button" className="text-button" onClick={() => choose(edge.source)}>
+            {label(edge.source)}
+          </button>{' '}
+          <span aria-label="calls">→</span>{' '}
+          <button type="button" className="text-button" onClick={() => choose(edge.destination)}>
+            {label(edge.destination)}
+          </button>
+        </>
+      }
+      sub={m.services.slice(0, 2).join(', ')}
+    >
+      <div className="side-row">
+        <HealthMark health={m.health} />
+        <span className={`badge ${m.mtls === false ? 'degraded' : ''}`}>
+          <Icon name={m.mtls === false ? 'unlock' : 'lock'} size={12} /> {m.mtls === undefined ? 'encryption unknown' : m.mtls ? 'mutual TLS' : 'plaintext'}
+        </span>
+        {m.waypoints.map((waypoint) => (
+          <span key={waypoint} className="badge accent">
+            <Icon name="waypoint" size={12} /> {waypoint}
+          </span>
+        ))}
+      </div>
+      <div className="toolbar">
+        <button type="button" className="button small" onClick={() => navigate(href('/flows', { from: label(edge.source), to: label(edge.destination) }))}>
+          <Icon name="flows" size={13} /> Flows
+        </button>
+        <button type="button" className="button small" onClick={() => navigate(href('/traces', { service: edge.parts[0] ? label(edge.destination) : undefined }))}>
+          <Icon name="traces" size={13} /> Traces
+        </button>
+      </div>
+      <EdgeSeries edge={edge} />
+      {m.requests > 0 && <Requests m={m} />}
+      <Connections m={m} parts={edge} />
+      <section>
+        <h3>{plural(edge.parts.length, 'port', 'ports and protocols')}</h3>
+        <table className="table compact side-table">
+          <tbody>
+            {edge.parts.slice(0, 30).map((part, i) => (
+              <tr key={i}>
+                <td className="truncate" title={part.service}>
+                  {part.service || 'by address'}
+                </td>
+                <td className="nowrap">
+                  {part.port ?? ''} {part.protocol}
+                </td>
+                <td className="num">{rate(part.requests?.total ? part.requests.rate : part.connections.rate)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </section>
+    </Frame>
+  );
+}
+
+function Requests({ m }: { m: EdgeMetrics }) {
+  return (
+    <section>
+      <h3>Requests (L7)</h3>
+      <dl className="facts">
+        <dt>Rate</dt>
+        <dd>{rate(m.requestRate)}</dd>
+        <dt>Failed</dt>
+        <dd className={m.errors > 0 ? 'text-failing' : ''}>
+          {count(m.errors)} of {count(m.requests)} ({percent(share(m.errors, m.requests))})
+        </dd>
+        <dt>Response time</dt>
+        <dd>
+          <Percentile name="p50" value={m.p50} /> <Percentile name="p95" value={m.p95} /> <Percentile name="p99" value={m.p99} />
+        </dd>
+      </dl>
+    </section>
+  );
+}
+
+function Percentile({ name, value }: { name: string; value: number | undefined }) {
+  return (
+    <span className="nowrap percentile">
+      <span className="muted">{name}</span> {millis(value)}
+    </span>
+  );
+}
+
+function Connections({ m, parts }: { m: EdgeMetrics; parts: ViewEdge }) {
+  const life = Math.max(0, ...parts.parts.map((part) => part.connection_duration_ms?.p50 ?? 0));
+  return (
+    <section>
+      <h3>Connections (L4)</h3>
+      <dl className="facts">
+        <dt>Opened</dt>
+        <dd>
+          {count(m.opened)} ({rate(m.connectionRate)})
+        </dd>
+        <dt>Closed</dt>
+        <dd>{count(m.closed)}</dd>
+        <dt>Open now</dt>
+        <dd>{count(m.active)}</dd>
+        <dt>Failed</dt>
+        <dd className={m.failed > 0 ? 'text-failing' : ''}>
+          {count(m.failed)} {m.failed > 0 && `(${percent(share(m.failed, Math.max(m.opened, m.closed)))})`}
+        </dd>
+        {Object.entries(m.failures).map(([type, n]) => (
+          <Failure key={type} type={type} n={n} />
+        ))}
+        <dt>Sent</dt>
+        <dd>{bytes(m.sent)}</dd>
+        <dt>Received</dt>
+        <dd>{bytes(m.received)}</dd>
+        <dt>Throughput</dt>
+        <dd>{byteRate(m.bytesPerSecond)}</dd>
+        {life > 0 && (
+          <>
+            <dt>Typical life</dt>
+            <dd>{millis(life)}</dd>
+          </>
+        )}
+      </dl>
+    </section>
+  );
+}
+
+function Failure({ type, n }: { type: string; n: number }) {
+  return (
+    <>
+      <dt className="indent">{kindLabel(type)}</dt>
+      <dd>{count(n)}</dd>
+    </>
+  );
+}
+
+function BoxPanel({ view, box, close, choose, fold }: Props & { box: ViewBox }) {
+  const members = view.nodes.filter((node) => node.box === box.id);
+  return (
+    <Frame title={box.label} sub={box.kind} close={close}>
+      <div className="side-row">
+        <HealthMark health={box.health} />
+      </div>
+      <div className="toolbar">
+        <button type="button" className="button small" onClick={() => fold(box.id)}>
+          <Icon name="fold" size={13} /> Fold
+        </button>
+        {box.kind === 'namespace' && (
+          <button type="button" className="button small" onClick={() => navigate(href('/graph', { namespace: box.label }))}>
+            Only this namespace
+          </button>
+        )}
+      </div>
+      <section>
+        <h3>{plural(box.members.length, 'workload')}</h3>
+        <ul className="pods">
+          {members.map((node) => (
+            <li key={node.id}>
+              <HealthMark health={node.health} />
+              <button type="button" className="text-button truncate" onClick={() => choose(node.id)}>
+                {node.label}
+              </button>
+            </li>
+          ))}
+        </ul>
+      </section>
+    </Frame>
+  );
+}

@@ -1,0 +1,177 @@
+import { useEffect, useId, useRef, useState } from 'react';
+
+import { useDismiss } from '../app/TimeControl';
+import { useParam } from '../app/router';
+import { Icon } from '../components/Icon';
+import { ExpressionError, FIELDS, parseExpression } from '../domain/expression';
+import { EDGE_COLOURS, EDGE_LABELS, EDGE_WIDTHS, type EdgeLabel } from './labels';
+
+export const GROUPS = { workload: 'Workloads', service: 'Services', app: 'Apps', namespace: 'Namespaces' } as const;
+export const BOXINGS = { namespace: 'Namespaces', app: 'Apps', both: 'Namespaces and apps', none: 'No boxes' } as const;
+export const DEFAULT_LABELS = 'rate,p95';
+
+interface Props {
+  namespaces: string[];
+  found: number | undefined;
+  hidden: number;
+}
+
+export function Toolbar({ namespaces, found, hidden }: Props) {
+  const [group, setGroup] = useParam('group', 'workload');
+  const [namespace, setNamespace] = useParam('namespace', '');
+  const [find, setFind] = useParam('find', '', { replace: true });
+  const [hide, setHide] = useParam('hide', '', { replace: true });
+  return (
+    <div className="graph-toolbar toolbar">
+      <div className="button-group" role="group" aria-label="Nodes stand for">
+        {Object.entries(GROUPS).map(([value, label]) => (
+          <button key={value} type="button" className="button" aria-pressed={group === value} onClick={() => setGroup(value)}>
+            {label}
+          </button>
+        ))}
+      </div>
+      <select className="select" aria-label="Namespace" value={namespace} onChange={(event) => setNamespace(event.target.value)}>
+        <option value="">All namespaces</option>
+        {[...new Set(namespace ? [namespace, ...namespaces] : namespaces)].map((name) => (
+          <option key={name}>{name}</option>
+        ))}
+      </select>
+      <Display />
+      <ExpressionField label="Find" value={find} set={setFind} note={find && found !== undefined ? `${found} found` : ''} />
+      <ExpressionField label="Hide" value={hide} set={setHide} note={hide && hidden > 0 ? `${hidden} hidden` : ''} />
+    </div>
+  );
+}
+
+function Display() {
+  const [open, setOpen] = useState(false);
+  const root = useRef<HTMLDivElement>(null);
+  useDismiss(root, open, () => setOpen(false));
+  const [box, setBox] = useParam('box', 'namespace');
+  const [labels, setLabels] = useParam('labels', DEFAULT_LABELS);
+  const [width, setWidth] = useParam('width', 'none');
+  const [colour, setColour] = useParam('colour', 'health');
+  const chosen = new Set(labels.split(','));
+  const toggle = (label: EdgeLabel) => {
+    if (chosen.has(label)) chosen.delete(label);
+    else chosen.add(label);
+    setLabels(Object.keys(EDGE_LABELS).filter((one) => chosen.has(one)).join(',') || 'off');
+  };
+  return (
+    <div className="popover-root" ref={root}>
+      <button type="button" className="button" aria-haspopup="dialog" aria-expanded={open} onClick={() => setOpen(!open)}>
+        <Icon name="filter" size={14} /> Display <Icon name="chevronDown" size={12} />
+      </button>
+      {open && (
+        <div className="popover left display-popover" role="dialog" aria-label="Display">
+          <fieldset>
+            <legend>Edge labels</legend>
+            {(Object.entries(EDGE_LABELS) as [EdgeLabel, string][]).map(([value, label]) => (
+              <label key={value} className="check">
+                <input type="checkbox" checked={chosen.has(value)} onChange={() => toggle(value)} /> {label}
+              </label>
+            ))}
+          </fieldset>
+          <Choice title="Boxes" options={BOXINGS} value={box} set={setBox} />
+          <Choice title="Edge width" options={EDGE_WIDTHS} value={width} set={setWidth} />
+          <Choice title="Edge colour" options={EDGE_COLOURS} value={colour} set={setColour} />
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Choice({ title, options, value, set }: { title: string; options: Record<string, string>; value: string; set: (value: string) => void }) {
+  const name = useId();
+  return (
+    <fieldset>
+      <legend>{title}</legend>
+      {Object.entries(options).map(([option, label]) => (
+        <label key={option} className="check">
+          <input type="radio" name={name} checked={value === option} onChange={() => set(option)} /> {label}
+        </label>
+      ))}
+    </fieldset>
+  );
+}
+
+const TYPING_MS = 250;
+
+/** A field for an expression; shows where it does not parse, and completes field names. */
+function ExpressionField({ label, value, set, note }: { label: string; value: string; set: (value: string) => void; note: string }) {
+  const [text, setText] = useState(value);
+  const [sent, setSent] = useState(value);
+  const [focused, setFocused] = useState(false);
+  const id = useId();
+  if (value !== sent) {
+    // The URL changed by itself: back button or a link.
+    setSent(value);
+    setText(value);
+  }
+  useEffect(() => {
+    if (text === sent) return;
+    const timer = setTimeout(() => {
+      setSent(text);
+      set(text);
+    }, TYPING_MS);
+    return () => clearTimeout(timer);
+  }, [text, sent, set]);
+  const fault = faultOf(text);
+  return (
+    <div className="expression" onFocus={() => setFocused(true)} onBlur={() => setFocused(false)}>
+      <label className="visually-hidden" htmlFor={id}>
+        {label} by expression
+      </label>
+      <input
+        id={id}
+        className="input"
+        value={text}
+        placeholder={label === 'Find' ? 'Find: health=failing, p95>100…' : 'Hide: idle, rate<1…'}
+        spellCheck={false}
+        autoComplete="off"
+        aria-invalid={fault !== undefined}
+        aria-describedby={`${id}-help`}
+        onChange={(event) => setText(event.target.value)}
+        onKeyDown={(event) => {
+          if (event.key === 'Escape' && text) {
+            event.stopPropagation();
+            setText('');
+          }
+        }}
+      />
+      {text && (
+        <button type="button" className="expression-clear" aria-label={`Clear ${label.toLowerCase()}`} onClick={() => setText('')}>
+          <Icon name="close" size={11} />
+        </button>
+      )}
+      {!fault && note && <span className="expression-note">{note}</span>}
+      <div id={`${id}-help`} className={focused || fault ? 'expression-help popover left' : 'visually-hidden'}>
+        {fault ? (
+          <p className="fault">{fault}</p>
+        ) : (
+          <>
+            <p>
+              Compare fields with <code>= != ~ &gt; &lt;</code>, join with <code>and or not ( )</code>. A bare word matches names.
+            </p>
+            <div className="expression-fields">
+              {Object.entries(FIELDS).map(([field, meaning]) => (
+                <button key={field} type="button" title={meaning} tabIndex={-1} onPointerDown={(event) => event.preventDefault()} onClick={() => setText(`${text}${text && !/[\s(]$/.test(text) ? ' and ' : ''}${field}`)}>
+                  {field}
+                </button>
+              ))}
+            </div>
+          </>
+        )}
+      </div>
+    </div>
+  );
+}
+
+function faultOf(text: string): string | undefined {
+  try {
+    parseExpression(text);
+    return undefined;
+  } catch (error) {
+    return error instanceof ExpressionError ? `At character ${error.position + 1}: ${error.message}.` : String(error);
+  }
+}

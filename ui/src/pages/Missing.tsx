@@ -1,0 +1,12 @@
+import { Link } from '../components/Link';
+
+export default function Missing() {
+  return (
+    <div className="state">
+      <h2>There is no such page</h2>
+      <p>
+        The address may be of another version. Start from the <Link to="/">overview</Link> or the <Link to="/graph">graph</Link>.
+      </p>
+    </div>
+  );
+}
