@@ -18,6 +18,7 @@ func BenchmarkParseJSON(b *testing.B)  { benchmarkParse(b, accessEntries(b, true
 // benchmarkParse goes round recorded entries, about 1 MiB of them: in real life they were read from a file just
 // before, so they lie in the processor's cache.
 func benchmarkParse(b *testing.B, entries [][]byte) {
+	b.Helper()
 	entries = entries[:2000]
 	parser := accesslog.NewParser(0)
 	var rec accesslog.Record
@@ -43,6 +44,7 @@ func benchmarkParse(b *testing.B, entries [][]byte) {
 
 // cpuTime is what the process has used: on a busy machine, the elapsed time says little.
 func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
 	var usage syscall.Rusage
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())

@@ -74,8 +74,10 @@ func (j *CRIJoiner) Line(line []byte) ([]byte, bool) {
 	return p.text, true
 }
 
-// Malformed and Truncated return how many lines were not in the CRI format and how many joined lines were cut.
+// Malformed returns how many lines were not in the CRI format.
 func (j *CRIJoiner) Malformed() int64 { return j.malformed }
+
+// Truncated returns how many joined lines were cut.
 func (j *CRIJoiner) Truncated() int64 { return j.truncated }
 
 func (j *CRIJoiner) split(line []byte) (stream int, last bool, content []byte, ok bool) {

@@ -67,10 +67,10 @@ func TestCRIJoinerState(t *testing.T) {
 	assert.Equal(t, []string{"one two", "err or"}, joinAll(second, criTime+"stdout F two", criTime+"stderr F or"))
 
 	for n := range state {
-		assert.Error(t, second.SetState(state[:n]))
+		require.Error(t, second.SetState(state[:n]))
 	}
-	assert.Error(t, second.SetState(append(state, 0)))
-	assert.Error(t, second.SetState([]byte{9, 0, 0, 0}))
+	require.Error(t, second.SetState(append(state, 0)))
+	require.Error(t, second.SetState([]byte{9, 0, 0, 0}))
 }
 
 func TestIsCRI(t *testing.T) {
@@ -99,8 +99,10 @@ func TestEntrySplitter(t *testing.T) {
 		orphans, truncated int64
 	}{
 		{name: "one a line", lines: []string{outboundPlain, outboundJSON, head}, want: []string{outboundPlain, outboundJSON, head}},
-		{name: "continued", lines: []string{head, "dnsProxy: true", "- true", "", "  secs: 300", outboundPlain},
-			want: []string{head + "\ndnsProxy: true\n- true\n\n  secs: 300", outboundPlain}},
+		{
+			name: "continued", lines: []string{head, "dnsProxy: true", "- true", "", "  secs: 300", outboundPlain},
+			want: []string{head + "\ndnsProxy: true\n- true\n\n  secs: 300", outboundPlain},
+		},
 		{name: "a number is not a time", lines: []string{head, "2026", "2026-11-23 hello\tworld", "123\tx"}, want: []string{head + "\n2026\n2026-11-23 hello\tworld\n123\tx"}},
 		{name: "orphans", lines: []string{"lost", "", outboundPlain, "lost as well", outboundJSON, "and this"}, want: []string{outboundPlain, outboundJSON}, orphans: 3},
 		{name: "carriage returns", lines: []string{head + "\r", "a\r"}, want: []string{head + "\na"}},
@@ -141,8 +143,10 @@ func TestEntrySplitterLetsAccessEntriesGoAtOnce(t *testing.T) {
 
 func TestJoiningAndSplittingDoNotAllocate(t *testing.T) {
 	j, s := accesslog.NewCRIJoiner(0), accesslog.NewEntrySplitter(0, 0)
-	lines := [][]byte{[]byte(criTime + "stdout P " + outboundPlain[:40]), []byte(criTime + "stdout F " + outboundPlain[40:]),
-		[]byte(criTime + "stdout F 2026-11-23T21:18:47Z\tinfo\tx\ty"), []byte(criTime + "stdout F more")}
+	lines := [][]byte{
+		[]byte(criTime + "stdout P " + outboundPlain[:40]), []byte(criTime + "stdout F " + outboundPlain[40:]),
+		[]byte(criTime + "stdout F 2026-11-23T21:18:47Z\tinfo\tx\ty"), []byte(criTime + "stdout F more"),
+	}
 	n := 0
 	emit := func([]byte) { n++ }
 	assert.Zero(t, testing.AllocsPerRun(10, func() {

@@ -34,11 +34,11 @@ const (
 type Direction uint8
 
 const (
-	// DirectionUnknown: the entry does not say.
+	// DirectionUnknown means that the entry does not say.
 	DirectionUnknown Direction = iota
-	// DirectionOutbound: the ztunnel of the client's node reports.
+	// DirectionOutbound means that the ztunnel of the client's node reports.
 	DirectionOutbound
-	// DirectionInbound: the ztunnel of the server's node reports.
+	// DirectionInbound means that the ztunnel of the server's node reports.
 	DirectionInbound
 )
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestClockAgreesWithTimeParse(t *testing.T) {
@@ -15,7 +16,7 @@ func TestClockAgreesWithTimeParse(t *testing.T) {
 		"2026-11-23T21:18:51.657644+01:00", "2026-11-23T21:18:51-11:30", "1999-12-31T23:59:00Z", "2026-03-01T00:00:00Z",
 	} {
 		want, err := time.Parse(time.RFC3339Nano, s)
-		assert.NoError(t, err)
+		require.NoError(t, err)
 		got, ok := c.parse([]byte(s))
 		assert.True(t, ok, s)
 		assert.Equal(t, want.UnixNano(), got, s)

@@ -90,8 +90,10 @@ func (s *EntrySplitter) Flush(emit func(entry []byte)) {
 // Holding says whether an entry waits for Flush.
 func (s *EntrySplitter) Holding() bool { return s.holding }
 
-// Orphans and Truncated return how many lines continued no entry and how many entries were cut.
-func (s *EntrySplitter) Orphans() int64   { return s.orphans }
+// Orphans returns how many lines continued no entry.
+func (s *EntrySplitter) Orphans() int64 { return s.orphans }
+
+// Truncated returns how many entries were cut.
 func (s *EntrySplitter) Truncated() int64 { return s.truncated }
 
 // AppendState appends the entry that waits, which belongs to a checkpoint of the file's offset.

@@ -40,6 +40,7 @@ func BenchmarkAggregate(b *testing.B) {
 
 // cpuTime is what the process has used: on a busy machine, the elapsed time says little.
 func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
 	var usage syscall.Rusage
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())

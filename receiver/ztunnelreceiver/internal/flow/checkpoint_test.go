@@ -18,6 +18,7 @@ func getter(stored map[string][]byte) func(string) ([]byte, error) {
 
 // busy returns a processor with series in several chunks, failures, an overflow series and an entry that waits.
 func busy(tb testing.TB) *Processor {
+	tb.Helper()
 	p := New(Config{RecordMetrics: true, MaxSeries: 600}, nil)
 	p.Advance(after(time.Minute))
 	for i := range 700 {

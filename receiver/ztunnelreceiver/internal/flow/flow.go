@@ -97,34 +97,35 @@ func setDefault[T int | time.Duration](v *T, def T) {
 type Counter int
 
 const (
-	// CountEntries: entries that came in.
+	// CountEntries counts entries that came in.
 	CountEntries Counter = iota
-	// CountAccess: of those, entries of the access log.
+	// CountAccess counts those of them that belong to the access log.
 	CountAccess
-	// CountForeign: text that no ztunnel wrote.
+	// CountForeign counts text that no ztunnel wrote.
 	CountForeign
-	// CountCut: entries that end in the middle or do not follow their format.
+	// CountCut counts entries that end in the middle or do not follow their format.
 	CountCut
-	// CountIncomplete: access entries without a direction or addresses.
+	// CountIncomplete counts access entries without a direction or addresses.
 	CountIncomplete
-	// CountTruncated: entries longer than MaxEntry, of which the beginning was read.
+	// CountTruncated counts entries longer than MaxEntry, of which the beginning was read.
 	CountTruncated
-	// CountInvalidFields: fields whose value had the wrong type or range and was left out.
+	// CountInvalidFields counts fields whose value had the wrong type or range and was left out.
 	CountInvalidFields
-	// CountClockOutliers: entries whose time was absent or absurd and that got the observed time.
+	// CountClockOutliers counts entries whose time was absent or absurd and that got the observed time.
 	CountClockOutliers
-	// CountLate: entries older than the last boundary, counted after it.
+	// CountLate counts entries older than the last boundary, counted after it.
 	CountLate
-	// CountEarly: entries that had to be counted before their boundary because too many were held.
+	// CountEarly counts entries that had to be counted before their boundary because too many were held.
 	CountEarly
-	// CountOverflow: connections that went into an overflow series.
+	// CountOverflow counts connections that went into an overflow series.
 	CountOverflow
-	// CountExpired: series that expired.
+	// CountExpired counts series that expired.
 	CountExpired
-	// CountNodesDropped: entries of more nodes than MaxNodes.
+	// CountNodesDropped counts entries of more nodes than MaxNodes.
 	CountNodesDropped
-	// CountLogsDropped and CountSpansDropped: records and spans over MaxRecords.
+	// CountLogsDropped counts log records over MaxRecords.
 	CountLogsDropped
+	// CountSpansDropped counts spans over MaxRecords.
 	CountSpansDropped
 
 	// NumCounters is how many counters there are.

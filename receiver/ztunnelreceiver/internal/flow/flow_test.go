@@ -263,20 +263,27 @@ func TestKey(t *testing.T) {
 		want        map[string]any
 	}{
 		{"tunnel to a host", head + `dst.addr=10.0.0.9:15008 dst.hbone_addr=pay.svc:8080 direction="outbound"`, map[string]any{
-			"reporter": "source", "source_address": "10.0.0.1", "destination_address": "10.0.0.9", "destination_port": int64(8080), "connection_security_policy": "mutual_tls"}},
+			"reporter": "source", "source_address": "10.0.0.1", "destination_address": "10.0.0.9", "destination_port": int64(8080), "connection_security_policy": "mutual_tls",
+		}},
 		{"IPv6", head + `dst.addr=[fd00::9]:15008 dst.hbone_addr=[fd00::9]:8080 direction="inbound"`, map[string]any{
-			"reporter": "destination", "source_address": "10.0.0.1", "destination_address": "fd00::9", "destination_port": int64(8080), "connection_security_policy": "mutual_tls"}},
+			"reporter": "destination", "source_address": "10.0.0.1", "destination_address": "fd00::9", "destination_port": int64(8080), "connection_security_policy": "mutual_tls",
+		}},
 		{"outside the mesh", head + `src.workload="batch-1" src.cluster="c" dst.addr=10.0.0.2:80 dst.workload="w" dst.namespace="n" dst.service="s" direction="inbound"`, map[string]any{
 			"reporter": "destination", "source_pod": "batch-1", "source_address": "10.0.0.1", "source_cluster": "c", "destination_address": "10.0.0.2",
-			"destination_pod": "w", "destination_workload_namespace": "n", "destination_service": "s", "destination_port": int64(80), "connection_security_policy": "none"}},
+			"destination_pod": "w", "destination_workload_namespace": "n", "destination_service": "s", "destination_port": int64(80), "connection_security_policy": "none",
+		}},
 		{"identities", head + `src.identity="spiffe://a" dst.addr=10.0.0.2:80 direction="inbound"`, map[string]any{
-			"reporter": "destination", "source_address": "10.0.0.1", "destination_address": "10.0.0.2", "destination_port": int64(80), "connection_security_policy": "mutual_tls"}},
+			"reporter": "destination", "source_address": "10.0.0.1", "destination_address": "10.0.0.2", "destination_port": int64(80), "connection_security_policy": "mutual_tls",
+		}},
 		{"early denial at the client", strings.Replace(head, "complete", "failed", 1) + `dst.addr=10.96.0.1:80 direction="outbound" error="x"`, map[string]any{
-			"reporter": "source", "source_address": "10.0.0.1", "destination_address": "10.96.0.1", "destination_port": int64(80), "connection_security_policy": "unknown"}},
+			"reporter": "source", "source_address": "10.0.0.1", "destination_address": "10.96.0.1", "destination_port": int64(80), "connection_security_policy": "unknown",
+		}},
 		{"early denial at the server", strings.Replace(head, "complete", "failed", 1) + `dst.addr=10.0.0.2:15008 direction="inbound" error="x"`, map[string]any{
-			"reporter": "destination", "source_address": "10.0.0.1", "destination_address": "10.0.0.2", "connection_security_policy": "unknown"}},
+			"reporter": "destination", "source_address": "10.0.0.1", "destination_address": "10.0.0.2", "connection_security_policy": "unknown",
+		}},
 		{"bad addresses", strings.Replace(head, "10.0.0.1:4000", "x", 1) + `dst.addr=10.0.0.2:80 direction="outbound"`, map[string]any{
-			"reporter": "source", "destination_address": "10.0.0.2", "destination_port": int64(80), "connection_security_policy": "none"}},
+			"reporter": "source", "destination_address": "10.0.0.2", "destination_port": int64(80), "connection_security_policy": "none",
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := New(Config{RecordMetrics: true}, nil)
@@ -324,7 +331,7 @@ func TestSumsSaturate(t *testing.T) {
 	for range 20 {
 		p.Entry("n", line(after(0), "a", "s", fmt.Sprintf("bytes_sent=%d", int64(1)<<60)), after(0))
 	}
-	eachPoint(p.FlushMetrics(after(time.Second), false), func(_, metric string, attrs pcommon.Map, value int64) {
+	eachPoint(p.FlushMetrics(after(time.Second), false), func(_, metric string, _ pcommon.Map, value int64) {
 		assert.GreaterOrEqual(t, value, int64(0), metric)
 	})
 }
@@ -379,10 +386,20 @@ func TestNotableMessages(t *testing.T) {
 }
 
 func TestConfigValidate(t *testing.T) {
-	assert.NoError(t, (&Config{}).Validate())
+	require.NoError(t, (&Config{}).Validate())
 	for _, cfg := range []Config{
-		{MaxSeries: -1}, {MaxNodes: -1}, {MaxRecords: -1}, {MaxHeldBytes: -1}, {MaxEntry: -1}, {Expiry: -1}, {SlowThreshold: -1}, {MaxSkew: -1},
-		{Histogram: HistogramConfig{MaxScale: 9}}, {Histogram: HistogramConfig{MaxScale: -1}}, {Histogram: HistogramConfig{MaxBuckets: 4}}, {Histogram: HistogramConfig{MaxBuckets: 1000}},
+		{MaxSeries: -1},
+		{MaxNodes: -1},
+		{MaxRecords: -1},
+		{MaxHeldBytes: -1},
+		{MaxEntry: -1},
+		{Expiry: -1},
+		{SlowThreshold: -1},
+		{MaxSkew: -1},
+		{Histogram: HistogramConfig{MaxScale: 9}},
+		{Histogram: HistogramConfig{MaxScale: -1}},
+		{Histogram: HistogramConfig{MaxBuckets: 4}},
+		{Histogram: HistogramConfig{MaxBuckets: 1000}},
 	} {
 		assert.Error(t, cfg.Validate())
 	}

@@ -48,6 +48,7 @@ var field = regexp.MustCompile(`([a-z_.]+)=("(?:[^"\\]|\\.)*"|\S+)`)
 
 // count reads a recording on a path of its own: regular expressions and encoding/json.
 func count(t *testing.T, lines []recorded) map[key]tally {
+	t.Helper()
 	counts := map[key]tally{}
 	for _, l := range lines {
 		values := map[string]string{}
@@ -104,6 +105,7 @@ func count(t *testing.T, lines []recorded) map[key]tally {
 
 // countPoints adds up what the processor says.
 func countPoints(t *testing.T, md pmetric.Metrics) map[key]tally {
+	t.Helper()
 	counts := map[key]tally{}
 	eachPoint(md, func(node, metric string, attrs pcommon.Map, value int64) {
 		str := func(name string) string {
@@ -161,6 +163,7 @@ func eachPoint(md pmetric.Metrics, fn func(node, metric string, attrs pcommon.Ma
 
 // readRecording returns the lines of a recording's logs, by time; lines without one follow their predecessor.
 func readRecording(tb testing.TB, folder string) []recorded {
+	tb.Helper()
 	files, err := filepath.Glob(filepath.Join(folder, "ztunnel-*.log.gz"))
 	require.NoError(tb, err)
 	require.NotEmpty(tb, files)
@@ -192,6 +195,7 @@ func readRecording(tb testing.TB, folder string) []recorded {
 }
 
 func recordingFolders(tb testing.TB) []string {
+	tb.Helper()
 	folders, err := filepath.Glob(filepath.Join(recordings, "*", "truth.json"))
 	require.NoError(tb, err)
 	require.NotEmpty(tb, folders)
@@ -275,9 +279,10 @@ func TestRecordingsSurviveRestarts(t *testing.T) {
 	}
 }
 
-func asJSON(t testing.TB, md pmetric.Metrics) string {
+func asJSON(tb testing.TB, md pmetric.Metrics) string {
+	tb.Helper()
 	b, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(md)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return string(b)
 }
 

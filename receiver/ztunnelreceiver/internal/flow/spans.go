@@ -65,7 +65,8 @@ func (s *sampler) take(rec *accesslog.Record) bool {
 	case 1:
 		return true
 	}
-	k := append(s.key[:0], rec.Src.Host...)
+	k := s.key[:0]
+	k = append(k, rec.Src.Host...)
 	k = append(k, 0)
 	if len(rec.HBONE.Text) > 0 {
 		k = append(k, rec.HBONE.Text...)
@@ -132,9 +133,12 @@ func (p *Processor) addSpan(n *node, entry []byte) {
 }
 
 func (p *Processor) spanName(direction string, peer []byte) string {
-	name := append(append(p.spans.name[:0], direction...), ' ')
-	p.spans.name = append(name, peer...)
-	return p.texts.get(p.spans.name)
+	name := p.spans.name[:0]
+	name = append(name, direction...)
+	name = append(name, ' ')
+	name = append(name, peer...)
+	p.spans.name = name
+	return p.texts.get(name)
 }
 
 // peerName is what the connection was opened to: the service, else the pod, else the address.
