@@ -34,7 +34,7 @@ type pipelines struct {
 	logs    processor.Logs
 	traces  processor.Traces
 
-	outMetrics *consumertest.MetricsSink
+	outMetrics *doneSink
 	outLogs    *consumertest.LogsSink
 	outTraces  *consumertest.TracesSink
 }
@@ -46,7 +46,7 @@ func newPipelines(t testing.TB, configure func(*Config)) *pipelines {
 		configure(cfg)
 	}
 	require.NoError(t, cfg.Validate())
-	p := &pipelines{t: t, outMetrics: new(consumertest.MetricsSink), outLogs: new(consumertest.LogsSink), outTraces: new(consumertest.TracesSink)}
+	p := &pipelines{t: t, outMetrics: &doneSink{done: make(chan struct{})}, outLogs: new(consumertest.LogsSink), outTraces: new(consumertest.TracesSink)}
 	set := processortest.NewNopSettings(metadata.Type)
 	var err error
 	p.metrics, err = factory.CreateMetrics(context.Background(), set, cfg, p.outMetrics)
