@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
@@ -16,9 +17,12 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/zap"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/api"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/httpapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/ingest"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
 )
 
 // topologyQuery is the extension: it holds the stores, which the topology exporter writes to, and serves them.
@@ -29,6 +33,12 @@ type topologyQuery struct {
 
 	ingester *ingest.Ingester
 	stores   httpapi.Stores
+	api      *httpapi.Server
+	// spans is nil where a Jaeger has the traces.
+	spans     *traces.Store
+	telemetry *metadata.TelemetryBuilder
+	// changed is signalled after each write.
+	changed  chan struct{}
 	embedded *history.Embedded
 	// temporary is the directory that ends with the process, empty if one is configured.
 	temporary string
@@ -44,8 +54,11 @@ type topologyQuery struct {
 }
 
 func newExtension(settings extension.Settings, config *Config) (*topologyQuery, error) {
-	return &topologyQuery{config: config, settings: settings, logger: settings.Logger}, nil
+	return &topologyQuery{config: config, settings: settings, logger: settings.Logger, changed: make(chan struct{}, 1)}, nil
 }
+
+// shutdownGrace is how long requests may take to finish.
+const shutdownGrace = 5 * time.Second
 
 // Start opens the stores and begins to serve.
 func (t *topologyQuery) Start(ctx context.Context, host component.Host) error {
@@ -58,19 +71,32 @@ func (t *topologyQuery) Start(ctx context.Context, host component.Host) error {
 	background, stop := context.WithCancel(context.Background())
 	t.stop = stop
 	t.done.Go(func() { t.keepState(background) })
+	t.done.Go(func() { t.api.Publish(background, t.changed) })
 	return nil
 }
 
 func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
-	api := httpapi.New(t.stores, httpapi.Settings{
-		Build:       httpapi.Build{Command: t.settings.BuildInfo.Command, Version: t.settings.BuildInfo.Version},
-		Health:      httpapi.Health{DegradedAt: t.config.Health.DegradedAt, FailingAt: t.config.Health.FailingAt},
-		Limits:      httpapi.Limits{MaxRange: t.config.Limits.MaxRange},
+	ui, err := uiFiles()
+	if err != nil {
+		return fmt.Errorf("opening the UI: %w", err)
+	}
+	t.api = httpapi.New(t.stores, httpapi.Settings{
+		Build:  httpapi.Build{Command: t.settings.BuildInfo.Command, Version: t.settings.BuildInfo.Version},
+		Health: httpapi.Health{DegradedAt: t.config.Health.DegradedAt, FailingAt: t.config.Health.FailingAt},
+		Limits: httpapi.Limits{
+			MaxRange: t.config.Limits.MaxRange, Timeout: t.config.Limits.Timeout,
+			Concurrent: t.config.Limits.Concurrent, Queue: t.config.Limits.Queue,
+		},
 		Links:       t.config.Links.asMap(),
 		SilentAfter: t.config.Health.SilentAfter,
+		Heartbeat:   t.config.Events.Heartbeat,
+		UI:          ui,
+		OpenAPI:     api.OpenAPI,
+		Observe:     t.observe,
+		Rejected:    func(ctx context.Context) { t.telemetry.TopologyQueryHTTPRejected.Add(ctx, 1) },
+		Failed:      func(_ context.Context, err error) { t.logger.Error("A request could not be answered", zap.Error(err)) },
 	})
-	var err error
-	t.server, err = t.config.HTTP.ToServer(ctx, host.GetExtensions(), t.settings.TelemetrySettings, api.Handler())
+	t.server, err = t.config.HTTP.ToServer(ctx, host.GetExtensions(), t.settings.TelemetrySettings, t.api.Handler())
 	if err != nil {
 		return fmt.Errorf("making the HTTP server: %w", err)
 	}
@@ -90,8 +116,16 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 // Shutdown stops serving and closes the stores.
 func (t *topologyQuery) Shutdown(ctx context.Context) error {
 	var errs []error
+	if t.stores.Events != nil {
+		t.stores.Events.Close()
+	}
 	if t.server != nil {
-		errs = append(errs, t.server.Close())
+		// What is being answered still reads the stores.
+		graceful, cancel := context.WithTimeout(ctx, shutdownGrace)
+		if err := t.server.Shutdown(graceful); err != nil {
+			errs = append(errs, t.server.Close())
+		}
+		cancel()
 	}
 	if t.stop != nil {
 		t.stop()

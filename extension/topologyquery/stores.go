@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/httpapi"
@@ -22,6 +23,8 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/state"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
+	"github.com/nephilia/nephilia/internal/outage"
 )
 
 // saveEvery is how often a changed state is written to disk.
@@ -32,6 +35,7 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 	if err := t.openDirectory(); err != nil {
 		return err
 	}
+	hub := events.New(t.config.Events.MaxClients, t.config.Events.Queue)
 	stores := ingest.Stores{
 		Live: live.New(live.Settings{
 			Window:     t.config.Live.Window.Milliseconds(),
@@ -41,7 +45,18 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 		Sources:   sources.New(),
 		Inventory: inventory.New(t.config.Mesh.MaxEntities),
 		Flows:     flows.New(t.config.Flows.Size),
-		Outages:   outages.New(t.config.Outages.Max, nil),
+		Outages: outages.New(t.config.Outages.Max, func(o *outage.Outage, transition string, at int64) {
+			body, err := httpapi.OutageEvent(o, transition, time.UnixMilli(at))
+			if err != nil {
+				t.logger.Error("An outage could not be sent to clients", zap.String("outage", o.ID), zap.Error(err))
+				return
+			}
+			hub.Publish("outage", body)
+		}),
+	}
+	reader, err := t.openTraces(ctx, host, &stores)
+	if err != nil {
+		return err
 	}
 	engine, err := t.openHistory(ctx, host)
 	if err != nil {
@@ -60,6 +75,12 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 		Keep:         t.config.History.keeps,
 		// A server of its own may know more of the past than this process.
 		Restored: restored || t.embedded == nil,
+		Changed: func() {
+			select {
+			case t.changed <- struct{}{}:
+			default:
+			}
+		},
 	})
 	t.stores = httpapi.Stores{
 		Live:      stores.Live,
@@ -68,8 +89,29 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 		Flows:     stores.Flows,
 		Outages:   stores.Outages,
 		Past:      engine,
+		Traces:    reader,
+		Events:    hub,
 	}
-	return nil
+	return t.report()
+}
+
+func (t *topologyQuery) openTraces(ctx context.Context, host component.Host, stores *ingest.Stores) (traces.Reader, error) {
+	if t.config.Jaeger.HasValue() {
+		jaeger := t.config.Jaeger.Get()
+		client, err := jaeger.ToClient(ctx, host.GetExtensions(), t.settings.TelemetrySettings)
+		if err != nil {
+			return nil, fmt.Errorf("making the client of Jaeger: %w", err)
+		}
+		t.closers = append(t.closers, client.CloseIdleConnections)
+		return traces.NewJaeger(client, jaeger.Endpoint), nil
+	}
+	t.spans = traces.NewStore(traces.Settings{
+		MaxSpans:  t.config.Traces.MaxSpans,
+		MaxBytes:  t.config.Traces.MaxSizeMiB << 20,
+		Retention: t.config.Traces.Retention,
+	})
+	stores.Spans = t.spans
+	return t.spans, nil
 }
 
 func (t *topologyQuery) openDirectory() error {
@@ -191,6 +233,9 @@ func (t *topologyQuery) close(ctx context.Context) error {
 	if t.embedded != nil {
 		errs = append(errs, t.embedded.Close())
 		t.embedded = nil
+	}
+	if t.telemetry != nil {
+		t.telemetry.Shutdown()
 	}
 	for _, closer := range t.closers {
 		closer()

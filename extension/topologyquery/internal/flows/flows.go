@@ -200,6 +200,13 @@ func (r *Ring) List(filter Filter, before uint64, limit int) (list []Flow, next 
 	return list, 0
 }
 
+// Newest is the newest flow's cursor.
+func (r *Ring) Newest() uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.next
+}
+
 // After returns at most limit flows that the filter selects, oldest first, newer than a cursor, and the newest cursor.
 func (r *Ring) After(filter Filter, after uint64, limit int) (list []Flow, newest uint64) {
 	r.mu.RLock()

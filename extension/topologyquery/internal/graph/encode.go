@@ -18,11 +18,11 @@ var quantiles = []float64{0.5, 0.9, 0.95, 0.99}
 // AppendJSON appends the graph as JSON (schema Graph of the OpenAPI file).
 func (g *Graph) AppendJSON(b []byte) []byte {
 	b = append(b, `{"start":`...)
-	b = appendTime(b, g.Start)
+	b = AppendTime(b, g.Start)
 	b = append(b, `,"end":`...)
-	b = appendTime(b, g.End)
+	b = AppendTime(b, g.End)
 	b = append(b, `,"data_time":`...)
-	b = appendTime(b, g.Clock)
+	b = AppendTime(b, g.Clock)
 	b = append(b, `,"from":`...)
 	b = appendString(b, g.From)
 	b = append(b, `,"nodes":[`...)
@@ -43,6 +43,24 @@ func (g *Graph) AppendJSON(b []byte) []byte {
 	}
 	return append(b, `]}`...)
 }
+
+// JSONSize estimates the length of the graph as JSON.
+func (g *Graph) JSONSize() int { return 256 + 512*len(g.Nodes) + 1024*len(g.Edges) }
+
+// AppendEdge appends one of the graph's edges as JSON (schema Edge of the OpenAPI file).
+func (g *Graph) AppendEdge(b []byte, one *Edge) []byte {
+	e := encoder{seconds: max(float64(g.End-g.Start)/1000, 0.001)}
+	return e.edge(b, g, one)
+}
+
+// EdgeID is the stable id of one of the graph's edges.
+func (g *Graph) EdgeID(one *Edge) string {
+	var e encoder
+	return strconv.FormatUint(e.edgeID(g.Nodes[one.Source].ID, g.Nodes[one.Destination].ID, one), 16)
+}
+
+// AppendNode appends one of the graph's nodes as JSON (schema Node of the OpenAPI file).
+func (g *Graph) AppendNode(b []byte, n *Node) []byte { return n.appendJSON(b) }
 
 func (n *Node) appendJSON(b []byte) []byte {
 	b = append(b, `{"id":`...)
@@ -233,7 +251,8 @@ func (e *encoder) edgeID(source, destination string, one *Edge) uint64 {
 	return hash
 }
 
-func appendTime(b []byte, ms int64) []byte {
+// AppendTime appends unix milliseconds as a JSON string in the form of RFC 3339.
+func AppendTime(b []byte, ms int64) []byte {
 	b = append(b, '"')
 	b = time.UnixMilli(ms).UTC().AppendFormat(b, "2006-01-02T15:04:05.999Z07:00")
 	return append(b, '"')

@@ -105,6 +105,9 @@ func (t *tally) ratio() float64 {
 	return ratio
 }
 
+// FailureRatio is the share of the node's inbound connections or requests that failed, whichever is larger.
+func (n *Node) FailureRatio() float64 { return n.in.ratio() }
+
 // Edge is one edge of the graph.
 type Edge struct {
 	Source, Destination int
@@ -306,6 +309,13 @@ func (b *Builder) node(key nodeKey, fill func(n *Node)) int {
 	})
 	fill(&b.graph.Nodes[at])
 	return at
+}
+
+// Edges judges and returns the graph of the edges that were added alone: without idle workloads, and without what
+// only all of a node's edges could tell of it.
+func (b *Builder) Edges() *Graph {
+	b.judge()
+	return &b.graph
 }
 
 // Graph judges and returns the graph; the builder must not be used any more.

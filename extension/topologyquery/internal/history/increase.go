@@ -3,6 +3,8 @@ package history
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -33,8 +35,9 @@ func (g *growth) add(other growth) {
 
 // querier asks an engine for exact differences.
 type querier struct {
-	engine   Engine
-	selector string
+	engine Engine
+	// matchers are label matchers that every query adds, without braces.
+	matchers string
 	// lookback is how long, in milliseconds, the newest sample of a series stands for what follows.
 	lookback int64
 }
@@ -43,34 +46,49 @@ func at(ms int64) time.Time { return time.UnixMilli(ms) }
 
 func seconds(ms int64) string { return fmt.Sprintf("%d.%03d", ms/1000, ms%1000) }
 
-// over is a function over the samples of (start, end].
-func (q *querier) over(function, metric string, start, end int64) string {
-	return fmt.Sprintf("%s(%s%s[%dms] @ %s)", function, metric, q.selector, end-start, seconds(end))
+// pick is the selector of a metric's series that have these labels, given as names and values.
+func (q *querier) pick(metric string, pairs ...string) string {
+	all := make([]string, 0, 1+len(pairs)/2)
+	if q.matchers != "" {
+		all = append(all, q.matchers)
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		all = append(all, pairs[i]+"="+strconv.Quote(pairs[i+1]))
+	}
+	if len(all) == 0 {
+		return metric
+	}
+	return metric + "{" + strings.Join(all, ",") + "}"
 }
 
-// increase is how much each series of a metric grew in [start, end): value(end) − value(start), where value(t) is the
+// over is a function over the samples of (start, end] of a selector's series.
+func (q *querier) over(function, selector string, start, end int64) string {
+	return fmt.Sprintf("%s(%s[%dms] @ %s)", function, selector, end-start, seconds(end))
+}
+
+// increase is how much each series of a selector grew in [start, end): value(end) − value(start), where value(t) is the
 // newest sample at or before t. PromQL's own increase() extrapolates, and does not see a series' first sample; this
 // works on every Prometheus, without feature flags.
-func (q *querier) increase(ctx context.Context, metric string, start, end int64) (map[uint64]growth, error) {
+func (q *querier) increase(ctx context.Context, selector string, start, end int64) (map[uint64]growth, error) {
 	if end <= start {
 		return nil, nil
 	}
-	began, err := q.engine.Instant(ctx, "count("+q.over("resets", metric, start-q.lookback, end)+" > 0)", at(end))
+	began, err := q.engine.Instant(ctx, "count("+q.over("resets", selector, start-q.lookback, end)+" > 0)", at(end))
 	if err != nil {
 		return nil, err
 	}
 	if len(began) == 0 {
-		return q.difference(ctx, metric, start, end)
+		return q.difference(ctx, selector, start, end)
 	}
 	if end-start <= rawSlice {
-		return q.follow(ctx, metric, start, end)
+		return q.follow(ctx, selector, start, end)
 	}
 	middle := start + (end-start)/2
-	sum, err := q.increase(ctx, metric, start, middle)
+	sum, err := q.increase(ctx, selector, start, middle)
 	if err != nil {
 		return nil, err
 	}
-	second, err := q.increase(ctx, metric, middle, end)
+	second, err := q.increase(ctx, selector, middle, end)
 	if err != nil {
 		return nil, err
 	}
@@ -88,12 +106,12 @@ func (q *querier) increase(ctx context.Context, metric string, start, end int64)
 }
 
 // difference is increase where no series begins anew.
-func (q *querier) difference(ctx context.Context, metric string, start, end int64) (map[uint64]growth, error) {
-	last, err := q.engine.Instant(ctx, q.over("last_over_time", metric, start-q.lookback, end), at(end))
+func (q *querier) difference(ctx context.Context, selector string, start, end int64) (map[uint64]growth, error) {
+	last, err := q.engine.Instant(ctx, q.over("last_over_time", selector, start-q.lookback, end), at(end))
 	if err != nil {
 		return nil, err
 	}
-	first, err := q.engine.Instant(ctx, q.over("last_over_time", metric, start-q.lookback, start), at(end))
+	first, err := q.engine.Instant(ctx, q.over("last_over_time", selector, start-q.lookback, start), at(end))
 	if err != nil {
 		return nil, err
 	}
@@ -119,10 +137,11 @@ func (q *querier) difference(ctx context.Context, metric string, start, end int6
 		return sum, nil
 	}
 	// What is not known to begin at zero begins where it was first seen.
-	least, err := q.engine.Instant(ctx, q.over("min_over_time", metric, start, end), at(end))
+	least, err := q.engine.Instant(ctx, q.over("min_over_time", selector, start, end), at(end))
 	if err != nil {
 		return nil, err
 	}
+	metric, _, _ := strings.Cut(selector, "{")
 	for _, r := range least {
 		// Functions other than last_over_time drop the name.
 		hash := labels.NewBuilder(r.Labels).Set(labels.MetricName, metric).Labels().Hash()
@@ -138,9 +157,9 @@ func (q *querier) difference(ctx context.Context, metric string, start, end int6
 }
 
 // follow is increase, sample by sample.
-func (q *querier) follow(ctx context.Context, metric string, start, end int64) (map[uint64]growth, error) {
+func (q *querier) follow(ctx context.Context, selector string, start, end int64) (map[uint64]growth, error) {
 	from := start - q.lookback
-	all, err := q.engine.Instant(ctx, fmt.Sprintf("%s%s[%dms] @ %s", metric, q.selector, end-from, seconds(end)), at(end))
+	all, err := q.engine.Instant(ctx, fmt.Sprintf("%s[%dms] @ %s", selector, end-from, seconds(end)), at(end))
 	if err != nil {
 		return nil, err
 	}

@@ -26,20 +26,14 @@ const activeFor = 180_000
 // Store answers for windows of the past through an Engine.
 type Store struct{ q querier }
 
-// NewStore returns a store. selector, unless empty, is a list of label matchers that every query adds; lookback is how
+// NewStore returns a store. matchers, unless empty, is a list of label matchers that every query adds; lookback is how
 // long the newest sample of a series stands for what follows.
-func NewStore(engine Engine, selector string, lookback time.Duration) *Store {
-	if selector != "" {
-		selector = "{" + selector + "}"
-	}
-	return &Store{querier{engine, selector, lookback.Milliseconds()}}
+func NewStore(engine Engine, matchers string, lookback time.Duration) *Store {
+	return &Store{querier{engine, matchers, lookback.Milliseconds()}}
 }
 
 // Engine is what evaluates the store's queries.
 func (s *Store) Engine() Engine { return s.q.engine }
-
-// Selector is what every query adds to a metric's name: matchers in braces, or nothing.
-func (s *Store) Selector() string { return s.q.selector }
 
 // counters are the metrics of an edge that grow, and what they count.
 var counters = map[string]func(c *live.Counts, l labels.Labels, n uint64){
@@ -75,14 +69,14 @@ func (s *Store) Window(ctx context.Context, start, end int64, visit func(key *ed
 	group.SetLimit(parallel)
 	for metric := range counters {
 		group.Go(func() error {
-			grown, err := s.q.increase(ctx, metric, start, end)
+			grown, err := s.q.increase(ctx, s.q.pick(metric), start, end)
 			answers <- answer{metric, grown}
 			return err
 		})
 	}
 	var active []Result
 	group.Go(func() (err error) {
-		active, err = s.q.engine.Instant(ctx, s.q.over("last_over_time", NameActive, end-activeFor, end), at(end))
+		active, err = s.q.engine.Instant(ctx, s.q.over("last_over_time", s.q.pick(NameActive), end-activeFor, end), at(end))
 		return err
 	})
 	if err := group.Wait(); err != nil {

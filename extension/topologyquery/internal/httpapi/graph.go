@@ -11,22 +11,35 @@ import (
 	"github.com/nephilia/nephilia/internal/edge"
 )
 
+const typeJSON = "application/json"
+
 func (s *Server) graph(r *http.Request, p *params) (*answer, error) {
 	w := s.window(p)
 	options := graph.Options{
 		Start: w.start, End: w.end,
-		GroupBy:   graph.GroupBy(p.oneOf("group_by", string(graph.ByWorkload), string(graph.ByWorkload), string(graph.ByService), string(graph.ByApp), string(graph.ByNamespace))),
+		GroupBy: graph.GroupBy(p.oneOf("group_by", string(graph.ByWorkload),
+			string(graph.ByWorkload), string(graph.ByService), string(graph.ByApp), string(graph.ByNamespace))),
 		Namespace: p.text("namespace"),
 	}
 	idle := p.boolean("idle_edges")
 	if p.err != nil {
 		return nil, p.err
 	}
+	_, clock := s.Sources.Clock()
+	key := graphKey{
+		w.start, w.end, string(options.GroupBy), options.Namespace, idle,
+		s.Live.Version(), s.Inventory.Version(), s.Outages.Version(), clock,
+	}
+	if known := s.graphs.get(key); known != nil {
+		return known, nil
+	}
 	g, err := s.build(r.Context(), options, idle)
 	if err != nil {
 		return nil, err
 	}
-	return &answer{contentType: typeJSON, body: g.AppendJSON(nil)}, nil
+	a := &answer{contentType: typeJSON, body: g.AppendJSON(make([]byte, 0, g.JSONSize()))}
+	s.graphs.put(key, a)
+	return a, nil
 }
 
 // build makes the graph of a window, from memory where it can.
@@ -37,7 +50,7 @@ func (s *Server) build(ctx context.Context, options graph.Options, idle bool) (*
 	options.Roots = s.roots(options.End)
 	from := "live"
 	var b *graph.Builder
-	if s.Past == nil || s.Live.Covers(options.Start, clock) {
+	if s.Live.Covers(options.Start, clock) {
 		b = graph.NewBuilder(s.Inventory, options, s.Live.Stats().Edges)
 		s.Live.Each(options.Start, options.End, idle, func(e *live.Edge, c *live.Counts) { b.Add(&e.Key, c) })
 	} else {
@@ -57,7 +70,16 @@ func (s *Server) build(ctx context.Context, options graph.Options, idle bool) (*
 	return g, nil
 }
 
-const typeJSON = "application/json"
+// roots are the subjects of the outages that are open at a time.
+func (s *Server) roots(at int64) []graph.Root {
+	var roots []graph.Root
+	for _, o := range s.Outages.OpenAt(time.UnixMilli(at)) {
+		if o.Root.Type == "workload" || o.Root.Type == "service" {
+			roots = append(roots, graph.Root{Namespace: o.Root.Namespace, Name: o.Root.Name, Critical: o.Severity == "critical"})
+		}
+	}
+	return roots
+}
 
 func jsonAnswer(body any) (*answer, error) {
 	encoded, err := json.Marshal(body)

@@ -105,6 +105,19 @@ func (p *params) time(name string) time.Time {
 	return t.UTC()
 }
 
+// number reads a cursor.
+func (p *params) number(name string) uint64 {
+	value := p.text(name)
+	if value == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		p.fail(name, "is no cursor of this API")
+	}
+	return n
+}
+
 // duration reads a duration such as 250ms or 1.5s.
 func (p *params) duration(name string) time.Duration {
 	value := p.text(name)
@@ -123,7 +136,9 @@ type window struct{ start, end int64 }
 
 // window reads start and end. Without an end it is the data's newest; without a start it is five minutes before, or,
 // in a replay that is done, the recording's beginning.
-func (s *Server) window(p *params) window {
+func (s *Server) window(p *params) window { return s.windowOf(p, defaultRange) }
+
+func (s *Server) windowOf(p *params, fallback time.Duration) window {
 	start, end := p.time("start"), p.time("end")
 	if p.err != nil {
 		return window{}
@@ -140,7 +155,7 @@ func (s *Server) window(p *params) window {
 	case !start.IsZero():
 		w.start = start.UnixMilli()
 	default:
-		w.start = w.end - defaultRange.Milliseconds()
+		w.start = w.end - fallback.Milliseconds()
 		if r, ok := s.Sources.Replay(); ok && r.State == "done" && end.IsZero() && first != 0 {
 			// What happened before the first boundary belongs to the recording as well.
 			w.start = first - (time.Minute).Milliseconds()

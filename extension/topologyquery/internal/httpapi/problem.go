@@ -30,7 +30,8 @@ func unavailable(err error) error {
 	return &problem{Title: "A store that was asked did not answer", Status: http.StatusBadGateway, Detail: err.Error()}
 }
 
-func writeProblem(w http.ResponseWriter, err error) {
+// writeProblem answers with a problem and returns its status.
+func writeProblem(w http.ResponseWriter, err error) int {
 	var p *problem
 	if !errors.As(err, &p) {
 		p = &problem{Title: "Internal error", Status: http.StatusInternalServerError, Detail: err.Error()}
@@ -40,7 +41,7 @@ func writeProblem(w http.ResponseWriter, err error) {
 	body, err := json.Marshal(out)
 	if err != nil {
 		http.Error(w, http.StatusText(out.Status), out.Status)
-		return
+		return out.Status
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
@@ -48,4 +49,5 @@ func writeProblem(w http.ResponseWriter, err error) {
 	h.Del("ETag")
 	w.WriteHeader(out.Status)
 	_, _ = w.Write(body)
+	return out.Status
 }

@@ -3,23 +3,30 @@ package httpapi
 
 import (
 	"context"
+	"io/fs"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
 	"github.com/nephilia/nephilia/internal/edge"
 )
 
-// Past answers for windows that the live graph does not cover.
+// Past answers for windows that the live graph does not cover. history.Store is one.
 type Past interface {
-	// Window calls visit for every edge with what happened in [start, end), in unix milliseconds. What visit is
-	// given is reused.
+	// Window calls visit for every edge with what happened in [start, end), in unix milliseconds.
 	Window(ctx context.Context, start, end int64, visit func(key *edge.Key, counts *live.Counts)) error
+	// Endpoints is what happened at each destination pod in [start, end).
+	Endpoints(ctx context.Context, start, end int64, workload inventory.Name) (map[string]history.Endpoint, error)
+	// Chart evaluates a chart's expression.
+	Chart(ctx context.Context, chart history.Chart) (promql string, results []history.Result, err error)
 }
 
 // Stores are what the API serves.
@@ -30,6 +37,8 @@ type Stores struct {
 	Flows     *flows.Ring
 	Outages   *outages.Store
 	Past      Past
+	Traces    traces.Reader
+	Events    *events.Hub
 }
 
 // Settings of a Server.
@@ -39,6 +48,14 @@ type Settings struct {
 	Limits      Limits
 	Links       map[string]string
 	SilentAfter time.Duration
+	Heartbeat   time.Duration
+	// UI is the web UI's build, OpenAPI the API's description.
+	UI      fs.FS
+	OpenAPI []byte
+	// Observe, Rejected and Failed are told of answers, of requests that were turned away, and of the unforeseen.
+	Observe  Observe
+	Rejected func(ctx context.Context)
+	Failed   func(ctx context.Context, err error)
 }
 
 // Health are the shares of failures from which on something is unwell.
@@ -46,7 +63,10 @@ type Health struct{ DegradedAt, FailingAt float64 }
 
 // Limits bound requests.
 type Limits struct {
-	MaxRange time.Duration
+	MaxRange   time.Duration
+	Timeout    time.Duration
+	Concurrent int
+	Queue      int
 }
 
 // Build says what runs.
@@ -61,77 +81,75 @@ type Server struct {
 	Settings
 	now     func() time.Time
 	started time.Time
+	gate    *gate
+	graphs  *graphCache
 }
 
 // New returns a server.
 func New(stores Stores, settings Settings) *Server {
-	return &Server{Stores: stores, Settings: settings, now: time.Now, started: time.Now()}
+	return &Server{
+		Stores: stores, Settings: settings, now: time.Now, started: time.Now(),
+		gate:   newGate(settings.Limits.Concurrent, settings.Limits.Queue),
+		graphs: newGraphCache(),
+	}
 }
 
 // handler answers a request with a body, or an error that becomes a problem.
 type handler func(r *http.Request, p *params) (*answer, error)
 
-// answer is a response's body.
-type answer struct {
-	contentType string
-	body        []byte
-	// version, unless empty, stands for the body in its ETag.
-	version string
-}
-
-// Handler returns the API's routes.
+// Handler returns the server's routes.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	s.routes(mux)
-	return mux
-}
-
-func (s *Server) routes(mux *http.ServeMux) {
 	for pattern, h := range map[string]handler{
-		"/api/v1/status":       s.status,
-		"/api/v1/graph":        s.graph,
-		"/api/v1/outages":      s.outages,
-		"/api/v1/outages/{id}": s.outage,
+		"/api/v1/status":                       s.status,
+		"/api/v1/openapi.yaml":                 s.openAPI,
+		"/api/v1/graph":                        s.graph,
+		"/api/v1/outages":                      s.listOutages,
+		"/api/v1/outages/{id}":                 s.outage,
+		"/api/v1/workloads":                    s.workloads,
+		"/api/v1/workloads/{namespace}/{name}": s.workload,
+		"/api/v1/services":                     s.services,
+		"/api/v1/services/{namespace}/{name}":  s.service,
+		"/api/v1/policies":                     s.policies,
+		"/api/v1/policies/{namespace}/{name}":  s.policy,
+		"/api/v1/nodes":                        s.nodes,
+		"/api/v1/nodes/{name}":                 s.node,
+		"/api/v1/nodes/{namespace}/{name}":     s.node,
+		"/api/v1/flows":                        s.flows,
+		"/api/v1/traces":                       s.searchTraces,
+		"/api/v1/traces/{id}":                  s.trace,
+		"/api/v1/operations":                   s.operations,
+		"/api/v1/series":                       s.series,
+		"/api/dependencies":                    s.dependencies,
+		"/api/graph/fields":                    s.nodeGraphFields,
+		"/api/graph/data":                      s.nodeGraphData,
+		"/api/health":                          s.nodeGraphHealth,
 	} {
-		mux.Handle(pattern, s.handle(h))
+		mux.Handle(pattern, s.handle(pattern, h))
 	}
+	mux.Handle("/api/v1/events", http.HandlerFunc(s.events))
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, notFound("there is no "+r.URL.Path))
 	})
+	mux.Handle("/", &ui{files: s.UI})
+	return secure(readOnly(s.recovered(withoutSlash(mux))))
 }
 
-func (s *Server) handle(h handler) http.Handler {
+// withoutSlash takes paths of the API with and without a slash at the end for the same.
+func withoutSlash(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			writeProblem(w, &problem{Title: "Method not allowed", Status: http.StatusMethodNotAllowed, Detail: "this API is read-only"})
-			return
+		if p := r.URL.Path; strings.HasPrefix(p, "/api/") && strings.HasSuffix(p, "/") {
+			clone := *r
+			u := *r.URL
+			u.Path = strings.TrimRight(p, "/")
+			u.RawPath = ""
+			clone.URL = &u
+			r = &clone
 		}
-		p := &params{values: r.URL.Query()}
-		p.single()
-		a, err := h(r, p)
-		if err == nil {
-			err = p.err
-		}
-		if err != nil {
-			writeProblem(w, err)
-			return
-		}
-		w.Header().Set("Content-Type", a.contentType)
-		w.Header().Set("Cache-Control", "no-cache")
-		if r.Method != http.MethodHead {
-			_, _ = w.Write(a.body)
-		}
+		next.ServeHTTP(w, r)
 	})
 }
 
-// roots are the subjects of the outages that are open at a time.
-func (s *Server) roots(at int64) []graph.Root {
-	var roots []graph.Root
-	for _, o := range s.Outages.OpenAt(time.UnixMilli(at)) {
-		if o.Root.Type == "workload" || o.Root.Type == "service" {
-			roots = append(roots, graph.Root{Namespace: o.Root.Namespace, Name: o.Root.Name, Critical: o.Severity == "critical"})
-		}
-	}
-	return roots
+func (s *Server) openAPI(*http.Request, *params) (*answer, error) {
+	return &answer{contentType: "application/yaml", body: s.OpenAPI}, nil
 }

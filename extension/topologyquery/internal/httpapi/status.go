@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/internal/outage"
 )
 
@@ -46,6 +47,13 @@ type sourceBody struct {
 	Heartbeat *time.Time `json:"heartbeat,omitempty"`
 }
 
+func newSourceBody(node string, source sources.Source) sourceBody {
+	return sourceBody{
+		Node: node, Source: source.Name, Up: source.Up,
+		LastSeen: timeOf(source.LastSeen), Heartbeat: timeOf(source.Heartbeat),
+	}
+}
+
 func (s *Server) status(_ *http.Request, p *params) (*answer, error) {
 	first, now := s.Sources.Clock()
 	stats := s.Live.Stats()
@@ -66,16 +74,13 @@ func (s *Server) status(_ *http.Request, p *params) (*answer, error) {
 	}
 	for _, node := range s.Sources.Nodes() {
 		for _, source := range node.Sources {
-			body.Sources = append(body.Sources, sourceBody{
-				Node: node.Name, Source: source.Name, Up: source.Up,
-				LastSeen: timeOf(source.LastSeen), Heartbeat: timeOf(source.Heartbeat),
-			})
+			body.Sources = append(body.Sources, newSourceBody(node.Name, source))
 		}
 	}
 	return jsonAnswer(body)
 }
 
-func (s *Server) outages(_ *http.Request, p *params) (*answer, error) {
+func (s *Server) listOutages(_ *http.Request, p *params) (*answer, error) {
 	start, end := p.time("start"), p.time("end")
 	state := p.oneOf("state", "", "open", "resolved", "stale")
 	if p.err == nil && !start.IsZero() && !end.IsZero() && end.Before(start) {

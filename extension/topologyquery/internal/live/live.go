@@ -68,6 +68,8 @@ type Edge struct {
 	open    bool
 	active  int64
 	seen    int64
+	// changed is the graph's version at the newest change.
+	changed uint64
 	removed bool
 }
 
@@ -173,6 +175,7 @@ func (e *Edge) at(t int64, changed bool) *record {
 		return nil
 	}
 	e.graph.version++
+	e.changed = e.graph.version
 	e.graph.clock = max(e.graph.clock, t)
 	if e.open && SlotEnd(t, e.graph.settings.Resolution) > SlotEnd(e.pending.time, e.graph.settings.Resolution) {
 		e.seal(e.pendingTime())

@@ -23,6 +23,30 @@ func (g *Graph) Each(start, end int64, idle bool, visit func(e *Edge, counts *Co
 	}
 }
 
+// EachChanged calls visit, as Each does, for the edges that changed after a version, at most limit. It returns the
+// newest version, and whether more than limit edges have changed; none is visited then.
+func (g *Graph) EachChanged(after uint64, start, end int64, limit int, visit func(e *Edge, counts *Counts)) (newest uint64, tooMany bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	var changed []*Edge
+	for _, e := range g.list {
+		if e.changed <= after {
+			continue
+		}
+		if len(changed) == limit {
+			return g.version, true
+		}
+		changed = append(changed, e)
+	}
+	var counts Counts
+	for _, e := range changed {
+		counts.Reset()
+		e.window(start, end, &counts)
+		visit(e, &counts)
+	}
+	return g.version, false
+}
+
 func (e *Edge) lastRecord() int64 {
 	if e.open {
 		return e.pendingTime()

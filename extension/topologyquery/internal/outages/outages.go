@@ -19,7 +19,7 @@ type Store struct {
 	byID    map[string]*entry
 	version uint64
 	dropped uint64
-	notify  func(o *outage.Outage, transition string)
+	notify  func(o *outage.Outage, transition string, at int64)
 }
 
 type entry struct {
@@ -29,7 +29,7 @@ type entry struct {
 
 // New returns a store of at most limit outages; beyond it the oldest that have ended are dropped, then the oldest.
 // notify, unless nil, is called for each change.
-func New(limit int, notify func(o *outage.Outage, transition string)) *Store {
+func New(limit int, notify func(o *outage.Outage, transition string, at int64)) *Store {
 	return &Store{limit: limit, byID: map[string]*entry{}, notify: notify}
 }
 
@@ -51,7 +51,7 @@ func (s *Store) Put(o *outage.Outage, transition string, at int64) {
 	}
 	s.mu.Unlock()
 	if s.notify != nil {
-		s.notify(o, transition)
+		s.notify(o, transition, at)
 	}
 }
 

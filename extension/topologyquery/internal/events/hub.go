@@ -1,0 +1,155 @@
+// Package events is the live stream: a hub that numbers events, keeps the newest for clients that come back, and never
+// waits for a client.
+package events
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// kept is the number of events that a client can catch up on.
+const kept = 256
+
+// Event is one event of the stream.
+type Event struct {
+	// ID is the boot's name and the event's number; empty for events that cannot be resumed from.
+	ID   string
+	Type string
+	Data []byte
+}
+
+// Hub hands events to its clients. All methods may be called from several goroutines.
+type Hub struct {
+	maxClients int
+	queue      int
+	boot       string
+
+	mu      sync.Mutex
+	clients map[*Client]struct{}
+	ring    [kept]Event
+	next    uint64
+	closed  bool
+	resyncs atomic.Uint64
+}
+
+// New returns a hub for at most maxClients clients with a queue of that many events each.
+func New(maxClients, queue int) *Hub {
+	var boot [4]byte
+	_, _ = rand.Read(boot[:])
+	return &Hub{maxClients: maxClients, queue: queue, boot: hex.EncodeToString(boot[:]), clients: map[*Client]struct{}{}}
+}
+
+// Client is one receiver of events.
+type Client struct {
+	hub    *Hub
+	events chan Event
+	lost   atomic.Bool
+}
+
+// Publish sends an event to every client. A client whose queue is full loses its queue and is told to start over.
+func (h *Hub) Publish(eventType string, data []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	h.next++
+	e := Event{ID: h.boot + "-" + strconv.FormatUint(h.next, 10), Type: eventType, Data: data}
+	h.ring[h.next%kept] = e
+	for c := range h.clients {
+		select {
+		case c.events <- e:
+		default:
+			if !c.lost.Swap(true) {
+				h.resyncs.Add(1)
+			}
+		}
+	}
+}
+
+// Subscribe adds a client. lastID, unless empty, is the last event that it has seen: those after it come first. resync
+// tells that they are no longer known, so that the client must read everything anew. The error tells that there are
+// too many clients.
+func (h *Hub) Subscribe(lastID string) (c *Client, missed []Event, resync bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || len(h.clients) >= h.maxClients {
+		return nil, nil, false, fmt.Errorf("there are %d clients of the event stream already", len(h.clients))
+	}
+	c = &Client{hub: h, events: make(chan Event, h.queue)}
+	h.clients[c] = struct{}{}
+	if lastID == "" {
+		return c, nil, false, nil
+	}
+	boot, number, _ := strings.Cut(lastID, "-")
+	last, parseErr := strconv.ParseUint(number, 10, 64)
+	if parseErr != nil || boot != h.boot || last > h.next || h.next-last > kept {
+		return c, nil, true, nil
+	}
+	for n := last + 1; n <= h.next; n++ {
+		missed = append(missed, h.ring[n%kept])
+	}
+	return c, missed, false, nil
+}
+
+// Events are the client's events; the channel is closed when the hub is.
+func (c *Client) Events() <-chan Event { return c.events }
+
+// Lost tells, once, that events were lost; what is queued is dropped then.
+func (c *Client) Lost() bool {
+	if !c.lost.Load() {
+		return false
+	}
+	for {
+		select {
+		case <-c.events:
+			continue
+		default:
+		}
+		break
+	}
+	c.lost.Store(false)
+	return true
+}
+
+// Close removes the client.
+func (c *Client) Close() {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	delete(c.hub.clients, c)
+}
+
+// Newest is the ID of the newest event.
+func (h *Hub) Newest() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.boot + "-" + strconv.FormatUint(h.next, 10)
+}
+
+// Clients is the number of clients.
+func (h *Hub) Clients() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.clients)
+}
+
+// Resyncs is the number of times that a client was too slow.
+func (h *Hub) Resyncs() uint64 { return h.resyncs.Load() }
+
+// Close ends every client's stream.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	h.closed = true
+	for c := range h.clients {
+		close(c.events)
+	}
+}

@@ -1,0 +1,183 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/internal/mesh"
+)
+
+// page is a part of a list that is ordered by key.
+type page struct {
+	limit  int
+	after  string
+	filter string
+	// namespace, unless empty, is the items'.
+	namespace string
+}
+
+// page reads a list's parameters.
+func (p *params) page() page {
+	out := page{limit: p.limit(defaultLimit, maxLimit), filter: strings.ToLower(p.text("q")), namespace: p.text("namespace")}
+	if cursor := p.text("cursor"); cursor != "" {
+		after, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err != nil {
+			p.fail("cursor", "is no cursor of this API")
+		}
+		out.after = string(after)
+	}
+	return out
+}
+
+// cut returns the items of the page, how many there are on all pages, and the cursor of the next one, empty if there is
+// none. Items must be ordered by key.
+func cut[T any](p page, items []T, key func(T) (namespace, name string)) (part []T, total int, next string) {
+	matching := make([]T, 0, len(items))
+	for _, item := range items {
+		namespace, name := key(item)
+		if p.namespace != "" && namespace != p.namespace ||
+			p.filter != "" && !strings.Contains(strings.ToLower(namespace+"/"+name), p.filter) {
+			continue
+		}
+		matching = append(matching, item)
+	}
+	keyOf := func(item T) string {
+		namespace, name := key(item)
+		return namespace + "\x00" + name
+	}
+	from := 0
+	if p.after != "" {
+		from, _ = slices.BinarySearchFunc(matching, p.after, func(item T, after string) int {
+			if keyOf(item) <= after {
+				return -1
+			}
+			return 1
+		})
+	}
+	part = matching[from:]
+	if len(part) > p.limit {
+		part = part[:p.limit]
+		next = base64.RawURLEncoding.EncodeToString([]byte(keyOf(part[len(part)-1])))
+	}
+	return part, len(matching), next
+}
+
+// listBody is what every list has beside its items.
+type listBody struct {
+	Total int    `json:"total"`
+	Next  string `json:"next_cursor,omitempty"`
+}
+
+type nameBody struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// workloadGraph is the graph of workloads in a window, for health and neighbours.
+func (s *Server) workloadGraph(ctx context.Context, w window) (*graph.Graph, error) {
+	return s.build(ctx, graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByWorkload}, false)
+}
+
+// healthOf are the healths of a graph's nodes by name.
+func healthOf(g *graph.Graph) map[inventory.Name]string {
+	out := make(map[inventory.Name]string, len(g.Nodes))
+	for i := range g.Nodes {
+		out[inventory.Name{Namespace: g.Nodes[i].Namespace, Name: g.Nodes[i].Name}] = g.Nodes[i].Health
+	}
+	return out
+}
+
+// neighbours are the edges that touch one of some nodes, with their nodes, as JSON.
+type neighbours struct {
+	Nodes    []json.RawMessage `json:"nodes"`
+	Inbound  []json.RawMessage `json:"inbound"`
+	Outbound []json.RawMessage `json:"outbound"`
+}
+
+// around collects the edges into and out of the nodes that is selects; via, unless nil, selects edges as well.
+func around(g *graph.Graph, is func(n *graph.Node) bool, via func(e *graph.Edge) bool) neighbours {
+	out := neighbours{Nodes: []json.RawMessage{}, Inbound: []json.RawMessage{}, Outbound: []json.RawMessage{}}
+	shown := map[int]struct{}{}
+	for _, e := range g.Edges {
+		in, from := is(&g.Nodes[e.Destination]), is(&g.Nodes[e.Source])
+		if via != nil {
+			in, from = via(e), false
+		}
+		if !in && !from {
+			continue
+		}
+		encoded := json.RawMessage(g.AppendEdge(nil, e))
+		if in {
+			out.Inbound = append(out.Inbound, encoded)
+		}
+		if from {
+			out.Outbound = append(out.Outbound, encoded)
+		}
+		for _, at := range [...]int{e.Source, e.Destination} {
+			if _, ok := shown[at]; !ok {
+				shown[at] = struct{}{}
+				out.Nodes = append(out.Nodes, g.AppendNode(nil, &g.Nodes[at]))
+			}
+		}
+	}
+	return out
+}
+
+// deniedBy is how many connections each policy denied on the edges that are selected.
+func deniedBy(edges []*graph.Edge, selects func(e *graph.Edge) bool) map[string]uint64 {
+	out := map[string]uint64{}
+	for _, e := range edges {
+		if !selects(e) {
+			continue
+		}
+		for _, r := range e.Counts.Reasons {
+			if r.Reason.Policy != "" {
+				out[r.Reason.Policy] += r.Count
+			}
+		}
+	}
+	return out
+}
+
+func failedBy(c *live.Counts, policy string) (n uint64) {
+	for _, r := range c.Reasons {
+		if r.Reason.Policy == policy {
+			n += r.Count
+		}
+	}
+	return n
+}
+
+type certificateBody struct {
+	Node string `json:"node"`
+	mesh.Certificate
+	// ExpiresInSeconds is negative once the certificate has expired, by the data's clock.
+	ExpiresInSeconds *float64 `json:"expires_in_seconds,omitempty"`
+}
+
+// certificates are those that the ztunnels hold, of the identities that are selected.
+func (s *Server) certificates(ztunnels []*mesh.Ztunnel, selects func(identity string) bool) []certificateBody {
+	now := time.UnixMilli(s.clock())
+	out := []certificateBody{}
+	for _, z := range ztunnels {
+		for _, c := range z.Certificates {
+			if !selects(c.Identity) {
+				continue
+			}
+			body := certificateBody{Node: z.Node, Certificate: c}
+			if !c.NotAfter.IsZero() {
+				left := c.NotAfter.Sub(now).Seconds()
+				body.ExpiresInSeconds = &left
+			}
+			out = append(out, body)
+		}
+	}
+	return out
+}

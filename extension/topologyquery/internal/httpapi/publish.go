@@ -1,0 +1,102 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/internal/outage"
+)
+
+const (
+	// publishEvery bounds how often graph events are made, which clients wait for at most.
+	publishEvery = 500 * time.Millisecond
+	// maxChanged is the number of edges that one event carries; beyond it clients ask for the graph.
+	maxChanged = 2000
+)
+
+// Publish makes events of what changes, until the context ends. changed is signalled after each write.
+func (s *Server) Publish(ctx context.Context, changed <-chan struct{}) {
+	ticker := time.NewTicker(publishEvery)
+	defer ticker.Stop()
+	var version uint64
+	var state string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+		if now := s.sourcesState(); now != state {
+			state = now
+			s.Events.Publish("status", s.clockEvent())
+		}
+		version = s.publishGraph(version)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// publishGraph sends the edges that changed after a version, each as it stands over the default range.
+func (s *Server) publishGraph(after uint64) (newest uint64) {
+	clock := s.clock()
+	options := graph.Options{
+		Start: clock - defaultRange.Milliseconds(), End: clock, GroupBy: graph.ByWorkload,
+		DegradedAt: s.Health.DegradedAt, FailingAt: s.Health.FailingAt,
+	}
+	b := graph.NewBuilder(s.Inventory, options, 64)
+	newest, tooMany := s.Live.EachChanged(after, options.Start, options.End, maxChanged, func(e *live.Edge, c *live.Counts) { b.Add(&e.Key, c) })
+	if newest == after {
+		return newest
+	}
+	g := b.Edges()
+	body := make([]byte, 0, 128+1024*len(g.Edges))
+	body = append(body, `{"time":`...)
+	body = graph.AppendTime(body, clock)
+	body = append(body, `,"start":`...)
+	body = graph.AppendTime(body, options.Start)
+	body = append(body, `,"end":`...)
+	body = graph.AppendTime(body, options.End)
+	body = append(body, `,"truncated":`...)
+	body = strconv.AppendBool(body, tooMany)
+	body = append(body, `,"edges":[`...)
+	for i, e := range g.Edges {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = g.AppendEdge(body, e)
+	}
+	s.Events.Publish("graph", append(body, `]}`...))
+	return newest
+}
+
+// sourcesState tells whether what the status says has changed in more than its times.
+func (s *Server) sourcesState() string {
+	var state []byte
+	if r, ok := s.Sources.Replay(); ok {
+		state = append(state, r.State...)
+	}
+	for _, node := range s.Sources.Nodes() {
+		for _, source := range node.Sources {
+			state = append(state, node.Name...)
+			state = append(state, source.Name...)
+			state = strconv.AppendBool(state, source.Up)
+		}
+	}
+	return string(state)
+}
+
+// OutageEvent is the body of an outage event.
+func OutageEvent(o *outage.Outage, transition string, at time.Time) ([]byte, error) {
+	return json.Marshal(struct {
+		Time       time.Time      `json:"time"`
+		Transition string         `json:"transition"`
+		Outage     *outage.Outage `json:"outage"`
+	}{at.UTC(), transition, o})
+}

@@ -1,0 +1,107 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
+)
+
+// traceRange is the range of a search where none is asked for.
+const traceRange = time.Hour
+
+func (s *Server) searchTraces(r *http.Request, p *params) (*answer, error) {
+	query := traces.Query{
+		Service:     p.text("service"),
+		Operation:   p.text("operation"),
+		Attributes:  p.attributes(),
+		MinDuration: p.duration("min_duration"),
+		MaxDuration: p.duration("max_duration"),
+		Status:      p.oneOf("status", "", "ok", "error", "unset"),
+		Layer:       p.oneOf("layer", "", traces.LayerL4, traces.LayerL7),
+		Limit:       p.limit(20, maxLimit),
+	}
+	w := s.windowOf(p, traceRange)
+	if query.MaxDuration > 0 && query.MaxDuration < query.MinDuration {
+		p.fail("max_duration", "is shorter than min_duration")
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	query.Start, query.End = time.UnixMilli(w.start).UTC(), time.UnixMilli(w.end).UTC()
+	if !p.values.Has("end") {
+		// Spans may be newer than the newest heartbeat.
+		query.End = query.End.Add(time.Hour)
+	}
+	list, err := s.Traces.Search(r.Context(), query)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return jsonAnswer(struct {
+		Traces []traces.Summary `json:"traces"`
+	}{list})
+}
+
+// attributes reads attributes as a JSON object of strings, or as key=value, given once or several times.
+func (p *params) attributes() map[string]string {
+	out := map[string]string{}
+	for _, one := range p.values["attributes"] {
+		if len(one) > maxText {
+			p.fail("attributes", "is too long")
+			return nil
+		}
+		if one == "" {
+			continue
+		}
+		if strings.HasPrefix(one, "{") {
+			if err := json.Unmarshal([]byte(one), &out); err != nil {
+				p.fail("attributes", "is no JSON object of strings")
+				return nil
+			}
+			continue
+		}
+		for pair := range strings.FieldsSeq(one) {
+			name, value, ok := strings.Cut(pair, "=")
+			if !ok || name == "" {
+				p.fail("attributes", "must be key=value, or a JSON object of strings")
+				return nil
+			}
+			out[name] = value
+		}
+	}
+	return out
+}
+
+func (s *Server) trace(r *http.Request, _ *params) (*answer, error) {
+	id := strings.ToLower(r.PathValue("id"))
+	t, err := s.Traces.Trace(r.Context(), id)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if t == nil {
+		return nil, notFound("there is no trace " + id)
+	}
+	return jsonAnswer(t)
+}
+
+func (s *Server) operations(r *http.Request, p *params) (*answer, error) {
+	wanted := p.text("service")
+	if p.err != nil {
+		return nil, p.err
+	}
+	all, err := s.Traces.Services(r.Context())
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	list := make([]traces.Service, 0, len(all))
+	for _, service := range all {
+		if wanted == "" || service.Name == wanted {
+			list = append(list, service)
+		}
+	}
+	return jsonAnswer(struct {
+		Services []traces.Service `json:"services"`
+	}{list})
+}

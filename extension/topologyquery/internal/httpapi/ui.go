@@ -1,0 +1,87 @@
+package httpapi
+
+import (
+	"errors"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+)
+
+// ui serves the web UI's build. Paths of the UI's own pages have no file: they get the page, whose script reads the path.
+type ui struct {
+	files fs.FS
+	// answers are the files that were asked for, by name.
+	answers sync.Map
+}
+
+// hashed is the folder of the files whose names change with their content.
+const hashed = "assets/"
+
+func (u *ui) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(path.Clean("/"+r.URL.Path), "/")
+	if name == "" {
+		name = "index.html"
+	}
+	a, err := u.answer(name)
+	if errors.Is(err, fs.ErrNotExist) && path.Ext(name) == "" {
+		a, err = u.answer("index.html")
+	}
+	if err != nil {
+		writeProblem(w, notFound("there is no "+r.URL.Path))
+		return
+	}
+	a.write(w, r)
+}
+
+func (u *ui) answer(name string) (*answer, error) {
+	if known, ok := u.answers.Load(name); ok {
+		return known.(*answer), nil
+	}
+	if !fs.ValidPath(name) || strings.HasPrefix(path.Base(name), ".") {
+		return nil, fs.ErrNotExist
+	}
+	info, err := fs.Stat(u.files, name)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, fs.ErrNotExist
+	}
+	body, err := fs.ReadFile(u.files, name)
+	if err != nil {
+		return nil, err
+	}
+	a := &answer{contentType: contentType(name), body: body}
+	if strings.HasPrefix(name, hashed) {
+		a.cacheControl = "public, max-age=31536000, immutable"
+	}
+	known, _ := u.answers.LoadOrStore(name, a)
+	return known.(*answer), nil
+}
+
+// contentTypes are those of the UI's files; the machine's own table may say otherwise.
+var contentTypes = map[string]string{
+	".html":        "text/html; charset=utf-8",
+	".js":          "text/javascript; charset=utf-8",
+	".css":         "text/css; charset=utf-8",
+	".svg":         "image/svg+xml",
+	".json":        "application/json",
+	".webmanifest": "application/manifest+json",
+	".woff2":       "font/woff2",
+	".png":         "image/png",
+	".ico":         "image/x-icon",
+	".map":         "application/json",
+}
+
+func contentType(name string) string {
+	if known, ok := contentTypes[path.Ext(name)]; ok {
+		return known
+	}
+	if known := mime.TypeByExtension(path.Ext(name)); known != "" {
+		return known
+	}
+	return "application/octet-stream"
+}

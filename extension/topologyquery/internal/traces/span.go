@@ -1,0 +1,255 @@
+// Package traces keeps spans in memory, bounded, or reads them from a Jaeger.
+package traces
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// Limits on one span: whoever sends it chooses its content.
+const (
+	maxAttributes = 64
+	maxEvents     = 16
+	maxText       = 2048
+)
+
+// Layers of a span.
+const (
+	LayerL4 = "l4" // a connection, as a ztunnel saw it
+	LayerL7 = "l7" // an application's or a waypoint's span
+)
+
+// Span is one span.
+type Span struct {
+	TraceID       string            `json:"trace_id"`
+	SpanID        string            `json:"span_id"`
+	ParentID      string            `json:"parent_id,omitempty"`
+	Layer         string            `json:"layer"`
+	Kind          string            `json:"kind"`
+	Service       string            `json:"service"`
+	Namespace     string            `json:"namespace,omitempty"`
+	Pod           string            `json:"pod,omitempty"`
+	Node          string            `json:"node,omitempty"`
+	Name          string            `json:"name"`
+	Start         time.Time         `json:"start"`
+	DurationMS    float64           `json:"duration_ms"`
+	Status        string            `json:"status"` // unset, ok or error
+	StatusMessage string            `json:"status_message,omitempty"`
+	Attributes    map[string]string `json:"attributes"`
+	Events        []SpanEvent       `json:"events,omitempty"`
+}
+
+// SpanEvent is an event of a span.
+type SpanEvent struct {
+	Time       time.Time         `json:"time"`
+	Name       string            `json:"name"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+}
+
+// Trace is a trace with its spans by start.
+type Trace struct {
+	TraceID string  `json:"trace_id"`
+	Spans   []*Span `json:"spans"`
+}
+
+// Summary is a trace in a list.
+type Summary struct {
+	TraceID       string    `json:"trace_id"`
+	RootService   string    `json:"root_service"`
+	RootOperation string    `json:"root_operation"`
+	Start         time.Time `json:"start"`
+	DurationMS    float64   `json:"duration_ms"`
+	Spans         int       `json:"spans"`
+	Errors        int       `json:"errors"`
+	Services      []string  `json:"services"`
+	// L4Spans is how many of the spans are connections.
+	L4Spans int `json:"l4_spans"`
+}
+
+// Service is a service with the names of its operations.
+type Service struct {
+	Name       string   `json:"name"`
+	Operations []string `json:"operations"`
+}
+
+// Query selects traces: those with a span that has all that is asked for.
+type Query struct {
+	Service     string
+	Operation   string // the span's name or its http.route
+	Attributes  map[string]string
+	MinDuration time.Duration
+	MaxDuration time.Duration // 0 does not bound
+	Status      string        // unset, ok or error
+	Layer       string
+	Start, End  time.Time
+	Limit       int
+}
+
+// Reader answers for traces.
+type Reader interface {
+	// Search returns traces, newest first.
+	Search(ctx context.Context, query Query) ([]Summary, error)
+	// Trace returns a trace, nil if it is unknown.
+	Trace(ctx context.Context, id string) (*Trace, error)
+	// Services returns the services that have spans, by name.
+	Services(ctx context.Context) ([]Service, error)
+}
+
+// convert reads the spans of a batch.
+func convert(td ptrace.Traces, yield func(*Span)) {
+	for _, rs := range td.ResourceSpans().All() {
+		resource := rs.Resource().Attributes()
+		for _, ss := range rs.ScopeSpans().All() {
+			for _, span := range ss.Spans().All() {
+				yield(newSpan(resource, span))
+			}
+		}
+	}
+}
+
+func newSpan(resource pcommon.Map, span ptrace.Span) *Span {
+	traceID, spanID, parentID := span.TraceID(), span.SpanID(), span.ParentSpanID()
+	s := &Span{
+		TraceID:       hex.EncodeToString(traceID[:]),
+		SpanID:        hex.EncodeToString(spanID[:]),
+		Layer:         LayerL7,
+		Kind:          strings.ToLower(span.Kind().String()),
+		Service:       text(resource, semconv.AttrServiceName),
+		Namespace:     cmp.Or(text(resource, semconv.AttrServiceNamespace), text(resource, semconv.AttrNamespaceName)),
+		Pod:           text(resource, semconv.AttrPodName),
+		Node:          text(resource, semconv.AttrNodeName),
+		Name:          clip(span.Name()),
+		Start:         span.StartTimestamp().AsTime(),
+		Status:        strings.ToLower(span.Status().Code().String()),
+		StatusMessage: clip(span.Status().Message()),
+	}
+	if !parentID.IsEmpty() {
+		s.ParentID = hex.EncodeToString(parentID[:])
+	}
+	if end := span.EndTimestamp(); end > span.StartTimestamp() {
+		s.DurationMS = float64(end-span.StartTimestamp()) / 1e6
+	}
+	if _, ok := span.Attributes().Get(semconv.AttrDirection); ok {
+		s.Layer = LayerL4
+	}
+	s.Attributes = attributes(span.Attributes())
+	for i, event := range span.Events().All() {
+		if i == maxEvents {
+			break
+		}
+		s.Events = append(s.Events, SpanEvent{event.Timestamp().AsTime(), clip(event.Name()), attributes(event.Attributes())})
+	}
+	return s
+}
+
+func attributes(m pcommon.Map) map[string]string {
+	out := make(map[string]string, min(m.Len(), maxAttributes))
+	for name, value := range m.All() {
+		if len(out) == maxAttributes {
+			break
+		}
+		out[clip(name)] = clip(value.AsString())
+	}
+	return out
+}
+
+func text(m pcommon.Map, name string) string {
+	value, ok := m.Get(name)
+	if !ok {
+		return ""
+	}
+	return clip(value.AsString())
+}
+
+func clip(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText]
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// size estimates a span's memory in bytes.
+func (s *Span) size() int64 {
+	size := 400 + len(s.Service) + len(s.Namespace) + len(s.Pod) + len(s.Node) + len(s.Name) + len(s.StatusMessage)
+	for name, value := range s.Attributes {
+		size += 48 + len(name) + len(value)
+	}
+	for _, event := range s.Events {
+		size += 100 + len(event.Name)
+		for name, value := range event.Attributes {
+			size += 48 + len(name) + len(value)
+		}
+	}
+	return int64(size)
+}
+
+func (s *Span) end() time.Time { return s.Start.Add(time.Duration(s.DurationMS * 1e6)) }
+
+func (s *Span) match(q *Query) bool {
+	if q.Service != "" && s.Service != q.Service ||
+		q.Operation != "" && s.Name != q.Operation && s.Attributes["http.route"] != q.Operation ||
+		q.Status != "" && s.Status != q.Status ||
+		q.Layer != "" && s.Layer != q.Layer ||
+		q.MinDuration > 0 && s.DurationMS < float64(q.MinDuration)/1e6 ||
+		q.MaxDuration > 0 && s.DurationMS > float64(q.MaxDuration)/1e6 {
+		return false
+	}
+	for name, value := range q.Attributes {
+		if got, ok := s.Attributes[name]; !ok || got != value {
+			return false
+		}
+	}
+	return true
+}
+
+// summarise makes a trace's summary from its spans.
+func summarise(id string, spans []*Span) Summary {
+	out := Summary{TraceID: id, Spans: len(spans), Services: []string{}}
+	ids := make(map[string]struct{}, len(spans))
+	for _, s := range spans {
+		ids[s.SpanID] = struct{}{}
+	}
+	var root *Span
+	var end time.Time
+	services := map[string]struct{}{}
+	for _, s := range spans {
+		if s.Status == "error" {
+			out.Errors++
+		}
+		if s.Layer == LayerL4 {
+			out.L4Spans++
+		}
+		services[s.Service] = struct{}{}
+		if out.Start.IsZero() || s.Start.Before(out.Start) {
+			out.Start = s.Start
+		}
+		if s.end().After(end) {
+			end = s.end()
+		}
+		if _, known := ids[s.ParentID]; !known && (root == nil || s.Start.Before(root.Start)) {
+			root = s
+		}
+	}
+	if root != nil {
+		out.RootService, out.RootOperation = root.Service, root.Name
+	}
+	out.DurationMS = float64(end.Sub(out.Start)) / 1e6
+	for name := range services {
+		out.Services = append(out.Services, name)
+	}
+	slices.Sort(out.Services)
+	return out
+}
+
+func sortSpans(spans []*Span) {
+	slices.SortFunc(spans, func(a, b *Span) int { return cmp.Or(a.Start.Compare(b.Start), strings.Compare(a.SpanID, b.SpanID)) })
+}
