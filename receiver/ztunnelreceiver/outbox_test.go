@@ -25,7 +25,9 @@ func newTestOutbox(send func(int) error) (box *outbox[int], sent *[]int, refusal
 			*sent = append(*sent, n)
 			return nil
 		},
-		refused: func(_ context.Context, n int, dropped bool, _ error) { *refusals = append(*refusals, refusal{n, dropped}) },
+		refused: func(_ context.Context, n int, dropped bool, _ error) {
+			*refusals = append(*refusals, refusal{n, dropped})
+		},
 	}, sent, refusals
 }
 
