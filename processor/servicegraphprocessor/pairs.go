@@ -237,6 +237,7 @@ func (g *graph) deliver(p *pair, now pcommon.Timestamp, force bool) (waits bool)
 		p.creditFailed(g.flows.counted)
 	}
 	waits = p.failures.Held() > 0
+	p.correctGuesses()
 	for i := range p.ways {
 		w := &p.ways[i]
 		if w.credit.empty() {
@@ -251,6 +252,34 @@ func (g *graph) deliver(p *pair, now pcommon.Timestamp, force bool) (waits bool)
 		w.credit.reset()
 	}
 	return waits
+}
+
+// correctGuesses moves what was held back under a service that the destination's end guessed to the one that the
+// source's end told meanwhile.
+func (p *pair) correctGuesses() {
+	if !p.hasSource || len(p.ways) < 2 {
+		return
+	}
+	for i := range p.ways {
+		w := &p.ways[i]
+		if w.bySource || w.credit.empty() {
+			continue
+		}
+		told := &p.ways[p.sourceWay]
+		told.credit.add(&w.credit)
+		told.start = min(told.start, w.start)
+		w.credit.reset()
+	}
+}
+
+func (c *flowCredit) add(other *flowCredit) {
+	c.closed += other.closed
+	c.sent += other.sent
+	c.received += other.received
+	for _, f := range other.failed {
+		c.failed = addFailed(c.failed, f.Reason, f.n)
+	}
+	c.duration.Add(&other.duration)
 }
 
 // awaitsSource tells whether the way is a guess of the destination's end that the source's will soon replace.
