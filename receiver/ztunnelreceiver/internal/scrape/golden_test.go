@@ -30,7 +30,7 @@ func TestGolden(t *testing.T) {
 		"ztunnel": {
 			target:      Target{Name: "node-a", Instance: "10.0.0.1:15020", Cluster: "west"},
 			contentType: "application/openmetrics-text;charset=utf-8;version=1.0.0",
-			options:     Options{Families: []string{"istio_tcp_sockets_open", "istio_xds_*", "istio_build", "process_*"}},
+			options:     Options{Families: []string{"istio_tcp_connections_closed_total", "istio_tcp_sockets_open", "istio_xds_*", "istio_build", "process_*"}},
 			bodies:      ztunnel[:3],
 		},
 		"waypoint": {
