@@ -65,8 +65,11 @@ func readMetric(t testing.TB, m pmetric.Metric, get func(edge.Key) *edgeValues, 
 			if m.Name() == semconv.MetricEdgeConnectionDuration {
 				e.Durations = p.Count()
 			} else {
-				route, _ := p.Attributes().Get(semconv.LabelHTTPRoute)
-				e.Latencies[route.AsString()] = p.Count()
+				route := ""
+				if v, ok := p.Attributes().Get(semconv.LabelHTTPRoute); ok {
+					route = v.Str()
+				}
+				e.Latencies[route] = p.Count()
 			}
 		}
 		return

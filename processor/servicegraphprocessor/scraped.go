@@ -137,8 +137,17 @@ func (g *scrapeGroup) active() uint64 {
 	return g.current[by].active()
 }
 
+// activeBefore is what was open when the counters were first read. The end that was read later may have seen more by
+// then, which the other's increments count already.
 func (g *scrapeGroup) activeBefore() uint64 {
-	return max(g.before[bySource].active(), g.before[byDestination].active())
+	source, destination := g.before[bySource], g.before[byDestination]
+	switch {
+	case source.opened == 0:
+		return destination.active()
+	case destination.opened == 0:
+		return source.active()
+	}
+	return min(source.active(), destination.active())
 }
 
 func (g *scrapeGroup) reconcile(now pcommon.Timestamp, limits reconcile.Limits, scratch []reconcile.Failed) []reconcile.Failed {
