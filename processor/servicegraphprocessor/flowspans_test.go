@@ -2,6 +2,7 @@ package servicegraphprocessor
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -125,7 +126,8 @@ func TestFlowSpansOfRecordings(t *testing.T) {
 							continue
 						}
 						for _, span := range ss.Spans().All() {
-							require.NotContains(t, left, span.SpanID())
+							_, twice := left[span.SpanID()]
+							require.False(t, twice)
 							left[span.SpanID()] = span
 						}
 					}
@@ -133,8 +135,14 @@ func TestFlowSpansOfRecordings(t *testing.T) {
 			}
 			require.Len(t, left, len(r.connections), "every span leaves once")
 
-			requests := r.appRequests()
-			expected, paired, confirmed, attached, rightly := 0, 0, 0, 0, 0
+			requests := map[podPair][]appRequest{}
+			answered := map[spanID]bool{}
+			for _, q := range r.appRequests() {
+				pair := podPair{q.clientPod, q.serverPod}
+				requests[pair] = append(requests[pair], q)
+				answered[idOf(q.trace, q.client.SpanID())] = true
+			}
+			expected, paired, confirmed, attached, wrongly := 0, 0, 0, 0, 0
 			counterpart := r.counterparts()
 			for number := range r.connections {
 				inbound := &r.connections[number]
@@ -157,11 +165,9 @@ func TestFlowSpansOfRecordings(t *testing.T) {
 				paired++
 				// The applications' requests tell which ends belong together.
 				byOutbound, byInbound, both := 0, 0, 0
-				for i := range requests {
-					q := &requests[i]
-					if q.clientPod != outbound.srcPod || q.serverPod != inbound.dstPod {
-						continue
-					}
+				between := requests[podPair{outbound.srcPod, inbound.dstPod}]
+				for i := range between {
+					q := &between[i]
 					o, in := used(outbound, q.client), used(inbound, q.server)
 					if o {
 						byOutbound++
@@ -181,17 +187,22 @@ func TestFlowSpansOfRecordings(t *testing.T) {
 					continue
 				}
 				attached++
-				for i := range requests {
-					if q := &requests[i]; q.trace == client.TraceID() && q.client.SpanID() == client.ParentSpanID() &&
-						q.serverPod == inbound.dstPod && used(inbound, q.server) {
-						rightly++
+				rightly := !answered[idOf(client.TraceID(), client.ParentSpanID())]
+				for i := range between {
+					if q := &between[i]; q.trace == client.TraceID() && q.client.SpanID() == client.ParentSpanID() && used(inbound, q.server) {
+						rightly = true
 					}
 				}
+				if !rightly {
+					wrongly++
+				}
 			}
-			t.Logf("%d with a counterpart, %d paired, %d confirmed by a request, %d attached, %d of them rightly", expected, paired, confirmed, attached, rightly)
+			t.Logf("%d with a counterpart, %d paired, %d confirmed by a request, %d attached, %d of them wrongly", expected, paired, confirmed, attached, wrongly)
 			assert.GreaterOrEqual(t, float64(paired), 0.99*float64(expected))
 			assert.LessOrEqual(t, paired, expected)
 			assert.Positive(t, confirmed)
+			assert.Positive(t, attached)
+			assert.Zero(t, wrongly)
 		})
 	}
 }
@@ -253,4 +264,90 @@ func playSpans(p *pipelines, r *recording) {
 		}
 		p.consume(b.metrics)
 	}
+}
+
+// TestSimilarConnectionsArePairedByTime has many connections of the same key at once, and nodes whose clocks differ.
+func TestSimilarConnectionsArePairedByTime(t *testing.T) {
+	for _, skew := range []time.Duration{0, 20 * time.Millisecond, -20 * time.Millisecond} {
+		p := newPipelines(t, nil).known()
+		p.step(1, nil)
+		traces := ptrace.NewTraces()
+		want := map[pcommon.SpanID]pcommon.SpanID{}
+		connection := func(number int, outbound bool, end time.Time, duration time.Duration) {
+			c := recordedConnection{
+				node: "node-a", time: end, duration: duration, outbound: outbound,
+				src: netip.MustParseAddrPort("10.0.1.1:4000"), dst: netip.MustParseAddrPort("10.0.2.1:15008"),
+				hbone: netip.MustParseAddrPort("10.0.2.1:8080"), srcPod: "client-1", srcNS: "shop", dstPod: "server-1", dstNS: "shop",
+			}
+			if !outbound {
+				c.node = "node-b"
+			}
+			spanOf(&c, number, traces)
+		}
+		// The first pair stands alone and shows how far the clocks are apart.
+		for n := range 40 {
+			end := second0(1.1 + float64(n)*0.012)
+			if n == 0 {
+				end = second0(1)
+			}
+			connection(2*n, true, end, 9*time.Millisecond)
+			connection(2*n+1, false, end.Add(skew-300*time.Microsecond), 8*time.Millisecond)
+			want[flowSpanID(2*n+1)] = flowSpanID(2 * n)
+			if n == 0 {
+				p.spans(traces)
+				traces = ptrace.NewTraces()
+				p.step(1.09, nil)
+				p.step(2, nil)
+			}
+		}
+		p.spans(traces)
+		p.step(12, nil)
+		got := map[pcommon.SpanID]pcommon.SpanID{}
+		for _, traces := range p.outTraces.AllTraces() {
+			for _, rs := range traces.ResourceSpans().All() {
+				for _, span := range rs.ScopeSpans().At(0).Spans().All() {
+					if !span.ParentSpanID().IsEmpty() {
+						got[span.SpanID()] = span.ParentSpanID()
+					}
+				}
+			}
+		}
+		assert.Equal(t, want, got, "clocks %s apart", skew)
+	}
+}
+
+func TestFlowSpanWithoutCounterpartLeavesAlone(t *testing.T) {
+	p := newPipelines(t, nil).known()
+	p.step(1, nil)
+	traces := ptrace.NewTraces()
+	c := recordedConnection{
+		node: "node-a", time: second0(1.5), outbound: true, src: netip.MustParseAddrPort("10.0.1.1:4000"),
+		dst: netip.MustParseAddrPort("10.0.2.1:15008"), hbone: netip.MustParseAddrPort("10.0.2.1:8080"),
+	}
+	spanOf(&c, 1, traces)
+	c.hbone = netip.AddrPort{}
+	spanOf(&c, 2, traces)
+	p.spans(traces)
+	require.Equal(t, 1, p.outTraces.SpanCount(), "what has no counterpart does not wait")
+	p.step(3, nil)
+	require.Equal(t, 1, p.outTraces.SpanCount())
+	p.step(7, nil)
+	require.Equal(t, 2, p.outTraces.SpanCount())
+}
+
+func TestHeldSpansAreBoundedAndLeaveAtTheEnd(t *testing.T) {
+	p := newPipelines(t, func(c *Config) { c.FlowSpans.MaxSpans = 5 }).known()
+	p.step(1, nil)
+	traces := ptrace.NewTraces()
+	for n := range 20 {
+		c := recordedConnection{
+			node: "node-a", time: second0(1.5), outbound: true, src: netip.MustParseAddrPort("10.0.1.1:4000"),
+			hbone: netip.MustParseAddrPort("10.0.2.1:8080"), clientSent: uint64(n),
+		}
+		spanOf(&c, n, traces)
+	}
+	p.spans(traces)
+	require.Equal(t, 15, p.outTraces.SpanCount())
+	require.NoError(t, p.traces.(*tracesProcessor).graph.drainTraces(t.Context()))
+	require.Equal(t, 20, p.outTraces.SpanCount())
 }
