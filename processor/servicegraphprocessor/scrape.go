@@ -104,7 +104,9 @@ type scrapeSeries struct {
 	reason  reconcile.Reason
 	start   pcommon.Timestamp
 	value   uint64
-	seen    pcommon.Timestamp
+	// baseline is the part of value from before the target was first seen.
+	baseline uint64
+	seen     pcommon.Timestamp
 }
 
 func newScrapeTable(cfg *Config) *scrapeTable {
@@ -248,17 +250,30 @@ func (s *scrapeSeries) advance(target *scrapeTarget, start, at pcommon.Timestamp
 		s.group.current[s.side].add(s.counter, int64(value))
 		if delta == 0 {
 			s.group.before[s.side].add(s.counter, int64(value))
+			s.baseline = value
 		}
+		s.group.carried[s.side].add(s.counter, int64(value-s.baseline))
 	case start > s.start || value < s.value:
 		target.restarted = true
 		delta = value
 		s.group.current[s.side].add(s.counter, int64(value)-int64(s.value))
+		s.lose()
+		s.group.carried[s.side].add(s.counter, int64(value))
 	default:
 		delta = value - s.value
 		s.group.current[s.side].add(s.counter, int64(delta))
+		s.group.carried[s.side].add(s.counter, int64(delta))
 	}
 	s.start, s.value, s.seen = start, value, at
 	return delta
+}
+
+// lose notes that the process that counted is gone, and with it the connections that it held open.
+func (s *scrapeSeries) lose() {
+	gone := int64(s.value - s.baseline)
+	s.group.carried[s.side].add(s.counter, -gone)
+	s.group.lost[s.side].add(s.counter, gone)
+	s.baseline = 0
 }
 
 // newScrapeSeries creates the series of a point; nil if its parties are not told or the bound on series is reached.
@@ -380,6 +395,7 @@ func (g *graph) endScrape(source *metricSource) {
 
 func (g *graph) forgetSeries(target *scrapeTarget, id uint64, s *scrapeSeries) {
 	s.group.current[s.side].add(s.counter, -int64(s.value))
+	s.lose()
 	if s.counter == counterOpened && !target.down {
 		s.group.serve(s.side, false)
 	}

@@ -29,6 +29,7 @@ type scrapeGroup struct {
 	// current are the series' own values, before those that they had when their targets were first seen.
 	current, before [2]levels
 	serving         [2]int
+	carry
 
 	opened, closed, sent, received reconcile.Lead
 	failures                       reconcile.Failures
@@ -64,7 +65,7 @@ func (t *scrapedTotals) equal(other *scrapedTotals) bool {
 }
 
 // levels are the sums of the open connections' counters as they stand.
-type levels struct{ opened, closed int64 }
+type levels struct{ opened, closed, sent, received int64 }
 
 func (l *levels) add(c counter, n int64) {
 	switch c {
@@ -72,6 +73,10 @@ func (l *levels) add(c counter, n int64) {
 		l.opened += n
 	case counterClosed:
 		l.closed += n
+	case counterSent:
+		l.sent += n
+	case counterReceived:
+		l.received += n
 	}
 }
 
@@ -211,6 +216,7 @@ func (g *graph) settleGroup(group *scrapeGroup, now pcommon.Timestamp, force boo
 	if group.age(now) {
 		waits = true
 	}
+	group.writeOff(group.edges)
 	for i, e := range group.edges {
 		if e.scraped == nil || e.scraped.group != group {
 			e.scraped = &scrapedEdge{group: group}
@@ -231,11 +237,7 @@ func (g *graph) settleGroup(group *scrapeGroup, now pcommon.Timestamp, force boo
 // age makes counts sure: at once where no access log tells the edge, else once the log had time to. It tells whether
 // some are not sure yet.
 func (g *scrapeGroup) age(now pcommon.Timestamp) bool {
-	logged := false
-	for _, e := range g.edges {
-		logged = logged || e.users > 1 || (e.users == 1 && g.own.edge != e)
-	}
-	if !logged {
+	if !g.hasLog() {
 		g.sure.set(&g.counted)
 		return false
 	}
@@ -245,6 +247,16 @@ func (g *scrapeGroup) age(now pcommon.Timestamp) bool {
 		g.recentAt = now
 	}
 	return !g.sure.equal(&g.counted)
+}
+
+// hasLog tells whether an access log tells one of the group's edges.
+func (g *scrapeGroup) hasLog() bool {
+	for _, e := range g.edges {
+		if e.users > 1 || (e.users == 1 && g.own.edge != e) {
+			return true
+		}
+	}
+	return false
 }
 
 // bind finds the edges of a group: those that the access log told, else one made from the mesh's state. False means
@@ -333,8 +345,14 @@ func (e *edgeState) showScraped(g *scrapeGroup) (changed bool) {
 		}
 	}
 	s.closed = max(s.closed, lessAtMost(g.sure.closed, others.closed))
-	s.sent = max(s.sent, lessAtMost(g.counted.sent, others.sent))
-	s.received = max(s.received, lessAtMost(g.counted.received, others.received))
+	if g.hasLog() {
+		sent, received := g.open(g.edges)
+		s.sent = max(s.sent, e.sent+sent)
+		s.received = max(s.received, e.received+received)
+	} else {
+		s.sent = max(s.sent, lessAtMost(g.counted.sent, others.sent))
+		s.received = max(s.received, lessAtMost(g.counted.received, others.received))
+	}
 	s.opened = max(s.opened, g.logged+g.activeBefore()+lessAtMost(g.counted.opened, others.closed))
 
 	// Failures beyond those that the access log told are counted under the counters' reasons.
