@@ -25,6 +25,7 @@ type loadedGraph struct {
 }
 
 func newLoadedGraph(tb testing.TB, edges int) *loadedGraph {
+	tb.Helper()
 	cfg := createDefaultConfig().(*Config)
 	g, err := newGraph(processortest.NewNopSettings(metadata.Type), cfg)
 	require.NoError(tb, err)
@@ -114,7 +115,7 @@ func TestApplyAllocatesNothingPerPoint(t *testing.T) {
 	}
 	run()
 	run()
-	require.Len(t, l.graph.edges.byKey, 500)
+	require.Len(t, l.edges.byKey, 500)
 	// Changing the points allocates their values; only what is beyond that is the processor's.
 	allocs := testing.AllocsPerRun(20, run) - testing.AllocsPerRun(20, l.advance)
 	require.Less(t, allocs/float64(points), 0.01, "%g allocations for %d points", allocs, points)
@@ -148,8 +149,8 @@ func BenchmarkEmit(b *testing.B) {
 	now := l.clock.time
 	for b.Loop() {
 		now += pcommon.Timestamp(time.Second)
-		for _, e := range l.graph.edges.byKey {
-			l.graph.edges.touch(e, now)
+		for _, e := range l.edges.byKey {
+			l.edges.touch(e, now)
 		}
 		l.emit(now)
 	}

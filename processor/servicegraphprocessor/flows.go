@@ -290,8 +290,11 @@ func (g *graph) flowSeries(key *flowKey, start, at pcommon.Timestamp) *flowSerie
 	if len(g.flows.series) >= g.flows.max {
 		return nil
 	}
+	if key.overflow {
+		g.overflowed("receiver")
+	}
 	owned := key.clone()
-	p := g.pairOf(&owned, start, at)
+	p := g.pairOf(&owned, at)
 	series := &flowSeries{pair: p, way: p.way(owned.service, owned.security, start), seen: at}
 	if owned.side == bySource {
 		p.ways[series.way].bySource = true

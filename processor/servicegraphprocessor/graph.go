@@ -343,11 +343,13 @@ func (g *graph) drainMetrics(ctx context.Context) error {
 	g.sending.Lock()
 	defer g.sending.Unlock()
 	g.mu.Lock()
-	metrics, traces := g.flush(true)
-	if !g.clock.beats() && g.clock.time == 0 {
+	if g.clock.time == 0 {
 		g.clock.set(pcommon.NewTimestampFromTime(g.now()))
-		metrics, traces = g.flush(true)
+	} else {
+		// A moment later than the last emission, whose points must stay what they are.
+		g.clock.set(g.clock.time + pcommon.Timestamp(time.Millisecond))
 	}
+	metrics, traces := g.flush(true)
 	g.mu.Unlock()
 	return g.send(ctx, metrics, traces)
 }

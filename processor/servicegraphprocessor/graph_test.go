@@ -29,7 +29,8 @@ type seriesID struct {
 }
 
 // readEdges reads the edges that left and checks that no cumulative series ever goes back.
-func readEdges(t testing.TB, batches []pmetric.Metrics) map[edge.Key]*edgeValues {
+func readEdges(tb testing.TB, batches []pmetric.Metrics) map[edge.Key]*edgeValues {
+	tb.Helper()
 	edges := map[edge.Key]*edgeValues{}
 	last := map[seriesID]pmetric.NumberDataPoint{}
 	get := func(k edge.Key) *edgeValues {
@@ -50,7 +51,7 @@ func readEdges(t testing.TB, batches []pmetric.Metrics) map[edge.Key]*edgeValues
 					if !strings.HasPrefix(m.Name(), "mesh.edge.") {
 						continue
 					}
-					readMetric(t, m, get, last)
+					readMetric(tb, m, get, last)
 				}
 			}
 		}
@@ -58,7 +59,8 @@ func readEdges(t testing.TB, batches []pmetric.Metrics) map[edge.Key]*edgeValues
 	return edges
 }
 
-func readMetric(t testing.TB, m pmetric.Metric, get func(edge.Key) *edgeValues, last map[seriesID]pmetric.NumberDataPoint) {
+func readMetric(tb testing.TB, m pmetric.Metric, get func(edge.Key) *edgeValues, last map[seriesID]pmetric.NumberDataPoint) {
+	tb.Helper()
 	if m.Type() == pmetric.MetricTypeExponentialHistogram {
 		for _, p := range m.ExponentialHistogram().DataPoints().All() {
 			e := get(edge.KeyOf(p.Attributes()))
@@ -74,7 +76,7 @@ func readMetric(t testing.TB, m pmetric.Metric, get func(edge.Key) *edgeValues, 
 		}
 		return
 	}
-	points := pmetric.NewNumberDataPointSlice()
+	var points pmetric.NumberDataPointSlice
 	if m.Type() == pmetric.MetricTypeSum {
 		points = m.Sum().DataPoints()
 	} else {
@@ -124,11 +126,11 @@ func readMetric(t testing.TB, m pmetric.Metric, get func(edge.Key) *edgeValues, 
 		}
 		id := seriesID{key, m.Name(), extra}
 		if before, ok := last[id]; ok {
-			require.GreaterOrEqual(t, p.IntValue(), before.IntValue(), "%v", id)
-			require.Equal(t, before.StartTimestamp(), p.StartTimestamp(), "%v", id)
-			require.Greater(t, p.Timestamp(), before.Timestamp(), "%v", id)
+			require.GreaterOrEqual(tb, p.IntValue(), before.IntValue(), "%v", id)
+			require.Equal(tb, before.StartTimestamp(), p.StartTimestamp(), "%v", id)
+			require.Greater(tb, p.Timestamp(), before.Timestamp(), "%v", id)
 		}
-		require.Less(t, p.StartTimestamp(), p.Timestamp(), "%v", id)
+		require.Less(tb, p.StartTimestamp(), p.Timestamp(), "%v", id)
 		last[id] = p
 	}
 }
@@ -284,6 +286,7 @@ func TestRecordings(t *testing.T) {
 
 // active counts the connections that the sources' ztunnels have open in the last scrapes, by source and destination.
 func (r *recording) active(t *testing.T) map[string]uint64 {
+	t.Helper()
 	last := map[string]recordedScrape{}
 	for _, s := range r.scrapes {
 		if s.ok {

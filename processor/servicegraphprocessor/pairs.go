@@ -93,7 +93,7 @@ func (c *flowCredit) reset() {
 }
 
 // pairOf finds or creates the pair of a flow series.
-func (g *graph) pairOf(key *flowKey, start, at pcommon.Timestamp) *pair {
+func (g *graph) pairOf(key *flowKey, at pcommon.Timestamp) *pair {
 	id := pairKey{port: key.port, overflow: key.overflow}
 	if !key.overflow {
 		id.source = g.endOf(key.sourceNamespace, key.sourcePod, key.sourceAddress)
@@ -145,6 +145,9 @@ func (g *graph) settlePair(p *pair, now pcommon.Timestamp) {
 	limits := g.limits
 	pending := p.totals()
 	source, destination := p.closed.Apply(now, pending[bySource].closed, pending[byDestination].closed, limits)
+	if n := p.closed.TakeSettled(); n > 0 {
+		g.telemetry.ServiceGraphSettled.Add(g.ctx, int64(n))
+	}
 	p.share(source, destination, func(c *flowCounts) *uint64 { return &c.closed }, func(c *flowCredit) *uint64 { return &c.closed })
 	source, destination = p.sent.Apply(now, pending[bySource].sent, pending[byDestination].sent, limits)
 	p.share(source, destination, func(c *flowCounts) *uint64 { return &c.sent }, func(c *flowCredit) *uint64 { return &c.sent })

@@ -39,30 +39,31 @@ type pipelines struct {
 	outTraces  *consumertest.TracesSink
 }
 
-func newPipelines(t testing.TB, configure func(*Config)) *pipelines {
+func newPipelines(tb testing.TB, configure func(*Config)) *pipelines {
+	tb.Helper()
 	factory := NewFactory()
 	cfg := factory.CreateDefaultConfig().(*Config)
 	if configure != nil {
 		configure(cfg)
 	}
-	require.NoError(t, cfg.Validate())
-	p := &pipelines{t: t, outMetrics: &doneSink{done: make(chan struct{})}, outLogs: new(consumertest.LogsSink), outTraces: new(consumertest.TracesSink)}
+	require.NoError(tb, cfg.Validate())
+	p := &pipelines{t: tb, outMetrics: &doneSink{done: make(chan struct{})}, outLogs: new(consumertest.LogsSink), outTraces: new(consumertest.TracesSink)}
 	set := processortest.NewNopSettings(metadata.Type)
 	var err error
 	p.metrics, err = factory.CreateMetrics(context.Background(), set, cfg, p.outMetrics)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	p.logs, err = factory.CreateLogs(context.Background(), set, cfg, p.outLogs)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	p.traces, err = factory.CreateTraces(context.Background(), set, cfg, p.outTraces)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	host := componenttest.NewNopHost()
-	require.NoError(t, p.metrics.Start(context.Background(), host))
-	require.NoError(t, p.logs.Start(context.Background(), host))
-	require.NoError(t, p.traces.Start(context.Background(), host))
-	t.Cleanup(func() {
-		require.NoError(t, p.traces.Shutdown(context.Background()))
-		require.NoError(t, p.metrics.Shutdown(context.Background()))
-		require.NoError(t, p.logs.Shutdown(context.Background()))
+	require.NoError(tb, p.metrics.Start(context.Background(), host))
+	require.NoError(tb, p.logs.Start(context.Background(), host))
+	require.NoError(tb, p.traces.Start(context.Background(), host))
+	tb.Cleanup(func() {
+		require.NoError(tb, p.traces.Shutdown(context.Background()))
+		require.NoError(tb, p.metrics.Shutdown(context.Background()))
+		require.NoError(tb, p.logs.Shutdown(context.Background()))
 	})
 	return p
 }
@@ -79,13 +80,14 @@ func (p *pipelines) spans(traces ptrace.Traces) {
 	require.NoError(p.t, p.traces.ConsumeTraces(context.Background(), traces))
 }
 
-func entityEvents(t testing.TB, at time.Time, deleted bool, entities ...mesh.Entity) plog.Logs {
+func entityEvents(tb testing.TB, at time.Time, deleted bool, entities ...mesh.Entity) plog.Logs {
+	tb.Helper()
 	logs := plog.NewLogs()
 	scope := logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty()
 	mesh.MarkEntityScope(scope.Scope())
 	for _, entity := range entities {
 		event := mesh.Event{Time: pcommon.NewTimestampFromTime(at), Entity: entity, Deleted: deleted}
-		require.NoError(t, event.AppendTo(scope.LogRecords()))
+		require.NoError(tb, event.AppendTo(scope.LogRecords()))
 	}
 	return logs
 }
@@ -212,8 +214,10 @@ func (b *batch) done() {
 	b.gauge("", semconv.MetricReplayPosition, b.at, b.at.AsTime().Unix(), map[string]string{semconv.LabelState: semconv.ReplayDone})
 }
 
-var sampleLine = regexp.MustCompile(`^(\w+)\{(.*)\} (\S+)$`)
-var labelPair = regexp.MustCompile(`(\w+)="([^"]*)"`)
+var (
+	sampleLine = regexp.MustCompile(`^(\w+)\{(.*)\} (\S+)$`)
+	labelPair  = regexp.MustCompile(`(\w+)="([^"]*)"`)
+)
 
 // scrape adds a recorded scrape as the receiver gives it; starts is the tracker of that target.
 func (b *batch) scrape(s recordedScrape, starts map[string]scrapeStart) {
@@ -241,7 +245,9 @@ func (b *batch) scrape(s recordedScrape, starts map[string]scrapeStart) {
 			continue
 		}
 		value, err := strconv.ParseFloat(m[3], 64)
-		require.NoError(nil, err)
+		if err != nil {
+			continue
+		}
 		id := s.node + m[1] + m[2]
 		seen[id] = true
 		samples = append(samples, sample{id, m[1], m[2], value})

@@ -42,6 +42,7 @@ func (s *doneSink) ConsumeMetrics(ctx context.Context, metrics pmetric.Metrics) 
 
 // replay plays a recording through the real receiver into the processors.
 func replay(t *testing.T, p *pipelines, name string) {
+	t.Helper()
 	factory := ztunnelreceiver.NewFactory()
 	cfg := factory.CreateDefaultConfig()
 	require.NoError(t, confmap.NewFromStringMap(map[string]any{

@@ -77,13 +77,13 @@ type recordedScrape struct {
 	body []string
 }
 
-func readRecording(t testing.TB, name string) *recording {
-	t.Helper()
+func readRecording(tb testing.TB, name string) *recording {
+	tb.Helper()
 	folder := filepath.Join("..", "..", "recordings", name)
 	r := &recording{name: name}
-	for _, file := range glob(t, folder, "ztunnel-*.log.gz") {
+	for _, file := range glob(tb, folder, "ztunnel-*.log.gz") {
 		node := between(file, "ztunnel-", ".log.gz")
-		for _, line := range readLines(t, file) {
+		for _, line := range readLines(tb, file) {
 			if c, ok := parseConnection(line); ok {
 				c.node = node
 				r.connections = append(r.connections, c)
@@ -91,20 +91,20 @@ func readRecording(t testing.TB, name string) *recording {
 		}
 	}
 	slices.SortStableFunc(r.connections, func(a, b recordedConnection) int { return a.time.Compare(b.time) })
-	r.mesh = readMesh(t, filepath.Join(folder, "xds.jsonl.gz"))
-	for _, line := range readLines(t, filepath.Join(folder, "otlp-traces.jsonl.gz")) {
+	r.mesh = readMesh(tb, filepath.Join(folder, "xds.jsonl.gz"))
+	for _, line := range readLines(tb, filepath.Join(folder, "otlp-traces.jsonl.gz")) {
 		var unmarshaler ptrace.JSONUnmarshaler
 		traces, err := unmarshaler.UnmarshalTraces([]byte(line))
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		r.traces = append(r.traces, traces)
 	}
-	for _, file := range glob(t, folder, "metrics-*.prom.gz") {
+	for _, file := range glob(tb, folder, "metrics-*.prom.gz") {
 		node := between(file, "metrics-", ".prom.gz")
-		for _, line := range readLines(t, file) {
+		for _, line := range readLines(tb, file) {
 			if rest, ok := strings.CutPrefix(line, "## scrape "); ok {
 				at, state, _ := strings.Cut(rest, " ")
 				when, err := time.Parse(time.RFC3339Nano, at)
-				require.NoError(t, err)
+				require.NoError(tb, err)
 				r.scrapes = append(r.scrapes, recordedScrape{node: node, time: when, ok: state == "ok"})
 				continue
 			}
@@ -118,10 +118,11 @@ func readRecording(t testing.TB, name string) *recording {
 	return r
 }
 
-func glob(t testing.TB, folder, pattern string) []string {
+func glob(tb testing.TB, folder, pattern string) []string {
+	tb.Helper()
 	files, err := filepath.Glob(filepath.Join(folder, pattern))
-	require.NoError(t, err)
-	require.NotEmpty(t, files, "%s/%s", folder, pattern)
+	require.NoError(tb, err)
+	require.NotEmpty(tb, files, "%s/%s", folder, pattern)
 	return files
 }
 
@@ -129,19 +130,20 @@ func between(path, prefix, suffix string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), prefix), suffix)
 }
 
-func readLines(t testing.TB, path string) []string {
+func readLines(tb testing.TB, path string) []string {
+	tb.Helper()
 	file, err := os.Open(path)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	defer file.Close()
 	unzipped, err := gzip.NewReader(file)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	var lines []string
 	scanner := bufio.NewScanner(unzipped)
 	scanner.Buffer(nil, 16<<20)
 	for scanner.Scan() {
 		lines = append(lines, scanner.Text())
 	}
-	require.NoError(t, scanner.Err())
+	require.NoError(tb, scanner.Err())
 	return lines
 }
 
@@ -203,7 +205,8 @@ func parseConnection(line string) (recordedConnection, bool) {
 	return c, true
 }
 
-func readMesh(t testing.TB, path string) recordedMesh {
+func readMesh(tb testing.TB, path string) recordedMesh {
+	tb.Helper()
 	m := recordedMesh{workloads: map[string]*mesh.Workload{}}
 	type port struct {
 		ServicePort uint32 `json:"servicePort"`
@@ -219,12 +222,12 @@ func readMesh(t testing.TB, path string) recordedMesh {
 	}
 	address := func(text string) string {
 		raw, err := base64.StdEncoding.DecodeString(text)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		addr, ok := netip.AddrFromSlice(raw)
-		require.True(t, ok)
+		require.True(tb, ok)
 		return addr.String()
 	}
-	for _, line := range readLines(t, path) {
+	for _, line := range readLines(tb, path) {
 		var update struct {
 			Response struct {
 				Resources []struct {
@@ -243,7 +246,7 @@ func readMesh(t testing.TB, path string) recordedMesh {
 				}
 			}
 		}
-		require.NoError(t, json.Unmarshal([]byte(line), &update))
+		require.NoError(tb, json.Unmarshal([]byte(line), &update))
 		for _, resource := range update.Response.Resources {
 			if w := resource.Resource.Workload; w != nil {
 				workload := &mesh.Workload{
@@ -268,8 +271,8 @@ func readMesh(t testing.TB, path string) recordedMesh {
 			}
 		}
 	}
-	require.NotEmpty(t, m.workloads)
-	require.NotEmpty(t, m.services)
+	require.NotEmpty(tb, m.workloads)
+	require.NotEmpty(tb, m.services)
 	return m
 }
 

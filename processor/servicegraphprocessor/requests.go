@@ -25,6 +25,12 @@ type exchange struct {
 	between   *serviceEdge // where the client's duration belongs, once the request is counted
 }
 
+// meshKnowledge is what decides whether a request has to wait for the mesh's state.
+type meshKnowledge struct {
+	generation uint64
+	meshless   bool
+}
+
 // request is one that is counted once the graph's clock has passed its end.
 type request struct {
 	key      edge.Key
@@ -42,6 +48,8 @@ type requestTable struct {
 	waiting queue[*exchange]
 	ready   []request
 	recent  recentSpans
+	// triedAt is what was known of the mesh when all that wait were last looked at.
+	triedAt meshKnowledge
 }
 
 func newRequestTable(cfg *Config) *requestTable {
@@ -318,13 +326,18 @@ func (g *graph) originParty(w *mesh.Workload, o *origin) edge.Party {
 // retryRequests looks again at the requests that wait, and gives up on those that waited long enough.
 func (g *graph) retryRequests(now pcommon.Timestamp, force bool) {
 	q := &g.requests.waiting
-	for n := q.len(); n > 0; n-- {
-		x := q.pop()
-		if x.counted {
-			continue
+	asOf := meshKnowledge{g.directory.generation, g.meshless()}
+	if force || asOf != g.requests.triedAt {
+		g.requests.triedAt = asOf
+		for n := q.len(); n > 0; n-- {
+			if x := q.pop(); !x.counted && !g.count(x, force) {
+				q.push(x)
+			}
 		}
-		if !g.count(x, force || since(x.arrived, now, g.cfg.Requests.Wait)) {
-			q.push(x)
+	}
+	for q.len() > 0 && (q.first().counted || since(q.first().arrived, now, g.cfg.Requests.Wait)) {
+		if x := q.pop(); !x.counted {
+			g.count(x, true)
 		}
 	}
 	keep := max(g.cfg.Requests.Wait, g.cfg.FlowSpans.ApplicationWait)

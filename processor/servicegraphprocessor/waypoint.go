@@ -21,10 +21,9 @@ type fold struct {
 type foldKind uint8
 
 const (
-	// noFold: the connection does not touch a waypoint, or it is not known what lies behind.
-	noFold foldKind = iota
-	// foldTo: the connection leads through a waypoint to one of the backends.
-	foldTo
+	// foldTo: the connection leads through a waypoint to one of the backends. The zero value is that of a connection
+	// that does not touch a waypoint, or to one of which it is not known what lies behind.
+	foldTo foldKind = iota + 1
 	// foldAway: the connection is the second half of one that is folded.
 	foldAway
 )

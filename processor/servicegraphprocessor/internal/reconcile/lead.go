@@ -30,6 +30,7 @@ type Lead struct {
 	lead    int64 // source minus destination since the base; at most one of them is ahead
 	low     int64 // the least |lead| since the sign of lead last changed or the excess was last settled
 	lag     uint64
+	settled uint64
 	since   pcommon.Timestamp
 	changed pcommon.Timestamp
 }
@@ -47,6 +48,13 @@ func (l *Lead) Apply(now pcommon.Timestamp, source, destination uint64, limits L
 
 // Ahead is the number that only the source (positive) or only the destination (negative) has reported so far.
 func (l *Lead) Ahead() int64 { return l.lead }
+
+// TakeSettled returns how much was settled since the last call: what only one end ever reported.
+func (l *Lead) TakeSettled() uint64 {
+	n := l.settled
+	l.settled = 0
+	return n
+}
 
 func (l *Lead) addSource(n uint64) uint64 {
 	counted := n
@@ -85,6 +93,7 @@ func (l *Lead) settle(now pcommon.Timestamp, limits Limits) {
 	for l.lead != 0 && elapsed(l.since, now) >= limits.Window {
 		excess := l.low - underway(l.lag, elapsed(l.since, l.changed), limits.Skew)
 		if excess > 0 {
+			l.settled += uint64(excess)
 			if l.lead > 0 {
 				l.lead -= excess
 			} else {
