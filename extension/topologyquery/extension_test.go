@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -153,4 +154,11 @@ func TestGraphCountsWindowsExactly(t *testing.T) {
 	getJSON(t, base+"/api/v1/graph?group_by=pod", http.StatusBadRequest, nil)
 	getJSON(t, base+"/api/v1/status", http.StatusOK, nil)
 	getJSON(t, base+"/api/v1/outages", http.StatusOK, nil)
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	require.NoError(t, err)
+	return string(content)
 }

@@ -96,6 +96,13 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 }
 
 func (t *topologyQuery) openTraces(ctx context.Context, host component.Host, stores *ingest.Stores) (traces.Reader, error) {
+	inventory := stores.Inventory
+	appOf := func(namespace, pod string) string {
+		if w := inventory.Pod(namespace, pod); w != nil {
+			return w.App()
+		}
+		return ""
+	}
 	if t.config.Jaeger.HasValue() {
 		jaeger := t.config.Jaeger.Get()
 		client, err := jaeger.ToClient(ctx, host.GetExtensions(), t.settings.TelemetrySettings)
@@ -103,12 +110,13 @@ func (t *topologyQuery) openTraces(ctx context.Context, host component.Host, sto
 			return nil, fmt.Errorf("making the client of Jaeger: %w", err)
 		}
 		t.closers = append(t.closers, client.CloseIdleConnections)
-		return traces.NewJaeger(client, jaeger.Endpoint), nil
+		return traces.NewJaeger(client, jaeger.Endpoint, appOf), nil
 	}
 	t.spans = traces.NewStore(traces.Settings{
 		MaxSpans:  t.config.Traces.MaxSpans,
 		MaxBytes:  t.config.Traces.MaxSizeMiB << 20,
 		Retention: t.config.Traces.Retention,
+		AppOf:     appOf,
 	})
 	stores.Spans = t.spans
 	return t.spans, nil

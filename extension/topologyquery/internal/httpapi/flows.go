@@ -24,6 +24,9 @@ func (s *Server) flows(_ *http.Request, p *params) (*answer, error) {
 	if end := p.time("end"); filter.Until.IsZero() {
 		filter.Until = end
 	}
+	if !filter.Since.IsZero() && !filter.Until.IsZero() && filter.Until.Before(filter.Since) {
+		p.fail("end", "lies before start")
+	}
 	limit := p.limit(defaultLimit, maxLimit)
 	before, after := p.number("cursor"), p.number("after")
 	if p.err != nil {

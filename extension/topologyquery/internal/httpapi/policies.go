@@ -17,10 +17,12 @@ type policyBody struct {
 	Scope     string `json:"scope"`
 	Action    string `json:"action"`
 	DryRun    bool   `json:"dry_run"`
+	// Present is false for a policy that is gone.
+	Present bool `json:"present"`
 }
 
 func newPolicyBody(policy *mesh.Policy) policyBody {
-	return policyBody{policy.Namespace, policy.Name, policy.Scope, policy.Action, policy.DryRun}
+	return policyBody{policy.Namespace, policy.Name, policy.Scope, policy.Action, policy.DryRun, true}
 }
 
 // rootNamespace holds the policies that apply to the whole mesh.
@@ -101,7 +103,7 @@ func (s *Server) policy(r *http.Request, p *params) (*answer, error) {
 		return nil, p.err
 	}
 	key := r.PathValue("namespace") + "/" + r.PathValue("name")
-	policy := s.Inventory.Policy(key)
+	policy, present := s.Inventory.Policy(key)
 	g, err := s.workloadGraph(r.Context(), w)
 	if err != nil {
 		return nil, err
@@ -121,16 +123,17 @@ func (s *Server) policy(r *http.Request, p *params) (*answer, error) {
 		if body.Denied == 0 {
 			return nil, notFound("there is no policy " + key)
 		}
-		// It is gone, but it denied something in this window.
+		// It was gone before this process began, but it denied something in this window.
 		body.policyBody = policyBody{Namespace: r.PathValue("namespace"), Name: r.PathValue("name"), Scope: "UNKNOWN", Action: "UNKNOWN"}
 		return jsonAnswer(body)
 	}
 	body.policyBody = newPolicyBody(policy)
+	body.Present = present
 	if json.Valid([]byte(policy.Rules)) {
 		body.Rules = json.RawMessage(policy.Rules)
 	}
 	for _, workload := range s.Inventory.Workloads() {
-		if selects(policy, workload) {
+		if present && selects(policy, workload) {
 			body.Workloads = append(body.Workloads, nameBody{workload.Namespace, workload.Name.Name})
 		}
 	}

@@ -138,7 +138,7 @@ func (s *Server) Handler() http.Handler {
 // withoutSlash takes paths of the API with and without a slash at the end for the same.
 func withoutSlash(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p := r.URL.Path; strings.HasPrefix(p, "/api/") && strings.HasSuffix(p, "/") {
+		if p := r.URL.Path; strings.HasPrefix(p, "/api/") && strings.HasSuffix(p, "/") && p != "/api/" {
 			clone := *r
 			u := *r.URL
 			u.Path = strings.TrimRight(p, "/")

@@ -80,8 +80,12 @@ func (s *Server) status(_ *http.Request, p *params) (*answer, error) {
 	return jsonAnswer(body)
 }
 
+// maxOutages bounds a list of outages.
+const maxOutages = 10_000
+
 func (s *Server) listOutages(_ *http.Request, p *params) (*answer, error) {
 	start, end := p.time("start"), p.time("end")
+	limit := p.limit(maxOutages, maxOutages)
 	state := p.oneOf("state", "", "open", "resolved", "stale")
 	if p.err == nil && !start.IsZero() && !end.IsZero() && end.Before(start) {
 		p.fail("end", "lies before start")
@@ -89,9 +93,10 @@ func (s *Server) listOutages(_ *http.Request, p *params) (*answer, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
+	list := s.Outages.List(start, end, state)
 	return jsonAnswer(struct {
 		Outages []*outage.Outage `json:"outages"`
-	}{s.Outages.List(start, end, state)})
+	}{list[:min(len(list), limit)]})
 }
 
 func (s *Server) outage(r *http.Request, p *params) (*answer, error) {

@@ -35,11 +35,13 @@ type Inventory struct {
 	state *mesh.State
 	limit int
 
-	mu      sync.RWMutex
-	owners  map[Name]map[string]*mesh.Workload
-	gone    map[Name]*mesh.Workload
-	goneAt  map[Name]pcommon.Timestamp
-	version uint64
+	mu     sync.RWMutex
+	owners map[Name]map[string]*mesh.Workload
+	gone   map[Name]*mesh.Workload
+	goneAt map[Name]pcommon.Timestamp
+	// gonePolicies are policies that no longer exist, by key; at most limit.
+	gonePolicies map[string]*mesh.Policy
+	version      uint64
 	// view is the workloads as of viewVersion, made when asked for.
 	view        []*Workload
 	viewByName  map[Name]*Workload
@@ -54,6 +56,8 @@ func New(limit int) *Inventory {
 		owners: map[Name]map[string]*mesh.Workload{},
 		gone:   map[Name]*mesh.Workload{},
 		goneAt: map[Name]pcommon.Timestamp{},
+
+		gonePolicies: map[string]*mesh.Policy{},
 	}
 }
 
@@ -73,6 +77,9 @@ func (inv *Inventory) Apply(event mesh.Event) bool {
 			delete(inv.owners, name)
 			inv.remember(name, old, event.Time)
 		}
+	}
+	if policy, ok := previous.(*mesh.Policy); ok && event.Deleted && len(inv.gonePolicies) < inv.limit {
+		inv.gonePolicies[policy.Key()] = policy
 	}
 	if w, ok := event.Entity.(*mesh.Workload); ok && !event.Deleted {
 		name := Name{w.Namespace, w.Owner()}
@@ -185,8 +192,15 @@ func (inv *Inventory) Hostname(hostname string) *mesh.Service { return inv.state
 // Policies returns the policies by namespace and name.
 func (inv *Inventory) Policies() []*mesh.Policy { return sorted(inv.state.Policies()) }
 
-// Policy returns a policy by "namespace/name", nil if unknown.
-func (inv *Inventory) Policy(key string) *mesh.Policy { return inv.state.Policy(key) }
+// Policy returns a policy by "namespace/name", nil if unknown; present is false for one that is gone.
+func (inv *Inventory) Policy(key string) (policy *mesh.Policy, present bool) {
+	if policy := inv.state.Policy(key); policy != nil {
+		return policy, true
+	}
+	inv.mu.RLock()
+	defer inv.mu.RUnlock()
+	return inv.gonePolicies[key], false
+}
 
 // Ztunnels returns the ztunnels by node.
 func (inv *Inventory) Ztunnels() []*mesh.Ztunnel { return sorted(inv.state.Ztunnels()) }
@@ -210,7 +224,9 @@ type Snapshot struct {
 	Gone      []*mesh.Workload `json:"gone,omitempty"`
 	Services  []*mesh.Service  `json:"services,omitempty"`
 	Policies  []*mesh.Policy   `json:"policies,omitempty"`
-	Ztunnels  []*mesh.Ztunnel  `json:"ztunnels,omitempty"`
+	// GonePolicies no longer exist, as Gone workloads do not.
+	GonePolicies []*mesh.Policy  `json:"gone_policies,omitempty"`
+	Ztunnels     []*mesh.Ztunnel `json:"ztunnels,omitempty"`
 }
 
 // Snapshot returns the content.
@@ -227,6 +243,10 @@ func (inv *Inventory) Snapshot() Snapshot {
 		s.Gone = append(s.Gone, w)
 	}
 	s.Gone = sorted(s.Gone)
+	for _, policy := range inv.gonePolicies {
+		s.GonePolicies = append(s.GonePolicies, policy)
+	}
+	s.GonePolicies = sorted(s.GonePolicies)
 	return s
 }
 
@@ -235,6 +255,10 @@ func (inv *Inventory) Restore(s Snapshot) {
 	for _, w := range s.Gone {
 		inv.Apply(mesh.Event{Entity: w})
 		inv.Apply(mesh.Event{Entity: w, Deleted: true})
+	}
+	for _, policy := range s.GonePolicies {
+		inv.Apply(mesh.Event{Entity: policy})
+		inv.Apply(mesh.Event{Entity: policy, Deleted: true})
 	}
 	restore(inv, s.Workloads)
 	restore(inv, s.Services)

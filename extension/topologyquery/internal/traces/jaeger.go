@@ -27,11 +27,12 @@ const (
 type Jaeger struct {
 	client   *http.Client
 	endpoint string
+	appOf    AppOf
 }
 
 // NewJaeger returns a reader of the Jaeger at endpoint, the URL under which it has /api/v3/traces.
-func NewJaeger(client *http.Client, endpoint string) *Jaeger {
-	return &Jaeger{client, strings.TrimSuffix(endpoint, "/")}
+func NewJaeger(client *http.Client, endpoint string, appOf AppOf) *Jaeger {
+	return &Jaeger{client, strings.TrimSuffix(endpoint, "/"), appOf}
 }
 
 // errNone is Jaeger's way to say that nothing matches.
@@ -200,7 +201,7 @@ func (j *Jaeger) traces(ctx context.Context, path string, values url.Values) (ma
 		return nil, fmt.Errorf("reading Jaeger's answer: %w", err)
 	}
 	traces := map[string][]*Span{}
-	convert(td, func(s *Span) { traces[s.TraceID] = append(traces[s.TraceID], s) })
+	convert(td, j.appOf, func(s *Span) { traces[s.TraceID] = append(traces[s.TraceID], s) })
 	return traces, nil
 }
 

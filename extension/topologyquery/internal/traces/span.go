@@ -104,13 +104,21 @@ type Reader interface {
 	Services(ctx context.Context) ([]Service, error)
 }
 
-// convert reads the spans of a batch.
-func convert(td ptrace.Traces, yield func(*Span)) {
+// AppOf names the app that a pod belongs to, empty if it is unknown.
+type AppOf func(namespace, pod string) string
+
+// convert reads the spans of a batch. Spans of ztunnels are named by the app of their pod where it is known, so that
+// they are found beside the application's own.
+func convert(td ptrace.Traces, appOf AppOf, yield func(*Span)) {
 	for _, rs := range td.ResourceSpans().All() {
 		resource := rs.Resource().Attributes()
 		for _, ss := range rs.ScopeSpans().All() {
 			for _, span := range ss.Spans().All() {
-				yield(newSpan(resource, span))
+				s := newSpan(resource, span)
+				if s.Layer == LayerL4 && appOf != nil && s.Pod != "" {
+					s.Service = cmp.Or(appOf(s.Namespace, s.Pod), s.Service)
+				}
+				yield(s)
 			}
 		}
 	}

@@ -24,6 +24,7 @@ type Settings struct {
 	MaxBytes int64
 	// Retention is how much older than the newest trace a trace may be; 0 does not bound.
 	Retention time.Duration
+	AppOf     AppOf
 }
 
 // Store keeps the newest traces in memory. Beyond a bound the oldest traces leave, whole. It implements Reader; all
@@ -59,7 +60,7 @@ func NewStore(settings Settings) *Store {
 // Add stores spans; a span that is stored already is replaced.
 func (s *Store) Add(td ptrace.Traces) {
 	var batch []*Span
-	convert(td, func(span *Span) { batch = append(batch, span) })
+	convert(td, s.settings.AppOf, func(span *Span) { batch = append(batch, span) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, span := range batch {
