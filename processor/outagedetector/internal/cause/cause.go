@@ -144,11 +144,12 @@ func (f *Finder) nodes(found []*Explanation, open []Blame, now int64) ([]*Explan
 		n := f.store.Nodes[name]
 		e := &Explanation{
 			Root: outage.Subject{Type: TypeNode, Name: name}, Kind: rules.KindNodeDown, Rule: n.Down.Rule, Severity: n.Down.Rule.Severity,
-			Since: n.Down.Since, LastBad: n.Down.LastBad, Recovered: n.Down.Recovered, Nodes: []string{name}, Confirmed: true,
+			Since: n.Down.Since, LastBad: n.Down.LastBad, Recovered: n.Down.Recovered, Nodes: []string{name},
 		}
 		rest := take(e, open, func(b Blame) bool {
 			return f.belongs(b, name) && (n.Down.On || b.Fault().LastBad <= n.Down.Recovered+late)
 		})
+		e.Confirmed = len(e.Edges) > 0
 		if n.Down.On || len(e.Edges) > 0 {
 			found, open = append(found, e), rest
 		}
@@ -393,11 +394,21 @@ func (f *Finder) destinations(found []*Explanation, open []Blame) []*Explanation
 		silent bool
 	}
 	groups := map[group]*Explanation{}
+	silent := map[*observe.App]int{}
+	for _, b := range open {
+		if b.Family == observe.Silence {
+			silent[b.Pair.Destination]++
+		}
+	}
 	for _, b := range open {
 		key := group{b.Pair.Destination, b.Family == observe.Silence}
+		if key.silent && silent[b.Pair.Destination] == 1 {
+			// One caller alone that no longer calls: nothing reached the callee, so it is the caller's doing.
+			key.app = b.Pair.Source
+		}
 		e, ok := groups[key]
 		if !ok {
-			e = &Explanation{Root: subject(b.Pair.Destination)}
+			e = &Explanation{Root: subject(key.app)}
 			groups[key] = e
 			found = append(found, e)
 		}

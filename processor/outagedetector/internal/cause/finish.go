@@ -109,6 +109,9 @@ func (f *Finder) pods(e *Explanation, now int64) {
 // settled tells whether the root is likely to stay: where connections fail to pods of one node only, the node's own scrape
 // may still be about to fail.
 func (f *Finder) settled(e *Explanation, now int64) bool {
+	if e.Root.Type == TypeNode {
+		return len(e.Edges) > 0
+	}
 	if e.Root.Type != TypeWorkload || !lostWith(e.Kind) {
 		return true
 	}

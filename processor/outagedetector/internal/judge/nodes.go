@@ -65,12 +65,13 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 		return
 	}
 	began := hurt.first
-	if began == 0 || began < since {
+	if began == 0 || n.LastRecord > began {
 		began = n.LastRecord
 	}
 	if scrapeFails {
 		began = min(began, metrics.Changed)
 	}
+	began = max(began, since)
 	n.Down = observe.Fault{On: true, Rule: rule, Since: began, Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 1}
 }
 
@@ -195,6 +196,10 @@ func (j *Judge) telemetryLost(n *observe.Node, rule *rules.Rule, now int64) {
 		return
 	}
 	hold := max(int64(rule.Hold), int64(rule.MinCount)*j.store.Interval)
+	if j.hurt(n.Name, since, since).wellPods > 0 {
+		// Others reach what runs there, so only the telemetry can be gone.
+		hold = max(hold/3, int64(rule.MinCount)*j.store.Interval)
+	}
 	if f.On {
 		f.LastBad = now
 	} else if now-since >= hold {

@@ -45,9 +45,9 @@ func (j *Judge) silence(p *observe.Pair, now int64) {
 			return
 		}
 		f.Total = uint64(expected(p, silentSlots(p, now)))
-		if !j.works(p, now, silentSlots(p, now)) {
-			// The source stopped working or went away: its silence is no longer a loss.
-			f.On, f.Quiet = false, true
+		if !j.there(p, now) {
+			// The source stopped or went away: its silence is no longer a loss.
+			f.On = false
 			j.store.Watch(p)
 		}
 		return
@@ -76,8 +76,9 @@ func silentSlots(p *observe.Pair, now int64) int {
 	return int((now - p.LastActive) / int64(p.Win.Length()))
 }
 
-// unlikely tells whether chance would have kept the edge silent for that many slots: judged by how many slots used to
-// be active, of all the past and of the latest, and by the number of events where they come apart from each other.
+// unlikely tells whether chance would hardly have kept the edge silent for that many slots: judged by the share of slots
+// that used to be active, of all the past and of the latest. Unlike a rate of calls it holds for calls that come in
+// bursts and for connections that stay open and only carry bytes.
 func unlikely(p *observe.Pair, slots int, chance float64) bool {
 	known := p.Win.NormalSlots(slots + 1)
 	if known < usualSlots {
@@ -92,11 +93,7 @@ func unlikely(p *observe.Pair, slots int, chance float64) bool {
 	if n >= usualSlots {
 		active = min(active, latest/(n+1))
 	}
-	if math.Pow(1-active, float64(slots)) > chance {
-		return false
-	}
-	events := expected(p, slots)
-	return events == 0 || stats.Silence(events) <= chance
+	return math.Pow(1-active, float64(slots)) <= chance
 }
 
 // expected is how many calls would have been made in that many slots. A long-lived connection makes none.
@@ -129,7 +126,7 @@ func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
 	if len(busy) == 0 {
 		busy = p.Source.Out
 	}
-	var seen, usual float64
+	var seen, usual, active, usuallyActive float64
 	for _, other := range busy {
 		if other == p {
 			continue
@@ -141,9 +138,36 @@ func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
 		same := other.Win.SlotsFor(time.Duration(slots) * p.Win.Length())
 		seen += float64(max(other.Win.Sum(observe.Closed, same), other.Win.Sum(observe.Requests, same)))
 		usual += expected(other, same)
+		active += float64(other.Win.Sum(observe.Active, same))
+		if known := other.Win.NormalSlots(same + 1); known > 0 {
+			usuallyActive += other.Win.Normal(observe.Active, same+1) / known * float64(same)
+		}
 	}
-	return usual > 0 && seen >= usual/2 && seen >= 5
+	if seen >= leastSeen {
+		return seen >= usual/2
+	}
+	// Connections that stay open make no calls to be counted: it is their bytes that show life.
+	return active >= 3 && active >= 0.75*usuallyActive && seen >= usual/2
 }
+
+// there tells whether both ends of a silent edge still exist and its source is not idle altogether.
+func (j *Judge) there(p *observe.Pair, now int64) bool {
+	if !j.reports(p.Source, now) || j.removed(p.Source) || j.removed(p.Destination) {
+		return false
+	}
+	idle := int64(max(2*time.Minute, 3*p.Win.Length()))
+	for _, edges := range [][]*observe.Pair{p.Source.In, p.Source.Out} {
+		for _, other := range edges {
+			if now-other.LastActive < idle {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// leastSeen is how many calls show that a source works.
+const leastSeen = 5
 
 func failing(p *observe.Pair, slots int) bool {
 	for family := range observe.Silence {
@@ -151,8 +175,9 @@ func failing(p *observe.Pair, slots int) bool {
 			return true
 		}
 	}
-	bad := max(p.Win.Sum(observe.Failed, slots+2), p.Win.Sum(observe.RequestsFailed, slots+2))
-	return bad >= 2
+	slots += 2
+	connections, requests := p.Win.Sum(observe.Failed, slots), p.Win.Sum(observe.RequestsFailed, slots)
+	return connections >= 2 && 5*connections >= p.Win.Sum(observe.Closed, slots) || requests >= 2 && 5*requests >= p.Win.Sum(observe.Requests, slots)
 }
 
 // reports tells whether the ztunnels of an app's nodes still deliver.

@@ -60,6 +60,7 @@ type entry struct {
 
 	reported int64 // when an event was last sent
 	lastSent string
+	idle     int64 // since when it explains nothing
 	restored int64 // the first boundary after a restart, until its faults are seen again
 }
 
@@ -389,23 +390,32 @@ func mergeEvidence(known, more []outage.Evidence) []outage.Evidence {
 	return merged
 }
 
-// quietEnd is how long nothing may fail before what is no longer tried counts as well because the rest does well again.
-const quietEnd = 20 * time.Second
+const (
+	// quietEnd is how long nothing may fail before what is no longer tried counts as well because the rest does well again.
+	quietEnd = 20 * time.Second
+	// unexplained is how long an outage must explain nothing before it ends: what explains what may change for a moment.
+	unexplained = 5 * time.Second
+)
 
 // review closes an outage that explains nothing any more, and gives up one of which nothing is heard.
 func (l *Ledger) review(o *entry, explained bool, now int64) {
-	quiet, recovered := l.faults(o)
+	h := l.health(o)
 	switch {
-	case explained && !quiet:
-	case explained && recovered > 0 && now-o.LastBad >= int64(quietEnd):
-		l.end(o, recovered, now)
-	case explained && now-o.LastBad >= int64(l.settings.Quiet):
-		l.stale(o, now)
 	case explained:
+		o.idle = 0
+		switch {
+		case h.recovered > 0 && now-max(o.LastBad, h.lastBad) >= int64(quietEnd):
+			// What has not been tried since shares its root with what does well again.
+			l.end(o, h.recovered, now)
+		case h.quiet && now-o.LastBad >= int64(l.settings.Quiet):
+			l.stale(o, now)
+		}
 	case o.restored != 0:
 		l.resume(o, now)
-	default:
-		l.end(o, recovered, now)
+	case o.idle == 0 && l.store.Interval < int64(quietEnd):
+		o.idle = now
+	case now-o.idle >= int64(unexplained):
+		l.end(o, h.recovered, now)
 	}
 }
 
@@ -428,9 +438,18 @@ func (l *Ledger) resume(o *entry, now int64) {
 	}
 }
 
-// faults tells whether all faults of an outage that still stand are quiet, and when the first of those that ended did.
-func (l *Ledger) faults(o *entry) (quiet bool, recovered int64) {
-	quiet = true
+// health is how what an outage is about does now.
+type health struct {
+	// quiet: all that failed is no longer tried.
+	quiet bool
+	// recovered is when the first part of it did well again after the newest failure; 0 while none does.
+	recovered int64
+	lastBad   int64
+}
+
+func (l *Ledger) health(o *entry) health {
+	h := health{quiet: true}
+	var ends []int64
 	for _, t := range o.Edges {
 		p := l.store.Pair(t.Edge.Source, t.Edge.Destination)
 		if p == nil {
@@ -438,21 +457,35 @@ func (l *Ledger) faults(o *entry) (quiet bool, recovered int64) {
 		}
 		for family := range observe.Families {
 			f := &p.Faults[family]
-			switch {
-			case f.On && f.Outage == o.Outage.ID && !f.Quiet:
-				quiet = false
-			case !f.On && f.Outage == o.Outage.ID && f.Recovered >= f.LastBad && f.Recovered > 0:
-				recovered = max(recovered, f.Recovered)
+			if f.Outage != o.Outage.ID {
+				continue
+			}
+			h.lastBad = max(h.lastBad, f.LastBad)
+			if f.On {
+				h.quiet = h.quiet && f.Quiet
+			} else if f.Recovered > 0 {
+				ends = append(ends, f.Recovered)
 			}
 		}
 	}
-	if o.Outage.Root.Type != cause.TypeWorkload {
-		quiet = false
-		if n, ok := l.store.Nodes[o.Outage.Root.Name]; ok && !n.Down.On {
-			recovered = max(recovered, n.Down.Recovered)
+	switch o.Outage.Root.Type {
+	case cause.TypeNode:
+		h.quiet = false
+		if n, ok := l.store.Nodes[o.Outage.Root.Name]; ok && o.Outage.Kind == rules.KindNodeDown {
+			if n.Down.On {
+				return health{lastBad: n.Down.LastBad}
+			}
+			ends = append(ends, n.Down.Recovered)
+		}
+	case cause.TypeControlPlane:
+		h.quiet = false
+	}
+	for _, end := range ends {
+		if end >= h.lastBad && (h.recovered == 0 || end < h.recovered) {
+			h.recovered = end
 		}
 	}
-	return quiet, recovered
+	return h
 }
 
 func (l *Ledger) end(o *entry, recovered, now int64) {

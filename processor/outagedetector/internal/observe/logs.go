@@ -75,6 +75,11 @@ func (s *Store) entity(record plog.LogRecord) {
 		s.policyChange(e, previous, event.Deleted, t, initial)
 	case *mesh.Workload:
 		s.podsStale = true
+		if !event.Deleted && len(s.serviceApps) < s.limits.Entities {
+			for service := range e.Services {
+				s.serviceApps[service] = outage.Name{Namespace: e.Namespace, Name: e.App()}
+			}
+		}
 		if !initial {
 			s.workloadChange(e, previous, event.Deleted, t)
 		}
@@ -202,18 +207,31 @@ func (s *Store) partyOf(attrs pcommon.Map, namespaceAttr, podAttr, addressAttr s
 			return outage.Name{Namespace: w.Namespace, Name: w.App()}
 		}
 	}
+	if pod != "" {
+		return outage.Name{Namespace: namespace, Name: pod}
+	}
+	return s.addressName(address)
+}
+
+// addressName is what holds an address is called, or the address where nothing known does.
+func (s *Store) addressName(address string) outage.Name {
 	if addr, err := netip.ParseAddr(address); err == nil {
 		if w := s.State.Address(addr); w != nil {
 			return outage.Name{Namespace: w.Namespace, Name: w.App()}
 		}
 		if service := s.State.VIP(addr); service != nil {
-			return outage.Name{Namespace: service.Namespace, Name: service.Name}
+			return s.serviceName(service)
 		}
 	}
-	if pod != "" {
-		return outage.Name{Namespace: namespace, Name: pod}
-	}
 	return outage.Name{Name: address}
+}
+
+// serviceName is the app behind a service: that of its pods, of those it had, or else the service's own name.
+func (s *Store) serviceName(service *mesh.Service) outage.Name {
+	if name, ok := s.serviceApps[service.Key()]; ok {
+		return name
+	}
+	return outage.Name{Namespace: service.Namespace, Name: service.Name}
 }
 
 func (s *Store) message(record plog.LogRecord, node string) {

@@ -82,7 +82,8 @@ func counterOf(list *[]reasonCounter, errorType, policy string) *reasonCounter {
 	return &(*list)[len(*list)-1]
 }
 
-// Metrics takes over a batch. Boundary is the newest heartbeat or edge point in it, 0 if it has none.
+// Metrics takes over a batch. Boundary is the newest heartbeat in it or, where there are no heartbeats, the newest edge
+// point; 0 if it has none.
 func (s *Store) Metrics(batch pmetric.Metrics) (boundary int64) {
 	resources := batch.ResourceMetrics()
 	for i := range resources.Len() {
@@ -97,6 +98,9 @@ func (s *Store) Metrics(batch pmetric.Metrics) (boundary int64) {
 				boundary = max(boundary, s.metric(metric, origin, ours))
 			}
 		}
+	}
+	if s.newestBeat > 0 {
+		return s.newestBeat
 	}
 	return boundary
 }
@@ -115,7 +119,7 @@ func (s *Store) metric(metric pmetric.Metric, from origin, ours bool) int64 {
 	case strings.HasPrefix(name, "mesh.endpoint."):
 		return s.endpointMetric(name, metric)
 	case strings.HasPrefix(name, "ztunnel.source."), from.ztunnel && (name == semconv.MetricUp || strings.HasPrefix(name, "istio_xds_")):
-		return s.nodeMetric(name, metric, from.node)
+		s.nodeMetric(name, metric, from.node)
 	case name == semconv.MetricReplayPosition:
 		s.replayPosition(metric)
 	case !ours && strings.HasPrefix(name, "traces_service_graph_request_"):
@@ -148,6 +152,20 @@ func (s *Store) began(t int64) {
 	}
 }
 
+// ahead is how much newer than the heartbeats a point may be.
+const ahead = int64(time.Minute)
+
+// timeOf is a point's time. Where heartbeats drive time nothing can be much newer than they are: such a point was
+// stamped by another clock and counts as of now.
+func (s *Store) timeOf(stamp pcommon.Timestamp) int64 {
+	t := int64(stamp)
+	if s.newestBeat > 0 && t > s.newestBeat+ahead {
+		t = s.newestBeat
+	}
+	s.began(t)
+	return t
+}
+
 // firstMinute is the time within which every series that exists has been reported once.
 const firstMinute = int64(65 * time.Second)
 
@@ -166,7 +184,7 @@ func (s *Store) seriesOf(attrs pcommon.Map, t int64) *series {
 		s.Drops.Edges++
 		return nil
 	}
-	p := s.pair(partyName(&key.Source), partyName(&key.Destination), t, s.slotLength())
+	p := s.pair(s.partyName(&key.Source, ""), s.partyName(&key.Destination, key.Service), t, s.slotLength())
 	if p == nil {
 		return nil
 	}
@@ -177,12 +195,20 @@ func (s *Store) seriesOf(attrs pcommon.Map, t int64) *series {
 	return found
 }
 
-func partyName(p *edge.Party) outage.Name {
-	name := p.App
-	if name == "" {
-		name = p.Workload
+// partyName is what a party is called. A service that nothing stood behind is known by its virtual IP only.
+func (s *Store) partyName(p *edge.Party, hostname string) outage.Name {
+	switch {
+	case p.App != "":
+		return outage.Name{Namespace: p.Namespace, Name: p.App}
+	case p.Namespace != "" || p.Workload == "":
+		return outage.Name{Namespace: p.Namespace, Name: p.Workload}
 	}
-	return outage.Name{Namespace: p.Namespace, Name: name}
+	if hostname != "" {
+		if service := s.State.Hostname(hostname); service != nil {
+			return s.serviceName(service)
+		}
+	}
+	return s.addressName(p.Workload)
 }
 
 // A key must not keep the batch alive that it came with.
@@ -211,8 +237,7 @@ func (s *Store) edgeMetric(name string, metric pmetric.Metric) (boundary int64) 
 		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
 		for i := range histogram.DataPoints().Len() {
 			point := histogram.DataPoints().At(i)
-			t := int64(point.Timestamp())
-			s.began(t)
+			t := s.timeOf(point.Timestamp())
 			boundary = max(boundary, t)
 			series := s.seriesOf(point.Attributes(), t)
 			if series == nil {
@@ -230,8 +255,7 @@ func (s *Store) edgeMetric(name string, metric pmetric.Metric) (boundary int64) 
 	list, delta := points(metric)
 	for i := range list.Len() {
 		point := list.At(i)
-		t := int64(point.Timestamp())
-		s.began(t)
+		t := s.timeOf(point.Timestamp())
 		boundary = max(boundary, t)
 		if point.Flags().NoRecordedValue() {
 			continue
@@ -376,8 +400,7 @@ func (s *Store) endpointMetric(name string, metric pmetric.Metric) (boundary int
 	list, delta := points(metric)
 	for i := range list.Len() {
 		point := list.At(i)
-		t := int64(point.Timestamp())
-		s.began(t)
+		t := s.timeOf(point.Timestamp())
 		boundary = max(boundary, t)
 		attrs := point.Attributes()
 		namespace, pod := attr(attrs, semconv.LabelDestinationNamespace), attr(attrs, semconv.LabelDestinationPod)

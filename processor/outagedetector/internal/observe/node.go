@@ -108,10 +108,10 @@ func (src *Source) report(up bool, t int64) {
 	src.Worked = src.Worked || up
 }
 
-func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) (boundary int64) {
+func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) {
 	n := s.node(node)
 	if n == nil {
-		return 0
+		return
 	}
 	list, delta := points(metric)
 	for i := range list.Len() {
@@ -120,7 +120,7 @@ func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) (bou
 		s.began(t)
 		switch name {
 		case semconv.MetricSourceUp:
-			boundary = max(boundary, t)
+			s.newestBeat = max(s.newestBeat, t)
 			n.LastBeat = max(n.LastBeat, t)
 			if src := n.source(attr(point.Attributes(), semconv.LabelSource)); src != nil {
 				src.report(number(point) > 0, t)
@@ -141,7 +141,6 @@ func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) (bou
 			s.xdsPoint(n, n.messages, point, t, delta, false)
 		}
 	}
-	return boundary
 }
 
 func (s *Store) xdsPoint(n *Node, counters map[string]*counter, point pmetric.NumberDataPoint, t int64, delta, bad bool) {

@@ -59,9 +59,13 @@ type Store struct {
 	policies  map[string]int64
 	pods      map[outage.Name][]*mesh.Workload
 	podsStale bool
-	beats     [4]int64
-	quiet     silenceQueue
-	swept     int64
+	// serviceApps are the apps behind services, by the service's key, also while they have no pods.
+	serviceApps map[string]outage.Name
+	beats       [4]int64
+	// newestBeat is the newest heartbeat; 0 where none ever came.
+	newestBeat int64
+	quiet      silenceQueue
+	swept      int64
 }
 
 type pairKey struct{ source, destination outage.Name }
@@ -74,15 +78,16 @@ type genericKey struct{ client, clientNamespace, server, serverNamespace string 
 func NewStore(book *rules.Book, limits Limits, slos []SLO) *Store {
 	return &Store{
 		book: book, limits: limits, slos: slos,
-		State:     mesh.NewState(limits.Entities),
-		Apps:      map[outage.Name]*App{},
-		Nodes:     map[string]*Node{},
-		Judged:    map[*Pair]struct{}{},
-		pairs:     map[pairKey]*Pair{},
-		series:    map[edge.Key]*series{},
-		generic:   map[genericKey]*series{},
-		endpoints: map[endpointKey]*Endpoint{},
-		policies:  map[string]int64{},
+		State:       mesh.NewState(limits.Entities),
+		Apps:        map[outage.Name]*App{},
+		Nodes:       map[string]*Node{},
+		Judged:      map[*Pair]struct{}{},
+		pairs:       map[pairKey]*Pair{},
+		series:      map[edge.Key]*series{},
+		generic:     map[genericKey]*series{},
+		endpoints:   map[endpointKey]*Endpoint{},
+		policies:    map[string]int64{},
+		serviceApps: map[string]outage.Name{},
 	}
 }
 
