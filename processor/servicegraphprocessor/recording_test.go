@@ -77,8 +77,14 @@ type recordedScrape struct {
 	body []string
 }
 
+var recordingsRead = map[string]*recording{}
+
+// readRecording reads a recording once; it must not be modified.
 func readRecording(tb testing.TB, name string) *recording {
 	tb.Helper()
+	if r, ok := recordingsRead[name]; ok {
+		return r
+	}
 	folder := filepath.Join("..", "..", "recordings", name)
 	r := &recording{name: name}
 	for _, file := range glob(tb, folder, "ztunnel-*.log.gz") {
@@ -115,6 +121,7 @@ func readRecording(tb testing.TB, name string) *recording {
 		}
 	}
 	slices.SortStableFunc(r.scrapes, func(a, b recordedScrape) int { return a.time.Compare(b.time) })
+	recordingsRead[name] = r
 	return r
 }
 
