@@ -131,7 +131,11 @@ func toCompare(c *live.Counts) edgeCounts {
 
 func fromMemory(e *topologyQuery, start, end int64) map[edge.Key]edgeCounts {
 	out := map[edge.Key]edgeCounts{}
-	e.stores.Live.Each(start, end, false, func(one *live.Edge, c *live.Counts) { out[one.Key] = toCompare(c) })
+	window := e.stores.Live.Window(start, end, false)
+	defer window.Release()
+	for i, one := range window.Edges {
+		out[one.Key] = toCompare(&window.Counts[i])
+	}
 	return out
 }
 

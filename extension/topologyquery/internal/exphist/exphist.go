@@ -34,6 +34,15 @@ func (h *Histogram) Reset() {
 	h.scaled, h.Scale, h.Offset, h.Counts, h.Zero, h.Count, h.Sum = false, 0, 0, h.Counts[:0], 0, 0, 0
 }
 
+// Load replaces the histogram's content. The counts are copied.
+func (h *Histogram) Load(scale, offset int32, counts []uint64, zero uint64) {
+	h.scaled, h.Scale, h.Offset, h.Zero, h.Count, h.Sum = true, scale, offset, zero, zero, 0
+	h.Counts = append(h.Counts[:0], counts...)
+	for _, n := range counts {
+		h.Count += n
+	}
+}
+
 // SetScale states the scale of what is added next; it only ever lowers a histogram's own.
 func (h *Histogram) SetScale(scale int32) {
 	scale = min(max(scale, MinScale), MaxScale)

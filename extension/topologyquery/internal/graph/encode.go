@@ -2,9 +2,11 @@ package graph
 
 import (
 	"math"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -33,23 +35,77 @@ func (g *Graph) AppendJSON(b []byte) []byte {
 		b = g.Nodes[i].appendJSON(b)
 	}
 	b = append(b, `],"edges":[`...)
-	seconds := max(float64(g.End-g.Start)/1000, 0.001)
-	e := encoder{seconds: seconds}
-	for i, one := range g.Edges {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = e.edge(b, g, one)
-	}
+	b = g.appendEdges(b)
 	return append(b, `]}`...)
 }
 
-// JSONSize estimates the length of the graph as JSON.
-func (g *Graph) JSONSize() int { return 256 + 512*len(g.Nodes) + 1024*len(g.Edges) }
+// shardEdges is the number of edges that a goroutine is worth.
+const shardEdges = 1024
+
+// appendEdges appends the edges, several goroutines at a time where that is worth it.
+func (g *Graph) appendEdges(b []byte) []byte {
+	encode := func(b []byte, edges []*Edge) []byte {
+		e := g.encoder()
+		for i, one := range edges {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = e.edge(b, g, one)
+		}
+		return b
+	}
+	n := len(g.Edges)
+	workers := min(runtime.GOMAXPROCS(0), (n+shardEdges-1)/shardEdges)
+	if workers <= 1 {
+		return encode(b, g.Edges)
+	}
+	parts := make([]*[]byte, workers)
+	var done sync.WaitGroup
+	for i := range workers - 1 {
+		done.Go(func() {
+			part := buffers.Get().(*[]byte)
+			*part = encode((*part)[:0], g.Edges[(i+1)*n/workers:(i+2)*n/workers])
+			parts[i] = part
+		})
+	}
+	b = encode(b, g.Edges[:n/workers])
+	done.Wait()
+	for _, part := range parts[:workers-1] {
+		b = append(b, ',')
+		b = append(b, *part...)
+		buffers.Put(part)
+	}
+	return b
+}
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func (g *Graph) encoder() encoder {
+	return encoder{seconds: max(float64(g.End-g.Start)/1000, 0.001)}
+}
+
+// JSONSize estimates the length of the graph as JSON, from some of its edges.
+func (g *Graph) JSONSize() int {
+	const samples = 16
+	size := 256
+	for i := range g.Nodes {
+		size += 256 + 128*len(g.Nodes[i].Pods)
+	}
+	if len(g.Edges) == 0 {
+		return size
+	}
+	longest := 0
+	var b []byte
+	for i := range samples {
+		b = g.AppendEdge(b[:0], g.Edges[i*len(g.Edges)/samples])
+		longest = max(longest, len(b))
+	}
+	return size + (longest+8)*len(g.Edges)
+}
 
 // AppendEdge appends one of the graph's edges as JSON (schema Edge of the OpenAPI file).
 func (g *Graph) AppendEdge(b []byte, one *Edge) []byte {
-	e := encoder{seconds: max(float64(g.End-g.Start)/1000, 0.001)}
+	e := g.encoder()
 	return e.edge(b, g, one)
 }
 
@@ -133,7 +189,7 @@ func (e *encoder) edge(b []byte, g *Graph, one *Edge) []byte {
 	b = appendString(b, one.Security)
 	b = append(b, `,"waypoint":`...)
 	b = appendString(b, one.Waypoint)
-	b = e.appendCounts(b, &one.Counts)
+	b = e.appendCounts(b, one.Counts)
 	b = append(b, `,"health":`...)
 	b = appendString(b, one.Health)
 	return append(b, '}')

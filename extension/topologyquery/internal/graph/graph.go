@@ -117,7 +117,7 @@ type Edge struct {
 	Security            string
 	Waypoint            string
 	Health              string
-	Counts              live.Counts
+	Counts              *live.Counts
 }
 
 // Graph is a graph of a window. Source and Destination of edges are indices into Nodes.
@@ -146,7 +146,11 @@ type Builder struct {
 	byName  map[inventory.Name]*inventory.Workload
 	nodes   map[nodeKey]int
 	edges   map[edgeKey]*Edge
-	graph   Graph
+	// parties are the nodes of parties that were seen already, unless grouped by service.
+	parties map[edge.Party]int
+	// slab is room for edges; they are not moved.
+	slab  []Edge
+	graph Graph
 }
 
 // NewBuilder returns a builder for a graph.
@@ -157,11 +161,12 @@ func NewBuilder(m Mesh, options Options, sizeHint int) *Builder {
 		byName:  m.ByName(),
 		nodes:   make(map[nodeKey]int, sizeHint/8),
 		edges:   make(map[edgeKey]*Edge, sizeHint),
+		parties: make(map[edge.Party]int, sizeHint/8),
 		graph:   Graph{Start: options.Start, End: options.End, Edges: make([]*Edge, 0, sizeHint)},
 	}
 }
 
-// Add adds what happened on an edge. The counts are copied.
+// Add adds what happened on an edge. The counts belong to the graph from here on: it may add to them.
 func (b *Builder) Add(key *edge.Key, counts *live.Counts) {
 	if ns := b.options.Namespace; ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
 		return
@@ -177,16 +182,24 @@ func (b *Builder) Add(key *edge.Key, counts *live.Counts) {
 		k.service, k.port = key.Service, key.Port
 	}
 	e, ok := b.edges[k]
-	if !ok {
-		e = &Edge{
-			Source: k.source, Destination: k.destination, Service: k.service, Port: k.port,
-			Protocol: k.protocol, Security: k.security, Waypoint: k.waypoint,
-		}
-		b.edges[k] = e
-		b.graph.Edges = append(b.graph.Edges, e)
+	if ok {
+		e.Counts.Merge(counts)
+		return
 	}
-	e.Counts.Merge(counts)
+	if len(b.slab) == cap(b.slab) {
+		b.slab = make([]Edge, 0, max(slabEdges, cap(b.graph.Edges)-len(b.graph.Edges)))
+	}
+	b.slab = append(b.slab, Edge{
+		Source: k.source, Destination: k.destination, Service: k.service, Port: k.port,
+		Protocol: k.protocol, Security: k.security, Waypoint: k.waypoint, Counts: counts,
+	})
+	e = &b.slab[len(b.slab)-1]
+	b.edges[k] = e
+	b.graph.Edges = append(b.graph.Edges, e)
 }
+
+// slabEdges is the least number of edges that room is made for at a time.
+const slabEdges = 64
 
 // Security is the API's word for a connection's security.
 func Security(policy string) string {
@@ -201,6 +214,24 @@ func Security(policy string) string {
 
 // party returns the index of a party's node.
 func (b *Builder) party(p *edge.Party, service, security string) int {
+	if b.options.GroupBy == ByService {
+		return b.resolve(p, service, security)
+	}
+	if at, ok := b.parties[*p]; ok {
+		if security == semconv.SecurityMutualTLS && p.Namespace != "" {
+			// Where nothing else is known of it, what speaks mutual TLS is in the mesh.
+			if n := &b.graph.Nodes[at]; !n.InMesh && b.byName[inventory.Name{Namespace: p.Namespace, Name: p.Workload}] == nil {
+				n.InMesh = true
+			}
+		}
+		return at
+	}
+	at := b.resolve(p, service, security)
+	b.parties[*p] = at
+	return at
+}
+
+func (b *Builder) resolve(p *edge.Party, service, security string) int {
 	known := b.byName[inventory.Name{Namespace: p.Namespace, Name: p.Workload}]
 	cluster := p.Cluster
 	if known != nil && known.Cluster != "" {
@@ -338,8 +369,13 @@ func (b *Builder) Graph() *Graph {
 		e.Source, e.Destination = place[e.Source], place[e.Destination]
 	}
 	slices.SortFunc(b.graph.Edges, func(x, y *Edge) int {
-		return cmp.Or(cmp.Compare(x.Source, y.Source), cmp.Compare(x.Destination, y.Destination),
-			cmp.Compare(x.Service, y.Service), cmp.Compare(x.Port, y.Port), cmp.Compare(x.Protocol, y.Protocol),
+		if x.Source != y.Source {
+			return x.Source - y.Source
+		}
+		if x.Destination != y.Destination {
+			return x.Destination - y.Destination
+		}
+		return cmp.Or(cmp.Compare(x.Service, y.Service), cmp.Compare(x.Port, y.Port), cmp.Compare(x.Protocol, y.Protocol),
 			cmp.Compare(x.Security, y.Security), cmp.Compare(x.Waypoint, y.Waypoint))
 	})
 	return &b.graph
@@ -422,10 +458,10 @@ func (b *Builder) judge() {
 	g := &b.graph
 	for _, e := range g.Edges {
 		source, destination := &g.Nodes[e.Source], &g.Nodes[e.Destination]
-		source.out.add(&e.Counts)
-		destination.in.add(&e.Counts)
+		source.out.add(e.Counts)
+		destination.in.add(e.Counts)
 		var t tally
-		t.add(&e.Counts)
+		t.add(e.Counts)
 		e.Health = b.level(t.ratio())
 		switch {
 		case e.Health != Healthy:

@@ -33,17 +33,25 @@ func (s *Server) graph(r *http.Request, p *params) (*answer, error) {
 	if known := s.graphs.get(key); known != nil {
 		return known, nil
 	}
-	g, err := s.build(r.Context(), options, idle)
+	g, release, err := s.buildPooled(r.Context(), options, idle)
 	if err != nil {
 		return nil, err
 	}
 	a := &answer{contentType: typeJSON, body: g.AppendJSON(make([]byte, 0, g.JSONSize()))}
+	release()
 	s.graphs.put(key, a)
 	return a, nil
 }
 
 // build makes the graph of a window, from memory where it can.
 func (s *Server) build(ctx context.Context, options graph.Options, idle bool) (*graph.Graph, error) {
+	g, _, err := s.buildPooled(ctx, options, idle)
+	return g, err
+}
+
+// buildPooled is build for a graph that is used up at once: release gives its memory back.
+func (s *Server) buildPooled(ctx context.Context, options graph.Options, idle bool) (g *graph.Graph, release func(), err error) {
+	release = func() {}
 	_, clock := s.Sources.Clock()
 	options.DegradedAt, options.FailingAt = s.Health.DegradedAt, s.Health.FailingAt
 	options.Delivering = s.Sources.Delivering(min(options.End, clock), s.SilentAfter.Milliseconds())
@@ -51,8 +59,12 @@ func (s *Server) build(ctx context.Context, options graph.Options, idle bool) (*
 	from := "live"
 	var b *graph.Builder
 	if s.Live.Covers(options.Start, clock) {
-		b = graph.NewBuilder(s.Inventory, options, s.Live.Stats().Edges)
-		s.Live.Each(options.Start, options.End, idle, func(e *live.Edge, c *live.Counts) { b.Add(&e.Key, c) })
+		window := s.Live.Window(options.Start, options.End, idle)
+		release = window.Release
+		b = graph.NewBuilder(s.Inventory, options, len(window.Edges))
+		for i, e := range window.Edges {
+			b.Add(&e.Key, &window.Counts[i])
+		}
 	} else {
 		from = "history"
 		b = graph.NewBuilder(s.Inventory, options, 256)
@@ -62,12 +74,12 @@ func (s *Server) build(ctx context.Context, options graph.Options, idle bool) (*
 			}
 		})
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, nil, unavailable(err)
 		}
 	}
-	g := b.Graph()
+	g = b.Graph()
 	g.From, g.Clock = from, clock
-	return g, nil
+	return g, release, nil
 }
 
 // roots are the subjects of the outages that are open at a time.

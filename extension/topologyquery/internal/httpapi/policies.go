@@ -73,7 +73,7 @@ func (s *Server) policies(r *http.Request, p *params) (*answer, error) {
 			}
 		}
 		for _, e := range g.Edges {
-			item.Denied += failedBy(&e.Counts, policy.Key())
+			item.Denied += failedBy(e.Counts, policy.Key())
 		}
 		body.Policies = append(body.Policies, item)
 	}
@@ -110,7 +110,7 @@ func (s *Server) policy(r *http.Request, p *params) (*answer, error) {
 	}
 	body := policyDetail{Rules: json.RawMessage("null"), Workloads: []nameBody{}, DeniedOn: []deniedEdge{}}
 	for _, e := range g.Edges {
-		if n := failedBy(&e.Counts, key); n > 0 {
+		if n := failedBy(e.Counts, key); n > 0 {
 			source, destination := &g.Nodes[e.Source], &g.Nodes[e.Destination]
 			body.Denied += n
 			body.DeniedOn = append(body.DeniedOn, deniedEdge{

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/outage"
 )
 
@@ -50,10 +49,14 @@ func (s *Server) publishGraph(after uint64) (newest uint64) {
 		Start: clock - defaultRange.Milliseconds(), End: clock, GroupBy: graph.ByWorkload,
 		DegradedAt: s.Health.DegradedAt, FailingAt: s.Health.FailingAt,
 	}
-	b := graph.NewBuilder(s.Inventory, options, 64)
-	newest, tooMany := s.Live.EachChanged(after, options.Start, options.End, maxChanged, func(e *live.Edge, c *live.Counts) { b.Add(&e.Key, c) })
+	changed, newest, tooMany := s.Live.Changed(after, options.Start, options.End, maxChanged)
+	defer changed.Release()
 	if newest == after {
 		return newest
+	}
+	b := graph.NewBuilder(s.Inventory, options, len(changed.Edges))
+	for i, e := range changed.Edges {
+		b.Add(&e.Key, &changed.Counts[i])
 	}
 	g := b.Edges()
 	body := make([]byte, 0, 128+1024*len(g.Edges))

@@ -2,20 +2,23 @@
 // inside them is answered from memory.
 //
 // An edge's history is a list of chunks of a few records each. A record holds what happened in one slot of time (the
-// resolution), is stamped with the slot's end once the data's clock has reached it, and takes some ten to twenty bytes. A full chunk also
-// holds the sum of its records, so that a window reads a handful of sums and the records of two chunks only.
+// resolution), is stamped with the slot's end once the data's clock has reached it, and takes some ten to thirty bytes.
+// A chunk also holds the sums of all that came before it, so that a window is the difference of two states, and a state
+// the sums and the records of one chunk; the newest state is at hand.
 //
 // Times are unix milliseconds of the data's own clock. A point at T holds what happened before T, so a window
 // [start, end) is the sum of the records with start < T ≤ end.
 package live
 
 import (
+	"encoding/binary"
+	"slices"
 	"sync"
 
 	"github.com/nephilia/nephilia/internal/edge"
 )
 
-// chunkRecords is the number of records in a chunk: fewer make more sums to add, more make longer tails to read.
+// chunkRecords is the number of records in a chunk: fewer make more sums to keep, more make longer chunks to read.
 const chunkRecords = 16
 
 // quietAfter is how long an edge that nobody reports any more keeps its open connections: producers repeat what they
@@ -57,17 +60,21 @@ func New(settings Settings) *Graph {
 	return &Graph{settings: settings, edges: map[edge.Key]*Edge{}}
 }
 
-// Edge is one edge of the graph. Its key and ID never change.
+// Edge is one edge of the graph. Its key never changes.
 type Edge struct {
 	Key edge.Key
 
 	graph   *Graph
 	reasons []Reason
 	chunks  []chunk
-	pending record
-	open    bool
-	active  int64
-	seen    int64
+	// total is what happened since the edge began, without what is pending.
+	total state
+	// pending is the open slot.
+	pending     state
+	pendingTime int64
+	open        bool
+	active      int64
+	seen        int64
 	// changed is the graph's version at the newest change.
 	changed uint64
 	removed bool
@@ -75,11 +82,10 @@ type Edge struct {
 
 type chunk struct {
 	first, last int64
-	// activeBefore and activeAfter are the open connections before the first and after the last record.
-	activeBefore, activeAfter int64
-	records                   int
-	data                      []byte
-	sum                       []byte
+	records     int
+	// before is the packed state before the first record.
+	before []byte
+	data   []byte
 }
 
 // Update calls write with the graph locked: all that write does becomes visible at once.
@@ -161,44 +167,45 @@ func (w Writer) AddBucket(e *Edge, which HistogramOf, t int64, scale, index int3
 	r.histogram(which).add(index, n)
 }
 
-func (r *record) histogram(which HistogramOf) *histDelta {
+func (s *state) histogram(which HistogramOf) *dense {
 	if which == OfRequest {
-		return &r.req
+		return &s.req
 	}
-	return &r.conn
+	return &s.conn
 }
 
-// at returns the open record for time t, nil if nothing changed.
-func (e *Edge) at(t int64, changed bool) *record {
+// at returns the open slot's state for time t, nil if nothing changed.
+func (e *Edge) at(t int64, changed bool) *state {
 	e.seen = max(e.seen, t)
 	if !changed {
 		return nil
 	}
-	e.graph.version++
-	e.changed = e.graph.version
-	e.graph.clock = max(e.graph.clock, t)
-	if e.open && SlotEnd(t, e.graph.settings.Resolution) > SlotEnd(e.pending.time, e.graph.settings.Resolution) {
-		e.seal(e.pendingTime())
+	g := e.graph
+	g.version++
+	e.changed = g.version
+	g.clock = max(g.clock, t)
+	if e.open && SlotEnd(t, g.settings.Resolution) > SlotEnd(e.pendingTime, g.settings.Resolution) {
+		e.seal(e.stamp())
 	}
 	if !e.open {
 		e.pending.reset()
-		e.open = true
+		e.pendingTime, e.open = 0, true
 	}
 	// A late point counts in the slot that is open: a cumulative series cannot say otherwise.
-	e.pending.time = max(e.pending.time, t, e.lastSealed())
+	e.pendingTime = max(e.pendingTime, t, e.lastSealed())
 	return &e.pending
 }
 
 // SlotEnd is the end of the slot (k·resolution, (k+1)·resolution] that holds t.
 func SlotEnd(t, resolution int64) int64 { return ((t-1)/resolution + 1) * resolution }
 
-// pendingTime is the open record's time: its slot's end once the clock has reached it. History stamps its samples
-// in the same way, so that both give the same answers.
-func (e *Edge) pendingTime() int64 {
-	if end := SlotEnd(e.pending.time, e.graph.settings.Resolution); end <= e.graph.clock {
+// stamp is the open slot's time: its end once the clock has reached it. History stamps its samples in the same way, so
+// that both give the same answers.
+func (e *Edge) stamp() int64 {
+	if end := SlotEnd(e.pendingTime, e.graph.settings.Resolution); end <= e.graph.clock {
 		return end
 	}
-	return e.pending.time
+	return e.pendingTime
 }
 
 func (e *Edge) lastSealed() int64 {
@@ -221,150 +228,82 @@ func (e *Edge) reasonIndex(reason Reason) int {
 	return len(e.reasons) - 1
 }
 
-// seal packs the open record, stamped with t, into the last chunk.
+// seal packs the open slot, stamped with t, into the last chunk.
 func (e *Edge) seal(t int64) {
-	g := e.graph
-	e.pending.time = max(t, e.lastSealed())
+	t = max(t, e.lastSealed())
 	if n := len(e.chunks); n == 0 || e.chunks[n-1].records == chunkRecords {
-		e.expire(g.clock - g.settings.Window)
-		before := int64(0)
-		if n := len(e.chunks); n > 0 {
-			before = e.chunks[n-1].activeAfter
-		}
-		e.chunks = append(e.chunks, chunk{first: e.pending.time, activeBefore: before, activeAfter: before})
+		e.expire(e.graph.clock - e.graph.settings.Window)
+		e.chunks = append(e.chunks, chunk{first: t, before: e.total.pack(nil)})
+		e.graph.bytes += len(e.chunks[len(e.chunks)-1].before)
 	}
 	c := &e.chunks[len(e.chunks)-1]
 	size := len(c.data)
-	c.data = appendTime(c.data, e.pending.time-c.first)
+	c.data = binary.AppendUvarint(c.data, uint64(t-c.first))
 	c.data = e.pending.pack(c.data)
-	c.last = e.pending.time
+	e.graph.bytes += len(c.data) - size
+	c.last = t
 	c.records++
-	if e.pending.hasActive {
-		c.activeAfter = e.pending.active
-	}
-	g.bytes += len(c.data) - size
-	e.open = false
 	if c.records == chunkRecords {
-		c.summarise()
-		g.bytes += len(c.sum)
+		c.data = slices.Clip(slices.Clone(c.data))
 	}
-}
-
-func appendTime(b []byte, delta int64) []byte {
-	for delta >= 0x80 {
-		b = append(b, byte(delta)|0x80)
-		delta >>= 7
-	}
-	return append(b, byte(delta))
-}
-
-func (c *chunk) summarise() {
-	var sum record
-	for b := c.data; len(b) > 0; {
-		_, b = uvarint(b)
-		b = unpackInto(b, &sum)
-	}
-	// The open connections are kept in activeAfter.
-	sum.hasActive = false
-	c.sum = sum.pack(nil)
-	c.data = append(make([]byte, 0, len(c.data)), c.data...)
+	e.total.addState(&e.pending)
+	e.open = false
 }
 
 // expire drops the chunks that ended before a time.
 func (e *Edge) expire(before int64) {
 	gone := 0
 	for gone < len(e.chunks) && e.chunks[gone].last < before {
-		e.graph.bytes -= len(e.chunks[gone].data) + len(e.chunks[gone].sum)
+		e.graph.bytes -= len(e.chunks[gone].data) + len(e.chunks[gone].before)
 		gone++
 	}
 	if gone > 0 {
-		e.chunks = append(e.chunks[:0], e.chunks[gone:]...)
+		e.chunks = slices.Delete(e.chunks, 0, gone)
 	}
 }
 
-// window adds what happened on the edge in [start, end) to counts.
-func (e *Edge) window(start, end int64, to *Counts) {
-	active := int64(0)
-	for i := range e.chunks {
-		c := &e.chunks[i]
-		if c.first > end {
-			break
-		}
-		active = c.activeBefore
-		if c.last <= end {
-			active = c.activeAfter
-			if c.last <= start {
-				continue
-			}
-			if c.first > start && c.sum != nil {
-				addPacked(c.sum, e.reasons, to)
-				continue
-			}
-		}
-		active = c.scan(start, end, e.reasons, to)
-	}
-	if e.open {
-		if t := e.pendingTime(); t <= end {
-			if e.pending.hasActive {
-				active = e.pending.active
-			}
-			if t > start {
-				e.pending.addTo(e.reasons, to)
-			}
-		}
-	}
+// scratch is the memory that reading an edge needs.
+type scratch struct{ from, to state }
+
+// window writes what happened on the edge in [start, end) to counts.
+func (e *Edge) window(start, end int64, s *scratch, to *Counts) {
+	e.stateAt(end, &s.to)
+	e.stateAt(start, &s.from)
+	s.to.subtract(&s.from)
 	if end-e.seen > quietAfter {
-		active = 0
+		s.to.active = 0
 	}
-	to.Active = max(active, 0)
+	s.to.counts(e.reasons, to)
 }
 
-// scan adds the chunk's records of the window and returns the open connections at its end.
-func (c *chunk) scan(start, end int64, reasons []Reason, to *Counts) int64 {
-	before := to.Active
-	to.Active = c.activeBefore
-	for b := c.data; len(b) > 0; {
-		var delta uint64
-		delta, b = uvarint(b)
-		t := c.first + int64(delta)
-		if t > end {
-			break
+// stateAt writes what had happened since the edge began, as far as it was stamped at or before t.
+func (e *Edge) stateAt(t int64, into *state) {
+	into.reset()
+	// The first chunk that begins after t; what counts is the one before it.
+	at := len(e.chunks)
+	for at > 0 && e.chunks[at-1].first > t {
+		at--
+	}
+	switch {
+	case at == len(e.chunks) && t >= e.lastSealed():
+		into.addState(&e.total)
+		if e.open && e.stamp() <= t {
+			into.addState(&e.pending)
 		}
-		if t > start {
-			b = addPacked(b, reasons, to)
-		} else {
-			b = skipPacked(b, &to.Active)
-		}
-	}
-	active := to.Active
-	to.Active = before
-	return active
-}
-
-func skipPacked(b []byte, active *int64) []byte {
-	mask, b := uvarint(b)
-	for range popcount(mask & (1<<NumFields - 1)) {
-		_, b = uvarint(b)
-	}
-	if mask&hasActive != 0 {
-		*active, b = varint(b)
-	}
-	if mask&hasReasons != 0 {
-		var count uint64
-		count, b = uvarint(b)
-		for range 2 * count {
-			_, b = uvarint(b)
-		}
-	}
-	for _, bit := range [...]uint64{hasConn, hasReq} {
-		if mask&bit != 0 {
-			_, b = uvarint(b)
-			var count uint64
-			count, b = uvarint(b)
-			for range 2 * count {
-				_, b = uvarint(b)
+	case at == 0:
+		into.unpack(e.chunks[0].before)
+	case t >= e.chunks[at-1].last:
+		into.unpack(e.chunks[at].before)
+	default:
+		into.unpack(e.chunks[at-1].before)
+		first := e.chunks[at-1].first
+		for b := e.chunks[at-1].data; len(b) > 0; {
+			var delta uint64
+			delta, b = uvarint(b)
+			if first+int64(delta) > t {
+				return
 			}
+			b = into.unpack(b)
 		}
 	}
-	return b
 }

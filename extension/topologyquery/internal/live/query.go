@@ -1,60 +1,115 @@
 package live
 
-import "math/bits"
+import (
+	"runtime"
+	"sync"
+)
 
-func popcount(mask uint64) int { return bits.OnesCount64(mask) }
-
-// Each calls visit for every edge with what happened in [start, end), in the order in which the edges appeared.
-// counts is reused from call to call. Edges on which nothing happened and nothing is open are passed over unless idle
-// is true.
-func (g *Graph) Each(start, end int64, idle bool, visit func(e *Edge, counts *Counts)) {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	var counts Counts
-	for _, e := range g.list {
-		if !idle && e.lastRecord() <= start && e.activeNow() <= 0 {
-			continue
-		}
-		counts.Reset()
-		e.window(start, end, &counts)
-		if idle || !counts.Empty() {
-			visit(e, &counts)
-		}
-	}
+// Snapshot is what happened on edges in a window. Release gives its memory back.
+type Snapshot struct {
+	Edges  []*Edge
+	Counts []Counts
 }
 
-// EachChanged calls visit, as Each does, for the edges that changed after a version, at most limit. It returns the
-// newest version, and whether more than limit edges have changed; none is visited then.
-func (g *Graph) EachChanged(after uint64, start, end int64, limit int, visit func(e *Edge, counts *Counts)) (newest uint64, tooMany bool) {
+var snapshots = sync.Pool{New: func() any { return &Snapshot{} }}
+
+// Release gives the snapshot's memory back; nothing of it may be used afterwards.
+func (s *Snapshot) Release() {
+	clear(s.Edges)
+	s.Edges = s.Edges[:0]
+	snapshots.Put(s)
+}
+
+// shardEdges is the number of edges that a goroutine is worth.
+const shardEdges = 1024
+
+// Window returns what happened in [start, end), by edges in the order in which they appeared. Edges on which nothing
+// happened and nothing is open are left out unless idle is true.
+func (g *Graph) Window(start, end int64, idle bool) *Snapshot {
+	s := snapshots.Get().(*Snapshot)
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	var changed []*Edge
+	for _, e := range g.list {
+		if idle || e.lastRecord() > start || e.active > 0 {
+			s.Edges = append(s.Edges, e)
+		}
+	}
+	s.read(start, end)
+	if !idle {
+		s.dropEmpty()
+	}
+	return s
+}
+
+// read fills in the counts, several goroutines at a time where that is worth it.
+func (s *Snapshot) read(start, end int64) {
+	n := len(s.Edges)
+	if cap(s.Counts) < n {
+		s.Counts = append(s.Counts[:cap(s.Counts)], make([]Counts, n-cap(s.Counts))...)
+	}
+	s.Counts = s.Counts[:n]
+	shard := func(from, to int) {
+		var memory scratch
+		for i := from; i < to; i++ {
+			s.Counts[i].Reset()
+			s.Edges[i].window(start, end, &memory, &s.Counts[i])
+		}
+	}
+	workers := min(runtime.GOMAXPROCS(0), (n+shardEdges-1)/shardEdges)
+	if workers <= 1 {
+		shard(0, n)
+		return
+	}
+	var done sync.WaitGroup
+	for i := range workers {
+		done.Go(func() { shard(i*n/workers, (i+1)*n/workers) })
+	}
+	done.Wait()
+}
+
+func (s *Snapshot) dropEmpty() {
+	kept := 0
+	for i := range s.Edges {
+		if s.Counts[i].Empty() {
+			continue
+		}
+		if kept != i {
+			s.Edges[kept] = s.Edges[i]
+			s.Counts[kept], s.Counts[i] = s.Counts[i], s.Counts[kept]
+		}
+		kept++
+	}
+	clear(s.Edges[kept:])
+	s.Edges, s.Counts = s.Edges[:kept], s.Counts[:kept]
+}
+
+// Changed returns, as Window does, the edges that changed after a version, at most limit, and the newest version.
+// tooMany tells that more have changed; the snapshot is empty then.
+func (g *Graph) Changed(after uint64, start, end int64, limit int) (s *Snapshot, newest uint64, tooMany bool) {
+	s = snapshots.Get().(*Snapshot)
+	g.mu.RLock()
+	defer g.mu.RUnlock()
 	for _, e := range g.list {
 		if e.changed <= after {
 			continue
 		}
-		if len(changed) == limit {
-			return g.version, true
+		if len(s.Edges) == limit {
+			clear(s.Edges)
+			s.Edges, s.Counts = s.Edges[:0], s.Counts[:0]
+			return s, g.version, true
 		}
-		changed = append(changed, e)
+		s.Edges = append(s.Edges, e)
 	}
-	var counts Counts
-	for _, e := range changed {
-		counts.Reset()
-		e.window(start, end, &counts)
-		visit(e, &counts)
-	}
-	return g.version, false
+	s.read(start, end)
+	return s, g.version, false
 }
 
 func (e *Edge) lastRecord() int64 {
 	if e.open {
-		return e.pendingTime()
+		return e.stamp()
 	}
 	return e.lastSealed()
 }
-
-func (e *Edge) activeNow() int64 { return e.active }
 
 // Version grows with every change.
 func (g *Graph) Version() uint64 {
@@ -80,7 +135,7 @@ func (w Writer) Advance(now int64) { w.g.clock = max(w.g.clock, now) }
 func (w Writer) Flush() {
 	for _, e := range w.g.list {
 		if e.open {
-			e.seal(min(SlotEnd(e.pending.time, w.g.settings.Resolution), w.g.clock))
+			e.seal(min(SlotEnd(e.pendingTime, w.g.settings.Resolution), w.g.clock))
 		}
 	}
 	w.g.version++
@@ -95,8 +150,8 @@ func (w Writer) Expire(now int64) (dropped int) {
 	before := now - g.settings.Window
 	kept := g.list[:0]
 	for _, e := range g.list {
-		if e.open && SlotEnd(e.pending.time, g.settings.Resolution) <= now {
-			e.seal(e.pendingTime())
+		if e.open && SlotEnd(e.pendingTime, g.settings.Resolution) <= now {
+			e.seal(e.stamp())
 		}
 		e.expire(before)
 		if e.seen < before {

@@ -1,10 +1,6 @@
 package live
 
-import (
-	"encoding/binary"
-
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
-)
+import "encoding/binary"
 
 // Scale is the scale of the live histograms: 16 buckets for each doubling, a relative error below 4.5 %.
 const Scale = 4
@@ -15,64 +11,152 @@ const (
 	maxBucket = 25 << Scale
 )
 
-// bucketDelta is the growth of one bucket of a histogram of Scale.
-type bucketDelta struct {
-	index int32
-	n     uint64
+// dense is a histogram of Scale with a counter for each bucket between the lowest and the highest that was hit.
+type dense struct {
+	zero   uint64
+	offset int32
+	counts []uint64
 }
 
-// histDelta is the growth of a histogram.
-type histDelta struct {
-	zero    uint64
-	buckets []bucketDelta
-}
+func (d *dense) reset() { d.zero, d.offset, d.counts = 0, 0, d.counts[:0] }
 
-func (d *histDelta) empty() bool { return d.zero == 0 && len(d.buckets) == 0 }
+func (d *dense) empty() bool { return d.zero == 0 && len(d.counts) == 0 }
 
-func (d *histDelta) add(index int32, n uint64) {
+func (d *dense) add(index int32, n uint64) {
 	index = min(max(index, minBucket), maxBucket)
-	for i := range d.buckets {
-		if d.buckets[i].index == index {
-			d.buckets[i].n += n
-			return
+	d.cover(index, index)
+	d.counts[index-d.offset] += n
+}
+
+// cover makes room for the buckets from low to high.
+func (d *dense) cover(low, high int32) {
+	if len(d.counts) == 0 {
+		d.offset = low
+	}
+	if low < d.offset {
+		grow, length := int(d.offset-low), len(d.counts)
+		for range grow {
+			d.counts = append(d.counts, 0)
+		}
+		copy(d.counts[grow:], d.counts[:length])
+		clear(d.counts[:grow])
+		d.offset = low
+	}
+	for int32(len(d.counts)) <= high-d.offset {
+		d.counts = append(d.counts, 0)
+	}
+}
+
+// subtract takes away an earlier state of the same histogram.
+func (d *dense) subtract(earlier *dense) {
+	d.zero -= min(d.zero, earlier.zero)
+	if len(earlier.counts) == 0 || len(d.counts) == 0 {
+		return
+	}
+	shift := earlier.offset - d.offset
+	for i, n := range earlier.counts {
+		if at := int(shift) + i; at >= 0 && at < len(d.counts) {
+			d.counts[at] -= min(d.counts[at], n)
 		}
 	}
-	d.buckets = append(d.buckets, bucketDelta{index, n})
 }
 
-// record is what happened on an edge in one slot of time, not yet packed.
-type record struct {
-	time      int64
-	fields    [NumFields]uint64
+// pack appends the histogram: the zeros, the number of buckets, the lowest one's index, then the counts; a zero count
+// is followed by how many more of them follow.
+func (d *dense) pack(b []byte) []byte {
+	low, high := 0, len(d.counts)
+	for low < high && d.counts[low] == 0 {
+		low++
+	}
+	for low < high && d.counts[high-1] == 0 {
+		high--
+	}
+	b = binary.AppendUvarint(b, d.zero)
+	b = binary.AppendUvarint(b, uint64(high-low))
+	if low == high {
+		return b
+	}
+	b = binary.AppendVarint(b, int64(d.offset)+int64(low))
+	for i := low; i < high; {
+		b = binary.AppendUvarint(b, d.counts[i])
+		i++
+		if d.counts[i-1] == 0 {
+			from := i
+			for d.counts[i] == 0 {
+				i++
+			}
+			b = binary.AppendUvarint(b, uint64(i-from))
+		}
+	}
+	return b
+}
+
+// unpack adds a packed histogram and returns what follows it.
+func (d *dense) unpack(b []byte) []byte {
+	zero, b := uvarint(b)
+	d.zero += zero
+	length, b := uvarint(b)
+	if length == 0 {
+		return b
+	}
+	offset, b := varint(b)
+	d.cover(int32(offset), int32(offset)+int32(length)-1)
+	counts := d.counts[int32(offset)-d.offset:][:length]
+	for i := 0; i < len(counts); i++ {
+		if len(b) > 0 && b[0] < 0x80 && b[0] != 0 {
+			counts[i] += uint64(b[0])
+			b = b[1:]
+			continue
+		}
+		var n uint64
+		n, b = uvarint(b)
+		if n == 0 {
+			n, b = uvarint(b)
+			i += int(n)
+			continue
+		}
+		counts[i] += n
+	}
+	return b
+}
+
+// state is what happened on an edge: in one slot, or since it began.
+type state struct {
+	fields [NumFields]uint64
+	// reasons are counts by the edge's numbers of reasons.
+	reasons   []uint64
+	conn, req dense
+	// active is the number of open connections; hasActive tells that it was stated.
 	active    int64
 	hasActive bool
-	reasons   []reasonDelta
-	conn, req histDelta
 }
 
-type reasonDelta struct {
-	reason int
-	n      uint64
+func (s *state) reset() {
+	s.fields, s.active, s.hasActive, s.reasons = [NumFields]uint64{}, 0, false, s.reasons[:0]
+	s.conn.reset()
+	s.req.reset()
 }
 
-func (r *record) reset() {
-	r.time, r.fields, r.active, r.hasActive = 0, [NumFields]uint64{}, 0, false
-	r.reasons = r.reasons[:0]
-	r.conn.zero, r.conn.buckets = 0, r.conn.buckets[:0]
-	r.req.zero, r.req.buckets = 0, r.req.buckets[:0]
-}
-
-func (r *record) addReason(reason int, n uint64) {
-	for i := range r.reasons {
-		if r.reasons[i].reason == reason {
-			r.reasons[i].n += n
-			return
-		}
+func (s *state) addReason(reason int, n uint64) {
+	for len(s.reasons) <= reason {
+		s.reasons = append(s.reasons, 0)
 	}
-	r.reasons = append(r.reasons, reasonDelta{reason, n})
+	s.reasons[reason] += n
 }
 
-// What a packed record holds, after its fields' bits.
+// subtract takes away an earlier state of the same edge.
+func (s *state) subtract(earlier *state) {
+	for i, n := range earlier.fields {
+		s.fields[i] -= min(s.fields[i], n)
+	}
+	for i, n := range earlier.reasons {
+		s.reasons[i] -= min(s.reasons[i], n)
+	}
+	s.conn.subtract(&earlier.conn)
+	s.req.subtract(&earlier.req)
+}
+
+// What a packed state holds, after its fields' bits.
 const (
 	hasActive = 1 << (iota + NumFields)
 	hasReasons
@@ -80,74 +164,72 @@ const (
 	hasReq
 )
 
-// pack appends the record, without its time: a mask, then whatever is not zero, as varints.
-func (r *record) pack(b []byte) []byte {
+// pack appends the state: a mask, then whatever is not zero, as varints.
+func (s *state) pack(b []byte) []byte {
 	var mask uint64
-	for i, n := range r.fields {
+	for i, n := range s.fields {
 		if n != 0 {
 			mask |= 1 << i
 		}
 	}
-	if r.hasActive {
+	if s.hasActive {
 		mask |= hasActive
 	}
-	if len(r.reasons) > 0 {
+	reasons := 0
+	for _, n := range s.reasons {
+		if n != 0 {
+			reasons++
+		}
+	}
+	if reasons > 0 {
 		mask |= hasReasons
 	}
-	if !r.conn.empty() {
+	if !s.conn.empty() {
 		mask |= hasConn
 	}
-	if !r.req.empty() {
+	if !s.req.empty() {
 		mask |= hasReq
 	}
 	b = binary.AppendUvarint(b, mask)
-	for _, n := range r.fields {
+	for _, n := range s.fields {
 		if n != 0 {
 			b = binary.AppendUvarint(b, n)
 		}
 	}
-	if r.hasActive {
-		b = binary.AppendVarint(b, r.active)
+	if s.hasActive {
+		b = binary.AppendVarint(b, s.active)
 	}
-	if len(r.reasons) > 0 {
-		b = binary.AppendUvarint(b, uint64(len(r.reasons)))
-		for _, reason := range r.reasons {
-			b = binary.AppendUvarint(b, uint64(reason.reason))
-			b = binary.AppendUvarint(b, reason.n)
+	if reasons > 0 {
+		b = binary.AppendUvarint(b, uint64(reasons))
+		for reason, n := range s.reasons {
+			if n != 0 {
+				b = binary.AppendUvarint(b, uint64(reason))
+				b = binary.AppendUvarint(b, n)
+			}
 		}
 	}
-	if !r.conn.empty() {
-		b = r.conn.pack(b)
+	if mask&hasConn != 0 {
+		b = s.conn.pack(b)
 	}
-	if !r.req.empty() {
-		b = r.req.pack(b)
-	}
-	return b
-}
-
-func (d *histDelta) pack(b []byte) []byte {
-	b = binary.AppendUvarint(b, d.zero)
-	b = binary.AppendUvarint(b, uint64(len(d.buckets)))
-	for _, bucket := range d.buckets {
-		b = binary.AppendVarint(b, int64(bucket.index))
-		b = binary.AppendUvarint(b, bucket.n)
+	if mask&hasReq != 0 {
+		b = s.req.pack(b)
 	}
 	return b
 }
 
-// unpackInto adds a packed record to a record and returns what follows it.
-func unpackInto(b []byte, into *record) []byte {
+// unpack adds a packed state and returns what follows it.
+func (s *state) unpack(b []byte) []byte {
 	mask, b := uvarint(b)
-	for i := range into.fields {
+	for i := range s.fields {
 		if mask&(1<<i) != 0 {
 			var n uint64
 			n, b = uvarint(b)
-			into.fields[i] += n
+			s.fields[i] += n
 		}
 	}
 	if mask&hasActive != 0 {
-		into.active, b = varint(b)
-		into.hasActive = true
+		s.active, b = varint(b)
+		s.hasActive = true
 	}
 	if mask&hasReasons != 0 {
 		var count, reason, n uint64
@@ -155,96 +237,56 @@ func unpackInto(b []byte, into *record) []byte {
 		for range count {
 			reason, b = uvarint(b)
 			n, b = uvarint(b)
-			into.addReason(int(reason), n)
+			s.addReason(int(reason), n)
 		}
 	}
 	if mask&hasConn != 0 {
-		b = into.conn.unpack(b)
+		b = s.conn.unpack(b)
 	}
 	if mask&hasReq != 0 {
-		b = into.req.unpack(b)
+		b = s.req.unpack(b)
 	}
 	return b
 }
 
-func (d *histDelta) unpack(b []byte) []byte {
-	zero, b := uvarint(b)
-	d.zero += zero
-	count, b := uvarint(b)
-	for range count {
-		var index int64
-		var n uint64
-		index, b = varint(b)
-		n, b = uvarint(b)
-		d.add(int32(index), n)
+// addState adds another state.
+func (s *state) addState(other *state) {
+	for i, n := range other.fields {
+		s.fields[i] += n
 	}
-	return b
-}
-
-// addPacked adds a packed record to counts; reasons names the edge's reasons.
-func addPacked(b []byte, reasons []Reason, to *Counts) []byte {
-	mask, b := uvarint(b)
-	for i := range to.Fields {
-		if mask&(1<<i) != 0 {
-			var n uint64
-			n, b = uvarint(b)
-			to.Fields[i] += n
+	for reason, n := range other.reasons {
+		if n != 0 {
+			s.addReason(reason, n)
 		}
 	}
-	if mask&hasActive != 0 {
-		to.Active, b = varint(b)
+	if other.hasActive {
+		s.active, s.hasActive = other.active, true
 	}
-	if mask&hasReasons != 0 {
-		var count, reason, n uint64
-		count, b = uvarint(b)
-		for range count {
-			reason, b = uvarint(b)
-			n, b = uvarint(b)
-			to.AddReason(reasons[reason], n)
-		}
-	}
-	if mask&hasConn != 0 {
-		b = addPackedHistogram(b, &to.Connection)
-	}
-	if mask&hasReq != 0 {
-		b = addPackedHistogram(b, &to.Request)
-	}
-	return b
+	s.conn.addDense(&other.conn)
+	s.req.addDense(&other.req)
 }
 
-func addPackedHistogram(b []byte, to *exphist.Histogram) []byte {
-	zero, b := uvarint(b)
-	to.AddZero(zero)
-	count, b := uvarint(b)
-	for range count {
-		var index int64
-		var n uint64
-		index, b = varint(b)
-		n, b = uvarint(b)
-		to.Add(Scale, int32(index), n)
+func (d *dense) addDense(other *dense) {
+	d.zero += other.zero
+	if len(other.counts) == 0 {
+		return
 	}
-	return b
+	d.cover(other.offset, other.offset+int32(len(other.counts))-1)
+	counts := d.counts[other.offset-d.offset:]
+	for i, n := range other.counts {
+		counts[i] += n
+	}
 }
 
-func (r *record) addTo(reasons []Reason, to *Counts) {
-	for i, n := range r.fields {
-		to.Fields[i] += n
+// counts writes the state to counts; reasons names the edge's reasons.
+func (s *state) counts(reasons []Reason, to *Counts) {
+	to.Fields = s.fields
+	to.Active = max(s.active, 0)
+	for reason, n := range s.reasons {
+		to.AddReason(reasons[reason], n)
 	}
-	if r.hasActive {
-		to.Active = r.active
-	}
-	for _, reason := range r.reasons {
-		to.AddReason(reasons[reason.reason], reason.n)
-	}
-	r.conn.addTo(&to.Connection)
-	r.req.addTo(&to.Request)
-}
-
-func (d *histDelta) addTo(to *exphist.Histogram) {
-	to.AddZero(d.zero)
-	for _, bucket := range d.buckets {
-		to.Add(Scale, bucket.index, bucket.n)
-	}
+	to.Connection.Load(Scale, s.conn.offset, s.conn.counts, s.conn.zero)
+	to.Request.Load(Scale, s.req.offset, s.req.counts, s.req.zero)
 }
 
 func uvarint(b []byte) (uint64, []byte) {
