@@ -189,7 +189,7 @@ func TestEveryFaultLeavesItsMark(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	assert.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 4}), "workloads")
-	assert.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 501}), "workloads")
+	require.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 4}), "workloads")
+	require.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 501}), "workloads")
 	assert.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 10, Fault: FaultLatency, Duration: time.Minute}), "duration")
 }
