@@ -35,7 +35,7 @@ type flowSpan struct {
 	client       netip.Addr
 	clientPort   int64
 	hbone        string
-	sent, closed int64
+	closed       int64
 }
 
 func (s *spanSink) add(factories *otelcol.Factories) {

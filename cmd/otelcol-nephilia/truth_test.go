@@ -87,7 +87,7 @@ type call struct {
 	clientPod, serverPod     party
 	clientStart, clientEnd   time.Time
 	serverStart, serverEnd   time.Time
-	traceID, clientSpan, ids string
+	traceID, clientSpan      string
 }
 
 type expectation struct {

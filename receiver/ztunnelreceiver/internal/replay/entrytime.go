@@ -6,10 +6,10 @@ import (
 )
 
 // entryTime finds the time that a log entry states of itself, plain or JSON, and where in the entry it stands.
-// ok is false for an entry without one.
-func entryTime(entry []byte) (nanos int64, at textRange, ok bool) {
+// Without one, nanos is 0.
+func entryTime(entry []byte) (nanos int64, at textRange) {
 	if len(entry) == 0 {
-		return 0, textRange{}, false
+		return 0, textRange{}
 	}
 	if entry[0] == '{' {
 		at = jsonTime(entry)
@@ -17,14 +17,13 @@ func entryTime(entry []byte) (nanos int64, at textRange, ok bool) {
 		at = textRange{0, timeLength(entry)}
 	}
 	if at.empty() {
-		return 0, textRange{}, false
+		return 0, textRange{}
 	}
 	stamp, err := time.Parse(time.RFC3339Nano, string(entry[at.from:at.to]))
 	if err != nil {
-		return 0, textRange{}, false
+		return 0, textRange{}
 	}
-	nanos = nanosOf(stamp)
-	return nanos, at, nanos != 0
+	return nanosOf(stamp), at
 }
 
 // nanosOf is the time in unix nanoseconds; 0, as if there were no time, for one that does not fit.

@@ -164,7 +164,7 @@ func (o *ordered) judge(part *Part) {
 
 // confirmed tells whether the parts behind one that leaps ahead have gone with it. At a file's end nothing can contradict.
 func (o *ordered) confirmed(own int64) bool {
-	for i := 0; i < confirmWithin; i++ {
+	for i := range confirmWithin {
 		if i == len(o.ahead) {
 			part := o.read()
 			if part == nil {

@@ -67,7 +67,7 @@ func (p *Player) playOnce(ctx context.Context, target Target, round int, shift *
 	if err != nil {
 		return time.Time{}, err
 	}
-	defer recording.Close()
+	defer func() { _ = recording.Close() }() // only read from
 	start, ok := recording.Start()
 	if !ok {
 		return time.Time{}, fmt.Errorf("recording %s: no part in it", p.Directory)

@@ -77,7 +77,7 @@ func (s *entrySource) next(part *Part) error {
 	}
 	part.Raw = append(part.Raw[:0], s.ready[s.taken]...)
 	s.taken++
-	part.own, part.timeAt, _ = entryTime(part.Raw)
+	part.own, part.timeAt = entryTime(part.Raw)
 	return nil
 }
 
@@ -115,7 +115,7 @@ func parseScrapeHead(line []byte) (scrapeHead, bool) {
 		return scrapeHead{}, false
 	}
 	stamp, state, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
-	nanos, _, _ := entryTime(stamp)
+	nanos, _ := entryTime(stamp)
 	return scrapeHead{nanos: nanos, failed: string(bytes.TrimSpace(state)) != "ok"}, true
 }
 
@@ -196,7 +196,7 @@ func (s *dumpSource) next(part *Part) error {
 	if err := json.Unmarshal(line, &dump); err != nil {
 		return badPart(err)
 	}
-	part.own, _, _ = entryTime([]byte(dump.Time))
+	part.own, _ = entryTime([]byte(dump.Time))
 	part.Failed = len(dump.ConfigDump) == 0 || string(dump.ConfigDump) == "null"
 	part.Raw = part.Raw[:0]
 	if !part.Failed {

@@ -311,7 +311,7 @@ func (p *parse) metric(name string, kind model.MetricType) pmetric.Metric {
 func putLabels(attrs pcommon.Map, set labels.Labels) {
 	attrs.EnsureCapacity(set.Len())
 	set.Range(func(l labels.Label) {
-		if l.Name == labels.MetricName || l.Value == "" {
+		if l.Name == model.MetricNameLabel || l.Value == "" {
 			return
 		}
 		attrs.PutStr(l.Name, l.Value)

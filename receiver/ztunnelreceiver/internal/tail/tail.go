@@ -448,7 +448,9 @@ func (t *Tail) Readable() map[string]bool {
 		}
 	}
 	if t.cfg.Node != "" && t.cfg.NodeFrom == nil {
-		found[t.cfg.Node] = found[t.cfg.Node]
+		if _, ok := found[t.cfg.Node]; !ok {
+			found[t.cfg.Node] = false
+		}
 	}
 	for node := range found {
 		if len(t.nodes) < maxFiles {

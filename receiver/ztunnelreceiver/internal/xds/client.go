@@ -125,7 +125,7 @@ func (c *Client) Run(ctx context.Context) error {
 		c.status.Streams++
 		err := c.stream(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the stream ended because it was to end
 		}
 		if c.status.State == Synced {
 			backoff = c.config.InitialBackoff
@@ -135,7 +135,7 @@ func (c *Client) Run(ctx context.Context) error {
 			backoff = min(2*backoff, c.config.MaxBackoff)
 		}
 		if c.sleep(ctx, c.status.RetryIn) != nil {
-			return nil
+			return nil //nolint:nilerr // only the context ends a sleep
 		}
 	}
 }
