@@ -28,14 +28,14 @@ type spanSink struct {
 
 // flowSpan is one side's span of a connection.
 type flowSpan struct {
-	traceID      pcommon.TraceID
-	id, parent   pcommon.SpanID
-	outbound     bool
-	start, end   time.Time
-	client       netip.Addr
-	clientPort   int64
-	hbone        string
-	closed       int64
+	traceID    pcommon.TraceID
+	id, parent pcommon.SpanID
+	outbound   bool
+	start, end time.Time
+	client     netip.Addr
+	clientPort int64
+	hbone      string
+	closed     int64
 }
 
 func (s *spanSink) add(factories *otelcol.Factories) {

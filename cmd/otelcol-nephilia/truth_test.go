@@ -84,10 +84,10 @@ type l7 struct{ requests, errors int }
 
 // call is one application call, seen by both sides.
 type call struct {
-	clientPod, serverPod     party
-	clientStart, clientEnd   time.Time
-	serverStart, serverEnd   time.Time
-	traceID, clientSpan      string
+	clientPod, serverPod   party
+	clientStart, clientEnd time.Time
+	serverStart, serverEnd time.Time
+	traceID, clientSpan    string
 }
 
 type expectation struct {
