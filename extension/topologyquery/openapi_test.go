@@ -304,7 +304,7 @@ func next(t *testing.T, events <-chan event, kind string) event {
 }
 
 func TestEventStream(t *testing.T) {
-	e, base := start(t, func(c *Config) { c.Events.Heartbeat = 50 * time.Millisecond })
+	e, base := start(t, func(c *Config) { c.Events.Heartbeat, c.Events.Queue = 50*time.Millisecond, 4096 })
 	d := readDescription(t)
 	events, stop := follow(t, base+"/api/v1/events?flows=true")
 	next(t, events, "hello")

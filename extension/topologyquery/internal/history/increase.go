@@ -70,6 +70,11 @@ func (q *querier) over(function, selector string, start, end int64) string {
 // newest sample at or before t. PromQL's own increase() extrapolates, and does not see a series' first sample; this
 // works on every Prometheus, without feature flags.
 func (q *querier) increase(ctx context.Context, selector string, start, end int64) (map[uint64]growth, error) {
+	return q.part(ctx, selector, start-q.lookback, start, end)
+}
+
+// part is increase for a part of a window; since is from when on samples are looked for.
+func (q *querier) part(ctx context.Context, selector string, since, start, end int64) (map[uint64]growth, error) {
 	if end <= start {
 		return nil, nil
 	}
@@ -78,17 +83,17 @@ func (q *querier) increase(ctx context.Context, selector string, start, end int6
 		return nil, err
 	}
 	if len(began) == 0 {
-		return q.difference(ctx, selector, start, end)
+		return q.difference(ctx, selector, since, start, end)
 	}
 	if end-start <= rawSlice {
-		return q.follow(ctx, selector, start, end)
+		return q.follow(ctx, selector, since, start, end)
 	}
 	middle := start + (end-start)/2
-	sum, err := q.increase(ctx, selector, start, middle)
+	sum, err := q.part(ctx, selector, since, start, middle)
 	if err != nil {
 		return nil, err
 	}
-	second, err := q.increase(ctx, selector, middle, end)
+	second, err := q.part(ctx, selector, since, middle, end)
 	if err != nil {
 		return nil, err
 	}
@@ -106,12 +111,12 @@ func (q *querier) increase(ctx context.Context, selector string, start, end int6
 }
 
 // difference is increase where no series begins anew.
-func (q *querier) difference(ctx context.Context, selector string, start, end int64) (map[uint64]growth, error) {
-	last, err := q.engine.Instant(ctx, q.over("last_over_time", selector, start-q.lookback, end), at(end))
+func (q *querier) difference(ctx context.Context, selector string, since, start, end int64) (map[uint64]growth, error) {
+	last, err := q.engine.Instant(ctx, q.over("last_over_time", selector, since, end), at(end))
 	if err != nil {
 		return nil, err
 	}
-	first, err := q.engine.Instant(ctx, q.over("last_over_time", selector, start-q.lookback, start), at(end))
+	first, err := q.engine.Instant(ctx, q.over("last_over_time", selector, since, start), at(end))
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +132,10 @@ func (q *querier) difference(ctx context.Context, selector string, start, end in
 		if !ok {
 			continue
 		}
-		g.value -= r.Points[0].Value
+		// What is lower than before began anew after a gap.
+		if g.value >= r.Points[0].Value {
+			g.value -= r.Points[0].Value
+		}
 		if g.histogram != nil {
 			g.histogram.Subtract(r.Points[0].Histogram)
 		}
@@ -157,15 +165,32 @@ func (q *querier) difference(ctx context.Context, selector string, start, end in
 }
 
 // follow is increase, sample by sample.
-func (q *querier) follow(ctx context.Context, selector string, start, end int64) (map[uint64]growth, error) {
+func (q *querier) follow(ctx context.Context, selector string, since, start, end int64) (map[uint64]growth, error) {
 	from := start - q.lookback
+	before := map[uint64]Point{}
+	if since < from {
+		// In a part of a window, a series may have been silent for longer.
+		earlier, err := q.engine.Instant(ctx, q.over("last_over_time", selector, since, start), at(end))
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range earlier {
+			point := r.Points[0]
+			point.Time = start
+			before[r.Labels.Hash()] = point
+		}
+	}
 	all, err := q.engine.Instant(ctx, fmt.Sprintf("%s[%dms] @ %s", selector, end-from, seconds(end)), at(end))
 	if err != nil {
 		return nil, err
 	}
 	sum := make(map[uint64]growth, len(all))
 	for _, r := range all {
-		sum[r.Labels.Hash()] = followOne(r, start, q.engine.ExplicitZeros())
+		hash := r.Labels.Hash()
+		if point, ok := before[hash]; ok && len(r.Points) > 0 && r.Points[0].Time > start {
+			r.Points = append([]Point{point}, r.Points...)
+		}
+		sum[hash] = followOne(r, start, q.engine.ExplicitZeros())
 	}
 	return sum, nil
 }

@@ -1,0 +1,204 @@
+package topologyquery
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/basicauthextension"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/bearertokenauthextension"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/extension"
+	"go.opentelemetry.io/collector/extension/extensiontest"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
+)
+
+// host has extensions.
+type host struct {
+	component.Host
+	extensions map[component.ID]component.Component
+}
+
+func (h host) GetExtensions() map[component.ID]component.Component { return h.extensions }
+
+func TestNothingIsServedWithoutCredentials(t *testing.T) {
+	for name, test := range map[string]struct {
+		factory extension.Factory
+		config  map[string]any
+		header  string
+		wrong   []string
+	}{
+		"basic": {
+			basicauthextension.NewFactory(),
+			map[string]any{"htpasswd": map[string]any{"inline": "ada:secret"}},
+			"Basic YWRhOnNlY3JldA==", []string{"", "Basic YWRhOndyb25n", "Bearer secret"},
+		},
+		"bearer": {
+			bearertokenauthextension.NewFactory(),
+			map[string]any{"token": "secret"},
+			"Bearer secret", []string{"", "Bearer wrong", "Basic YWRhOnNlY3JldA=="},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := component.NewID(test.factory.Type())
+			authConfig := test.factory.CreateDefaultConfig()
+			require.NoError(t, confmap.NewFromStringMap(test.config).Unmarshal(authConfig))
+			authenticator, err := test.factory.Create(t.Context(), extensiontest.NewNopSettings(test.factory.Type()), authConfig)
+			require.NoError(t, err)
+			require.NoError(t, authenticator.Start(t.Context(), componenttest.NewNopHost()))
+			t.Cleanup(func() { require.NoError(t, authenticator.Shutdown(context.Background())) })
+
+			config := createDefaultConfig().(*Config)
+			config.HTTP.NetAddr.Endpoint = "127.0.0.1:0"
+			auth := confighttp.AuthConfig{}
+			auth.AuthenticatorID = id
+			config.HTTP.Auth = configoptional.Some(auth)
+			e, err := newExtension(extensiontest.NewNopSettings(metadata.Type), config)
+			require.NoError(t, err)
+			require.NoError(t, e.Start(t.Context(), host{componenttest.NewNopHost(), map[component.ID]component.Component{id: authenticator}}))
+			t.Cleanup(func() { require.NoError(t, e.Shutdown(context.Background())) })
+			base := "http://" + e.listener.Addr().String()
+
+			paths := []string{"/", "/graph", "/favicon.svg", "/api/v1/events", "/nothing.js"}
+			for path := range readDescription(t).paths {
+				paths = append(paths, strings.NewReplacer("{namespace}", "a", "{name}", "b", "{id}", "c").Replace(path))
+			}
+			for _, path := range paths {
+				for _, wrong := range test.wrong {
+					response, _ := answered(t, base+path, "Authorization", wrong)
+					assert.Equal(t, http.StatusUnauthorized, response.StatusCode, "%s with %q", path, wrong)
+				}
+			}
+			response, _ := answered(t, base+"/api/v1/status", "Authorization", test.header)
+			assert.Equal(t, http.StatusOK, response.StatusCode)
+			events, stop := follow(t, base+"/api/v1/events", "Authorization", test.header)
+			next(t, events, "hello")
+			stop()
+		})
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	_, base := start(t, nil)
+	for _, path := range []string{"/", "/api/v1/status", "/api/v1/graph", "/api/v1/events", "/api/v1/nothing"} {
+		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions} {
+			request, err := http.NewRequestWithContext(t.Context(), method, base+path, nil)
+			require.NoError(t, err)
+			response, err := http.DefaultClient.Do(request)
+			require.NoError(t, err)
+			require.NoError(t, response.Body.Close())
+			assert.Equal(t, http.StatusMethodNotAllowed, response.StatusCode, "%s %s", method, path)
+			assert.Equal(t, "GET, HEAD", response.Header.Get("Allow"))
+		}
+		response, err := http.Head(base + path)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		assert.NotEqual(t, http.StatusMethodNotAllowed, response.StatusCode)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	_, base := start(t, nil)
+	for _, path := range []string{"/", "/api/v1/status", "/api/v1/nothing"} {
+		response, _ := answered(t, base+path, "Origin", "https://elsewhere.example")
+		policy := response.Header.Get("Content-Security-Policy")
+		assert.Contains(t, policy, "default-src 'none'")
+		assert.NotContains(t, policy, "unsafe")
+		assert.Equal(t, "nosniff", response.Header.Get("X-Content-Type-Options"))
+		assert.Empty(t, response.Header.Get("Access-Control-Allow-Origin"))
+	}
+}
+
+func TestCompression(t *testing.T) {
+	e, base := start(t, nil)
+	play(t, e, "baseline")
+	_, plain := answered(t, base+"/api/v1/graph", "Accept-Encoding", "identity")
+	response, zipped := answered(t, base+"/api/v1/graph", "Accept-Encoding", "gzip")
+	require.Equal(t, "gzip", response.Header.Get("Content-Encoding"))
+	reader, err := gzip.NewReader(bytes.NewReader(zipped))
+	require.NoError(t, err)
+	unzipped, err := io.ReadAll(reader)
+	require.NoError(t, err)
+	assert.Equal(t, plain, unzipped)
+	assert.Less(t, len(zipped), len(plain)/4)
+	refused, body := answered(t, base+"/api/v1/graph", "Accept-Encoding", "gzip;q=0")
+	assert.Empty(t, refused.Header.Get("Content-Encoding"))
+	assert.Equal(t, plain, body)
+}
+
+func TestUI(t *testing.T) {
+	_, base := start(t, nil)
+	page, body := answered(t, base+"/")
+	require.Equal(t, http.StatusOK, page.StatusCode)
+	assert.Contains(t, page.Header.Get("Content-Type"), "text/html")
+	assert.Contains(t, page.Header.Get("Cache-Control"), "no-cache")
+	for _, route := range []string{"/graph", "/outages/abc", "/workloads/shop/cart-v1"} {
+		response, same := answered(t, base+route)
+		assert.Equal(t, http.StatusOK, response.StatusCode)
+		assert.Equal(t, body, same)
+	}
+	assets, err := os.ReadDir("ui/dist/assets")
+	require.NoError(t, err)
+	require.NotEmpty(t, assets)
+	for _, asset := range assets {
+		response, content := answered(t, base+"/assets/"+asset.Name())
+		assert.Equal(t, http.StatusOK, response.StatusCode)
+		assert.Contains(t, response.Header.Get("Cache-Control"), "immutable")
+		file, err := os.ReadFile(filepath.Join("ui/dist/assets", asset.Name()))
+		require.NoError(t, err)
+		assert.Equal(t, len(file), len(content), asset.Name())
+	}
+	for _, path := range []string{"/assets/none.js", "/.git", "/..%2f..%2fgo.mod"} {
+		response, _ := answered(t, base+path)
+		if response.StatusCode == http.StatusOK {
+			assert.Contains(t, response.Header.Get("Content-Type"), "text/html", path)
+		}
+	}
+}
+
+func TestTooManyEventClientsAreTurnedAway(t *testing.T) {
+	e, base := start(t, func(c *Config) { c.Events.MaxClients = 1 })
+	_, stop := follow(t, base+"/api/v1/events")
+	defer stop()
+	response, body := answered(t, base+"/api/v1/events")
+	assert.Equal(t, http.StatusServiceUnavailable, response.StatusCode, "%s", body)
+	assert.NotEmpty(t, response.Header.Get("Retry-After"))
+	require.Equal(t, 1, e.stores.Events.Clients())
+}
+
+func TestPages(t *testing.T) {
+	e, base := start(t, nil)
+	play(t, e, "baseline")
+	for _, list := range []string{"workloads", "services", "nodes"} {
+		var all, part map[string]any
+		getJSON(t, base+"/api/v1/"+list, http.StatusOK, &all)
+		var names []any
+		for cursor := ""; ; {
+			part = nil
+			getJSON(t, fmt.Sprintf("%s/api/v1/%s?limit=2&cursor=%s", base, list, cursor), http.StatusOK, &part)
+			require.LessOrEqual(t, len(part[list].([]any)), 2)
+			require.Equal(t, all["total"], part["total"])
+			names = append(names, part[list].([]any)...)
+			next, ok := part["next_cursor"]
+			if !ok {
+				break
+			}
+			cursor = next.(string)
+		}
+		assert.Equal(t, all[list], names)
+	}
+}
