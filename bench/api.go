@@ -52,7 +52,7 @@ func benchAPI(ctx context.Context, binary, folder string, workloads, edges, requ
 	}
 	api := fmt.Sprintf("http://localhost:%d/api/v1/graph", port)
 	measured := func() error {
-		if err := c.await(ctx, "otelcol_receiver_ztunnel_entries_total", float64(lines)); err != nil {
+		if err := c.await(ctx, entriesRead, float64(lines)); err != nil {
 			return err
 		}
 		if err := awaitEdges(ctx, api, edges); err != nil {

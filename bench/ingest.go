@@ -10,8 +10,11 @@ import (
 type setup struct {
 	name    string
 	config  string // %s is the file
-	counter string // what the collector has read
+	counter string // what the collector has read, as counter has it
 }
+
+// entriesRead is the receiver's count of access-log entries.
+const entriesRead = `otelcol_receiver_ztunnel_entries{kind="access"`
 
 // The peer is the usual way to read ztunnel's log with contrib's components. It gives log records with attributes,
 // while ours goes on to edges, each connection once. Both begin at the file's start, keep no offsets, and end in an
@@ -35,7 +38,7 @@ service:
   pipelines:
     logs: {receivers: [file_log], exporters: [debug]}
 `,
-		counter: "otelcol_exporter_sent_log_records",
+		counter: `otelcol_exporter_sent_log_records{`,
 	},
 	{
 		name: "ztunnel + service_graph → edge metrics",
@@ -52,7 +55,7 @@ service:
   pipelines:
     metrics: {receivers: [ztunnel], processors: [service_graph], exporters: [debug]}
 `,
-		counter: "otelcol_receiver_ztunnel_entries",
+		counter: entriesRead,
 	},
 	{
 		name: "the same + a flow record a line + 1 % spans",
@@ -71,7 +74,7 @@ service:
     logs: {receivers: [ztunnel], processors: [service_graph], exporters: [debug]}
     traces: {receivers: [ztunnel], processors: [service_graph], exporters: [debug]}
 `,
-		counter: "otelcol_receiver_ztunnel_entries",
+		counter: entriesRead,
 	},
 }
 
@@ -110,7 +113,7 @@ func (s setup) measure(ctx context.Context, binary, folder, path string, lines i
 	if err != nil {
 		return usage{}, err
 	}
-	awaited := c.await(ctx, s.counter+"_total", float64(lines))
+	awaited := c.await(ctx, s.counter, float64(lines))
 	u, err := c.stop()
 	if awaited != nil {
 		return usage{}, awaited

@@ -66,9 +66,9 @@ func startCollector(ctx context.Context, binary, folder, config string) (*collec
 	return c, nil
 }
 
-// await waits until a counter of the collector's own metrics, summed over its series, has reached the value.
+// await waits until a counter of the collector's own metrics has reached the value.
 func (c *collector) await(ctx context.Context, counter string, value float64) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	for {
 		select {
@@ -82,7 +82,8 @@ func (c *collector) await(ctx context.Context, counter string, value float64) er
 	}
 }
 
-func (c *collector) counter(ctx context.Context, name string) (float64, error) {
+// counter sums the samples whose lines begin so.
+func (c *collector) counter(ctx context.Context, series string) (float64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.telemetry+"/metrics", http.NoBody)
 	if err != nil {
 		return 0, err
@@ -96,10 +97,7 @@ func (c *collector) counter(ctx context.Context, name string) (float64, error) {
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
 		line := lines.Text()
-		if !strings.HasPrefix(line, name) {
-			continue
-		}
-		if rest := line[len(name):]; rest == "" || (rest[0] != '{' && rest[0] != ' ') {
+		if !strings.HasPrefix(line, series) {
 			continue
 		}
 		value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
