@@ -90,9 +90,12 @@ func (f *Finder) Explain() []*Explanation {
 	for _, b := range wrong {
 		root, ok := chains.explain(b)
 		if !ok {
-			open = append(open, b)
+			if !echo(b, now) {
+				open = append(open, b)
+			}
 			continue
 		}
+		b.Fault().Cause, b.Fault().CauseFamily = root.Pair, root.Family
 		felt[b.Pair] = root.Pair
 		if root.Weak && !added[root.Pair] {
 			added[root.Pair] = true
@@ -114,6 +117,19 @@ func (f *Finder) Explain() []*Explanation {
 	found = f.budgets(found)
 	found = f.telemetry(found)
 	return found
+}
+
+// echoing is how much longer than its cause a fault may take to be seen to end.
+const echoing = int64(20 * time.Second)
+
+// echo tells whether a fault is only what is left of one whose cause has just ended.
+func echo(b Blame, now int64) bool {
+	f := b.Fault()
+	if f.Cause == nil {
+		return false
+	}
+	cause := &f.Cause.Faults[f.CauseFamily]
+	return !cause.On && cause.Ended > 0 && now-cause.Ended <= max(echoing, 2*int64(b.Pair.Win.Length()))
 }
 
 func (f *Finder) wrong() []Blame {
@@ -325,13 +341,14 @@ func (f *Finder) allFail(node string, now int64) bool {
 }
 
 const (
-	// sourceEdges is how many of a source's edges must fail before the source is what explains them.
-	sourceEdges = 3
-	// sourceShare is the share of a source's active edges that must fail.
+	// sourceShare is the share of a source's active edges that must fail for the source to be what explains them.
 	sourceShare = 0.75
+	// together is how far apart the faults of one source may begin.
+	together = int64(20 * time.Second)
 )
 
-// sources finds apps whose calls fail everywhere while the called do well for others.
+// sources finds apps whose calls fail everywhere although the called fail for nobody else, and those whose own identity is
+// the trouble.
 func (f *Finder) sources(found []*Explanation, open []Blame) ([]*Explanation, []Blame) {
 	bySource := map[*observe.App][]Blame{}
 	for _, b := range open {
@@ -342,21 +359,7 @@ func (f *Finder) sources(found []*Explanation, open []Blame) ([]*Explanation, []
 	}
 	var suspects []*observe.App
 	for app, blames := range bySource {
-		if len(blames) < min(sourceEdges, max(2, len(app.Out))) {
-			continue
-		}
-		active, well := 0, 0
-		for _, out := range app.Out {
-			if f.store.Now-out.LastActive < int64(2*time.Minute) {
-				active++
-			}
-		}
-		for _, b := range blames {
-			if f.wellForOthers(b.Pair) {
-				well++
-			}
-		}
-		if float64(len(blames)) >= sourceShare*float64(active) && 2*well >= len(blames) && well > 0 {
+		if f.blamesSource(app, blames) {
 			suspects = append(suspects, app)
 		}
 	}
@@ -366,12 +369,67 @@ func (f *Finder) sources(found []*Explanation, open []Blame) ([]*Explanation, []
 		open = take(e, open, func(b Blame) bool {
 			return b.Pair.Source == app && (b.Family == observe.Connections || b.Family == observe.Stalled)
 		})
-		if len(e.Edges) > 0 {
-			e.Kind, e.Rule = dominantKind(e.Edges)
-			found = append(found, e)
-		}
+		e.Kind, e.Rule = dominantKind(e.Edges)
+		found = append(found, e)
 	}
 	return found, open
+}
+
+func (f *Finder) blamesSource(app *observe.App, blames []Blame) bool {
+	contradicted, identity := 0, 0
+	first, last := int64(0), int64(0)
+	for _, b := range blames {
+		if f.failsForOthers(b.Pair) {
+			contradicted++
+		}
+		if b.Fault().Kind == rules.KindIdentityError {
+			identity++
+		}
+		first = earliest(first, b.Fault().Since)
+		last = max(last, b.Fault().Since)
+	}
+	if 4*contradicted > len(blames) {
+		return false
+	}
+	failing, active := 0, 0
+	for _, out := range app.Out {
+		if f.store.Now-out.LastActive >= int64(2*time.Minute) {
+			continue
+		}
+		active++
+		if out.Wrong() || out.LastSuccess < first {
+			failing++
+		}
+	}
+	everywhere := float64(failing) >= sourceShare*float64(active)
+	// A client without a certificate can talk to nobody, whoever it calls.
+	if identity == len(blames) {
+		return everywhere
+	}
+	return everywhere && len(blames) >= 2 && last-first <= together && f.apart(blames)
+}
+
+// apart tells whether what is called fails together by no more than being called: the failing pods run on several nodes.
+func (f *Finder) apart(blames []Blame) bool {
+	if len(blames) >= 3 {
+		return true
+	}
+	for _, b := range blames {
+		if !f.wellForOthers(b.Pair) {
+			return false
+		}
+	}
+	return true
+}
+
+// failsForOthers tells whether an edge's destination cannot be reached by other callers either.
+func (f *Finder) failsForOthers(p *observe.Pair) bool {
+	for _, in := range p.Destination.In {
+		if in != p && (in.Faults[observe.Connections].On || in.Faults[observe.Stalled].On) {
+			return true
+		}
+	}
+	return false
 }
 
 // wellForOthers tells whether an edge's destination serves other callers well.

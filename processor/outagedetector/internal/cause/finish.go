@@ -112,12 +112,15 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 	if e.Root.Type == TypeNode {
 		return len(e.Edges) > 0
 	}
-	if e.Root.Type != TypeWorkload || !lostWith(e.Kind) {
+	if e.Root.Type != TypeWorkload || !lostWith(e.Kind) && e.Kind != rules.KindIdentityError {
 		return true
 	}
 	for _, b := range e.Edges {
 		if b.Family != observe.Connections || b.Weak {
 			continue
+		}
+		if b.Fault().Kind == rules.KindIdentityError && !f.wellElsewhere(b) {
+			return false
 		}
 		node := f.failsOnlyOn(b.Pair.Destination, b.Fault().Since)
 		n, ok := f.store.Nodes[node]
@@ -130,6 +133,21 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 		}
 	}
 	return true
+}
+
+// wellElsewhere tells whether a fault's source got through to others since, so that it is not the source's own.
+func (f *Finder) wellElsewhere(b Blame) bool {
+	others := 0
+	for _, out := range b.Pair.Source.Out {
+		if out == b.Pair || f.store.Now-out.LastActive >= int64(2*time.Minute) {
+			continue
+		}
+		others++
+		if out.LastSuccess > b.Fault().Since+int64(2*time.Second) {
+			return true
+		}
+	}
+	return others == 0
 }
 
 func (f *Finder) evidence(e *Explanation) {

@@ -148,6 +148,7 @@ func shut(f *observe.Fault, w *observe.Window, bad observe.Lane, now int64) {
 	if f.Recovered == 0 {
 		f.Recovered = now
 	}
+	f.Ended = now
 	w.Forgive(bad, f.LastBad)
 }
 

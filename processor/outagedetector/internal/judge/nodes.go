@@ -59,7 +59,7 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 	quiet := !gone && silent <= rule.Chance && hurt.wellPods == 0
 	switch {
 	case (scrapeFails || gone) && evident:
-	case scrapeFails && quiet && now-metrics.Changed >= int64(4*time.Second):
+	case scrapeFails && quiet && now-metrics.Changed >= int64(settleTime):
 	case !scrapeFails && !gone && quiet && evident && hurt.apps >= 2:
 	default:
 		return
@@ -78,6 +78,11 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 func (j *Judge) nodeUp(n *observe.Node, metrics *observe.Source, still bool, now int64) {
 	f := &n.Down
 	hurt := j.hurt(n.Name, now-int64(settleTime), now-int64(settleTime))
+	if still && hurt.failed == 0 && hurt.wellPods > 0 && now-f.Since > int64(settleTime) {
+		// Others reach what runs there: it was the telemetry that was lost.
+		f.On, f.Recovered = false, 0
+		return
+	}
 	if still || hurt.failed > 0 && hurt.wellPods == 0 {
 		f.LastBad, f.Recovered = now, 0
 		return

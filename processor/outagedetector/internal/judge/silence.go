@@ -13,6 +13,10 @@ import (
 const (
 	// usualSlots is how many slots of an edge must be known before its silence says anything.
 	usualSlots = 12
+	// latestSlots is how many slots show what was usual just before.
+	latestSlots = 18
+	// fewCalls is the number of calls a slot below which it is open connections that keep an edge active.
+	fewCalls = 0.2
 	// giveUp is after how long a silence that says nothing is no longer watched.
 	giveUp = time.Hour
 )
@@ -59,7 +63,8 @@ func (j *Judge) silence(p *observe.Pair, now int64) {
 	slots := silentSlots(p, now)
 	if slots < rule.MinIntervals || !unlikely(p, slots, rule.Chance) || !j.works(p, now, slots) {
 		if now-p.LastActive < int64(max(giveUp, 10*p.Win.Length())) {
-			j.store.AwaitSilence(p, now+int64(max(hold/2, p.Win.Length())))
+			// The longer it lasts, the less often it is looked at.
+			j.store.AwaitSilence(p, now+max((now-p.LastActive)/4, int64(p.Win.Length())))
 		}
 		return
 	}
@@ -77,23 +82,35 @@ func silentSlots(p *observe.Pair, now int64) int {
 }
 
 // unlikely tells whether chance would hardly have kept the edge silent for that many slots: judged by the share of slots
-// that used to be active, of all the past and of the latest. Unlike a rate of calls it holds for calls that come in
-// bursts and for connections that stay open and only carry bytes.
+// that used to be active, of all the past and of the latest, and, unless it is connections that stay open and only carry
+// bytes, by the number of calls that are missing and how unevenly they used to come.
 func unlikely(p *observe.Pair, slots int, chance float64) bool {
-	known := p.Win.NormalSlots(slots + 1)
+	w := &p.Win
+	known := w.NormalSlots(slots + 1)
 	if known < usualSlots {
 		return false
 	}
-	active := p.Win.Normal(observe.Active, slots+1) / (known + 1)
-	latest, n := 0.0, 0.0
-	for age := slots + 1; age < min(p.Win.Known(), slots+1+usualSlots); age++ {
-		latest += float64(p.Win.At(observe.Active, age))
-		n++
+	active := w.Normal(observe.Active, slots+1) / (known + 1)
+	var latest, calls, squares, n float64
+	for age := slots + 1; age < w.Known(); age++ {
+		c := float64(max(w.At(observe.Closed, age), w.At(observe.Requests, age)))
+		calls, squares, n = calls+c, squares+c*c, n+1
+		if n <= latestSlots {
+			latest += float64(w.At(observe.Active, age))
+		}
 	}
 	if n >= usualSlots {
-		active = min(active, latest/(n+1))
+		active = min(active, latest/(min(n, latestSlots)+1))
 	}
-	return math.Pow(1-active, float64(slots)) <= chance
+	if math.Pow(1-active, float64(slots)) > chance {
+		return false
+	}
+	mean := calls / max(n, 1)
+	if mean < fewCalls {
+		return true
+	}
+	unevenness := max(1, (squares/n-mean*mean)/mean)
+	return stats.Silence(mean*float64(slots)/unevenness) <= math.Sqrt(chance)/10
 }
 
 // expected is how many calls would have been made in that many slots. A long-lived connection makes none.
@@ -219,7 +236,7 @@ func (j *Judge) stalled(p *observe.Pair, now int64) {
 	f, w := &p.Faults[observe.Stalled], &p.Win
 	if f.On {
 		if w.Sum(observe.Closed, 2) > 0 {
-			f.On, f.Recovered = false, now
+			f.On, f.Recovered, f.Ended = false, now, now
 			return
 		}
 		if w.At(observe.Opened, 0) > 0 {

@@ -285,7 +285,8 @@ func (s *Store) edgePoint(name string, series *series, point pmetric.NumberDataP
 		if attr(attrs, semconv.LabelDirection) == semconv.DirectionSent {
 			c = &series.sent
 		}
-		if c.increment(point, delta, zero) > 0 {
+		// The bytes that come with a connection's end are no sign of new life.
+		if c.increment(point, delta, zero) > 0 && p.Win.Slot(t, Closed) == 0 {
 			s.active(p, t)
 		}
 	case semconv.MetricEdgeFailed:
@@ -329,7 +330,10 @@ func (s *Store) count(p *Pair, t int64, lane Lane, n uint64) {
 		s.Drops.Late++
 		return
 	}
-	s.active(p, t)
+	if lane != Closed || p.Win.Ever(Opened) == 0 {
+		s.active(p, t)
+	}
+	s.touch(p)
 	if lane == Failed || lane == RequestsFailed || lane == Slow {
 		p.counted(lane, t-min(s.Interval, p.Win.length), t)
 	}

@@ -133,7 +133,9 @@ func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) {
 			}
 		case semconv.MetricSourceLastSeen:
 			if attr(point.Attributes(), semconv.LabelSource) == semconv.SourceAccessLog {
-				n.record(int64(number(point)*1e9), t, s.slotLength())
+				if s.Interval > 0 {
+					n.record(int64(number(point)*1e9), t, time.Duration(s.Interval))
+				}
 			}
 		case metricXDSTerminations:
 			s.xdsPoint(n, n.terminations, point, t, delta, true)

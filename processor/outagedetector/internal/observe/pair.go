@@ -77,6 +77,11 @@ type Fault struct {
 	Source string
 	// Base is what the edge had counted when the fault began, Lanes where it counts.
 	Base [2]uint64
+	// Cause is the edge whose fault explained this one last, CauseFamily which fault it is.
+	Cause       *Pair
+	CauseFamily Family
+	// Ended is when the fault was last seen to be over.
+	Ended int64
 	// Outage is the id of the outage that explains the fault, empty while none does.
 	Outage string
 }

@@ -122,6 +122,15 @@ func (w *Window) Total(lane Lane) uint64 { return w.totals[lane] }
 // Ever is how much was ever counted.
 func (w *Window) Ever(lane Lane) uint64 { return w.life[lane] }
 
+// Slot is the count of the slot in which what is reported at t happened.
+func (w *Window) Slot(t int64, lane Lane) uint64 {
+	slot := slotOf(t, w.length)
+	if slot > w.newest || slot <= w.newest-Slots {
+		return 0
+	}
+	return uint64(w.counts[slot%Slots][lane])
+}
+
 // At is the count of the slot that many slots before the newest.
 func (w *Window) At(lane Lane, age int) uint64 {
 	if age >= w.Known() {

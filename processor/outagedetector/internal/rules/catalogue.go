@@ -153,7 +153,7 @@ var Catalogue = []Rule{
 		ID: TrafficLoss, Kind: KindTrafficLoss, Title: "Traffic is gone",
 		Signal:   "an edge falls silent although its source still reports and still works; counted against how often it used to be active",
 		Sentence: "{edge} is silent since {since}, though {source} works: about {total} calls are missing.",
-		Chance:   1e-4, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
+		Chance:   1e-6, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
 	},
 	{
 		ID: CertificateExpiry, Kind: KindIdentityError, Title: "A certificate is about to expire",
