@@ -16,12 +16,7 @@ import (
 // tailing is standalone.yaml reduced to the tailed files: no ztunnel and no istiod answers here.
 func tailing(t *testing.T, logs, data string) *process {
 	t.Helper()
-	return newProcess(t, "standalone.yaml", []string{
-		"receivers::ztunnel::metrics: null",
-		"receivers::ztunnel::config_dump: null",
-		"receivers::ztunnel::xds: null",
-		`receivers::ztunnel::access_logs::node_from::path_regexp: ztunnel-([^./]+)\.log`,
-	}, map[string]string{
+	return newProcess(t, "../cmd/otelcol-nephilia/testdata/tailing.yaml", nil, map[string]string{
 		"NEPHILIA_LOGS":       filepath.Join(logs, "ztunnel-*.log"),
 		"NEPHILIA_LOGS_START": "beginning",
 		"NEPHILIA_DATA":       data,
