@@ -106,7 +106,11 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 					}
 				case record.EventName() == semconv.EventAccess:
 					in.Flows.Add(nodeOf(rl.Resource().Attributes()), record)
-				case record.EventName() == semconv.EventOutage && record.Body().Type() == pcommon.ValueTypeMap:
+				case record.EventName() == semconv.EventOutage:
+					if record.Body().Type() != pcommon.ValueTypeMap {
+						in.drop("outage")
+						continue
+					}
 					o, err := outage.FromMap(record.Body().Map())
 					if err != nil {
 						in.drop("outage")

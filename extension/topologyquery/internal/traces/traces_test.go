@@ -1,0 +1,233 @@
+package traces
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+var origin = time.Date(2026, 9, 1, 10, 0, 0, 0, time.UTC)
+
+type testSpan struct {
+	trace, span, parent byte
+	service, name       string
+	start, duration     time.Duration
+	failed              bool
+	attributes          map[string]any
+}
+
+func batch(spans ...testSpan) ptrace.Traces {
+	td := ptrace.NewTraces()
+	for _, s := range spans {
+		rs := td.ResourceSpans().AppendEmpty()
+		rs.Resource().Attributes().PutStr("service.name", s.service)
+		span := rs.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+		span.SetTraceID(pcommon.TraceID{15: s.trace})
+		span.SetSpanID(pcommon.SpanID{7: s.span})
+		if s.parent != 0 {
+			span.SetParentSpanID(pcommon.SpanID{7: s.parent})
+		}
+		span.SetName(s.name)
+		span.SetStartTimestamp(pcommon.NewTimestampFromTime(origin.Add(s.start)))
+		span.SetEndTimestamp(pcommon.NewTimestampFromTime(origin.Add(s.start + s.duration)))
+		if s.failed {
+			span.Status().SetCode(ptrace.StatusCodeError)
+		}
+		_ = span.Attributes().FromRaw(s.attributes)
+	}
+	return td
+}
+
+var shop = []testSpan{
+	{1, 1, 0, "frontend", "POST /checkout", 0, 100 * time.Millisecond, false, map[string]any{"http.route": "/checkout"}},
+	{1, 2, 1, "checkout", "POST /orders", 10 * time.Millisecond, 50 * time.Millisecond, true, map[string]any{"http.response.status_code": 500}},
+	{2, 3, 0, "frontend", "GET /product/{id}", time.Second, 5 * time.Millisecond, false, nil},
+	{3, 4, 0, "cart", "outbound redis", 2 * time.Second, time.Millisecond, false, map[string]any{"ztunnel.direction": "outbound"}},
+}
+
+func ids(list []Summary) (out []string) {
+	for _, s := range list {
+		out = append(out, s.TraceID[30:])
+	}
+	return out
+}
+
+func TestSearch(t *testing.T) {
+	s := NewStore(Settings{MaxSpans: 100, MaxBytes: 1 << 20})
+	s.Add(batch(shop...))
+	s.Add(batch(shop[:2]...)) // a span that comes again is the same span
+	assert.Equal(t, 4, s.Stats().Spans)
+	for name, test := range map[string]struct {
+		query Query
+		want  []string
+	}{
+		"all, newest first":     {Query{}, []string{"03", "02", "01"}},
+		"limit":                 {Query{Limit: 2}, []string{"03", "02"}},
+		"service":               {Query{Service: "frontend"}, []string{"02", "01"}},
+		"operation":             {Query{Operation: "POST /orders"}, []string{"01"}},
+		"route":                 {Query{Operation: "/checkout"}, []string{"01"}},
+		"attribute":             {Query{Attributes: map[string]string{"http.response.status_code": "500"}}, []string{"01"}},
+		"one span has it all":   {Query{Service: "frontend", Status: "error"}, nil},
+		"status":                {Query{Status: "error"}, []string{"01"}},
+		"slower than":           {Query{MinDuration: 60 * time.Millisecond}, []string{"01"}},
+		"faster than":           {Query{MaxDuration: 2 * time.Millisecond}, []string{"03"}},
+		"layer":                 {Query{Layer: LayerL4}, []string{"03"}},
+		"range, end is outside": {Query{Start: origin, End: origin.Add(time.Second)}, []string{"01"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.query.Limit == 0 {
+				test.query.Limit = 10
+			}
+			list, err := s.Search(t.Context(), test.query)
+			require.NoError(t, err)
+			assert.Equal(t, test.want, ids(list))
+		})
+	}
+	list, err := s.Search(t.Context(), Query{Service: "checkout", Limit: 1})
+	require.NoError(t, err)
+	assert.Equal(t, Summary{
+		TraceID: fmt.Sprintf("%032x", 1), RootService: "frontend", RootOperation: "POST /checkout", Start: origin, DurationMS: 100,
+		Spans: 2, Errors: 1, Services: []string{"checkout", "frontend"},
+	}, list[0])
+	services, err := s.Services(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []Service{
+		{"cart", []string{"outbound redis"}}, {"checkout", []string{"POST /orders"}}, {"frontend", []string{"GET /product/{id}", "POST /checkout"}},
+	}, services)
+}
+
+func TestOldestTracesLeaveWhole(t *testing.T) {
+	s := NewStore(Settings{MaxSpans: 3, MaxBytes: 1 << 20})
+	s.Add(batch(shop...))
+	list, err := s.Search(t.Context(), Query{Limit: 10})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"03", "02"}, ids(list))
+	assert.Equal(t, 2, s.Stats().Spans)
+	gone, err := s.Trace(t.Context(), fmt.Sprintf("%032x", 1))
+	require.NoError(t, err)
+	assert.Nil(t, gone)
+	services, err := s.Services(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, services, 2, "checkout has no span left")
+
+	s = NewStore(Settings{MaxSpans: 100, MaxBytes: 1 << 20, Retention: 500 * time.Millisecond})
+	s.Add(batch(shop...))
+	assert.Equal(t, 1, s.Stats().Traces)
+
+	s = NewStore(Settings{MaxSpans: 1 << 20, MaxBytes: 100_000})
+	for i := range 200 {
+		one := shop[2]
+		one.trace, one.start = byte(i+1), time.Duration(i)*time.Second
+		one.attributes = map[string]any{"big": strings.Repeat("x", 1<<20)}
+		s.Add(batch(one))
+	}
+	assert.LessOrEqual(t, s.Stats().Bytes, int64(100_000))
+	assert.Greater(t, s.Stats().Traces, 10)
+}
+
+func TestHostileSpansAreBounded(t *testing.T) {
+	attributes := map[string]any{}
+	for i := range 1000 {
+		attributes[fmt.Sprint(i)] = "\xff" + strings.Repeat("x", 10_000)
+	}
+	s := NewStore(Settings{MaxSpans: 10, MaxBytes: 1 << 20})
+	s.Add(batch(testSpan{1, 1, 0, strings.Repeat("s", 1<<20), "n", 0, -time.Second, false, attributes}))
+	trace, err := s.Trace(t.Context(), fmt.Sprintf("%032x", 1))
+	require.NoError(t, err)
+	span := trace.Spans[0]
+	assert.Len(t, span.Attributes, maxAttributes)
+	assert.Len(t, span.Service, maxText)
+	assert.Zero(t, span.DurationMS)
+	encoded, err := json.Marshal(trace)
+	require.NoError(t, err)
+	assert.Less(t, len(encoded), 200_000)
+}
+
+// jaeger answers as a Jaeger of a version does.
+func jaeger(t *testing.T, summaries bool) *Jaeger {
+	td := batch(shop[:2]...)
+	encoded, err := (&ptrace.JSONMarshaler{}).MarshalTraces(td)
+	require.NoError(t, err)
+	mux := http.NewServeMux()
+	result := func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintf(w, `{"result":%s}`, encoded) }
+	mux.HandleFunc("GET /api/v3/traces", func(w http.ResponseWriter, r *http.Request) {
+		assert.NotEmpty(t, r.FormValue("query.startTimeMin"))
+		if r.FormValue("query.serviceName") == "none" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		result(w, r)
+	})
+	mux.HandleFunc("GET /api/v3/traces/"+fmt.Sprintf("%032x", 1), result)
+	mux.HandleFunc("GET /api/v3/services", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"services":["frontend","checkout"]}`))
+	})
+	mux.HandleFunc("GET /api/v3/operations", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintf(w, `{"operations":[{"name":"of %s","spanKind":"server"}]}`, r.FormValue("service"))
+	})
+	if summaries {
+		mux.HandleFunc("GET /api/v3/trace-summaries", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(w, `{"summaries":[{"traceId":"%032x","rootServiceName":"frontend","rootOperationName":"POST /checkout","minStartTimeUnixNano":"%d",
+				"maxEndTimeUnixNano":"%d","spanCount":2,"errorSpanCount":1,"services":[{"name":"checkout"},{"name":"frontend"}]}]}`,
+				1, origin.UnixNano(), origin.Add(100*time.Millisecond).UnixNano())
+		})
+	}
+	server := httptest.NewServer(mux)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return NewJaeger(server.Client(), server.URL+"/", nil)
+}
+
+func TestJaeger(t *testing.T) {
+	for _, summaries := range []bool{true, false} {
+		t.Run(fmt.Sprint("summaries ", summaries), func(t *testing.T) {
+			j := jaeger(t, summaries)
+			list, err := j.Search(t.Context(), Query{Service: "frontend", Start: origin, End: origin.Add(time.Hour), Limit: 5})
+			require.NoError(t, err)
+			require.Len(t, list, 1)
+			assert.Equal(t, Summary{
+				TraceID: fmt.Sprintf("%032x", 1), RootService: "frontend", RootOperation: "POST /checkout", Start: origin, DurationMS: 100,
+				Spans: 2, Errors: 1, Services: []string{"checkout", "frontend"},
+			}, list[0])
+			trace, err := j.Trace(t.Context(), fmt.Sprintf("%032x", 1))
+			require.NoError(t, err)
+			require.Len(t, trace.Spans, 2)
+			assert.Equal(t, "POST /orders", trace.Spans[1].Name)
+			none, err := j.Trace(t.Context(), fmt.Sprintf("%032x", 2))
+			require.NoError(t, err)
+			assert.Nil(t, none)
+			services, err := j.Services(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, []Service{{"checkout", []string{"of checkout"}}, {"frontend", []string{"of frontend"}}}, services)
+			odd, err := j.Trace(t.Context(), "../services")
+			require.NoError(t, err)
+			assert.Nil(t, odd)
+		})
+	}
+}
+
+func TestJaegerThatIsNone(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("<html>"))
+	}))
+	defer server.Close()
+	defer server.CloseClientConnections()
+	j := NewJaeger(server.Client(), server.URL, nil)
+	_, err := j.Search(t.Context(), Query{Limit: 1})
+	require.Error(t, err)
+	_, err = j.Trace(t.Context(), fmt.Sprintf("%032x", 1))
+	require.Error(t, err)
+	_, err = j.Services(t.Context())
+	require.Error(t, err)
+}
