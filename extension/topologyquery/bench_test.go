@@ -124,6 +124,7 @@ func BenchmarkGraph(b *testing.B) {
 				took = append(took, time.Since(started))
 			}
 			slices.Sort(took)
+			b.ReportMetric(float64(e.stores.Live.Stats().Bytes)/benchEdges, "live-B/edge")
 			b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "p95-ms")
 		})
 		b.Run(group+"/cached", func(b *testing.B) {

@@ -11,7 +11,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/extension"
 	"go.opentelemetry.io/collector/extension/extensiontest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -37,6 +39,10 @@ func start(t *testing.T, change func(*Config)) (*topologyQuery, string) {
 	t.Cleanup(func() { require.NoError(t, e.Shutdown(context.Background())) })
 	return e, "http://" + e.listener.Addr().String()
 }
+
+func newSettings() extension.Settings { return extensiontest.NewNopSettings(metadata.Type) }
+
+func newHost() component.Host { return componenttest.NewNopHost() }
 
 // getJSON asks for a URL and decodes the answer.
 func getJSON(t *testing.T, url string, status int, into any) {

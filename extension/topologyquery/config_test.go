@@ -1,0 +1,78 @@
+package topologyquery
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+	"go.opentelemetry.io/collector/confmap/xconfmap"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
+)
+
+func load(t *testing.T, name string) *Config {
+	t.Helper()
+	all, err := confmaptest.LoadConf(filepath.Join("testdata", "config.yaml"))
+	require.NoError(t, err)
+	sub, err := all.Sub(component.NewIDWithName(metadata.Type, name).String())
+	require.NoError(t, err)
+	config := createDefaultConfig().(*Config)
+	require.NoError(t, sub.Unmarshal(config))
+	return config
+}
+
+func TestConfig(t *testing.T) {
+	assert.Equal(t, createDefaultConfig(), load(t, ""))
+	for _, name := range []string{"", "all", "remote"} {
+		require.NoError(t, xconfmap.Validate(load(t, name)), name)
+	}
+	all := load(t, "all")
+	assert.Equal(t, "localhost:8080", all.HTTP.NetAddr.Endpoint)
+	assert.True(t, all.HTTP.Auth.HasValue())
+	assert.Equal(t, LiveConfig{Window: 30 * time.Minute, MaxEdges: 1000, MaxSeries: 10000}, all.Live)
+	assert.Equal(t, HistoryConfig{
+		Resolution: time.Second, Retention: 72 * time.Hour, MaxSizeMiB: 100, OutOfOrderWindow: time.Hour, Metrics: []string{"mesh.", "istio_"},
+		Lookback: 2 * time.Minute, QueryTimeout: 10 * time.Second, MaxSamples: 1_000_000,
+	}, all.History)
+	assert.Equal(t, LimitsConfig{Concurrent: 4, Queue: 8, Timeout: 10 * time.Second, MaxRange: 24 * time.Hour}, all.Limits)
+	assert.Equal(t, map[string]string{"jaeger": "https://jaeger.example", "grafana": "https://grafana.example/d/mesh", "prometheus": "https://prometheus.example"}, all.Links.asMap())
+	assert.False(t, all.Prometheus.HasValue())
+	remote := load(t, "remote")
+	assert.Equal(t, "http://prometheus:9090", remote.Prometheus.Get().Endpoint)
+	assert.Equal(t, `cluster="a"`, remote.Prometheus.Get().Selector)
+	assert.Equal(t, "http://jaeger:16686", remote.Jaeger.Get().Endpoint)
+
+	for name, want := range map[string]string{
+		"bad_live": "live::max_edges must be positive", "bad_health": "degraded_at ≤ failing_at",
+		"bad_prometheus": "prometheus::endpoint", "bad_jaeger": "jaeger::endpoint", "bad_link": "links::grafana", "bad_history": "history::retention",
+	} {
+		require.ErrorContains(t, xconfmap.Validate(load(t, name)), want, name)
+	}
+}
+
+func TestStartFailsClearly(t *testing.T) {
+	taken, _ := start(t, nil)
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"address in use":    {func(c *Config) { c.HTTP.NetAddr.Endpoint = taken.listener.Addr().String() }, "address already in use"},
+		"directory is file": {func(c *Config) { c.Directory = "config.go" }, "not a directory"},
+		"directory in use":  {func(c *Config) { c.Directory = taken.directory }, "lock"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := createDefaultConfig().(*Config)
+			config.HTTP.NetAddr.Endpoint = "127.0.0.1:0"
+			config.Directory = t.TempDir()
+			test.change(config)
+			e, err := newExtension(newSettings(), config)
+			require.NoError(t, err)
+			require.ErrorContains(t, e.Start(t.Context(), newHost()), test.want)
+			require.NoError(t, e.Shutdown(t.Context()))
+		})
+	}
+}
