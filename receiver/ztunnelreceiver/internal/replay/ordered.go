@@ -105,10 +105,14 @@ func (o *ordered) start(base, anchor int64) {
 		anchor = base
 	}
 	o.running = anchor
+	var times []int64
 	for _, part := range o.ahead {
-		if part.own != 0 && part.own < o.running && part.own >= anchor-int64(leap) {
-			o.running = part.own
+		if part.own != 0 && distance(part.own, base) <= int64(plausible) {
+			times = append(times, part.own)
 		}
+	}
+	if first, ok := firstInOrder(times); ok {
+		o.running = first
 	}
 	o.floor = o.running - o.jitter
 	o.started = true
@@ -135,6 +139,26 @@ func (o *ordered) pop() *Part {
 	part := heap.Pop(&o.held).(*Part)
 	o.floor = max(o.floor, part.own)
 	return part
+}
+
+// firstInOrder is the first of the longest series of times that do not go back: parts may be far apart, and one that is absurd is not
+// in line with the others.
+func firstInOrder(times []int64) (first int64, ok bool) {
+	longest := 0
+	// length and head are those of the longest series that ends with a time.
+	length, head := make([]int, len(times)), make([]int64, len(times))
+	for i, t := range times {
+		length[i], head[i] = 1, t
+		for j := range i {
+			if times[j] <= t && length[j]+1 > length[i] {
+				length[i], head[i] = length[j]+1, head[j]
+			}
+		}
+		if length[i] > longest {
+			longest, first, ok = length[i], head[i], true
+		}
+	}
+	return first, ok
 }
 
 func (o *ordered) shift() *Part {
