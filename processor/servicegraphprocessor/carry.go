@@ -7,6 +7,8 @@ package servicegraphprocessor
 type carry struct {
 	// carried are the counters of the processes that live, lost those of processes that died since writeOff.
 	carried, lost [2]levels
+	// fresh are the counters of the processes that came in their place.
+	fresh [2]levels
 	// beforeSent and beforeReceived are the bytes that the log told of connections of dead processes.
 	beforeSent, beforeReceived int64
 }
@@ -28,12 +30,13 @@ func (c *carry) open(edges []*edgeState) (sent, received uint64) {
 // writeOff takes the connections of dead processes out of the account. Which of the bytes that no log told were theirs
 // is not known where other processes hold connections of the same edge: the share of open connections decides.
 func (c *carry) writeOff(edges []*edgeState) {
-	if c.lost == [2]levels{} {
+	if c.lost == [2]levels{} && c.fresh == [2]levels{} {
 		return
 	}
 	by := c.reporter()
 	lost, living := c.lost[by], c.carried[by]
 	c.lost = [2]levels{}
+	defer c.welcome()
 	loggedSent, loggedReceived := loggedBytes(edges)
 	share := 1.0
 	if open := lost.active() + living.active(); open > 0 {
@@ -45,6 +48,18 @@ func (c *carry) writeOff(edges []*edgeState) {
 	}
 	c.beforeSent += gone(lost.sent, living.sent, loggedSent, c.beforeSent)
 	c.beforeReceived += gone(lost.received, living.received, loggedReceived, c.beforeReceived)
+}
+
+// welcome counts the new processes among those that live.
+func (c *carry) welcome() {
+	for by, levels := range c.fresh {
+		living := &c.carried[by]
+		living.opened += levels.opened
+		living.closed += levels.closed
+		living.sent += levels.sent
+		living.received += levels.received
+	}
+	c.fresh = [2]levels{}
 }
 
 func loggedBytes(edges []*edgeState) (sent, received int64) {

@@ -159,7 +159,14 @@ func (g *graph) applyUp(source *metricSource, metric pmetric.Metric) {
 	point := metric.Gauge().DataPoints().At(metric.Gauge().DataPoints().Len() - 1)
 	up, _ := pointValue(point)
 	target := g.scrapes.target(source)
-	if target == nil || target.down == (up == 0) {
+	if target == nil {
+		return
+	}
+	if up != 0 {
+		// A scrape that holds none of the series yet is the first one all the same: what it lacks began later.
+		target.begin(point.Timestamp())
+	}
+	if target.down == (up == 0) {
 		return
 	}
 	target.down = up == 0
@@ -258,7 +265,7 @@ func (s *scrapeSeries) advance(target *scrapeTarget, start, at pcommon.Timestamp
 		delta = value
 		s.group.current[s.side].add(s.counter, int64(value)-int64(s.value))
 		s.lose()
-		s.group.carried[s.side].add(s.counter, int64(value))
+		s.group.fresh[s.side].add(s.counter, int64(value))
 	default:
 		delta = value - s.value
 		s.group.current[s.side].add(s.counter, int64(delta))

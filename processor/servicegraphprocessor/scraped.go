@@ -276,6 +276,12 @@ func (g *graph) bind(group *scrapeGroup, now pcommon.Timestamp, force bool) bool
 		if !known && !force && !since(group.first, now, g.cfg.ResolveHold) {
 			return false
 		}
+		if !g.directory.known() && len(g.flows.pairs) > 0 {
+			// The access log names pods, the counters workloads: without the mesh's state nobody can tell that they
+			// speak of the same connections, and they must not count twice.
+			group.edges = nil
+			return true
+		}
 		key := edge.Key{
 			Source: flow.source, Destination: flow.destination,
 			Service: flow.service, Port: port, Security: semconv.SecurityNone, Waypoint: waypoint,
