@@ -281,8 +281,15 @@ func TestDown(t *testing.T) {
 func TestOptionsValidate(t *testing.T) {
 	require.NoError(t, Options{Families: DefaultFamilies()}.Validate())
 	for _, o := range []Options{
-		{Families: []string{""}}, {Families: []string{"a*b"}}, {Families: []string{"*_total"}}, {MaxBytes: -1}, {MaxSeries: -1},
-		{MaxLabels: -1}, {MaxLabelNameLength: -1}, {MaxLabelValueLength: -1}, {MaxBuckets: -1},
+		{Families: []string{""}},
+		{Families: []string{"a*b"}},
+		{Families: []string{"*_total"}},
+		{MaxBytes: -1},
+		{MaxSeries: -1},
+		{MaxLabels: -1},
+		{MaxLabelNameLength: -1},
+		{MaxLabelValueLength: -1},
+		{MaxBuckets: -1},
 	} {
 		require.Error(t, o.Validate(), "%+v", o)
 	}
@@ -290,10 +297,8 @@ func TestOptionsValidate(t *testing.T) {
 
 func FuzzScrape(f *testing.F) {
 	scrapes := readScrapes(f, filepath.Join(recordings, "policy-deny", "metrics-node-a.prom.gz"))
-	f.Add(scrapes[5].body, openMetrics)
-	waypoint, err := os.ReadFile(filepath.Join("testdata", "waypoint.prom"))
-	require.NoError(f, err)
-	f.Add(waypoint, prometheusText)
+	f.Add(scrapes[0].body, openMetrics) // a young ztunnel's, which is short
+	f.Add([]byte("# TYPE istio_x counter\n# UNIT istio_x bytes\n# HELP istio_x a\nistio_x_total{a=\"1\",b=\"\\\"\"} 1\nistio_y 2\n"), prometheusText)
 	f.Add([]byte("<html>"), "text/html")
 	f.Add([]byte("# TYPE istio_x histogram\nistio_x_bucket{le=\"+Inf\"} 1\n"), "")
 	options := Options{MaxSeries: 50, MaxLabelValueLength: 64}

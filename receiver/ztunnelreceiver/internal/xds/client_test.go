@@ -342,8 +342,8 @@ func TestClientTellsNoVersionsThatIstiodWouldNotTake(t *testing.T) {
 	c, err := NewClient(Config{Endpoint: "localhost:15010"}, Callbacks{})
 	require.NoError(t, err)
 	var resources []*discoveryv3.Resource
-	for i := range 40_000 {
-		uid := fmt.Sprintf("Kubernetes//Pod/%s/%s-%d", strings.Repeat("n", 30), strings.Repeat("p", 30), i)
+	for i := range 8_000 {
+		uid := fmt.Sprintf("Kubernetes//Pod/%s/%s-%d", strings.Repeat("n", 200), strings.Repeat("p", 200), i)
 		resources = append(resources, pack(t, uid, "0123456789abcdef", &workloadapi.Address{
 			Type: &workloadapi.Address_Workload{Workload: &workloadapi.Workload{Uid: uid}},
 		}))

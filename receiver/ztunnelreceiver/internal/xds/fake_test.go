@@ -171,7 +171,7 @@ func runClient(tb testing.TB, config Config) *harness {
 		cancel()
 		select {
 		case err := <-h.done:
-			assert.NoError(tb, err, "the end of its context is no error of a client")
+			assert.NoError(tb, err, "the end of its context is no error of a client") //nolint:testifylint // a cleanup must not stop the others
 		case <-time.After(patience):
 			assert.Fail(tb, "Run does not return")
 		}

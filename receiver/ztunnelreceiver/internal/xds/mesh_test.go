@@ -320,7 +320,8 @@ func TestRulesAreCanonical(t *testing.T) {
 	}
 	rules, err := Rules(groups)
 	require.NoError(t, err)
-	assert.Equal(t, `[{"rules":[{"matches":[{"namespaces":[{"prefix":"a b, c: d"}],"destinationPorts":[80,443]}]}]},{}]`, rules)
+	const want = `[{"rules":[{"matches":[{"namespaces":[{"prefix":"a b, c: d"}],"destinationPorts":[80,443]}]}]},{}]`
+	assert.Equal(t, []byte(want), []byte(rules), "byte by byte")
 }
 
 func BenchmarkApply(b *testing.B) {

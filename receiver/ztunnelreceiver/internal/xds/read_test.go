@@ -72,7 +72,7 @@ func TestReadJSON(t *testing.T) {
 }
 
 func FuzzXDS(f *testing.F) {
-	for _, r := range readBinary(f, "policy-deny") {
+	for _, r := range readBinary(f, "policy-deny")[1:] { // the first one holds all and is long
 		raw, err := proto.Marshal(r.response)
 		require.NoError(f, err)
 		f.Add(raw)
