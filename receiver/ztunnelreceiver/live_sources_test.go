@@ -179,7 +179,7 @@ func TestStorageThatCannotBeWritten(t *testing.T) {
 	path := filepath.Join(dir, "0.log")
 	out := &sink{}
 	store := newMemory(map[string][]byte{})
-	store.err = storageFull
+	store.err = errStorageFull
 	clock := &steppedClock{now: epoch}
 	logs := AccessLogsConfig{Include: []string{dir + "/*.log"}}
 	r := newRig(t, clock, store, out, logs)
@@ -203,7 +203,7 @@ func TestStorageThatCannotBeWritten(t *testing.T) {
 	assert.Equal(t, 15, closed(again.final(t)), "the next checkpoint has everything")
 }
 
-var storageFull = errors.New("no space left on device")
+var errStorageFull = errors.New("no space left on device")
 
 func TestStorageWithDamagedSeries(t *testing.T) {
 	dir := t.TempDir()

@@ -514,3 +514,12 @@ func TestReplayInALoop(t *testing.T) {
 	_, once := one.events(t)
 	assert.Equal(t, once[mesh.TypeWorkload], entities[mesh.TypeWorkload], "what istiod says again is not news")
 }
+
+// BenchmarkReplay plays a recording of three minutes on three nodes.
+func BenchmarkReplay(b *testing.B) {
+	directory := filepath.Join(recordings, "policy-deny")
+	b.ReportAllocs()
+	for b.Loop() {
+		play(b, replayConfig(directory), &fakeClock{})
+	}
+}

@@ -3,6 +3,7 @@ package tail
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"maps"
 	"sync"
 
@@ -21,6 +22,8 @@ const (
 	// pollKey is the key that fileconsumer writes at the end of each poll, after it has emitted all that it read
 	// in it and before it touches anything of the next.
 	pollKey = "knownFiles"
+	// archiveKey is where fileconsumer keeps which part of its archive was written last.
+	archiveKey = "knownFilesArchiveIndex"
 )
 
 // buffer is the storage that fileconsumer sees. It holds back everything that fileconsumer writes, so that offsets reach the
@@ -58,10 +61,17 @@ func (b *buffer) Get(ctx context.Context, key string) ([]byte, error) {
 	b.mu.Lock()
 	value, ok := b.written[key]
 	b.mu.Unlock()
-	if ok || b.store == nil {
-		return value, nil
+	if !ok && b.store != nil {
+		var err error
+		if value, err = b.store.Get(ctx, keyPrefix+key); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", key, err)
+		}
 	}
-	return b.store.Get(ctx, keyPrefix+key)
+	if value == nil && key == archiveKey {
+		// fileconsumer takes an archive that was never written for a damaged one.
+		value = []byte("0\n")
+	}
+	return value, nil
 }
 
 // Set implements operator.Persister.
