@@ -23,6 +23,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/ingest"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
+	"github.com/nephilia/nephilia/extension/topologyquery/ui"
 )
 
 // topologyQuery is the extension: it holds the stores, which the topology exporter writes to, and serves them.
@@ -76,10 +77,6 @@ func (t *topologyQuery) Start(ctx context.Context, host component.Host) error {
 }
 
 func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
-	ui, err := uiFiles()
-	if err != nil {
-		return fmt.Errorf("opening the UI: %w", err)
-	}
 	t.api = httpapi.New(t.stores, httpapi.Settings{
 		Build:  httpapi.Build{Command: t.settings.BuildInfo.Command, Version: t.settings.BuildInfo.Version},
 		Health: httpapi.Health{DegradedAt: t.config.Health.DegradedAt, FailingAt: t.config.Health.FailingAt},
@@ -90,12 +87,13 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 		Links:       t.config.Links.asMap(),
 		SilentAfter: t.config.Health.SilentAfter,
 		Heartbeat:   t.config.Events.Heartbeat,
-		UI:          ui,
+		UI:          ui.FS(),
 		OpenAPI:     api.OpenAPI,
 		Observe:     t.observe,
 		Rejected:    func(ctx context.Context) { t.telemetry.TopologyQueryHTTPRejected.Add(ctx, 1) },
 		Failed:      func(_ context.Context, err error) { t.logger.Error("A request could not be answered", zap.Error(err)) },
 	})
+	var err error
 	t.server, err = t.config.HTTP.ToServer(ctx, host.GetExtensions(), t.settings.TelemetrySettings, t.api.Handler())
 	if err != nil {
 		return fmt.Errorf("making the HTTP server: %w", err)
