@@ -35,7 +35,6 @@ type flowSpan struct {
 	client     netip.Addr
 	clientPort int64
 	hbone      string
-	closed     int64
 }
 
 func (s *spanSink) add(factories *otelcol.Factories) {

@@ -45,12 +45,14 @@ func TestNothingIsServedWithoutCredentials(t *testing.T) {
 		"basic": {
 			basicauthextension.NewFactory(),
 			map[string]any{"htpasswd": map[string]any{"inline": "ada:secret"}},
-			"Basic YWRhOnNlY3JldA==", []string{"", "Basic YWRhOndyb25n", "Bearer secret"},
+			"Basic YWRhOnNlY3JldA==",
+			[]string{"", "Basic YWRhOndyb25n", "Bearer secret"},
 		},
 		"bearer": {
 			bearertokenauthextension.NewFactory(),
 			map[string]any{"token": "secret"},
-			"Bearer secret", []string{"", "Bearer wrong", "Basic YWRhOnNlY3JldA=="},
+			"Bearer secret",
+			[]string{"", "Bearer wrong", "Basic YWRhOnNlY3JldA=="},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,7 +162,7 @@ func TestUI(t *testing.T) {
 		assert.Contains(t, response.Header.Get("Cache-Control"), "immutable")
 		file, err := os.ReadFile(filepath.Join("ui/dist/assets", asset.Name()))
 		require.NoError(t, err)
-		assert.Equal(t, len(file), len(content), asset.Name())
+		assert.Len(t, content, len(file), asset.Name())
 	}
 	for _, path := range []string{"/assets/none.js", "/.git", "/..%2f..%2fgo.mod"} {
 		response, _ := answered(t, base+path)

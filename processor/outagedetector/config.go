@@ -91,8 +91,11 @@ func (c *Config) Validate() error {
 		name  string
 		value int
 	}{
-		{"edges", c.Limits.Edges}, {"endpoints", c.Limits.Endpoints}, {"nodes", c.Limits.Nodes},
-		{"entities", c.Limits.Entities}, {"outages", c.Limits.Outages},
+		{"edges", c.Limits.Edges},
+		{"endpoints", c.Limits.Endpoints},
+		{"nodes", c.Limits.Nodes},
+		{"entities", c.Limits.Entities},
+		{"outages", c.Limits.Outages},
 	} {
 		if l.value <= 0 {
 			errs = append(errs, fmt.Errorf("limits: %s must be positive, not %d", l.name, l.value))

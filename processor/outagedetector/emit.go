@@ -162,8 +162,12 @@ func (d *detector) countDrops(ctx context.Context) {
 		bound string
 		n     uint64
 	}{
-		{"edges", now.Edges - before.Edges}, {"endpoints", now.Endpoints - before.Endpoints}, {"nodes", now.Nodes - before.Nodes},
-		{"entities", now.Entities - before.Entities}, {"late", now.Late - before.Late}, {"malformed", now.Malformed - before.Malformed},
+		{"edges", now.Edges - before.Edges},
+		{"endpoints", now.Endpoints - before.Endpoints},
+		{"nodes", now.Nodes - before.Nodes},
+		{"entities", now.Entities - before.Entities},
+		{"late", now.Late - before.Late},
+		{"malformed", now.Malformed - before.Malformed},
 		{"outages", d.ledger.Overflowed - d.overflow},
 	} {
 		if c.n > 0 {

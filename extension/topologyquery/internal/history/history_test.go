@@ -71,9 +71,18 @@ func TestCountersThatBeginAnew(t *testing.T) {
 		start, end int64
 		want       uint64
 	}{
-		{0, 10 * second, 5}, {0, 9999, 0}, {10 * second, 20 * second, 3}, {0, 30 * second, 10}, {20 * second, 30 * second, 2},
-		{0, 60 * second, 60}, {20 * second, 60 * second, 52}, {-minute, 50 * minute, 70}, {60 * second, 50 * minute, 10},
-		{41 * minute, 50 * minute, 0}, {-20 * minute, 0, 0}, {10 * second, 10 * second, 0},
+		{0, 10 * second, 5},
+		{0, 9999, 0},
+		{10 * second, 20 * second, 3},
+		{0, 30 * second, 10},
+		{20 * second, 30 * second, 2},
+		{0, 60 * second, 60},
+		{20 * second, 60 * second, 52},
+		{-minute, 50 * minute, 70},
+		{60 * second, 50 * minute, 10},
+		{41 * minute, 50 * minute, 0},
+		{-20 * minute, 0, 0},
+		{10 * second, 10 * second, 0},
 	} {
 		assert.Equal(t, test.want, closed(t, store, origin+test.start, origin+test.end), "%+v", test)
 	}

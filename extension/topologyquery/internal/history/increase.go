@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
@@ -152,7 +153,7 @@ func (q *querier) difference(ctx context.Context, selector string, since, start,
 	metric, _, _ := strings.Cut(selector, "{")
 	for _, r := range least {
 		// Functions other than last_over_time drop the name.
-		hash := labels.NewBuilder(r.Labels).Set(labels.MetricName, metric).Labels().Hash()
+		hash := labels.NewBuilder(r.Labels).Set(model.MetricNameLabel, metric).Labels().Hash()
 		if _, ok := known[hash]; ok {
 			continue
 		}

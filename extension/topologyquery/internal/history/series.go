@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/otlptranslator"
 	"github.com/prometheus/prometheus/model/labels"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -68,8 +69,8 @@ func (n *Namer) Labels(resource pcommon.Map, metric pmetric.Metric, attrs pcommo
 		return labels.EmptyLabels(), fmt.Errorf("naming metric %q: %w", metric.Name(), err)
 	}
 	builder := labels.NewScratchBuilder(attrs.Len() + 4)
-	builder.Add(labels.MetricName, name)
-	seen := map[string]struct{}{labels.MetricName: {}}
+	builder.Add(model.MetricNameLabel, name)
+	seen := map[string]struct{}{model.MetricNameLabel: {}}
 	add := func(name, value string) {
 		if _, ok := seen[name]; ok || value == "" {
 			return

@@ -77,15 +77,24 @@ func (s *Server) nodeGraphFields(*http.Request, *params) (*answer, error) {
 		Nodes []field `json:"nodes_fields"`
 	}{
 		[]field{
-			{"id", "string", "", ""}, {"source", "string", "", ""}, {"target", "string", "", ""},
-			{"mainStat", "string", "", "Rate"}, {"secondaryStat", "string", "", "Failed"},
-			{"detail__service", "string", "", "Service"}, {"detail__security", "string", "", "Security"},
-			{"detail__health", "string", "", "Health"}, {"detail__p95", "string", "", "p95"},
+			{"id", "string", "", ""},
+			{"source", "string", "", ""},
+			{"target", "string", "", ""},
+			{"mainStat", "string", "", "Rate"},
+			{"secondaryStat", "string", "", "Failed"},
+			{"detail__service", "string", "", "Service"},
+			{"detail__security", "string", "", "Security"},
+			{"detail__health", "string", "", "Health"},
+			{"detail__p95", "string", "", "p95"},
 		},
 		[]field{
-			{"id", "string", "", ""}, {"title", "string", "", "Workload"}, {"subTitle", "string", "", "Namespace"},
-			{"mainStat", "string", "", "Health"}, {"secondaryStat", "string", "", "Pods"},
-			{"arc__ok", "number", "green", "Succeeded"}, {"arc__failed", "number", "red", "Failed"},
+			{"id", "string", "", ""},
+			{"title", "string", "", "Workload"},
+			{"subTitle", "string", "", "Namespace"},
+			{"mainStat", "string", "", "Health"},
+			{"secondaryStat", "string", "", "Pods"},
+			{"arc__ok", "number", "green", "Succeeded"},
+			{"arc__failed", "number", "red", "Failed"},
 		},
 	})
 }

@@ -158,7 +158,7 @@ func (s *Server) windowOf(p *params, fallback time.Duration) window {
 		w.start = w.end - fallback.Milliseconds()
 		if r, ok := s.Sources.Replay(); ok && r.State == "done" && end.IsZero() && first != 0 {
 			// What happened before the first boundary belongs to the recording as well.
-			w.start = first - (time.Minute).Milliseconds()
+			w.start = first - time.Minute.Milliseconds()
 		}
 	}
 	switch {

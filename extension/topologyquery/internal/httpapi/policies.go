@@ -114,7 +114,8 @@ func (s *Server) policy(r *http.Request, p *params) (*answer, error) {
 			source, destination := &g.Nodes[e.Source], &g.Nodes[e.Destination]
 			body.Denied += n
 			body.DeniedOn = append(body.DeniedOn, deniedEdge{
-				nameBody{source.Namespace, source.Name}, nameBody{destination.Namespace, destination.Name},
+				nameBody{source.Namespace, source.Name},
+				nameBody{destination.Namespace, destination.Name},
 				e.Service, e.Port, n, e.Counts.Fields[live.Closed],
 			})
 		}

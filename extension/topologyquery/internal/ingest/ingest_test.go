@@ -86,7 +86,7 @@ func TestWhatAPointCounts(t *testing.T) {
 		"an older start is another producer's leftover":        {[]p{{"a", 2 * s, 5 * s, 7}, {"a", 1 * s, 10 * s, 30}}, 7},
 		"a series of unknown past counts what it grows":        {[]p{{"a", -3600 * s, 5 * s, 1000}, {"a", -3600 * s, 10 * s, 1004}}, 4},
 		"what shows up late is new, however old it says it is": {[]p{{"a", 0, 5 * s, 1}, {"c", -3600 * s, 200 * s, 40}}, 41},
-		"no number":                                            {[]p{{"a", 0, 5 * s, math.NaN()}, {"a", 0, 6 * s, math.Inf(1)}, {"a", 0, 7 * s, -4}, {"a", 0, 8 * s, 2}}, 2},
+		"no number": {[]p{{"a", 0, 5 * s, math.NaN()}, {"a", 0, 6 * s, math.Inf(1)}, {"a", 0, 7 * s, -4}, {"a", 0, 8 * s, 2}}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := newIngester(nil)

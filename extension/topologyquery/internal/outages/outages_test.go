@@ -37,7 +37,7 @@ func TestList(t *testing.T) {
 	s.Put(one("a", "resolved", 0, 2*time.Minute), "closed", 3)
 	s.Put(one("a", "open", 0, 0), "opened", 2)
 	assert.Equal(t, []string{"a opened", "b opened", "a closed"}, told, "what is older than what is known is passed over")
-	at := func(d time.Duration) time.Time { return origin.Add(d) }
+	at := origin.Add
 	for _, test := range []struct {
 		start, end time.Time
 		state      string

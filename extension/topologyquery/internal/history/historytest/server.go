@@ -2,6 +2,7 @@
 package historytest
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -9,8 +10,6 @@ import (
 	"strconv"
 	"testing"
 	"time"
-
-	"encoding/json"
 
 	"github.com/prometheus/prometheus/model/labels"
 
