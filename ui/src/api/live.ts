@@ -4,8 +4,8 @@ import type { Status } from './types';
 import { apiURL, get } from './client';
 
 /**
- * What is live: the event stream's state, and the data's clock. The data's clock is the server's, or a replay's
- * position, never the browser's: a recording of last week has its own "now".
+ * What is live: the event stream's state, and the data's clock. The data's clock is what the server says it is, never the
+ * browser's: a recording of last week has its own "now".
  */
 export interface Live {
   stream: 'connecting' | 'open' | 'lost';
@@ -17,15 +17,18 @@ export interface Live {
   statusError: Error | undefined;
 }
 
-const EVENTS = ['message', 'hello', 'graph', 'outage', 'outages', 'flows', 'status', 'heartbeat'];
+const EVENTS = ['hello', 'graph', 'outage', 'status', 'resync', 'heartbeat'];
 const POLL_MS = 5000;
+const MAX_RECONNECT_MS = 15_000;
+/** A stream that has said nothing for this long is dead, whatever the connection says: the server speaks every ten seconds. */
+const SILENT_MS = 35_000;
 
 let live: Live = { stream: 'connecting', heardAt: 0, version: 0, status: undefined, statusError: undefined };
 let clockOffset = 0;
-let dataTime: number | undefined;
+let dataTime = 0;
 let source: EventSource | undefined;
 let retry: ReturnType<typeof setTimeout> | undefined;
-let reconnectDelay = 1000;
+let reconnectMs = 1000;
 const listeners = new Set<() => void>();
 
 function update(patch: Partial<Live>): void {
@@ -34,11 +37,12 @@ function update(patch: Partial<Live>): void {
 }
 
 function connect(): void {
+  clearTimeout(retry);
   source?.close();
   const stream = new EventSource(apiURL('/events'));
   source = stream;
   stream.onopen = () => {
-    reconnectDelay = 1000;
+    reconnectMs = 1000;
     update({ stream: 'open', heardAt: Date.now(), version: live.version + 1 });
   };
   stream.onerror = () => {
@@ -46,35 +50,36 @@ function connect(): void {
     // The browser reconnects by itself with Last-Event-ID, except after an answer that is no event stream.
     if (stream.readyState !== EventSource.CLOSED) return;
     clearTimeout(retry);
-    retry = setTimeout(connect, reconnectDelay);
-    reconnectDelay = Math.min(reconnectDelay * 2, 30_000);
+    retry = setTimeout(connect, reconnectMs);
+    reconnectMs = Math.min(reconnectMs * 2, MAX_RECONNECT_MS);
   };
-  for (const name of EVENTS) stream.addEventListener(name, (event) => heard(name, event as MessageEvent<string>));
+  for (const name of EVENTS) stream.addEventListener(name, heard);
 }
 
-function heard(name: string, event: MessageEvent<string>): void {
-  try {
-    const body = JSON.parse(event.data) as { time?: string; end?: string };
-    const time = Date.parse(body.time ?? body.end ?? '');
-    if (Number.isFinite(time)) dataTime = Math.max(dataTime ?? 0, time);
-  } catch {
-    // An event without a body still says that the stream is alive.
-  }
-  const news = name !== 'heartbeat' && name !== 'hello';
-  update({ stream: 'open', heardAt: Date.now(), version: live.version + (news ? 1 : 0) });
+function heard(event: MessageEvent<string>): void {
+  hearTime(event.data);
+  update({ stream: 'open', heardAt: Date.now(), version: live.version + 1 });
+  if (event.type === 'status' || event.type === 'hello') void poll();
+}
+
+/** The time stands at the start of every event, so that a large delta need not be parsed to read it. */
+function hearTime(data: string): void {
+  const time = Date.parse(/"time":"([^"]+)"/.exec(data.slice(0, 80))?.[1] ?? '');
+  if (Number.isFinite(time)) dataTime = Math.max(dataTime, time);
 }
 
 async function poll(): Promise<void> {
+  if (live.stream === 'open' && Date.now() - live.heardAt > SILENT_MS) {
+    update({ stream: 'lost' });
+    connect();
+  }
   try {
     const status = await get<Status>('/status');
-    const now = Date.parse(status.time ?? '');
-    clockOffset = Number.isFinite(now) ? now - Date.now() : 0;
-    const position = status.replay ? Date.parse(status.replay.position ?? '') : NaN;
-    if (Number.isFinite(position)) dataTime = position;
-    else if (!status.replay) dataTime = undefined;
+    clockOffset = Date.parse(status.time) - Date.now();
+    const time = Date.parse(status.data_time ?? '');
+    if (Number.isFinite(time)) dataTime = time;
     // Without the stream the poll is what brings news.
-    const version = live.version + (live.stream === 'open' ? 0 : 1);
-    update({ status, statusError: undefined, version });
+    update({ status, statusError: undefined, version: live.version + (live.stream === 'open' ? 0 : 1) });
   } catch (error) {
     update({ statusError: error as Error });
   }
@@ -92,17 +97,16 @@ export function startLive(): void {
   });
 }
 
-/** The data's now, in unix milliseconds. */
+/** The data's now, in unix milliseconds; the server's clock before any data. */
 export function dataNow(): number {
-  return live.status?.replay && dataTime !== undefined ? dataTime : Date.now() + clockOffset;
+  return dataTime > 0 ? dataTime : Date.now() + clockOffset;
 }
 
 export function useLive(): Live {
-  return useSyncExternalStore(
-    (listener) => {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    () => live,
-  );
+  return useSyncExternalStore(subscribe, () => live);
+}
+
+function subscribe(listener: () => void): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
 }

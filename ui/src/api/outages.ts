@@ -1,3 +1,6 @@
+import { useMemo } from 'react';
+
+import { outageAt } from '../domain/outages';
 import { useLatest, useRange, useRanged } from './queries';
 import type { Outage } from './types';
 
@@ -5,10 +8,13 @@ export interface Outages {
   outages: Outage[];
 }
 
-/** The outages of the chosen time range. */
+/** The outages of the chosen time range, as they stood at its end. */
 export function useOutages() {
   const range = useRange();
-  return useRanged<Outages>('/outages', {}, { range, everyMs: 1500 });
+  const result = useRanged<Outages>('/outages', {}, { range, everyMs: 1500 });
+  const { at } = range;
+  const data = useMemo(() => (result.data && at !== undefined ? { outages: result.data.outages.map((outage) => outageAt(outage, at)) } : result.data), [result.data, at]);
+  return { ...result, data };
 }
 
 /** Every outage that the server remembers, newest first; for the scrubber and the list. */

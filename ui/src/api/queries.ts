@@ -26,6 +26,11 @@ export function useRange(): TimeRange {
   return useMemo(() => ({ seconds: parseWindow(last) ?? DEFAULT_WINDOW, at: parseInstant(at) }), [last, at]);
 }
 
+/** The moment that the pages show: the one travelled to, else the data's now. What is "ago" is so from there. */
+export function shownNow(): number {
+  return parseInstant(new URLSearchParams(window.location.search).get('at')) ?? dataNow();
+}
+
 /** start and end of a range as parameters; a live range ends now. */
 export function rangeParams(range: TimeRange): { start: string; end: string } {
   const end = range.at ?? dataNow();

@@ -28,7 +28,7 @@ export default function Scrubber() {
   const [speed, setSpeed] = useState(5);
 
   const now = dataNow();
-  const stored = Date.parse(status?.history?.start ?? status?.replay?.start ?? '');
+  const stored = Date.parse(status?.history?.start ?? '');
   const outages = data?.outages ?? [];
   const span = Math.max(range.seconds * 1000 * 1.15, Math.min(Number.isFinite(stored) ? now - stored : 0, Math.max(3600_000, range.seconds * 1000 * 12)), 60_000);
   const past = range.at ?? now;

@@ -23,7 +23,7 @@ export function Failure({ error, retry }: { error: Error; retry?: () => void }) 
     <div className="state" role="alert">
       <Icon name="outage" size={22} />
       <h2>{title}</h2>
-      <p>{error.message}</p>
+      {error.message !== title && <p>{error.message}</p>}
       {retry && (
         <button type="button" className="button" onClick={retry}>
           Try again
@@ -77,7 +77,6 @@ export function SourceTable({ sources }: { sources: SourceStatus[] }) {
             <td>{source.node ?? '–'}</td>
             <td>
               <span className={source.up ? 'text-healthy' : 'text-failing'}>{source.up ? '✓ delivers' : '✕ fails'}</span>
-              {source.message && <div className="muted small">{source.message}</div>}
             </td>
             <td>
               <Time at={source.last_seen} />

@@ -1,6 +1,6 @@
 import { useSyncExternalStore } from 'react';
 
-import { dataNow } from '../api/live';
+import { shownNow } from '../api/queries';
 import { clock, fullTime, relative } from '../domain/time';
 
 /** Whether times are shown as "3 min ago" or by the clock; a preference of the person, not of the page. */
@@ -54,7 +54,7 @@ export function Time({ at, absolute }: { at: string | number | null | undefined;
   const [wanted] = useTimeStyle();
   const ms = typeof at === 'number' ? at : Date.parse(at ?? '');
   if (!Number.isFinite(ms)) return <span>–</span>;
-  const now = dataNow();
+  const now = shownNow();
   return (
     <time dateTime={new Date(ms).toISOString()} title={fullTime(ms)}>
       {absolute || wanted === 'absolute' ? clock(ms, now) : relative(ms, now)}

@@ -102,8 +102,8 @@ export function fullTime(ms: number): string {
   return `${new Date(ms).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' })} (${toRFC3339(ms)})`;
 }
 
-/** A step that gives a chart of that many seconds 60 to 240 points, a round number of seconds. */
+/** A step that gives a chart of that many seconds at most 75 points, a round number of seconds; finer ones show scrapes, not traffic. */
 export function stepFor(seconds: number): number {
-  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600];
-  return steps.find((step) => seconds / step <= 180) ?? 86400;
+  const steps = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600];
+  return steps.find((step) => seconds / step <= 75) ?? 86400;
 }

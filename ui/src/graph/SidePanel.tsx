@@ -132,12 +132,24 @@ function Traffic({ title, edges, other, view, choose, seconds }: { title: string
         {title} <span className="muted">{rate(total.rate)}</span>
       </h3>
       <table className="table compact side-table">
-        <thead className="visually-hidden">
+        <colgroup>
+          <col />
+          <col className="col-rate" />
+          <col className="col-share" />
+          <col className="col-time" />
+        </colgroup>
+        <thead>
           <tr>
             <th scope="col">Party</th>
-            <th scope="col">Rate</th>
-            <th scope="col">Failures</th>
-            <th scope="col">p95</th>
+            <th scope="col" className="num">
+              Rate
+            </th>
+            <th scope="col" className="num">
+              Fail
+            </th>
+            <th scope="col" className="num">
+              p95
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -197,7 +209,7 @@ function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
           <Icon name="traces" size={13} /> Traces
         </button>
       </div>
-      <EdgeSeries edge={edge} />
+      <EdgeSeries edge={edge} from={view.nodes.find((node) => node.id === edge.source)?.node} to={view.nodes.find((node) => node.id === edge.destination)?.node} />
       {m.requests > 0 && <Requests m={m} />}
       <Connections m={m} parts={edge} />
       <section>

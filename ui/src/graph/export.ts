@@ -49,8 +49,10 @@ export function toSVG(renderer: Renderer, view: View): string {
     const label = element.data('label') as string;
     if (!label) continue;
     const at = element.midpoint();
+    const lines = label.split('\n');
+    const spans = lines.map((line, i) => `<tspan x="${round(at.x)}" dy="${i === 0 ? 0 : 12}">${escape(line)}</tspan>`).join('');
     labels.push(
-      `<text x="${round(at.x)}" y="${round(at.y + 3.5)}" font-size="10.5" text-anchor="middle" paint-order="stroke" stroke="${colours.canvas}" stroke-width="4" stroke-linejoin="round" fill="${tone === 'failing' ? colours.failing : colours.text}">${escape(label)}</text>`,
+      `<text y="${round(at.y + 3.5 - (lines.length - 1) * 6)}" font-size="10.5" text-anchor="middle" paint-order="stroke" stroke="${colours.canvas}" stroke-width="4" stroke-linejoin="round" fill="${tone === 'failing' ? colours.failing : colours.text}">${spans}</text>`,
     );
   }
   for (const node of view.nodes) {

@@ -21,7 +21,7 @@ export type EdgeColour = keyof typeof EDGE_COLOURS;
 
 const HEALTH_MARK: Partial<Record<string, string>> = { failing: '✕', degraded: '▲' };
 
-/** A failing or degraded edge says so in its label even when no label is asked for. */
+/** A failing or degraded edge says so in its label even when no label is asked for. What is not a rate goes on a second line. */
 export function edgeLabel(m: EdgeMetrics, wanted: readonly EdgeLabel[]): string {
   const mark = HEALTH_MARK[m.health];
   const failures = m.failureShare !== undefined && m.failureShare > 0 ? `${percent(m.failureShare)} fail` : '';
@@ -34,9 +34,9 @@ export function edgeLabel(m: EdgeMetrics, wanted: readonly EdgeLabel[]): string 
       default: return m[label] === undefined ? '' : `${label} ${millis(m[label])}`;
     }
   });
-  if (mark) parts.unshift(failures ? `${mark} ${failures}` : mark);
-  if (m.mtls === false) parts.push('plaintext');
-  return parts.filter(Boolean).join(' · ');
+  const first = [mark ? (failures ? `${mark} ${failures}` : mark) : '', ...parts.filter((_, i) => wanted[i] === 'rate' || wanted[i] === 'failures')];
+  const second = parts.filter((_, i) => wanted[i] !== 'rate' && wanted[i] !== 'failures');
+  return [first, second].map((line) => line.filter(Boolean).join(' · ')).filter(Boolean).join('\n');
 }
 
 /** 1.5 to 6, in quarter steps so that a refresh with nearly the same rate restyles nothing. */

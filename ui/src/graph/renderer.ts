@@ -166,7 +166,7 @@ export class Renderer {
     if (before.signature === signature && before.classes === classes) return;
     const element = this.cy.getElementById(id);
     if (before.signature !== signature) {
-      const { parent: _parent, source: _source, target: _target, cpd: _cpd, ...own } = data;
+      const { parent: _parent, source: _source, target: _target, cpd: _cpd, cpw: _cpw, ...own } = data;
       element.data(own);
     }
     if (before.classes !== classes) element.classes(classes);
@@ -186,7 +186,7 @@ export class Renderer {
         const swing = Math.max(-limit, Math.min(limit, (dy * dx * 0.2) / length));
         const twin = this.cy.getElementById(`${edge.target().id()}→${edge.source().id()}`).nonempty();
         const bow = twin ? 14 : Math.abs(dx) < 90 && Math.abs(dy) > 140 ? 26 : 0;
-        edge.data('cpd', [Math.round(bow + swing), Math.round(bow - swing)]);
+        edge.data({ cpd: [Math.round(bow + swing), Math.round(bow - swing)], cpw: [bendAt(edge.source(), dx, dy, length), 1 - bendAt(edge.target(), dx, dy, length)] });
       });
     });
   }
@@ -234,6 +234,12 @@ export class Renderer {
   colours(): Palette {
     return this.palette;
   }
+}
+
+/** Where along an edge it may bend first: a quarter of the way, but not within the node that it leaves. */
+function bendAt(node: NodeSingular, dx: number, dy: number, length: number): number {
+  const border = Math.min((node.width() / 2) * (length / Math.max(Math.abs(dx), 1)), (node.height() / 2) * (length / Math.max(Math.abs(dy), 1)));
+  return Math.round(Math.max(0.25, Math.min(0.45, (border + 14) / length)) * 100) / 100;
 }
 
 function chosen(options: DrawOptions, id: string): string {

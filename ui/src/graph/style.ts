@@ -116,6 +116,8 @@ export function stylesheet(p: Palette): StylesheetJson {
         'control-point-weights': 'data(cpw)',
         'edge-distances': 'node-position',
         label: 'data(label)',
+        'text-wrap': 'wrap',
+        'line-height': 1.15,
         color: p.text,
         'font-family': FONT,
         'font-size': 10.5,

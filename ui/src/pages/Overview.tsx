@@ -1,1 +1,213 @@
-export { default } from './Missing';
+import '../styles/overview.css';
+
+import { useMemo } from 'react';
+
+import { useLive } from '../api/live';
+import { useOutages } from '../api/outages';
+import { useLatest, useRange, useRanged } from '../api/queries';
+import { useSeries } from '../api/series';
+import type { Graph, Machine } from '../api/types';
+import { navigate, href } from '../app/router';
+import { HealthIcon, HealthMark } from '../components/HealthMark';
+import { Icon } from '../components/Icon';
+import { Link } from '../components/Link';
+import { Sparkline } from '../components/Sparkline';
+import { Stat } from '../components/Stat';
+import { Empty, Failure, Loading, SourceTable } from '../components/State';
+import { Time } from '../components/Time';
+import { byteRate, count, millis, percent, plural, rate } from '../domain/format';
+import { byUrgency } from '../domain/outages';
+import { overviewOf, type EdgeRow, type NamespaceRow } from '../domain/overview';
+import { sentence } from '../domain/kinds';
+import { OutageCard } from './OutageCard';
+
+export default function Overview() {
+  const range = useRange();
+  const { data: graph, error, isPending, refetch } = useRanged<Graph>('/graph', { group_by: 'workload' }, { range, large: true });
+  const { data: outages } = useOutages();
+  const overview = useMemo(() => graph && overviewOf(graph), [graph]);
+  if (error && !graph) return <Failure error={error} retry={() => void refetch()} />;
+  if (isPending || !overview) return <Loading what="the overview" />;
+
+  const sorted = (outages?.outages ?? []).toSorted(byUrgency);
+  const open = sorted.filter((outage) => outage.state === 'open');
+  const recent = sorted.filter((outage) => outage.state !== 'open').slice(0, 3);
+  return (
+    <div className="page overview">
+      <h1 className="visually-hidden">Overview</h1>
+      <section aria-label="Outages" className="overview-outages">
+        {open.length > 0 ? (
+          open.map((outage) => <OutageCard key={outage.id} outage={outage} />)
+        ) : (
+          <div className="all-well card">
+            <HealthIcon health={overview.total.edges === 0 ? 'unknown' : 'healthy'} size={26} />
+            <div>
+              <h2>{overview.total.edges === 0 ? 'No traffic is seen' : range.at === undefined ? 'Nothing is broken' : 'Nothing was broken at this moment'}</h2>
+              <p className="muted">
+                {recent.length > 0 ? (
+                  <>
+                    The last outage ended <Time at={recent[0]!.ended_at ?? recent[0]!.started_at} />.
+                  </>
+                ) : (
+                  'No outage in this time.'
+                )}
+              </p>
+            </div>
+          </div>
+        )}
+        {recent.map((outage) => (
+          <OutageCard key={outage.id} outage={outage} compact />
+        ))}
+      </section>
+
+      <dl className="stats card">
+        <Stat label="Requests" value={rate(overview.total.requestRate)} note={overview.total.requests > 0 ? `${percent(overview.total.errors / overview.total.requests)} fail` : 'none seen'} tone={overview.total.errors > 0 ? 'degraded' : undefined} />
+        <Stat label="Connections" value={rate(overview.total.connectionRate)} note={`${count(overview.total.failed)} failed`} tone={overview.total.failed > 0 ? 'degraded' : undefined} />
+        <Stat label="Open connections" value={count(overview.total.active)} />
+        <Stat label="Throughput" value={byteRate(overview.total.bytesPerSecond)} />
+        <Stat label="Workloads" value={count(overview.total.workloads)} note={overview.total.unwell > 0 ? `${overview.total.unwell} unwell` : 'all well'} tone={overview.total.unwell > 0 ? 'failing' : undefined} />
+        <Stat label="Mutual TLS" value={percent(overview.total.mtlsShare)} note="of connections" />
+      </dl>
+
+      <div className="overview-grid">
+        <section className="card" aria-labelledby="namespaces">
+          <div className="card-head">
+            <h2 id="namespaces">Namespaces</h2>
+          </div>
+          {overview.namespaces.length === 0 ? <Empty what="No namespaces are known" /> : <Namespaces rows={overview.namespaces} />}
+        </section>
+        <div className="overview-side">
+          <MeshHealth />
+          <EdgeList title="Failing most" rows={overview.failing} none="No connection or request failed." value={(row) => <span className="text-failing">{percent(row.metrics.failureShare)}</span>} />
+          <EdgeList title="Slowest, by p95" rows={overview.slowest} none="No response times were measured." value={(row) => millis(row.metrics.p95)} />
+        </div>
+      </div>
+    </div>
+  );
+}
+
+function Namespaces({ rows }: { rows: NamespaceRow[] }) {
+  const range = useRange();
+  const { data } = useSeries([{ metric: 'opened', params: { by: 'destination_workload_namespace' } }], range);
+  const lines = useMemo(() => new Map((data[0]?.series ?? []).map((line) => [line.labels['destination_workload_namespace'] ?? '', (line.points ?? []).map(([, value]) => (value ?? null) as number | null)])), [data]);
+  return (
+    <div className="table-scroll">
+      <table className="table">
+        <thead>
+          <tr>
+            <th scope="col">Namespace</th>
+            <th scope="col">Health</th>
+            <th scope="col" className="num">Workloads</th>
+            <th scope="col" className="num">Traffic in</th>
+            <th scope="col"><span className="visually-hidden">Connections over time</span></th>
+            <th scope="col" className="num">Failures</th>
+            <th scope="col" className="num">p95</th>
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map((row) => (
+            <tr key={row.namespace} className="link" onClick={() => navigate(href('/graph', { namespace: row.namespace }))}>
+              <td>
+                <Link to="/graph" params={{ namespace: row.namespace }}>
+                  {row.namespace}
+                </Link>
+              </td>
+              <td>
+                <HealthMark health={row.health} />
+              </td>
+              <td className="num">{count(row.workloads)}</td>
+              <td className="num">{rate(row.metrics.rate)}</td>
+              <td>
+                <Sparkline values={lines.get(row.namespace) ?? []} label={`Connections to ${row.namespace}`} />
+              </td>
+              <td className={`num ${row.metrics.failureShare ? 'text-failing' : 'muted'}`}>{percent(row.metrics.failureShare)}</td>
+              <td className="num">{millis(row.metrics.p95)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function MeshHealth() {
+  const { status } = useLive();
+  const { data } = useLatest<{ nodes: Machine[] }>('/nodes', { limit: 1000 });
+  const sources = status?.sources ?? [];
+  const failing = sources.filter((source) => !source.up);
+  const nodes = data?.nodes ?? [];
+  const down = nodes.filter((node) => node.health === 'failing');
+  const expiry = nodes.map((node) => node.certificates.next_expiry).filter((time): time is string => time !== undefined).sort()[0];
+  const disconnected = nodes.filter((node) => node.xds.state === 'disconnected');
+  return (
+    <section className="card" aria-labelledby="mesh">
+      <div className="card-head">
+        <h2 id="mesh">Mesh</h2>
+        <span className="spacer" />
+        <Link to="/nodes">Nodes</Link>
+      </div>
+      <ul className="mesh-list">
+        <MeshLine health={nodes.length === 0 ? 'unknown' : down.length > 0 ? 'failing' : 'healthy'} label="Nodes">
+          {nodes.length === 0 ? 'none seen' : down.length > 0 ? `${down.map((node) => node.name).join(', ')} down` : `${plural(nodes.length, 'ztunnel')} up`}
+        </MeshLine>
+        <MeshLine health={nodes.length === 0 ? 'unknown' : disconnected.length > 0 ? 'failing' : 'healthy'} label="Control plane">
+          {disconnected.length > 0 ? `${plural(disconnected.length, 'ztunnel')} without it` : nodes.length === 0 ? 'not seen' : 'no lost connection known'}
+        </MeshLine>
+        <MeshLine health={failing.length > 0 ? 'degraded' : sources.length > 0 ? 'healthy' : 'unknown'} label="Telemetry">
+          {failing.length > 0 ? (
+            failing.slice(0, 3).map((source) => `${sentence(source.source).toLowerCase()} of ${source.node}`).join(', ') + (failing.length > 3 ? '…' : '')
+          ) : (
+            `${plural(sources.length, 'source')} deliver`
+          )}
+        </MeshLine>
+        <MeshLine health={expiry ? 'healthy' : 'unknown'} label="Certificates">
+          {expiry ? (
+            <>
+              next expires <Time at={expiry} />
+            </>
+          ) : (
+            'none known'
+          )}
+        </MeshLine>
+      </ul>
+      <details className="mesh-sources">
+        <summary>What each source last delivered</summary>
+        <SourceTable sources={sources} />
+      </details>
+    </section>
+  );
+}
+
+function MeshLine({ health, label, children }: { health: 'healthy' | 'degraded' | 'failing' | 'unknown'; label: string; children: React.ReactNode }) {
+  return (
+    <li>
+      <HealthIcon health={health} size={16} />
+      <span>{label}</span>
+      <span className="muted">{children}</span>
+    </li>
+  );
+}
+
+function EdgeList({ title, rows, none, value }: { title: string; rows: EdgeRow[]; none: string; value: (row: EdgeRow) => React.ReactNode }) {
+  return (
+    <section className="card" aria-label={title}>
+      <div className="card-head">
+        <h2>{title}</h2>
+      </div>
+      {rows.length === 0 ? (
+        <p className="card-body muted">{none}</p>
+      ) : (
+        <ul className="edge-list">
+          {rows.map((row) => (
+            <li key={row.id}>
+              <Link to="/graph" params={{ sel: row.id }} className="truncate" title={`${row.source} → ${row.destination}`}>
+                {row.source} <Icon name="chevronRight" size={11} /> {row.destination}
+              </Link>
+              <b>{value(row)}</b>
+            </li>
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}

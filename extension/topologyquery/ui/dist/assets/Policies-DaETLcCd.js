@@ -1,0 +1,1 @@
+export{default}from"./Missing-I8bEG_Br.js";

@@ -1,0 +1,52 @@
+import type { Graph, Outage, Subject } from '../api/types';
+
+/** "billing/payment", or "node-b" for what has no namespace. */
+export function subjectName(subject: { namespace?: string | undefined; name: string }): string {
+  return subject.namespace ? `${subject.namespace}/${subject.name}` : subject.name;
+}
+
+export function durationSeconds(outage: Outage, now: number): number {
+  return Math.max(0, (outage.ended_at ? Date.parse(outage.ended_at) : now) - Date.parse(outage.started_at)) / 1000;
+}
+
+/** An outage as it stood at a moment: one that ended later was still open. */
+export function outageAt(outage: Outage, at: number): Outage {
+  if (outage.state === 'open' || !outage.ended_at || Date.parse(outage.ended_at) <= at) return outage;
+  const { ended_at: _ended, ...rest } = outage;
+  return { ...rest, state: 'open' };
+}
+
+/** Open before closed, critical before warning, newest first. */
+export function byUrgency(a: Outage, b: Outage): number {
+  const rank = (outage: Outage) => (outage.state === 'open' ? 0 : 2) + (outage.severity === 'critical' ? 0 : 1);
+  return rank(a) - rank(b) || Date.parse(b.started_at) - Date.parse(a.started_at);
+}
+
+/** The ids of the graph's nodes that an outage touches, by the part they have in it. */
+export function blastRadius(graph: Graph, outage: Outage): { root: Set<string>; callers: Set<string>; dependents: Set<string>; edges: Set<string> } {
+  const matching = (name: { namespace?: string | undefined; name: string }) =>
+    graph.nodes.filter((node) => (node.app === name.name || node.name === name.name) && (name.namespace ?? '') === node.namespace).map((node) => node.id);
+  const root = new Set(outage.root.type === 'node' ? graph.nodes.filter((node) => node.pods.some((pod) => pod.node === outage.root.name)).map((node) => node.id) : matching(outage.root));
+  const callers = new Set<string>();
+  const dependents = new Set<string>();
+  for (const one of outage.impact ?? []) for (const id of matching(one)) (one.how === 'calls' ? callers : dependents).add(id);
+  const edges = new Set<string>();
+  for (const edge of outage.edges ?? []) {
+    for (const source of matching(edge.source)) for (const destination of matching(edge.destination)) edges.add(`${source}→${destination}`);
+  }
+  return { root, callers, dependents, edges };
+}
+
+/** Where the interface has a page about a subject. */
+export function subjectPath(subject: Subject, graph: Graph | undefined): string | undefined {
+  switch (subject.type) {
+    case 'node': return `/nodes/${encodeURIComponent(subject.name)}`;
+    case 'service': return `/services/${encodeURIComponent(subject.namespace ?? '-')}/${encodeURIComponent(subject.name)}`;
+    case 'workload': {
+      // Outages name workloads by app; a page is of one workload of it.
+      const node = graph?.nodes.find((one) => one.type === 'workload' && one.namespace === subject.namespace && (one.app === subject.name || one.name === subject.name));
+      return node && `/workloads/${encodeURIComponent(node.namespace)}/${encodeURIComponent(node.name)}`;
+    }
+    default: return undefined;
+  }
+}

@@ -1,0 +1,318 @@
+import '../styles/graph.css';
+
+import { lazy, Suspense, useMemo } from 'react';
+
+import { dataNow } from '../api/live';
+import { outageTone } from '../api/outages';
+import { useLatest, useRanged } from '../api/queries';
+import type { Evidence, FlowList, Graph, Outage } from '../api/types';
+import { pathOf } from '../app/router';
+import { HealthIcon } from '../components/HealthMark';
+import { Icon } from '../components/Icon';
+import { Link } from '../components/Link';
+import { Meter } from '../components/Stat';
+import { Failure, Loading } from '../components/State';
+import { Time, useSecond } from '../components/Time';
+import { bytes, count, millis, percent } from '../domain/format';
+import { kindLabel, sentence } from '../domain/kinds';
+import { durationSeconds, subjectName, subjectPath } from '../domain/outages';
+import { clock, formatWindow, fullTime, humanDuration, toRFC3339 } from '../domain/time';
+import { StateBadge } from './OutageCard';
+
+const BlastRadius = lazy(() => import('../graph/BlastRadius'));
+
+/** How long before its beginning a change still may have to do with an outage. */
+const BEFORE_MS = 2 * 60_000;
+
+export default function OutageDetail({ id }: { id: string }) {
+  useSecond();
+  const { data: outage, error, refetch } = useLatest<Outage>(`/outages/${encodeURIComponent(id)}`, {}, { everyMs: 1500 });
+  const started = Date.parse(outage?.started_at ?? '');
+  const ended = outage?.ended_at ? Date.parse(outage.ended_at) : undefined;
+  // The graph of the outage itself: from its beginning to its end, or to now while it is open.
+  const range = useMemo(
+    () => ({ seconds: Math.max(10, Math.round(((ended ?? dataNow()) - started) / 1000) || 10), at: ended }),
+    [started, ended, outage?.state],
+  );
+  const { data: graph } = useRanged<Graph>('/graph', { group_by: 'workload' }, { range, enabled: outage !== undefined, everyMs: 3000, large: true });
+  if (error && !outage) return <Failure error={error} retry={() => void refetch()} />;
+  if (!outage) return <Loading what="the outage" />;
+
+  const now = dataNow();
+  const tone = outageTone(outage);
+  const rootPath = subjectPath(outage.root, graph);
+  const [policyNamespace, policyName] = (outage.policy ?? '').split('/');
+  const moment = { at: toRFC3339(ended ?? now), last: formatWindow(Math.max(30, ((ended ?? now) - started) / 1000 + 10)) };
+  return (
+    <div className="page outage-page">
+      <nav className="breadcrumb" aria-label="Breadcrumb">
+        <Link to="/outages">Outages</Link> <Icon name="chevronRight" size={10} /> <span>{kindLabel(outage.kind)}</span>
+      </nav>
+      <header className={`outage-head card ${tone}`}>
+        {outage.state === 'open' ? <HealthIcon health={tone} size={30} /> : <Icon name="check" size={24} />}
+        <div>
+          <h1>{outage.summary}</h1>
+          <div className="outage-facts">
+            <StateBadge outage={outage} />
+            <span>{kindLabel(outage.kind)}</span>
+            <span title={fullTime(started)}>
+              began {clock(started, now)} (<Time at={started} />)
+            </span>
+            <span>detected after {humanDuration((Date.parse(outage.detected_at) - started) / 1000)}</span>
+            <span>{outage.state === 'open' ? `open for ${humanDuration(durationSeconds(outage, now))}` : `lasted ${humanDuration(durationSeconds(outage, now))}`}</span>
+          </div>
+        </div>
+        <div className="toolbar outage-actions">
+          <Link to="/graph" params={{ ...moment, vs: toRFC3339(started - 1000), sel: undefined }} className="button">
+            <Icon name="clock" size={14} /> Travel there
+          </Link>
+        </div>
+      </header>
+
+      <div className="outage-grid">
+        <div className="outage-main-column">
+          <section className="card" aria-labelledby="radius">
+            <div className="card-head">
+              <h2 id="radius">Blast radius</h2>
+              <span className="spacer" />
+              <Link to="/graph" params={moment}>
+                Open in the graph
+              </Link>
+            </div>
+            <div className="blast">{graph ? <Suspense fallback={<Loading what="the graph" />}><BlastRadius graph={graph} outage={outage} /></Suspense> : <Loading what="the graph" />}</div>
+            <RadiusList outage={outage} graph={graph} />
+          </section>
+          {(outage.edges?.length ?? 0) > 0 && <FailingEdges outage={outage} />}
+          <Samples outage={outage} from={started} to={ended ?? now} />
+        </div>
+        <div className="outage-side">
+          <section className="card" aria-labelledby="root">
+            <div className="card-head">
+              <h2 id="root">Root cause</h2>
+            </div>
+            <div className="card-body">
+              <p className="root-name">
+                {rootPath ? <Link to={rootPath}>{subjectName(outage.root)}</Link> : subjectName(outage.root)} <span className="muted">{outage.root.type.replace('_', ' ')}</span>
+              </p>
+              {outage.policy && (
+                <p className="root-policy">
+                  <Icon name="policies" size={14} /> policy <Link to={pathOf('policies', policyNamespace ?? '', policyName ?? '')}>{outage.policy}</Link>
+                </p>
+              )}
+              {(outage.pods?.length ?? 0) > 0 && (
+                <p>
+                  <span className="muted">only these pods:</span> {outage.pods!.join(', ')}
+                </p>
+              )}
+              <Candidates outage={outage} />
+            </div>
+          </section>
+          <Story outage={outage} />
+        </div>
+      </div>
+    </div>
+  );
+}
+
+function Candidates({ outage }: { outage: Outage }) {
+  const candidates = outage.candidates ?? [];
+  if (candidates.length === 0) return null;
+  return (
+    <>
+      <h3 className="sub">Explanations that were weighed</h3>
+      <ol className="candidates">
+        {candidates.map((candidate, i) => (
+          <li key={i}>
+            <span className="candidate-name">
+              {subjectName(candidate)} <span className="muted">{candidate.type.replace('_', ' ')}</span>
+            </span>
+            <Meter value={candidate.score} {...(i === 0 ? { tone: 'failing' } : {})} />
+            <span className="num">{percent(candidate.score)}</span>
+            {candidate.reason && <span className="candidate-reason muted">{candidate.reason}</span>}
+          </li>
+        ))}
+      </ol>
+    </>
+  );
+}
+
+interface Moment extends Evidence {
+  kind: 'change' | 'evidence' | 'outage';
+}
+
+/** What changed just before, what was observed, and what the detector made of it: one list in the order of time. */
+function Story({ outage }: { outage: Outage }) {
+  const started = Date.parse(outage.started_at);
+  const moments = useMemo(() => {
+    const list: Moment[] = [
+      ...(outage.evidence ?? []).map((one): Moment => ({ ...one, kind: one.source === 'istiod' || one.source === 'xds' ? 'change' : 'evidence' })),
+      ...(outage.timeline ?? []).map((one): Moment => ({ ...one, kind: one.source === 'outage_detector' ? 'outage' : 'change' })),
+    ];
+    return list.sort((a, b) => Date.parse(a.time) - Date.parse(b.time));
+  }, [outage]);
+  const changes = moments.filter((moment) => moment.kind === 'change' && Math.abs(Date.parse(moment.time) - started) <= BEFORE_MS);
+  const now = dataNow();
+  return (
+    <>
+      <section className="card" aria-labelledby="changed">
+        <div className="card-head">
+          <h2 id="changed">What changed just before</h2>
+        </div>
+        {changes.length === 0 ? (
+          <p className="card-body muted">Nothing in the mesh's configuration changed in the two minutes before.</p>
+        ) : (
+          <ul className="story">
+            {changes.map((change, i) => (
+              <li key={i} className="change">
+                <span className="story-time">{offset(Date.parse(change.time) - started)}</span>
+                <span>
+                  {change.text} <span className="muted">{change.source}</span>
+                </span>
+              </li>
+            ))}
+          </ul>
+        )}
+      </section>
+      <section className="card" aria-labelledby="evidence">
+        <div className="card-head">
+          <h2 id="evidence">Evidence, in order</h2>
+        </div>
+        <ol className="story">
+          {moments.map((moment, i) => (
+            <li key={i} className={moment.kind}>
+              <span className="story-time" title={fullTime(Date.parse(moment.time))}>
+                {clock(Date.parse(moment.time), now)}
+              </span>
+              <span>
+                {moment.kind === 'outage' ? sentence(moment.text) : moment.text} <span className="muted">{moment.source}</span>
+              </span>
+            </li>
+          ))}
+        </ol>
+      </section>
+    </>
+  );
+}
+
+function offset(ms: number): string {
+  if (Math.abs(ms) < 1000) return 'at once';
+  return ms < 0 ? `${humanDuration(-ms / 1000)} before` : `${humanDuration(ms / 1000)} after`;
+}
+
+function RadiusList({ outage, graph }: { outage: Outage; graph: Graph | undefined }) {
+  const impact = outage.impact ?? [];
+  if (impact.length === 0) return <p className="card-body muted">No other workload is known to be affected.</p>;
+  return (
+    <ul className="impact">
+      {impact.map((one, i) => {
+        const path = subjectPath({ type: 'workload', ...one }, graph);
+        return (
+          <li key={i}>
+            {path ? <Link to={path}>{subjectName(one)}</Link> : subjectName(one)} <span className="badge">{one.how === 'calls' ? 'calls it' : one.how === 'depends_on' ? 'depends on it' : sentence(one.how)}</span>
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+function FailingEdges({ outage }: { outage: Outage }) {
+  return (
+    <section className="card" aria-labelledby="failing">
+      <div className="card-head">
+        <h2 id="failing">What fails</h2>
+      </div>
+      <div className="table-scroll">
+        <table className="table">
+          <thead>
+            <tr>
+              <th scope="col">From</th>
+              <th scope="col">To</th>
+              <th scope="col" className="num">Failed</th>
+              <th scope="col" className="num">Of</th>
+              <th scope="col" className="num">Share</th>
+            </tr>
+          </thead>
+          <tbody>
+            {outage.edges!.map((edge, i) => (
+              <tr key={i}>
+                <td>{subjectName(edge.source)}</td>
+                <td>{subjectName(edge.destination)}</td>
+                <td className="num text-failing">{count(edge.failed)}</td>
+                <td className="num">{count(edge.total)}</td>
+                <td className="num">{edge.total > 0 ? percent(edge.failed / edge.total) : '–'}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+const SAMPLES = 8;
+
+/** Single connections that failed, and traces. */
+function Samples({ outage, from, to }: { outage: Outage; from: number; to: number }) {
+  const edge = outage.edges?.[0];
+  const params = { source: edge?.source.name, destination: edge?.destination.name, start: toRFC3339(from - 1000), end: toRFC3339(to + 2000), limit: 100 };
+  const { data } = useLatest<FlowList>('/flows', params, { enabled: edge !== undefined && outage.state !== 'open', everyMs: 10_000 });
+  const open = useLatest<FlowList>('/flows', { source: params.source, destination: params.destination, start: params.start, limit: 100 }, { enabled: edge !== undefined && outage.state === 'open' });
+  const flows = ((outage.state === 'open' ? open.data : data)?.flows ?? []).filter((flow) => flow.verdict !== 'forwarded').slice(0, SAMPLES);
+  const traces = outage.trace_ids ?? [];
+  if (flows.length === 0 && traces.length === 0) return null;
+  return (
+    <section className="card" aria-labelledby="samples">
+      <div className="card-head">
+        <h2 id="samples">Samples</h2>
+        <span className="spacer" />
+        {edge && (
+          <Link to="/flows" params={{ source: edge.source.name, destination: edge.destination.name, verdict: flows[0]?.verdict, at: toRFC3339(to + 2000), last: formatWindow((to - from) / 1000 + 5) }}>
+            All flows of it
+          </Link>
+        )}
+      </div>
+      {traces.length > 0 && (
+        <ul className="trace-links">
+          {traces.slice(0, 12).map((id) => (
+            <li key={id}>
+              <Link to={pathOf('traces', id)} className="mono">
+                {id.slice(0, 16)}
+              </Link>
+            </li>
+          ))}
+        </ul>
+      )}
+      {flows.length > 0 && (
+        <div className="table-scroll">
+          <table className="table compact">
+            <thead>
+              <tr>
+                <th scope="col">Time</th>
+                <th scope="col">From</th>
+                <th scope="col">To</th>
+                <th scope="col">Why</th>
+                <th scope="col" className="num">Bytes</th>
+                <th scope="col" className="num">Life</th>
+              </tr>
+            </thead>
+            <tbody>
+              {flows.map((flow) => (
+                <tr key={flow.cursor}>
+                  <td className="nowrap">{clock(Date.parse(flow.time), dataNow())}</td>
+                  <td className="nowrap">{flow.source.pod ?? flow.source.address}</td>
+                  <td className="nowrap">{flow.destination.pod ?? flow.destination.address}</td>
+                  <td>
+                    <span className="text-failing">{kindLabel(flow.reason ?? flow.verdict)}</span> <span className="muted small">{flow.message}</span>
+                  </td>
+                  <td className="num">{bytes(flow.bytes_sent + flow.bytes_received)}</td>
+                  <td className="num">{millis(flow.duration_ms)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}
