@@ -4,14 +4,15 @@ SHELL := /bin/bash
 # Prometheus's service discovery is compiled in for Kubernetes only; the others weigh tens of megabytes.
 TAGS     := remove_all_sd,enable_kubernetes_sd,grpcnotrace
 GO       := go
-GOFLAGS  ?= -buildvcs=false
-export GOFLAGS
-BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags="-s -w"
+# The same flags for everything, so that building, testing and linting share one compilation of the dependencies, and a
+# binary that depends on nothing but the sources.
+export GOFLAGS := $(GOFLAGS) -trimpath -buildvcs=false
+export CGO_ENABLED ?= 0
 
 BINARY   := bin/otelcol-nephilia
 TOOLS    := bin/tools
-METADATA := $(shell git ls-files --cached --others --exclude-standard '*metadata.yaml')
-SOURCES  := $(shell git ls-files --cached --others --exclude-standard '*.go' go.mod go.sum 'extension/topologyquery/*')
+METADATA := $(wildcard $(shell git ls-files --cached --others --exclude-standard '*metadata.yaml'))
+SOURCES  := $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.go' go.mod go.sum 'extension/topologyquery/*'))
 
 # The modules beside the root one.
 MODULES  := $(patsubst %/,%,$(dir $(wildcard bench/go.mod e2e/go.mod)))
@@ -27,7 +28,7 @@ run: $(BINARY) ## Run the demo: a recorded mesh in a loop, UI and API on http://
 .PHONY: build
 build: ## Build bin/otelcol-nephilia
 	@mkdir -p bin
-	$(BUILD) -o $(BINARY) ./cmd/otelcol-nephilia
+	$(GO) build -tags $(TAGS) -ldflags="-s -w" -o $(BINARY) ./cmd/otelcol-nephilia
 
 $(BINARY): $(SOURCES)
 	@$(MAKE) --no-print-directory build
@@ -40,7 +41,11 @@ test: ## Run the tests of the root module
 
 .PHONY: test-race
 test-race: ## Run our own packages' tests under the race detector (several times slower)
-	$(GO) test -race -short -tags $(TAGS) ./...
+	CGO_ENABLED=1 $(GO) test -race -short -tags $(TAGS) ./...
+
+.PHONY: test-replay
+test-replay: ## Hold the recordings' replay at 20 times their speed to the raw files (a minute)
+	$(GO) test -count=1 -v -tags $(TAGS) ./cmd/otelcol-nephilia -run '^TestRecordings$$' -replay-speed 20
 
 .PHONY: fuzz-short
 fuzz-short: ## Run every fuzz target for FUZZTIME (default 10s)
