@@ -10,6 +10,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 )
@@ -35,8 +37,27 @@ func (g *Graph) AppendJSON(b []byte) []byte {
 		b = g.Nodes[i].appendJSON(b)
 	}
 	b = append(b, `],"edges":[`...)
+	g.quote()
 	b = g.appendEdges(b)
 	return append(b, `]}`...)
+}
+
+// quote keeps the nodes' ids as JSON: each is part of many edges.
+func (g *Graph) quote() {
+	g.quoted = make([][]byte, len(g.Nodes))
+	var b []byte
+	for i := range g.Nodes {
+		from := len(b)
+		b = appendString(b, g.Nodes[i].ID)
+		g.quoted[i] = b[from:len(b):len(b)]
+	}
+}
+
+func (g *Graph) appendID(b []byte, node int) []byte {
+	if g.quoted != nil {
+		return append(b, g.quoted[node]...)
+	}
+	return appendString(b, g.Nodes[node].ID)
 }
 
 // shardEdges is the number of edges that a goroutine is worth.
@@ -172,9 +193,9 @@ func (e *encoder) edge(b []byte, g *Graph, one *Edge) []byte {
 	b = append(b, `{"id":"`...)
 	b = strconv.AppendUint(b, e.edgeID(source, destination, one), 16)
 	b = append(b, `","source":`...)
-	b = appendString(b, source)
+	b = g.appendID(b, one.Source)
 	b = append(b, `,"destination":`...)
-	b = appendString(b, destination)
+	b = g.appendID(b, one.Destination)
 	b = append(b, `,"service":`...)
 	b = appendString(b, one.Service)
 	b = append(b, `,"port":`...)
@@ -286,7 +307,7 @@ func (e *encoder) appendPercentiles(b []byte, h *exphist.Histogram) []byte {
 	return append(b, '}')
 }
 
-// edgeID is a stable number for an edge: FNV-1a of what tells it apart.
+// edgeID is a stable number for an edge: a hash of what tells it apart.
 func (e *encoder) edgeID(source, destination string, one *Edge) uint64 {
 	e.id = append(e.id[:0], source...)
 	e.id = append(e.id, 0)
@@ -300,11 +321,7 @@ func (e *encoder) edgeID(source, destination string, one *Edge) uint64 {
 	e.id = append(e.id, one.Security...)
 	e.id = append(e.id, 0)
 	e.id = append(e.id, one.Waypoint...)
-	hash := uint64(14695981039346656037)
-	for _, c := range e.id {
-		hash = (hash ^ uint64(c)) * 1099511628211
-	}
-	return hash
+	return xxhash.Sum64(e.id)
 }
 
 // AppendTime appends unix milliseconds as a JSON string in the form of RFC 3339.

@@ -128,6 +128,8 @@ type Graph struct {
 	From  string
 	Nodes []Node
 	Edges []*Edge
+
+	quoted [][]byte
 }
 
 type nodeKey struct{ kind, cluster, namespace, name string }
