@@ -50,10 +50,12 @@ type Explanation struct {
 	// Edges fail because of the root; Felt fail because those do.
 	Edges, Felt   []Blame
 	Failed, Total uint64
-	Pods, Nodes   []string
-	Source        string // of telemetry, where that is what is lost
-	Candidates    []outage.Candidate
-	Evidence      []outage.Evidence
+	// Pods are those at fault where it is not all of the root's; AllPods tells that it is all of them.
+	Pods, Nodes []string
+	AllPods     bool
+	Source      string // of telemetry, where that is what is lost
+	Candidates  []outage.Candidate
+	Evidence    []outage.Evidence
 	// Confirmed tells that nothing still to come is likely to change the root.
 	Confirmed bool
 }

@@ -100,6 +100,7 @@ func (f *Finder) pods(e *Explanation, now int64) {
 	if doubtful {
 		return
 	}
+	e.AllPods = well == 0 && len(bad) > 0
 	if well > 0 && len(bad) > 0 {
 		slices.Sort(bad)
 		e.Pods = bad
@@ -242,6 +243,7 @@ func (f *Finder) candidates(e *Explanation, now int64) {
 	for i := 1; i < len(list); i++ {
 		list[i].Score = min(list[i].Score, list[0].Score)
 	}
+	list[0].Score = min(list[0].Score, 0.99)
 	e.Candidates = list[:min(len(list), maxCandidates)]
 }
 

@@ -34,7 +34,7 @@ func (f *Finder) Impact(e *Explanation) []outage.Impact {
 			feels[b.Pair.Source] = earliest(feels[b.Pair.Source], since)
 		}
 	}
-	how := map[*observe.App]string{}
+	how, depth := map[*observe.App]string{}, map[outage.Name]int{}
 	var queue []*observe.App
 	for _, app := range origin {
 		how[app] = ""
@@ -55,6 +55,7 @@ func (f *Finder) Impact(e *Explanation) []outage.Impact {
 			if _, ok := how[in.Source]; ok || f.store.Now-in.LastActive > int64(inUse) {
 				continue
 			}
+			depth[in.Source.Name] = depth[app.Name] + 1
 			how[in.Source] = HowDependsOn
 			if how[app] == "" {
 				how[in.Source] = HowCalls
@@ -79,7 +80,7 @@ func (f *Finder) Impact(e *Explanation) []outage.Impact {
 		impact = append(impact, one)
 	}
 	slices.SortFunc(impact, func(a, b outage.Impact) int {
-		return cmp.Or(cmp.Compare(a.How, b.How), observe.CompareNames(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.How, b.How), cmp.Compare(depth[a.Name], depth[b.Name]), observe.CompareNames(a.Name, b.Name))
 	})
 	return impact
 }

@@ -154,8 +154,11 @@ func shut(f *observe.Fault, w *observe.Window, bad observe.Lane, now int64) {
 
 // follow keeps an open fault's figures up to date.
 func follow(f *observe.Fault, w *observe.Window, bad, total observe.Lane, now int64) {
-	f.Failed = w.Ever(bad) - f.Base[0]
-	f.Total = max(w.Ever(total)-min(f.Base[1], w.Ever(total)), f.Failed)
+	// What goes well after the last failure is not part of it.
+	if failed := w.Ever(bad) - f.Base[0]; failed != f.Failed || f.Total == 0 {
+		f.Failed = failed
+		f.Total = max(w.Ever(total)-min(f.Base[1], w.Ever(total)), f.Failed)
+	}
 	if f.Total > 0 {
 		f.Ratio = max(float64(f.Failed)/float64(f.Total), recentRatio(w, bad, total))
 	}

@@ -75,10 +75,13 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 	n.Down = observe.Fault{On: true, Rule: rule, Since: began, Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 1}
 }
 
+// surelyWell is how many good connections show that a node works: a few may have been under way when it went.
+const surelyWell = 5
+
 func (j *Judge) nodeUp(n *observe.Node, metrics *observe.Source, still bool, now int64) {
 	f := &n.Down
 	hurt := j.hurt(n.Name, now-int64(settleTime), now-int64(settleTime))
-	if still && hurt.failed == 0 && hurt.wellPods > 0 && now-f.Since > int64(settleTime) {
+	if still && hurt.failed == 0 && hurt.good >= surelyWell && now-f.Since > int64(settleTime) {
 		// Others reach what runs there: it was the telemetry that was lost.
 		f.On, f.Recovered = false, 0
 		return
@@ -122,7 +125,9 @@ type injury struct {
 	failed               uint64
 	failedPods, wellPods int
 	apps                 int
-	first                int64
+	// good is how much went well.
+	good  uint64
+	first int64
 }
 
 // lostWays are the ways in which connections to a node that is gone fail.
@@ -166,6 +171,7 @@ func (j *Judge) hurt(node string, since, well int64) injury {
 			}
 		case good > 0:
 			h.wellPods++
+			h.good += good
 		}
 	}
 	return h
@@ -201,7 +207,7 @@ func (j *Judge) telemetryLost(n *observe.Node, rule *rules.Rule, now int64) {
 		return
 	}
 	hold := max(int64(rule.Hold), int64(rule.MinCount)*j.store.Interval)
-	if j.hurt(n.Name, since, since).wellPods > 0 {
+	if j.hurt(n.Name, since, since).good >= surelyWell {
 		// Others reach what runs there, so only the telemetry can be gone.
 		hold = max(hold/3, int64(rule.MinCount)*j.store.Interval)
 	}
@@ -226,7 +232,8 @@ func (j *Judge) controlPlane(now int64) {
 		return
 	}
 	c := &j.ControlPlane
-	c.Nodes, c.Evidence = c.Nodes[:0], c.Evidence[:0]
+	var nodes []string
+	var evidence []outage.Evidence
 	alive, first := 0, int64(0)
 	var attempts uint64
 	for _, name := range j.nodeNames() {
@@ -236,10 +243,10 @@ func (j *Judge) controlPlane(now int64) {
 		}
 		alive++
 		if n.XDS.Failing(now, rule.Window) && int(n.XDS.Count) >= rule.MinIntervals {
-			c.Nodes = append(c.Nodes, name)
+			nodes = append(nodes, name)
 			attempts += n.XDS.Count
-			if n.XDS.Evidence.Text != "" && len(c.Evidence) < 3 {
-				c.Evidence = append(c.Evidence, n.XDS.Evidence)
+			if n.XDS.Evidence.Text != "" && len(evidence) < 3 {
+				evidence = append(evidence, n.XDS.Evidence)
 			}
 			if first == 0 || n.XDS.First < first {
 				first = n.XDS.First
@@ -247,7 +254,10 @@ func (j *Judge) controlPlane(now int64) {
 		}
 	}
 	needed := min(int(rule.MinCount), max(alive, 1))
-	bad := len(c.Nodes) >= needed && 2*len(c.Nodes) >= alive && (alive > 1 || attempts > rule.MinCount)
+	bad := len(nodes) >= needed && 2*len(nodes) >= alive && (alive > 1 || attempts > rule.MinCount)
+	if bad {
+		c.Nodes, c.Evidence = nodes, evidence
+	}
 	f := &c.Fault
 	switch {
 	case bad && !f.On && now-first >= int64(rule.Hold):
@@ -255,7 +265,7 @@ func (j *Judge) controlPlane(now int64) {
 	case bad && f.On:
 		f.LastBad, f.Recovered = now, 0
 		f.Failed, f.Total = attempts, attempts
-	case f.On && len(c.Nodes) == 0:
+	case f.On && len(nodes) == 0:
 		if f.Recovered == 0 {
 			f.Recovered = now
 		}

@@ -82,8 +82,8 @@ func silentSlots(p *observe.Pair, now int64) int {
 }
 
 // unlikely tells whether chance would hardly have kept the edge silent for that many slots: judged by the share of slots
-// that used to be active, of all the past and of the latest, and, unless it is connections that stay open and only carry
-// bytes, by the number of calls that are missing and how unevenly they used to come.
+// that used to be active, of all the past and of the latest, and by the number of calls that are missing and how unevenly
+// they used to come. Where connections stay open and only carry bytes, there are no calls to count.
 func unlikely(p *observe.Pair, slots int, chance float64) bool {
 	w := &p.Win
 	known := w.NormalSlots(slots + 1)
@@ -102,15 +102,14 @@ func unlikely(p *observe.Pair, slots int, chance float64) bool {
 	if n >= usualSlots {
 		active = min(active, latest/(min(n, latestSlots)+1))
 	}
-	if math.Pow(1-active, float64(slots)) > chance {
-		return false
-	}
+	silent := math.Pow(1-active, float64(slots))
 	mean := calls / max(n, 1)
 	if mean < fewCalls {
-		return true
+		return silent <= chance
 	}
+	// Calls are counted one by one; that slots used to be active must only not speak against it.
 	unevenness := max(1, (squares/n-mean*mean)/mean)
-	return stats.Silence(mean*float64(slots)/unevenness) <= math.Sqrt(chance)/10
+	return silent <= math.Sqrt(chance) && stats.Silence(mean*float64(slots)/unevenness) <= chance
 }
 
 // expected is how many calls would have been made in that many slots. A long-lived connection makes none.

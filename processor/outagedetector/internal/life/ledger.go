@@ -315,7 +315,9 @@ func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
 	o.LastBad = max(o.LastBad, e.LastBad)
 	o.restored = 0
 	o.Nodes = e.Nodes
-	out.Pods = e.Pods
+	if len(e.Pods) > 0 || e.AllPods {
+		out.Pods = e.Pods
+	}
 	out.Candidates = e.Candidates
 	o.Blames = o.Blames[:0]
 	for _, list := range [][]cause.Blame{e.Edges, e.Felt} {

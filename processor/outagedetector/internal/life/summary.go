@@ -21,11 +21,11 @@ func summary(o *entry, e *cause.Explanation) string {
 			total += edge.Total
 		}
 	}
-	sentence := "{root} is in trouble since {since} ({failed} of {total})."
+	sentence := "{root} is in trouble since {since}: {kind} ({failed} of {total})."
 	if e.Rule != nil {
 		sentence = e.Rule.Sentence
-		if e.Kind != e.Rule.Kind {
-			sentence = sentenceOf(e.Kind, sentence)
+		if e.Rule.Bare != "" && len(out.Edges) == 0 {
+			sentence = e.Rule.Bare
 		}
 	}
 	policy := "a policy"
@@ -36,26 +36,24 @@ func summary(o *entry, e *cause.Explanation) string {
 	if len(out.Edges) > 0 {
 		source = out.Edges[0].Source.Name
 	}
+	number := func(n int, one, many string) string {
+		if n > 1 {
+			return many
+		}
+		return one
+	}
 	text := strings.NewReplacer(
-		"{edge}", edgeText(out), "{edges}", countOf(len(out.Edges), "edge"), "{root}", nameOf(out.Root),
+		"{edge}", edgeText(out), "{root}", nameOf(out.Root), "{kind}", strings.ReplaceAll(out.Kind, "_", " "),
 		"{since}", at(o.Since).Format("15:04:05"), "{failed}", strconv.FormatUint(failed, 10), "{total}", strconv.FormatUint(total, 10),
-		"{policy}", policy, "{pods}", orText(list(out.Pods, 3), nameOf(out.Root)), "{nodes}", orText(list(e.Nodes, 3), "a ztunnel"),
-		"{source}", orText(source, "source"),
+		"{policy}", policy, "{pods}", orText(list(out.Pods, 3), "a pod"), "{nodes}", orText(list(e.Nodes, 3), "a ztunnel"),
+		"{source}", orText(source, "telemetry"), "{podfails}", number(len(out.Pods), "fails", "fail"),
+		"{fails}", number(len(out.Edges), "fails", "fail"), "{hangs}", number(len(out.Edges), "hangs", "hang"),
+		"{is}", number(len(out.Edges), "is", "are"),
 	).Replace(sentence)
 	if len(out.Pods) > 0 && e.Rule != nil && e.Rule.ID != rules.PartialOutage {
-		text += " Only " + list(out.Pods, 3) + " is at fault."
+		text += " Only " + list(out.Pods, 3) + number(len(out.Pods), " is at fault.", " are at fault.")
 	}
 	return text + impactText(out)
-}
-
-// sentenceOf finds the sentence of a kind where the rule that fired is not that kind's own.
-func sentenceOf(kind, otherwise string) string {
-	for i := range rules.Catalogue {
-		if rules.Catalogue[i].Kind == kind && otherwise == "" {
-			return rules.Catalogue[i].Sentence
-		}
-	}
-	return otherwise
 }
 
 func edgeText(o *outage.Outage) string {
