@@ -46,6 +46,7 @@ type detector struct {
 	closing  []closing
 	gauges   int64 // when the gauges were written last
 	arrived  time.Time
+	waiting  int64 // the boundary whose edges have not come yet, 0 if none
 	saved    int64
 
 	done chan struct{}
@@ -103,8 +104,8 @@ func (d *detector) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.arrived = time.Now()
-	boundary := d.store.Metrics(metrics)
-	if boundary == 0 {
+	boundary, edges := d.store.Metrics(metrics)
+	if boundary == 0 || !d.due(boundary, edges) {
 		return
 	}
 	d.store.Beat(boundary)
@@ -112,6 +113,17 @@ func (d *detector) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) 
 	d.sendEvents(ctx, transitions)
 	d.appendGauges(metrics, transitions)
 	d.save(ctx, len(transitions) > 0)
+}
+
+// due tells whether a boundary is to be judged: once its edges are there, however the batches were cut. Where there are no
+// edges every other boundary is judged without.
+func (d *detector) due(boundary int64, edges bool) bool {
+	if edges || d.store.ReplayDone || d.waiting != 0 && boundary > d.waiting {
+		d.waiting = 0
+		return true
+	}
+	d.waiting = boundary
+	return false
 }
 
 func (d *detector) round(ctx context.Context) []life.Transition {

@@ -34,7 +34,7 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 		}
 	}
 	since := w.Start(s.slots - 1)
-	if reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason, since) {
+	if reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason) {
 		return
 	}
 	open(f, p, rule, s, observe.Failed, observe.Closed, now)
@@ -42,8 +42,10 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 }
 
 // alwaysDenied tells whether an edge never got through and no policy changed that: then the denial is as it should be.
-func (j *Judge) alwaysDenied(p *observe.Pair, reason *observe.Reason, since int64) bool {
-	if p.LastSuccess != 0 && p.LastSuccess > since-int64(24*time.Hour) {
+func (j *Judge) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool {
+	// A few that seem to get through are failures whose reason is not known yet.
+	through := p.Win.Ever(observe.Closed) - min(p.Win.Ever(observe.Failed), p.Win.Ever(observe.Closed))
+	if p.LastSuccess != 0 && 50*through > p.Win.Ever(observe.Closed) {
 		return false
 	}
 	return reason.Policy == "" || j.store.PolicyChanged(reason.Policy) == 0
@@ -90,7 +92,8 @@ func (j *Judge) name(p *observe.Pair, f *observe.Fault) {
 		return
 	}
 	f.Kind, f.Policy = rule.Kind, reason.Policy
-	if f.Rule.ID != rules.NewFailure && f.Rule.ID != rules.PartialOutage {
+	// What began small stays what it was called until most of it fails.
+	if f.Rule.ID != rules.NewFailure && f.Rule.ID != rules.PartialOutage || f.Ratio >= 0.5 {
 		f.Rule = rule
 	}
 }
@@ -192,7 +195,7 @@ func (j *Judge) endpointLane(e *observe.Endpoint, f *observe.Fault, rule *rules.
 		}
 		if family == observe.Connections {
 			named, reason := j.dominant(p, f.Since)
-			if named == nil || reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason, f.Since) {
+			if named == nil || reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason) {
 				continue
 			}
 		}

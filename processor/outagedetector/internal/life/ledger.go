@@ -301,6 +301,9 @@ func (l *Ledger) send(o *entry, transition string, now int64) {
 // fill brings an outage up to what is known now.
 func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
 	out := &o.Outage
+	if len(e.Candidates) >= len(out.Candidates) || out.Root != e.Root {
+		out.Candidates = e.Candidates
+	}
 	out.Root, out.Kind = e.Root, e.Kind
 	out.Policy = cmp.Or(e.Policy, out.Policy)
 	if out.Kind != rules.KindPolicyDenied {
@@ -318,7 +321,6 @@ func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
 	if len(e.Pods) > 0 || e.AllPods {
 		out.Pods = e.Pods
 	}
-	out.Candidates = e.Candidates
 	o.Blames = o.Blames[:0]
 	for _, list := range [][]cause.Blame{e.Edges, e.Felt} {
 		for _, b := range list {

@@ -82,9 +82,9 @@ func counterOf(list *[]reasonCounter, errorType, policy string) *reasonCounter {
 	return &(*list)[len(*list)-1]
 }
 
-// Metrics takes over a batch. Boundary is the newest heartbeat in it or, where there are no heartbeats, the newest edge
-// point; 0 if it has none.
-func (s *Store) Metrics(batch pmetric.Metrics) (boundary int64) {
+// Metrics takes over a batch. Boundary is the newest heartbeat so far or, where there are no heartbeats, the batch's newest
+// edge point; 0 if there is none. Edges tells whether the batch has any: they come after the heartbeats of their boundary.
+func (s *Store) Metrics(batch pmetric.Metrics) (boundary int64, edges bool) {
 	resources := batch.ResourceMetrics()
 	for i := range resources.Len() {
 		resource := resources.At(i)
@@ -99,10 +99,11 @@ func (s *Store) Metrics(batch pmetric.Metrics) (boundary int64) {
 			}
 		}
 	}
+	edges = boundary > 0
 	if s.newestBeat > 0 {
-		return s.newestBeat
+		boundary = s.newestBeat
 	}
-	return boundary
+	return boundary, edges
 }
 
 // origin is whose resource a metric belongs to.
