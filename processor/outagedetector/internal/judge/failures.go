@@ -33,7 +33,6 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 			return
 		}
 	}
-	since := w.Start(s.slots - 1)
 	if reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason) {
 		return
 	}
