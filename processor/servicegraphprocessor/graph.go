@@ -317,7 +317,8 @@ func (g *graph) tickState() (pmetric.Metrics, ptrace.Traces) {
 	defer g.mu.Unlock()
 	now := g.now()
 	switch elapsed := now.Sub(g.wall); {
-	case g.finished, g.clock.beats() && elapsed < quiet:
+	case g.finished, elapsed < quiet:
+		// Before the first heartbeat, too: a replay may take a while to begin, and has a time of its own.
 		return pmetric.NewMetrics(), ptrace.NewTraces()
 	case g.clock.beats():
 		g.clock.set(g.clock.newest + pcommon.Timestamp(elapsed))

@@ -308,8 +308,12 @@ func TestWallClockDrivesWhereNoHeartbeatComes(t *testing.T) {
 	now := epoch.Add(time.Minute)
 	g.mu.Lock()
 	g.now = func() time.Time { return now }
+	g.wall = now
 	g.mu.Unlock()
 	p.spans(call{number: 1, at: 1.5, serverPod: "server-1", client: "10.0.1.1"}.serverSpan())
+	require.NoError(t, g.tick(t.Context()))
+	require.Empty(t, p.edges(), "the first heartbeat may still come")
+	now = now.Add(quiet)
 	require.NoError(t, g.tick(t.Context()))
 	require.EqualValues(t, 1, total(p.edges()[testEdge()].Requests))
 }
