@@ -77,6 +77,8 @@ func start(t *testing.T, env []string, name string, args ...string) {
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
+		hangs := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+		defer hangs.Stop()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("%s does not end well: %v", name, err)
 		}
@@ -179,7 +181,7 @@ func startPrometheus(t *testing.T, targets ...string) string {
 	address := freeAddress(t)
 	start(t, nil, "prometheus",
 		"--config.file="+path, "--storage.tsdb.path="+filepath.Join(folder, "data"),
-		"--web.listen-address="+address, "--web.enable-remote-write-receiver", "--log.level=warn")
+		"--web.listen-address="+address, "--web.enable-remote-write-receiver", "--enable-feature=native-histograms", "--log.level=warn")
 	server := "http://" + address
 	eventually(t, "Prometheus is ready", func() error { return get(server+"/-/ready", nil, nil) })
 	return server
