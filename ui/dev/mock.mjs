@@ -45,7 +45,7 @@ function graph(start, end, group) {
     const deny = broken && i === 5;
     const slow = broken && i === 4;
     return {
-      source: idOf(a), destination: idOf(b), service: shop.nodes[b][3] ? `${shop.nodes[b][1].replace(/-v.$/, '')}.${shop.nodes[b][0]}.svc.cluster.local` : '', port: protocol === 'tcp' ? 6379 : 8080,
+      id: String(i), source: idOf(a), destination: idOf(b), service: shop.nodes[b][3] ? `${shop.nodes[b][1].replace(/-v.$/, '')}.${shop.nodes[b][0]}.svc.cluster.local` : '', port: protocol === 'tcp' ? 6379 : 8080,
       protocol, security: shop.nodes[a][3] && shop.nodes[b][3] ? 'mutual_tls' : 'plaintext', waypoint: '',
       connections: { opened: total, closed: total, failed: deny ? total : 0, active: i % 3, rate: total / seconds },
       failures: deny ? { policy_denied: total } : {}, denied_by: deny ? { 'billing/no-checkout': total } : {},
@@ -99,7 +99,7 @@ createServer((request, response) => {
   switch (url.pathname) {
     case '/api/v1/status':
       return answer({
-        time: new Date().toISOString(), build: { version: '0.1.0' }, history: { start: new Date(began).toISOString() },
+        time: new Date().toISOString(), data_time: new Date().toISOString(), started: new Date(began).toISOString(), live: {}, links: {}, build: { version: '0.1.0' }, history: { start: new Date(began).toISOString() },
         sources: ['access_log', 'metrics', 'config_dump', 'xds'].flatMap((source) => ['node-a', 'node-b', 'node-c'].map((node) => ({ source, node, up: !(source === 'metrics' && node === 'node-c'), last_seen: new Date(Date.now() - 2000).toISOString() }))),
       });
     case '/api/v1/graph':

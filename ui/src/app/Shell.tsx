@@ -124,7 +124,7 @@ function OutageBanner({ path }: { path: string }) {
         {first.summary}
       </Link>
       <span className="banner-time">
-        since <Time at={first.started_at} />
+        began <Time at={first.started_at} />
       </span>
       {open.length > 1 && (
         <Link to="/outages" className="banner-more">

@@ -14,7 +14,7 @@ export interface EdgeMetrics {
   requests: number;
   errors: number;
   requestRate: number;
-  /** Requests a second where there are any, else connections a second. */
+  /** Requests or connections a second, whichever is more: denied connections carry no request, pooled ones carry many. */
   rate: number;
   /** The worse of failed connections and failed requests, as a fraction; undefined without either. */
   failureShare: number | undefined;
@@ -63,7 +63,7 @@ export function metricsOf(edges: GraphEdge[], seconds: number): EdgeMetrics {
       if (typeof value === 'number' && value > 0) m[q] = Math.max(m[q] ?? 0, value);
     }
   }
-  m.rate = m.requests > 0 ? m.requestRate : m.connectionRate;
+  m.rate = Math.max(m.requestRate, m.connectionRate);
   m.bytesPerSecond = (m.sent + m.received) / Math.max(seconds, 1);
   m.failureShare = worse(share(m.failed, Math.max(m.opened, m.closed)), share(m.errors, m.requests));
   return m;

@@ -64,6 +64,7 @@ export function relative(ms: number, now: number): string {
 /** A length in its largest unit, or its two largest below ten of the first: "42 s", "3 min 5 s", "2 h 10 min". */
 export function humanDuration(seconds: number): string {
   const units: [number, string][] = [
+    [365 * 86400, 'y'],
     [86400, 'd'],
     [3600, 'h'],
     [60, 'min'],

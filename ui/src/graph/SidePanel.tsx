@@ -71,7 +71,7 @@ function NodePanel({ view, node, seconds, focused, close, choose, fold, focus }:
       </div>
       {node.outages.map((outage) => (
         <Link key={outage.id} to={pathOf('outages', outage.id)} className={`side-outage ${outage.severity}`}>
-          <b>{kindLabel(outage.kind)}</b> since <Time at={outage.started_at} />
+          <b>{kindLabel(outage.kind)}</b> began <Time at={outage.started_at} />
           <span>{outage.summary}</span>
         </Link>
       ))}
@@ -202,10 +202,10 @@ function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
         ))}
       </div>
       <div className="toolbar">
-        <button type="button" className="button small" onClick={() => navigate(href('/flows', { from: label(edge.source), to: label(edge.destination) }))}>
+        <button type="button" className="button small" onClick={() => navigate(href('/flows', { source: appOf(view, edge.source), destination: appOf(view, edge.destination) }))}>
           <Icon name="flows" size={13} /> Flows
         </button>
-        <button type="button" className="button small" onClick={() => navigate(href('/traces', { service: edge.parts[0] ? label(edge.destination) : undefined }))}>
+        <button type="button" className="button small" onClick={() => navigate(href('/traces', { service: appOf(view, edge.destination) }))}>
           <Icon name="traces" size={13} /> Traces
         </button>
       </div>
@@ -224,7 +224,7 @@ function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
                 <td className="nowrap">
                   {part.port ?? ''} {part.protocol}
                 </td>
-                <td className="num">{rate(part.requests?.total ? part.requests.rate : part.connections.rate)}</td>
+                <td className="num">{rate(Math.max(part.requests.rate, part.connections.rate))}</td>
               </tr>
             ))}
           </tbody>
@@ -232,6 +232,12 @@ function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
       </section>
     </Frame>
   );
+}
+
+/** The app of a node: what pods' names begin with and spans call their service. */
+function appOf(view: View, id: string): string {
+  const node = view.nodes.find((one) => one.id === id);
+  return node?.node?.app || node?.label || id;
 }
 
 function Requests({ m }: { m: EdgeMetrics }) {

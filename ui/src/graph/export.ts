@@ -5,15 +5,6 @@ import type { View } from './model';
 import type { Renderer } from './renderer';
 import { NODE_HEIGHT } from './style';
 
-export function save(blob: Blob, name: string): void {
-  const url = URL.createObjectURL(blob);
-  const link = document.createElement('a');
-  link.href = url;
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
-}
-
 /** The whole graph as a standalone SVG in the colours of the current theme. */
 export function toSVG(renderer: Renderer, view: View): string {
   const { cy } = renderer;

@@ -21,7 +21,7 @@ export type EdgeColour = keyof typeof EDGE_COLOURS;
 
 const HEALTH_MARK: Partial<Record<string, string>> = { failing: '✕', degraded: '▲' };
 
-/** A failing or degraded edge says so in its label even when no label is asked for. What is not a rate goes on a second line. */
+/** A failing or degraded edge says so in its label even when no label is asked for. Failures stand on a line of their own, else what is no rate does. */
 export function edgeLabel(m: EdgeMetrics, wanted: readonly EdgeLabel[]): string {
   const mark = HEALTH_MARK[m.health];
   const failures = m.failureShare !== undefined && m.failureShare > 0 ? `${percent(m.failureShare)} fail` : '';
@@ -34,8 +34,9 @@ export function edgeLabel(m: EdgeMetrics, wanted: readonly EdgeLabel[]): string 
       default: return m[label] === undefined ? '' : `${label} ${millis(m[label])}`;
     }
   });
-  const first = [mark ? (failures ? `${mark} ${failures}` : mark) : '', ...parts.filter((_, i) => wanted[i] === 'rate' || wanted[i] === 'failures')];
-  const second = parts.filter((_, i) => wanted[i] !== 'rate' && wanted[i] !== 'failures');
+  const rates = parts.filter((_, i) => wanted[i] === 'rate' || wanted[i] === 'failures');
+  const others = parts.filter((_, i) => wanted[i] !== 'rate' && wanted[i] !== 'failures');
+  const [first, second] = mark ? [[failures ? `${mark} ${failures}` : mark], [...rates, ...others]] : [rates, others];
   return [first, second].map((line) => line.filter(Boolean).join(' · ')).filter(Boolean).join('\n');
 }
 

@@ -76,7 +76,7 @@ function layoutWhole(input: LayoutInput): Positions {
     if (box !== undefined && boxes.has(box)) graph.setParent(id, box);
   }
   for (const { source, destination } of dedupe(input.edges)) {
-    if (graph.hasNode(source) && graph.hasNode(destination)) graph.setEdge(source, destination, { width: 24, height: 14, labelpos: 'c' });
+    if (graph.hasNode(source) && graph.hasNode(destination)) graph.setEdge(source, destination, { width: 52, height: 14, labelpos: 'c' });
   }
   dagreLayout(graph);
   const positions: Positions = {};

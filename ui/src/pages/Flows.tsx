@@ -1,1 +1,277 @@
-export { default } from './Missing';
+import '../styles/flows.css';
+import '../styles/graph.css';
+
+import { useVirtualizer } from '@tanstack/react-virtual';
+import { useEffect, useMemo, useRef, useState } from 'react';
+
+import { shownNow, useRange } from '../api/queries';
+import type { Flow } from '../api/types';
+import { pathOf, useLocation, useParam } from '../app/router';
+import { HealthIcon } from '../components/HealthMark';
+import { Icon } from '../components/Icon';
+import { Link } from '../components/Link';
+import { SearchField } from '../components/ListPage';
+import { Empty, Failure, Loading } from '../components/State';
+import { useSecond } from '../components/Time';
+import { flowsToCSV, partyName, shortIdentity } from '../domain/flows';
+import { bytes, count, millis } from '../domain/format';
+import { kindLabel } from '../domain/kinds';
+import { clock, fullTime, relative } from '../domain/time';
+import { save } from '../domain/save';
+import { useFlows } from './useFlows';
+
+const ROW = 33;
+const VERDICTS: Record<string, string> = { forwarded: 'Forwarded', denied: 'Denied', failed: 'Failed' };
+const REASONS = ['policy_denied', 'connection_refused', 'connection_timeout', 'connection_reset', 'no_healthy_upstream', 'tls_failure', 'identity_error', 'dns_failure', 'connect_failed', 'other'];
+
+/** The live table of connections. */
+export default function Flows() {
+  const range = useRange();
+  const { query } = useLocation();
+  const [source, setSource] = useParam('source', '', { replace: true });
+  const [destination, setDestination] = useParam('destination', '', { replace: true });
+  const [namespace, setNamespace] = useParam('namespace', '', { replace: true });
+  const [verdict, setVerdict] = useParam('verdict', '');
+  const [direction, setDirection] = useParam('direction', '');
+  const [reason, setReason] = useParam('reason', '');
+  const [paused, setPaused] = useState(false);
+  const [openID, setOpenID] = useState<number>();
+  const filters = useMemo(() => ({ source, destination, namespace, verdict, direction, reason }), [source, destination, namespace, verdict, direction, reason]);
+  const { flows, error, pending, waiting, older } = useFlows(filters, paused);
+  const open = flows.find((flow) => flow.cursor === openID);
+  const live = range.at === undefined;
+  const filtered = Object.values(filters).some(Boolean);
+
+  return (
+    <div className="flows-page">
+      <div className="flows-head">
+        <h1>Flows</h1>
+        <span className="page-sub">
+          {count(flows.length)} connections{waiting > 0 && `, ${count(waiting)} waiting`}
+        </span>
+        <span className="spacer" />
+        {live && (
+          <button type="button" className="button" aria-pressed={!paused} onClick={() => setPaused(!paused)}>
+            <Icon name={paused ? 'play' : 'pause'} size={13} /> {paused ? 'Follow' : 'Following'}
+          </button>
+        )}
+        <button type="button" className="button" disabled={flows.length === 0} onClick={() => save(new Blob([flowsToCSV(flows)], { type: 'text/csv' }), 'flows.csv')}>
+          <Icon name="download" size={13} /> CSV
+        </button>
+        <button type="button" className="button" disabled={flows.length === 0} onClick={() => save(new Blob([JSON.stringify(flows, null, 2)], { type: 'application/json' }), 'flows.json')}>
+          <Icon name="download" size={13} /> JSON
+        </button>
+      </div>
+      <div className="flows-filters toolbar" role="search" aria-label="Filter flows">
+        <SearchField value={source} set={setSource} label="Source" placeholder="From: pod, namespace or address" />
+        <SearchField value={destination} set={setDestination} label="Destination" placeholder="To: pod, service or address" />
+        <SearchField value={namespace} set={setNamespace} label="Namespace" placeholder="Namespace" />
+        <Choice label="Verdict" value={verdict} set={setVerdict} any="Every verdict" options={VERDICTS} />
+        <Choice label="Reason" value={reason} set={setReason} any="Every reason" options={Object.fromEntries(REASONS.map((one) => [one, kindLabel(one)]))} />
+        <Choice label="Reported by" value={direction} set={setDirection} any="Both sides' reports" options={{ outbound: "Client's side", inbound: "Server's side" }} />
+      </div>
+      {error && flows.length > 0 && (
+        <p className="fault flows-fault" role="alert">
+          {error.message} What is shown may be stale.
+        </p>
+      )}
+      {error && flows.length === 0 ? (
+        <Failure error={error} />
+      ) : pending ? (
+        <Loading what="flows" />
+      ) : flows.length === 0 ? (
+        <Empty what={filtered ? 'No connection matches' : 'No connection was seen'}>{filtered ? 'Loosen the filters. A connection shows once it has closed.' : undefined}</Empty>
+      ) : (
+        <div className="flows-body">
+          <FlowTable flows={flows} older={older} openID={openID} setOpen={setOpenID} following={live && !paused} key={query.toString()} />
+          {open && <FlowPanel flow={open} close={() => setOpenID(undefined)} />}
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Choice({ label, value, set, any, options }: { label: string; value: string; set: (value: string) => void; any: string; options: Record<string, string> }) {
+  return (
+    <select className="select" aria-label={label} value={value} onChange={(event) => set(event.target.value)}>
+      <option value="">{any}</option>
+      {Object.entries(options).map(([option, text]) => (
+        <option key={option} value={option}>
+          {text}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+function Verdict({ flow }: { flow: Flow }) {
+  return (
+    <span className={`health ${flow.verdict === 'forwarded' ? 'healthy' : 'failing'}`}>
+      <HealthIcon health={flow.verdict === 'forwarded' ? 'healthy' : 'failing'} size={13} /> {VERDICTS[flow.verdict]}
+    </span>
+  );
+}
+
+function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]; older: (() => void) | undefined; openID: number | undefined; setOpen: (id: number | undefined) => void; following: boolean }) {
+  useSecond();
+  const scroller = useRef<HTMLDivElement>(null);
+  const virtualizer = useVirtualizer({ count: flows.length, getScrollElement: () => scroller.current, estimateSize: () => ROW, overscan: 12, getItemKey: (i) => flows[i]!.cursor });
+  const newest = flows[0]?.cursor;
+  // New rows push down what one reads; someone who has scrolled away keeps the place.
+  const before = useRef(flows);
+  useEffect(() => {
+    const element = scroller.current;
+    const first = before.current[0]?.cursor;
+    before.current = flows;
+    if (!element || element.scrollTop < ROW || first === undefined) return;
+    const added = flows.findIndex((flow) => flow.cursor === first);
+    if (added > 0) element.scrollTop += added * ROW;
+  }, [flows, newest]);
+  const items = virtualizer.getVirtualItems();
+  const last = items.at(-1)?.index ?? 0;
+  useEffect(() => {
+    if (older && last >= flows.length - 5) older();
+  }, [older, last, flows.length]);
+  const now = shownNow();
+  return (
+    <div className="flow-table" role="table" aria-label="Connections" aria-rowcount={flows.length} aria-live={following ? 'off' : undefined}>
+      <div role="rowgroup">
+        <div className="flow-row flow-header" role="row">
+          {['Closed', 'Verdict', 'From', 'To', 'Service', 'Identity', 'Reason', 'Sent', 'Received', 'Life', 'Age'].map((name) => (
+            <span key={name} role="columnheader" className={['Sent', 'Received', 'Life', 'Age'].includes(name) ? 'num' : ''}>
+              {name}
+            </span>
+          ))}
+        </div>
+      </div>
+      <div className="flow-scroll" ref={scroller} role="rowgroup" tabIndex={0}>
+        <div style={{ height: virtualizer.getTotalSize(), position: 'relative' }}>
+          {items.map((item) => {
+            const flow = flows[item.index]!;
+            const time = Date.parse(flow.time);
+            return (
+              <div
+                key={item.key}
+                className={`flow-row ${flow.verdict}`}
+                role="row"
+                aria-rowindex={item.index + 1}
+                aria-selected={flow.cursor === openID}
+                tabIndex={0}
+                style={{ transform: `translateY(${item.start}px)` }}
+                onClick={() => setOpen(flow.cursor === openID ? undefined : flow.cursor)}
+                onKeyDown={(event) => event.key === 'Enter' && setOpen(flow.cursor === openID ? undefined : flow.cursor)}
+              >
+                <span role="cell" title={fullTime(time)}>
+                  {clock(time, now)}
+                </span>
+                <span role="cell">
+                  <Verdict flow={flow} />
+                </span>
+                <PartyCell party={flow.source} />
+                <PartyCell party={flow.destination} port />
+                <span role="cell" className="truncate muted" title={flow.service}>
+                  {flow.service?.replace('.svc.cluster.local', '') ?? 'by address'}
+                </span>
+                <span role="cell" className="truncate" title={flow.source.identity}>
+                  {flow.security === 'mutual_tls' ? <Icon name="lock" size={11} label="mutual TLS" /> : <Icon name="unlock" size={11} label="plaintext" />} {shortIdentity(flow.source.identity) || <span className="muted">–</span>}
+                </span>
+                <span role="cell" className={`truncate ${flow.reason ? 'text-failing' : 'muted'}`} title={flow.message}>
+                  {flow.reason ? kindLabel(flow.reason) : '–'}
+                </span>
+                <span role="cell" className="num">
+                  {bytes(flow.bytes_sent)}
+                </span>
+                <span role="cell" className="num">
+                  {bytes(flow.bytes_received)}
+                </span>
+                <span role="cell" className="num">
+                  {millis(flow.duration_ms)}
+                </span>
+                <span role="cell" className="num muted">
+                  {relative(time, now).replace(' ago', '')}
+                </span>
+              </div>
+            );
+          })}
+        </div>
+      </div>
+    </div>
+  );
+}
+
+function PartyCell({ party, port = false }: { party: Flow['source']; port?: boolean }) {
+  return (
+    <span role="cell" className="truncate" title={partyName(party)}>
+      {party.pod ?? party.address ?? 'unknown'}
+      {port && party.port !== undefined && <span className="muted">:{party.port}</span>}
+      {party.namespace && <span className="muted small"> {party.namespace}</span>}
+    </span>
+  );
+}
+
+function FlowPanel({ flow, close }: { flow: Flow; close: () => void }) {
+  const [policyNamespace, policyName] = (flow.policy ?? '').split('/');
+  return (
+    <aside className="side-panel" aria-label="Connection">
+      <header>
+        <div className="side-title">
+          <h2>Connection</h2>
+          <div className="muted">{fullTime(Date.parse(flow.time))}</div>
+        </div>
+        <button type="button" className="button small icon-only plain" aria-label="Close details" onClick={close}>
+          <Icon name="close" size={14} />
+        </button>
+      </header>
+      <div className="side-body">
+        <Verdict flow={flow} />
+        <dl className="facts">
+          {flow.reason && <Fact name="Reason">{kindLabel(flow.reason)}</Fact>}
+          {flow.message && <Fact name="ztunnel said">{flow.message}</Fact>}
+          {flow.policy && (
+            <Fact name="Policy">
+              <Link to={pathOf('policies', policyNamespace ?? '', policyName ?? '')}>{flow.policy}</Link>
+            </Fact>
+          )}
+          <Fact name="Reported by">
+            {flow.direction === 'outbound' ? "client's" : "server's"} ztunnel{flow.node ? <>, <Link to={pathOf('nodes', flow.node)}>{flow.node}</Link></> : ''}
+          </Fact>
+          <Fact name="Encryption">{flow.security === 'mutual_tls' ? 'mutual TLS' : 'plaintext'}</Fact>
+          <Fact name="Sent">{bytes(flow.bytes_sent)}</Fact>
+          <Fact name="Received">{bytes(flow.bytes_received)}</Fact>
+          <Fact name="Life">{millis(flow.duration_ms)}</Fact>
+          {flow.service && <Fact name="Service">{flow.service}</Fact>}
+        </dl>
+        <Party title="Client" party={flow.source} />
+        <Party title="Server" party={flow.destination} />
+      </div>
+    </aside>
+  );
+}
+
+function Party({ title, party }: { title: string; party: Flow['source'] }) {
+  return (
+    <section>
+      <h3>{title}</h3>
+      <dl className="facts">
+        <Fact name="Pod">{party.pod ?? '–'}</Fact>
+        <Fact name="Namespace">{party.namespace ?? '–'}</Fact>
+        <Fact name="Address">
+          <span className="mono">{party.address ? `${party.address}${party.port ? `:${party.port}` : ''}` : '–'}</span>
+        </Fact>
+        <Fact name="Identity">
+          <span className="mono">{party.identity ?? '–'}</span>
+        </Fact>
+        {party.cluster && <Fact name="Cluster">{party.cluster}</Fact>}
+      </dl>
+    </section>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: React.ReactNode }) {
+  return (
+    <>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </>
+  );
+}

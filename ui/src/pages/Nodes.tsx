@@ -1,1 +1,150 @@
-export { default } from './Missing';
+import { useMemo } from 'react';
+
+import { useRange, useRanged } from '../api/queries';
+import type { Machine, NodeDetail } from '../api/types';
+import { href, navigate, pathOf } from '../app/router';
+import type { PageProps } from '../app/routes';
+import type { ColumnDef } from '../components/DataTable';
+import { HealthIcon, HealthMark } from '../components/HealthMark';
+import { Link } from '../components/Link';
+import { ListPage } from '../components/ListPage';
+import { Failure, Loading, SourceTable } from '../components/State';
+import { Time } from '../components/Time';
+import { count, plural } from '../domain/format';
+import { HEALTH, asHealth } from '../domain/health';
+import { sentence } from '../domain/kinds';
+import { byUrgency, outageAt } from '../domain/outages';
+import { OutageCard } from './OutageCard';
+import { Certificates, Crumbs, Pods } from './WorkloadDetail';
+
+export default function Nodes({ parts }: PageProps) {
+  return parts[1] !== undefined ? <Detail name={parts.at(-1)!} /> : <NodeList />;
+}
+
+function NodeList() {
+  const columns = useMemo<ColumnDef<Machine, unknown>[]>(
+    () => [
+      { id: 'name', header: 'Node', accessorKey: 'name', cell: ({ row: { original: n } }) => <Link to={pathOf('nodes', n.name)}>{n.name}</Link> },
+      { id: 'health', header: 'ztunnel', accessorFn: (n) => HEALTH[asHealth(n.health)].rank, cell: ({ row: { original: n } }) => <HealthMark health={n.health} /> },
+      { id: 'version', header: 'Version', accessorKey: 'version', cell: ({ getValue }) => <Version text={getValue() as string} /> },
+      { id: 'xds', header: 'Control plane', accessorFn: (n) => n.xds.state, cell: ({ row: { original: n } }) => <span className={n.xds.state === 'disconnected' ? 'text-failing' : ''}>{n.xds.state}</span> },
+      { id: 'workloads', header: 'Workloads', meta: 'num', accessorKey: 'workloads', cell: ({ getValue }) => count(getValue() as number) },
+      { id: 'pods', header: 'Pods', meta: 'num', accessorKey: 'pods', cell: ({ getValue }) => count(getValue() as number) },
+      {
+        id: 'certificates', header: 'Certificates', accessorFn: (n) => n.certificates.next_expiry ?? '',
+        cell: ({ row: { original: n } }) => (
+          <>
+            {count(n.certificates.total)}
+            {n.certificates.not_ready > 0 && <span className="text-failing">, {n.certificates.not_ready} not ready</span>}
+            {n.certificates.next_expiry && (
+              <span className="muted">
+                , next expires <Time at={n.certificates.next_expiry} />
+              </span>
+            )}
+          </>
+        ),
+      },
+      {
+        id: 'sources', header: 'Telemetry', enableSorting: false,
+        cell: ({ row: { original: n } }) => (
+          <span className="source-marks">
+            {n.sources.map((source) => (
+              <span key={source.source} title={`${sentence(source.source)}: ${source.up ? 'delivers' : 'fails'}`}>
+                <HealthIcon health={source.up ? 'healthy' : 'failing'} size={13} /> {sentence(source.source).toLowerCase()}
+              </span>
+            ))}
+          </span>
+        ),
+      },
+    ],
+    [],
+  );
+  return (
+    <ListPage<Machine, { nodes: Machine[]; total: number; next_cursor?: string }>
+      title="Nodes"
+      one="node"
+      path="/nodes"
+      rowsOf={(answer) => answer.nodes}
+      columns={columns}
+      rowKey={(n) => n.name}
+      sort="-health"
+      onOpen={(n) => navigate(href(pathOf('nodes', n.name)))}
+      namespaced={false}
+    />
+  );
+}
+
+/** A build from source names its whole commit; the first digits tell builds apart. */
+function Version({ text }: { text: string }) {
+  return <span title={text}>{text.replace(/^([0-9a-f]{10})[0-9a-f]{30}/, '$1') || '–'}</span>;
+}
+
+function Detail({ name }: { name: string }) {
+  const range = useRange();
+  const { data, error, refetch } = useRanged<NodeDetail>(pathOf('nodes', name), {}, { range, everyMs: 3000, keep: false });
+  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (!data) return <Loading what="the node" />;
+  const outages = data.outages.map((outage) => (range.at === undefined ? outage : outageAt(outage, range.at))).toSorted(byUrgency);
+  return (
+    <div className="page detail">
+      <Crumbs list="Nodes" path="/nodes" />
+      <div className="page-head">
+        <h1>{data.name}</h1>
+        <HealthMark health={data.health} />
+        {data.version && (
+          <span className="badge">
+            <Version text={data.version} />
+          </span>
+        )}
+        <span className="page-sub">{plural(data.pods, 'pod')} of {plural(data.workloads, 'workload')}</span>
+        <span className="spacer" />
+        <Link to="/graph" params={{ find: `node=${data.name}` }} className="button">
+          Show on the graph
+        </Link>
+      </div>
+      {outages.map((outage) => (
+        <OutageCard key={outage.id} outage={outage} compact={outage.state !== 'open'} />
+      ))}
+      <div className="two-columns">
+        <section className="card" aria-label="Telemetry">
+          <div className="card-head">
+            <h2>Telemetry</h2>
+          </div>
+          <SourceTable sources={data.sources} />
+        </section>
+        <section className="card" aria-label="ztunnel">
+          <div className="card-head">
+            <h2>ztunnel</h2>
+          </div>
+          <div className="card-body">
+            <dl className="facts">
+              <dt>Pod</dt>
+              <dd>{data.ztunnel ? `${data.namespace ? `${data.namespace}/` : ''}${data.ztunnel}` : '–'}</dd>
+              <dt>Control plane</dt>
+              <dd>
+                <span className={data.xds.state === 'disconnected' ? 'text-failing' : ''}>{data.xds.state}</span> <span className="muted mono">{data.xds.address}</span>
+              </dd>
+              <dt>Cluster</dt>
+              <dd>{data.cluster || '–'}</dd>
+              <dt>Certificates</dt>
+              <dd>
+                {count(data.certificates.total)}
+                {data.certificates.not_ready > 0 && <span className="text-failing">, {data.certificates.not_ready} not ready</span>}
+              </dd>
+              <dt>Next expiry</dt>
+              <dd>
+                <Time at={data.certificates.next_expiry} />
+              </dd>
+              <dt>Root expiry</dt>
+              <dd>
+                <Time at={data.certificates.root_expiry} />
+              </dd>
+            </dl>
+          </div>
+        </section>
+      </div>
+      <Pods pods={data.pod_list} />
+      <Certificates list={data.certificate_list} />
+    </div>
+  );
+}

@@ -1,5 +1,3 @@
-import '../styles/overview.css';
-import '../styles/outages.css';
 
 import { useMemo } from 'react';
 

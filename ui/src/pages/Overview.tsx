@@ -1,4 +1,3 @@
-import '../styles/overview.css';
 
 import { useMemo } from 'react';
 

@@ -1,1 +1,165 @@
-export { default } from './Missing';
+import { useMemo } from 'react';
+
+import { useRange, useRanged } from '../api/queries';
+import type { PolicyDetail, PolicyList as Answer } from '../api/types';
+import { href, navigate, pathOf } from '../app/router';
+import type { PageProps } from '../app/routes';
+import { TimeChart, type Line } from '../charts/TimeChart';
+import type { ColumnDef } from '../components/DataTable';
+import { Link } from '../components/Link';
+import { ListPage } from '../components/ListPage';
+import { Failure, Loading } from '../components/State';
+import { count, percent } from '../domain/format';
+import { sentence } from '../domain/kinds';
+import { share } from '../domain/metrics';
+import { subjectName } from '../domain/outages';
+import { Crumbs } from './WorkloadDetail';
+
+type Row = Answer['policies'][number];
+
+export default function Policies({ parts }: PageProps) {
+  const [, namespace, name] = parts;
+  return namespace !== undefined && name !== undefined ? <Detail namespace={namespace} name={name} /> : <PolicyList />;
+}
+
+function PolicyList() {
+  const columns = useMemo<ColumnDef<Row, unknown>[]>(
+    () => [
+      {
+        id: 'name', header: 'Policy', accessorKey: 'name',
+        cell: ({ row: { original: p } }) => (
+          <>
+            <Link to={pathOf('policies', p.namespace, p.name)}>{p.name}</Link> {!p.present && <span className="badge">gone</span>} {p.dry_run && <span className="badge accent">dry run</span>}
+          </>
+        ),
+      },
+      { id: 'namespace', header: 'Namespace', accessorKey: 'namespace' },
+      { id: 'action', header: 'Action', accessorKey: 'action' },
+      { id: 'scope', header: 'Scope', accessorKey: 'scope', cell: ({ getValue }) => scope(getValue() as string) },
+      { id: 'selects', header: 'Selects', meta: 'num', accessorKey: 'selects', cell: ({ getValue }) => count(getValue() as number) },
+      { id: 'denied', header: 'Denied', meta: 'num', accessorKey: 'denied', cell: ({ getValue }) => <span className={(getValue() as number) > 0 ? 'text-failing' : 'muted'}>{count(getValue() as number)}</span> },
+    ],
+    [],
+  );
+  return (
+    <ListPage<Row, Answer>
+      title="Policies"
+      one="policy"
+      many="policies"
+      path="/policies"
+      rowsOf={(answer) => answer.policies}
+      columns={columns}
+      rowKey={(p) => `${p.namespace}/${p.name}`}
+      sort="-denied"
+      onOpen={(p) => navigate(href(pathOf('policies', p.namespace, p.name)))}
+    />
+  );
+}
+
+function scope(name: string): string {
+  return { GLOBAL: 'Whole mesh', NAMESPACE: 'Namespace', WORKLOAD_SELECTOR: 'Selected workloads' }[name] ?? sentence(name.toLowerCase());
+}
+
+function Detail({ namespace, name }: { namespace: string; name: string }) {
+  const range = useRange();
+  const { data, error, refetch } = useRanged<PolicyDetail>(pathOf('policies', namespace, name), {}, { range, everyMs: 3000, keep: false });
+  const lines = useMemo<Line[]>(() => [{ metric: 'failures', label: 'denied', colour: 'failing-line', params: { policy: `${namespace}/${name}` } }], [namespace, name]);
+  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (!data) return <Loading what="the policy" />;
+  return (
+    <div className="page detail">
+      <Crumbs list="Policies" path="/policies" name={namespace} />
+      <div className="page-head">
+        <h1>{data.name}</h1>
+        <span className={`badge ${data.action === 'DENY' ? 'degraded' : ''}`}>{data.action}</span>
+        <span className="badge">{scope(data.scope)}</span>
+        {data.dry_run && <span className="badge accent">dry run</span>}
+        {!data.present && <span className="badge failing">gone from the mesh</span>}
+      </div>
+      <div className="two-columns">
+        <div className="card chart-card">
+          <TimeChart title="Denied connections" lines={lines} fill />
+        </div>
+        <section className="card" aria-label="Selected workloads">
+          <div className="card-head">
+            <h2>Applies to</h2>
+          </div>
+          {data.workloads.length === 0 ? (
+            <p className="card-body muted">{data.present ? 'It selects no workload.' : 'Nothing any more: the policy is gone from the mesh.'}</p>
+          ) : (
+            <ul className="impact">
+              {data.workloads.map((workload) => (
+                <li key={subjectName(workload)}>
+                  <Link to={pathOf('workloads', workload.namespace ?? namespace, workload.name)}>{subjectName(workload)}</Link>
+                </li>
+              ))}
+            </ul>
+          )}
+        </section>
+      </div>
+      <section className="card" aria-label="What it denied">
+        <div className="card-head">
+          <h2>What it denied</h2>
+          <span className="muted">{count(data.denied)} in this time</span>
+        </div>
+        {data.denied_on.length === 0 ? (
+          <p className="card-body muted">Nothing in this time.</p>
+        ) : (
+          <div className="table-scroll">
+            <table className="table compact">
+              <thead>
+                <tr>
+                  <th scope="col">From</th>
+                  <th scope="col">To</th>
+                  <th scope="col">Service and port</th>
+                  <th scope="col" className="num">
+                    Denied
+                  </th>
+                  <th scope="col" className="num">
+                    Of
+                  </th>
+                  <th scope="col" className="num">
+                    Share
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {data.denied_on.map((edge, i) => (
+                  <tr key={i}>
+                    <td>{subjectName(edge.source)}</td>
+                    <td>{subjectName(edge.destination)}</td>
+                    <td>
+                      <span className="muted">{edge.service}</span> {edge.port}
+                    </td>
+                    <td className="num text-failing">{count(edge.denied)}</td>
+                    <td className="num">{count(edge.closed)}</td>
+                    <td className="num">{percent(share(edge.denied, edge.closed))}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        )}
+      </section>
+      <section className="card" aria-label="Rules">
+        <div className="card-head">
+          <h2>Rules</h2>
+          <span className="muted small">as istiod sent them</span>
+        </div>
+        <pre className="rules" tabIndex={0}>
+          {rulesText(data.rules)}
+        </pre>
+      </section>
+    </div>
+  );
+}
+
+function rulesText(rules: unknown): string {
+  if (rules === undefined || rules === null || rules === '') return 'none';
+  if (typeof rules !== 'string') return JSON.stringify(rules, null, 2);
+  try {
+    return JSON.stringify(JSON.parse(rules), null, 2);
+  } catch {
+    return rules;
+  }
+}

@@ -1,1 +1,0 @@
-export{default}from"./Missing-I8bEG_Br.js";

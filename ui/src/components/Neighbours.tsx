@@ -1,0 +1,91 @@
+import type { GraphEdge, GraphNode } from '../api/types';
+import { pathOf } from '../app/router';
+import { bytes, count, millis, percent, rate } from '../domain/format';
+import { kindLabel } from '../domain/kinds';
+import { share } from '../domain/metrics';
+import { HealthIcon } from './HealthMark';
+import { Icon } from './Icon';
+import { Link } from './Link';
+
+/** The edges of one side of a workload or service, L4 and L7 beside each other. */
+export function Neighbours({ title, edges, nodes, side }: { title: string; edges: GraphEdge[]; nodes: GraphNode[]; side: 'source' | 'destination' }) {
+  const byID = new Map(nodes.map((node) => [node.id, node]));
+  const sorted = edges.toSorted((a, b) => b.connections.failed + b.requests.errors - a.connections.failed - a.requests.errors || b.connections.rate - a.connections.rate);
+  return (
+    <section className="card" aria-label={title}>
+      <div className="card-head">
+        <h2>{title}</h2>
+      </div>
+      {edges.length === 0 ? (
+        <p className="card-body muted">None in this time.</p>
+      ) : (
+        <div className="table-scroll">
+          <table className="table compact">
+            <thead>
+              <tr>
+                <th scope="col">{side === 'source' ? 'From' : 'To'}</th>
+                <th scope="col">Service and port</th>
+                <th scope="col" className="num">
+                  Requests
+                </th>
+                <th scope="col" className="num">
+                  Failed
+                </th>
+                <th scope="col" className="num">
+                  p50
+                </th>
+                <th scope="col" className="num">
+                  p95
+                </th>
+                <th scope="col" className="num">
+                  Connections
+                </th>
+                <th scope="col" className="num">
+                  Failed
+                </th>
+                <th scope="col" className="num">
+                  Bytes
+                </th>
+                <th scope="col">
+                  <span className="visually-hidden">Encryption</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {sorted.map((edge) => (
+                <Row key={edge.id} edge={edge} party={byID.get(edge[side])} id={edge[side]} />
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}
+
+function Row({ edge, party, id }: { edge: GraphEdge; party: GraphNode | undefined; id: string }) {
+  const { connections, requests, duration_ms: duration } = edge;
+  const reasons = Object.entries(edge.failures).map(([type, n]) => `${kindLabel(type)}: ${n}`).join(', ');
+  const l7 = requests.total > 0;
+  return (
+    <tr>
+      <td className="nowrap">
+        <HealthIcon health={edge.health} />{' '}
+        {party && party.type === 'workload' ? <Link to={pathOf('workloads', party.namespace, party.name)}>{party.name}</Link> : (party?.name ?? id)} <span className="muted small">{party?.namespace}</span>
+      </td>
+      <td>
+        <span className="muted">{edge.service || 'by address'}</span> {edge.port > 0 && edge.port} <span className="badge">{edge.protocol}</span>
+      </td>
+      <td className="num">{l7 ? rate(requests.rate) : '–'}</td>
+      <td className={`num ${requests.errors > 0 ? 'text-failing' : 'muted'}`}>{percent(share(requests.errors, requests.total))}</td>
+      <td className="num">{millis(duration.p50)}</td>
+      <td className="num">{millis(duration.p95)}</td>
+      <td className="num">{rate(connections.rate)}</td>
+      <td className={`num ${connections.failed > 0 ? 'text-failing' : 'muted'}`} title={reasons}>
+        {count(connections.failed)}
+      </td>
+      <td className="num">{bytes(edge.bytes.sent + edge.bytes.received)}</td>
+      <td>{edge.security === 'mutual_tls' ? <Icon name="lock" size={13} label="mutual TLS" /> : edge.security === 'plaintext' ? <Icon name="unlock" size={13} label="plaintext" /> : null}</td>
+    </tr>
+  );
+}
