@@ -175,15 +175,24 @@ func follow(f *observe.Fault, w *observe.Window, bad, total observe.Lane, now in
 			f.LastBad, f.Recovered = ended, 0
 		}
 	}
-	if f.Recovered == 0 && w.At(bad, 0) == 0 && w.At(total, 0) > 0 {
+	if f.Recovered == 0 && w.At(bad, 0) == 0 && tried(w, total, 0) > 0 {
 		f.Recovered = now
 	}
 	attempts := uint64(0)
 	for age := range max(newestBad, 0) {
-		attempts += w.At(total, age)
+		attempts += tried(w, total, age)
 	}
 	f.Quiet = attempts == 0 && now-f.LastBad >= int64(max(12*time.Second, w.Length()))
 	w.MarkBad(f.Since)
+}
+
+// tried is how much was tried in a slot. A connection that was opened and stays open has not ended, but it went well so far.
+func tried(w *observe.Window, total observe.Lane, age int) uint64 {
+	n := w.At(total, age)
+	if total == observe.Closed {
+		n = max(n, w.At(observe.Opened, age), w.At(observe.Active, age))
+	}
+	return n
 }
 
 func recentRatio(w *observe.Window, bad, total observe.Lane) float64 {
@@ -214,17 +223,22 @@ func recovered(f *observe.Fault, w *observe.Window, rule *rules.Rule, bad, total
 	if w.Length() > settleTime {
 		first = 1
 	}
-	var k, n uint64
+	var k, n, attempts uint64
 	for age := range min(patience, w.Known()) {
 		if w.Start(age)+int64(w.Length()) <= f.Since {
 			break
 		}
 		k += w.At(bad, age)
 		n += max(w.At(total, age), w.At(bad, age))
-		if age+1 < first || n == 0 {
+		attempts += tried(w, total, age)
+		if age+1 < first || attempts == 0 && n == 0 {
 			continue
 		}
-		ratio := stats.LikelihoodRatio(k, n, usual, faulty)
+		if k > 0 {
+			// What was opened may still fail: only what has ended speaks against what has failed.
+			attempts = n
+		}
+		ratio := stats.LikelihoodRatio(k, max(n, attempts), usual, faulty)
 		if k == 0 && now-f.LastBad >= int64(max(settleTime, min(w.Length(), 5*time.Minute))) && ratio >= math.Log(sureClean) {
 			return true
 		}

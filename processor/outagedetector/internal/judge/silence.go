@@ -15,8 +15,6 @@ const (
 	usualSlots = 12
 	// latestSlots is how many slots show what was usual just before.
 	latestSlots = 18
-	// fewCalls is the number of calls a slot below which it is open connections that keep an edge active.
-	fewCalls = 0.2
 	// giveUp is after how long a silence that says nothing is no longer watched.
 	giveUp = time.Hour
 )
@@ -91,20 +89,28 @@ func unlikely(p *observe.Pair, slots int, chance float64) bool {
 		return false
 	}
 	active := w.Normal(observe.Active, slots+1) / (known + 1)
-	var latest, calls, squares, n float64
+	var latest, carried, seen, calls, squares, n float64
 	for age := slots + 1; age < w.Known(); age++ {
 		c := float64(max(w.At(observe.Closed, age), w.At(observe.Requests, age)))
 		calls, squares, n = calls+c, squares+c*c, n+1
+		alive := float64(w.At(observe.Active, age))
 		if n <= latestSlots {
-			latest += float64(w.At(observe.Active, age))
+			latest += alive
+		}
+		seen += alive
+		if w.At(observe.Opened, age) == 0 && w.At(observe.Requests, age) == 0 {
+			carried += alive
 		}
 	}
 	if n >= usualSlots {
 		active = min(active, latest/(min(n, latestSlots)+1))
 	}
 	silent := math.Pow(1-active, float64(slots))
-	mean := calls / max(n, 1)
-	if mean < fewCalls {
+	if n == 0 || 2*carried > seen {
+		return silent <= 10*chance
+	}
+	mean := calls / n
+	if mean == 0 {
 		return silent <= chance
 	}
 	// Calls are counted one by one; that slots used to be active must only not speak against it.
@@ -128,10 +134,8 @@ func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
 	if !j.reports(p.Source, now) || j.removed(p.Source) || j.removed(p.Destination) || j.rolledOut(p.Source, p.LastActive) {
 		return false
 	}
-	for _, out := range p.Source.Out {
-		if out != p && failing(out, slots) {
-			return false
-		}
+	if j.hampered(p, slots) {
+		return false
 	}
 	for _, in := range p.Destination.In {
 		if in != p && failing(in, slots) {
@@ -142,7 +146,7 @@ func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
 	if len(busy) == 0 {
 		busy = p.Source.Out
 	}
-	var seen, usual, active, usuallyActive float64
+	var seen, usual, bytes, usualBytes float64
 	for _, other := range busy {
 		if other == p {
 			continue
@@ -154,16 +158,41 @@ func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
 		same := other.Win.SlotsFor(time.Duration(slots) * p.Win.Length())
 		seen += float64(max(other.Win.Sum(observe.Closed, same), other.Win.Sum(observe.Requests, same)))
 		usual += expected(other, same)
-		active += float64(other.Win.Sum(observe.Active, same))
+		bytes += float64(other.Win.Sum(observe.Bytes, same))
 		if known := other.Win.NormalSlots(same + 1); known > 0 {
-			usuallyActive += other.Win.Normal(observe.Active, same+1) / known * float64(same)
+			usualBytes += other.Win.Normal(observe.Bytes, same+1) / known * float64(same)
 		}
 	}
 	if seen >= leastSeen {
 		return seen >= usual/2
 	}
-	// Connections that stay open make no calls to be counted: it is their bytes that show life.
-	return active >= 3 && active >= 0.75*usuallyActive && seen >= usual/2
+	// Connections that stay open make no calls to be counted: what they carry shows life.
+	return bytes > 0 && bytes >= 0.6*usualBytes && seen >= usual/2
+}
+
+// maxReach bounds how many edges are looked at for what hampers a source.
+const maxReach = 200
+
+// hampered tells whether anything that a silent edge's source calls, directly or through others, fails: then the source may
+// not get as far as to make the calls that are missing.
+func (j *Judge) hampered(p *observe.Pair, slots int) bool {
+	seen := map[*observe.App]bool{p.Source: true}
+	queue := []*observe.App{p.Source}
+	for looked := 0; len(queue) > 0 && looked < maxReach; {
+		app := queue[0]
+		queue = queue[1:]
+		for _, out := range app.Out {
+			looked++
+			if out != p && failing(out, slots) {
+				return true
+			}
+			if !seen[out.Destination] {
+				seen[out.Destination] = true
+				queue = append(queue, out.Destination)
+			}
+		}
+	}
+	return false
 }
 
 // there tells whether both ends of a silent edge still exist and its source is not idle altogether.

@@ -287,8 +287,11 @@ func (s *Store) edgePoint(name string, series *series, point pmetric.NumberDataP
 			c = &series.sent
 		}
 		// The bytes that come with a connection's end are no sign of new life.
-		if c.increment(point, delta, zero) > 0 && p.Win.Slot(t, Closed) == 0 {
-			s.active(p, t)
+		if n := c.increment(point, delta, zero); n > 0 {
+			p.Win.Add(t, Bytes, n)
+			if p.Win.Slot(t, Closed) == 0 {
+				s.active(p, t)
+			}
 		}
 	case semconv.MetricEdgeFailed:
 		c := counterOf(&series.failed, attr(attrs, semconv.LabelErrorType), attr(attrs, semconv.LabelPolicy))

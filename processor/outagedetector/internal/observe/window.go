@@ -23,6 +23,7 @@ const (
 	RequestsFailed
 	Timed
 	Slow
+	Bytes
 	Active // 1 if anything happened at all
 	lanes
 )
