@@ -1,7 +1,7 @@
 import { useEffect, useImperativeHandle, useRef, useState, type Ref } from 'react';
 
 import { useTheme } from '../app/theme';
-import { startTraffic } from './animation';
+import { startTraffic, type Traffic } from './animation';
 import type { Point, Positions } from './layout';
 import type { View } from './model';
 import { Renderer, type DrawOptions } from './renderer';
@@ -23,35 +23,30 @@ interface Props {
   ref: Ref<CanvasHandle>;
 }
 
-const LARGE_EDGES = 800;
-
 /** The drawing surface. Arrow keys walk along the edges, so that everything on it is reachable without a mouse. */
 export function Canvas({ view, positions, options, animate, label, onChoose, onOpen, onMoved, ref }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const renderer = useRef<Renderer>(undefined);
+  const traffic = useRef<Traffic>(undefined);
   const theme = useTheme();
   const [hover, setHover] = useState<{ id: string; at: Point }>();
   const calls = useRef({ onChoose, onOpen, onMoved });
   calls.current = { onChoose, onOpen, onMoved };
-  const large = view.edges.length > LARGE_EDGES;
 
   useEffect(() => {
-    const one = new Renderer(
-      host.current!,
-      {
-        choose: (id) => calls.current.onChoose(id),
-        open: (id) => calls.current.onOpen(id),
-        moved: (moved) => calls.current.onMoved(moved),
-        hover: (id, at) => setHover(id === undefined ? undefined : { id, at }),
-      },
-      large,
-    );
+    const one = new Renderer(host.current!, {
+      choose: (id) => calls.current.onChoose(id),
+      open: (id) => calls.current.onOpen(id),
+      moved: (moved) => calls.current.onMoved(moved),
+      hover: (id, at) => setHover(id === undefined ? undefined : { id, at }),
+      shown: () => traffic.current?.refresh(),
+    });
     renderer.current = one;
     return () => {
       renderer.current = undefined;
       one.destroy();
     };
-  }, [large]);
+  }, []);
 
   useImperativeHandle(ref, () => ({ renderer: () => renderer.current }), []);
 
@@ -59,7 +54,7 @@ export function Canvas({ view, positions, options, animate, label, onChoose, onO
     const started = performance.now();
     renderer.current?.draw(view, positions, options);
     performance.measure('nephilia.draw', { start: started });
-  }, [view, positions, options, large]);
+  }, [view, positions, options]);
 
   useEffect(() => renderer.current?.retheme(), [theme]);
 
@@ -69,14 +64,19 @@ export function Canvas({ view, positions, options, animate, label, onChoose, onO
 
   useEffect(() => {
     if (!animate || !renderer.current) return;
-    return startTraffic(renderer.current, host.current!, () => view.edges);
-  }, [animate, view.edges, large]);
+    const running = startTraffic(renderer.current, host.current!);
+    traffic.current = running;
+    return () => {
+      traffic.current = undefined;
+      running.stop();
+    };
+  }, [animate]);
 
   return (
     <div className="canvas-frame">
       <div
         ref={host}
-        className="canvas __________cytoscape_container"
+        className="canvas"
         tabIndex={0}
         role="application"
         aria-label={label}

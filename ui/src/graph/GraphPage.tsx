@@ -24,6 +24,9 @@ import { SidePanel } from './SidePanel';
 import { DEFAULT_LABELS, Toolbar } from './Toolbar';
 import { useLayout } from './useLayout';
 
+/** From here on the page offers to fold. */
+const LARGE_NODES = 250;
+
 export default function GraphPage() {
   const range = useRange();
   const { query } = useLocation();
@@ -82,6 +85,14 @@ export default function GraphPage() {
       <h1 className="visually-hidden">Graph</h1>
       <Toolbar namespaces={namespaces} found={view?.found} hidden={view?.hidden ?? 0} />
       {focus && <FocusBar name={graph?.nodes.find((node) => node.id === focus)?.name ?? focus} depth={depth} />}
+      {view && view.nodes.length > LARGE_NODES && folded.size === 0 && view.boxes.length > 1 && (
+        <div className="context-bar">
+          <Icon name="info" size={14} /> {plural(view.nodes.length, 'node')}: folded boxes show how namespaces depend on each other.
+          <button type="button" className="button small" onClick={() => patchQuery({ fold: outermost(view.boxes.map((box) => box.id)).join(',') })}>
+            <Icon name="fold" size={13} /> Fold all
+          </button>
+        </div>
+      )}
       {query.get('vs') && graph && <CompareBar graph={graph} params={{ group_by: group, namespace: namespace || undefined }} choose={choose} />}
       <div className="graph-body">
         <div className="graph-stage">
@@ -108,7 +119,7 @@ export default function GraphPage() {
                 onOpen={open}
                 onMoved={move}
               />
-              <Controls canvas={canvas} tidy={tidy} view={drawn} boxes={view!.boxes.map((box) => box.id)} folded={folded} />
+              <Controls canvas={canvas} tidy={tidy} colour={colour} boxes={view!.boxes.map((box) => box.id)} folded={folded} />
             </>
           ) : (
             <Loading what="the layout" />
@@ -132,6 +143,12 @@ export default function GraphPage() {
       </div>
     </div>
   );
+}
+
+/** The boxes that fold a graph as far as it goes: namespaces where there are any. */
+function outermost(boxes: string[]): string[] {
+  const namespaces = boxes.filter((id) => id.startsWith('ns:'));
+  return namespaces.length > 0 ? namespaces : boxes;
 }
 
 function predicate(text: string): Predicate | undefined {
@@ -169,12 +186,12 @@ function FocusBar({ name, depth }: { name: string; depth: number }) {
 interface ControlsProps {
   canvas: React.RefObject<CanvasHandle | null>;
   tidy: () => void;
-  view: ReturnType<typeof buildView>;
+  colour: EdgeColour;
   boxes: string[];
   folded: ReadonlySet<string>;
 }
 
-function Controls({ canvas, tidy, view, boxes, folded }: ControlsProps) {
+function Controls({ canvas, tidy, colour, boxes, folded }: ControlsProps) {
   const [traffic, setTraffic] = useParam('traffic', '');
   const [legend, setLegend] = useState(false);
   const renderer = () => canvas.current?.renderer();
@@ -197,12 +214,12 @@ function Controls({ canvas, tidy, view, boxes, folded }: ControlsProps) {
         <Control
           icon={folded.size > 0 ? 'unfold' : 'fold'}
           label={folded.size > 0 ? 'Unfold all boxes' : 'Fold all boxes'}
-          run={() => patchQuery({ fold: folded.size > 0 ? undefined : boxes.filter((id) => id.startsWith('ns:') || !boxes.some((box) => box.startsWith('ns:'))).join(',') })}
+          run={() => patchQuery({ fold: folded.size > 0 ? undefined : outermost(boxes).join(',') })}
         />
         <Control icon={traffic ? 'pause' : 'play'} label={traffic ? 'Stop showing traffic' : 'Show traffic moving'} pressed={traffic !== ''} run={() => setTraffic(traffic ? '' : '1')} />
         <hr />
         <Control icon="legend" label="Legend" pressed={legend} run={() => setLegend(!legend)} />
-        <Control text="SVG" label="Download as SVG" run={() => { const one = renderer(); if (one) save(new Blob([toSVG(one, view)], { type: 'image/svg+xml' }), `${name()}.svg`); }} />
+        <Control text="SVG" label="Download as SVG" run={() => { const one = renderer(); const scene = one?.scene(); if (one && scene) save(new Blob([toSVG(scene, one.colours(), colour !== 'health')], { type: 'image/svg+xml' }), `${name()}.svg`); }} />
         <Control text="PNG" label="Download as PNG" run={() => void renderer()?.png().then((blob) => save(blob, `${name()}.png`))} />
       </div>
       {legend && <Legend close={() => setLegend(false)} />}

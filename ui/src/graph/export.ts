@@ -1,96 +1,86 @@
-import type { EdgeSingular, NodeSingular } from 'cytoscape';
+import type { Health } from '../api/types';
+import { FONT, NODE_FONT_SIZE, NODE_ICON } from './measure';
+import { edgeColour, type Palette } from './palette';
+import { LABEL_LINE, LABEL_SIZE, type Rect, type Scene } from './scene';
 
-import type { Point } from './layout';
-import type { View } from './model';
-import type { Renderer } from './renderer';
-import { NODE_HEIGHT } from './style';
+const MARGIN = 24;
 
-/** The whole graph as a standalone SVG in the colours of the current theme. */
-export function toSVG(renderer: Renderer, view: View): string {
-  const { cy } = renderer;
-  const colours = renderer.colours();
-  const bounds = cy.elements().boundingBox({});
-  const margin = 24;
-  const [x, y] = [bounds.x1 - margin, bounds.y1 - margin];
-  const [width, height] = [bounds.w + 2 * margin, bounds.h + 2 * margin];
-  const out: string[] = [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${x} ${y} ${width} ${height}" width="${round(width)}" height="${round(height)}" font-family="Inter, system-ui, sans-serif">`,
-    `<rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${colours.canvas}"/>`,
-    ...['healthy', 'degraded', 'failing', 'idle', 'edge'].map(
-      (tone) => `<marker id="arrow-${tone}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 10 5 0 10z" fill="${colours[tone as 'edge']}"/></marker>`,
-    ),
+/** A scene as a standalone SVG in the colours of a palette. */
+export function toSVG(scene: Scene, palette: Palette, byTone: boolean): string {
+  const { left, top, right, bottom } = scene.bounds;
+  const [x, y, width, height] = [left - MARGIN, top - MARGIN, right - left + 2 * MARGIN, bottom - top + 2 * MARGIN].map(round);
+  const out = [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${x} ${y} ${width} ${height}" width="${width}" height="${height}" font-family="${escape(FONT)}">`,
+    `<rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${palette.canvas}"/>`,
   ];
-  for (const box of view.boxes) {
-    const element = cy.getElementById(box.id) as unknown as NodeSingular;
-    if (element.empty()) continue;
-    const b = element.boundingBox({ includeLabels: false });
+  for (const { view, label, rect } of scene.boxes) {
     out.push(
-      `<rect x="${round(b.x1)}" y="${round(b.y1)}" width="${round(b.w)}" height="${round(b.h)}" rx="12" fill="${colours.box}" stroke="${box.health === 'failing' ? colours.failing : box.health === 'degraded' ? colours.degraded : colours.border}"/>`,
-      `<text x="${round(b.x1 + 14)}" y="${round(b.y1 + 19)}" font-size="11.5" font-weight="600" fill="${colours.muted}">${escape(box.label)}</text>`,
+      `<rect ${area(rect)} rx="12" fill="${view.kind === 'app' ? palette.boxInner : palette.box}" stroke="${healthLine(palette, view.health)}"/>`,
+      text(label, rect.left + 14, rect.top + 19, { size: 11.5, weight: 600, fill: palette.muted }),
     );
   }
   const labels: string[] = [];
-  for (const edge of view.edges) {
-    const element = cy.getElementById(edge.id) as unknown as EdgeSingular;
-    if (element.empty()) continue;
-    const { health } = edge.metrics;
-    const tone = health === 'failing' || health === 'degraded' || health === 'idle' ? health : 'edge';
-    const dash = health === 'idle' ? ' stroke-dasharray="1.5 4"' : edge.metrics.mtls === false ? ' stroke-dasharray="7 4"' : '';
-    out.push(`<path d="${path(element)}" fill="none" stroke="${colours[tone]}" stroke-width="${element.data('width')}"${dash} marker-end="url(#arrow-${tone})"/>`);
-    const label = element.data('label') as string;
-    if (!label) continue;
-    const at = element.midpoint();
-    const lines = label.split('\n');
-    const spans = lines.map((line, i) => `<tspan x="${round(at.x)}" dy="${i === 0 ? 0 : 12}">${escape(line)}</tspan>`).join('');
-    labels.push(
-      `<text y="${round(at.y + 3.5 - (lines.length - 1) * 6)}" font-size="10.5" text-anchor="middle" paint-order="stroke" stroke="${colours.canvas}" stroke-width="4" stroke-linejoin="round" fill="${tone === 'failing' ? colours.failing : colours.text}">${spans}</text>`,
-    );
-  }
-  for (const node of view.nodes) {
-    const element = cy.getElementById(node.id) as unknown as NodeSingular;
-    if (element.empty()) continue;
-    const { x: cx, y: cy_ } = element.position();
-    const w = element.data('w') as number;
-    const border = node.health === 'failing' ? colours.failing : node.health === 'degraded' ? colours.degraded : colours.border;
-    const dash = node.inMesh ? '' : ' stroke-dasharray="4 3"';
+  for (const edge of scene.edges) {
+    const colour = edgeColour(palette, edge.tone, byTone);
+    const [a, b, c, d] = edge.curve;
+    const path = edge.straight ? `M${point(a)}L${point(d)}` : `M${point(a)}C${point(b)} ${point(c)} ${point(d)}`;
+    const dash = edge.tone === 'idle' ? ' stroke-dasharray="1.5 4"' : edge.view.metrics.mtls === false ? ' stroke-dasharray="7 4"' : '';
+    const before = edge.straight ? a : c;
+    const angle = round((Math.atan2(d.y - before.y, d.x - before.x) * 180) / Math.PI);
+    const bar = edge.tone === 'degraded' ? '<path d="M-13-5v10"/>' : edge.tone === 'failing' ? '<path d="m-17-4.5 8 9m0-9-8 9"/>' : '';
     out.push(
-      `<rect x="${round(cx - w / 2)}" y="${cy_ - NODE_HEIGHT / 2}" width="${w}" height="${NODE_HEIGHT}" rx="8" fill="${colours.node}" stroke="${border}" stroke-width="${node.health === 'failing' || node.health === 'degraded' ? 2.5 : 1.5}"${dash}/>`,
-      mark(node.health, cx - w / 2 + 17, cy_, colours),
-      `<text x="${round(cx + 10)}" y="${round(cy_ + 4)}" font-size="12" font-weight="500" text-anchor="middle" fill="${colours.text}">${escape(element.data('label') as string)}</text>`,
+      `<path d="${path}" fill="none" stroke="${colour}" stroke-width="${edge.width}"${dash}/>`,
+      `<g transform="translate(${point(d)}) rotate(${angle})" fill="${colour}" stroke="${colour}" stroke-width="1.8"><path d="M0 0-8-4v8z" stroke="none"/>${bar}</g>`,
+    );
+    edge.lines.forEach((line, i) => {
+      const fill = i === 0 && edge.tone === 'failing' ? palette.failingText : palette.text;
+      labels.push(text(line, edge.labelAt.x, edge.labelAt.y + (i - (edge.lines.length - 1) / 2) * LABEL_LINE + 3.5, { size: LABEL_SIZE, weight: edge.tone === 'failing' ? 650 : 450, fill, anchor: 'middle', halo: palette.canvas }));
+    });
+  }
+  for (const { view, label, rect } of scene.nodes) {
+    const unwell = view.health === 'failing' || view.health === 'degraded';
+    out.push(
+      `<rect ${area(rect)} rx="8" fill="${view.inMesh ? palette.node : palette.canvas}" stroke="${healthLine(palette, view.health)}" stroke-width="${unwell ? 2.5 : 1.4}"${view.inMesh ? '' : ' stroke-dasharray="4 3"'}/>`,
+      mark(view.health, rect.left + 18, (rect.top + rect.bottom) / 2, palette),
+      text(label, rect.left + NODE_ICON, (rect.top + rect.bottom) / 2 + 4, { size: NODE_FONT_SIZE, weight: unwell ? 650 : 500, fill: palette.text }),
     );
   }
   out.push(...labels, '</svg>');
   return out.join('\n');
 }
 
-function mark(health: string, x: number, y: number, colours: { healthy: string; degraded: string; failing: string; idle: string }): string {
-  const at = `transform="translate(${round(x)} ${round(y)})"`;
+function healthLine(palette: Palette, health: Health): string {
+  return health === 'failing' ? palette.failing : health === 'degraded' ? palette.degraded : palette.border;
+}
+
+function text(content: string, x: number, y: number, style: { size: number; weight: number; fill: string; anchor?: string; halo?: string }): string {
+  const halo = style.halo ? ` paint-order="stroke" stroke="${style.halo}" stroke-width="4" stroke-linejoin="round"` : '';
+  return `<text x="${round(x)}" y="${round(y)}" font-size="${style.size}" font-weight="${style.weight}" fill="${style.fill}"${style.anchor ? ` text-anchor="${style.anchor}"` : ''}${halo}>${escape(content)}</text>`;
+}
+
+function mark(health: string, x: number, y: number, palette: Palette): string {
+  const at = `transform="translate(${round(x)} ${round(y)})" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round"`;
   switch (health) {
-    case 'failing': return `<g ${at}><path d="M-3-7h6l4 4v6l-4 4h-6l-4-4v-6z" fill="${colours.failing}"/><path d="m-2.6-2.6 5.2 5.2m0-5.2-5.2 5.2" stroke="#fff" stroke-width="1.8"/></g>`;
-    case 'degraded': return `<g ${at}><path d="M0-7 7 6H-7z" fill="${colours.degraded}"/><path d="M0-2.5v4.5" stroke="#1d1400" stroke-width="1.8"/></g>`;
-    case 'healthy': return `<g ${at}><circle r="7" fill="${colours.healthy}"/><path d="m-3.2.2 2.3 2.3 4.2-4.6" fill="none" stroke="#fff" stroke-width="1.8"/></g>`;
-    default: return `<g ${at}><circle r="6" fill="none" stroke="${colours.idle}" stroke-width="1.6"/></g>`;
+    case 'failing': return `<g ${at}><path d="M-3-7h6l4 4v6l-4 4h-6l-4-4v-6z" fill="#d02a35"/><path d="m-2.6-2.6 5.2 5.2m0-5.2-5.2 5.2" stroke="#fff"/></g>`;
+    case 'degraded': return `<g ${at}><path d="M0-7 7 6H-7z" fill="#d98300"/><path d="M0-2.4v3.8M0 4h.01" stroke="#1d1400"/></g>`;
+    case 'healthy': return `<g ${at}><circle r="7" fill="#1f8a5b"/><path d="m-3.2.2 2.3 2.3 4.2-4.6" fill="none" stroke="#fff"/></g>`;
+    case 'idle': return `<g ${at}><circle r="6.2" fill="none" stroke="${palette.idle}"/><path d="M-2.8 0h5.6" stroke="${palette.idle}"/></g>`;
+    default: return `<g ${at}><circle r="6.2" fill="none" stroke="${palette.idle}" stroke-dasharray="2.4 1.8"/></g>`;
   }
 }
 
-function path(edge: EdgeSingular): string {
-  const from = edge.sourceEndpoint();
-  const to = edge.targetEndpoint();
-  const controls = (edge.controlPoints() as Point[] | undefined) ?? [];
-  let d = `M${round(from.x)} ${round(from.y)}`;
-  if (controls.length === 0) return `${d}L${round(to.x)} ${round(to.y)}`;
-  controls.forEach((control, i) => {
-    const next = controls[i + 1];
-    const end = next ? { x: (control.x + next.x) / 2, y: (control.y + next.y) / 2 } : to;
-    d += `Q${round(control.x)} ${round(control.y)} ${round(end.x)} ${round(end.y)}`;
-  });
-  return d;
+function area({ left, top, right, bottom }: Rect): string {
+  return `x="${round(left)}" y="${round(top)}" width="${round(right - left)}" height="${round(bottom - top)}"`;
+}
+
+function point({ x, y }: { x: number; y: number }): string {
+  return `${round(x)} ${round(y)}`;
 }
 
 function round(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
-function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+function escape(content: string): string {
+  return content.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }

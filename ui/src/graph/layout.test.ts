@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
-import { BOX_PADDING, layout, place, type LayoutInput, type LayoutNode, type Positions } from './layout';
+import { layout, place, type LayoutInput, type LayoutNode, type Positions } from './layout';
+import { BOX_PADDING } from './measure';
 
 const node = (id: string, box?: string): LayoutNode => ({ id, width: 120, height: 34, box });
 

@@ -1,6 +1,8 @@
 import { Graph, layout as dagreLayout } from '@dagrejs/dagre';
 import { forceCollide, forceLink, forceManyBody, forceSimulation, forceX, forceY } from 'd3-force';
 
+import { BOX_PADDING } from './measure';
+
 /**
  * A graph that a person can take in at once is laid out in ranks as a whole, boxes included. A larger one is placed box by
  * box, innermost first: the content of a box is laid out by itself and the box then is one node of the box around it, so
@@ -28,7 +30,6 @@ export interface Point {
 /** Centres by node id. */
 export type Positions = Record<string, Point>;
 
-export const BOX_PADDING = { x: 28, top: 28, bottom: 28 };
 const NODE_GAP = 26;
 const RANK_GAP = 96;
 /**
@@ -185,7 +186,7 @@ function dedupe(edges: { source: string; destination: string }[]): { source: str
 }
 
 function arrangeConnected(items: Item[], edges: { source: string; destination: string }[], rankedEdges: number): Arranged {
-  if (items.length > RANKED_NODES || edges.length > rankedEdges) return byForce(items, edges);
+  if (items.length > RANKED_NODES || edges.length > rankedEdges) return byForce(items, edges, rankedEdges === RANKED_EDGES_OF_LARGE);
   const ranked = byRank(items, edges);
   const aspect = ranked.width / Math.max(1, ranked.height);
   if (items.length <= 8 || (aspect < 3.2 && aspect > 0.4)) return ranked;
@@ -209,7 +210,7 @@ function byRank(items: Item[], edges: { source: string; destination: string }[])
   return normalise(items, placed);
 }
 
-function byForce(items: Item[], edges: { source: string; destination: string }[]): Arranged {
+function byForce(items: Item[], edges: { source: string; destination: string }[], quick: boolean): Arranged {
   // Start on a spiral, so that the same graph always gets the same layout.
   const nodes = items.map((item, i) => {
     const radius = 46 * Math.sqrt(i + 1);
@@ -223,7 +224,7 @@ function byForce(items: Item[], edges: { source: string; destination: string }[]
     .force('x', forceX(0).strength(0.03))
     .force('y', forceY(0).strength(0.06))
     .stop();
-  const ticks = Math.max(36, Math.min(120, Math.round(40_000 / items.length)));
+  const ticks = Math.max(30, Math.min(quick ? 50 : 120, Math.round(40_000 / items.length)));
   simulation.alphaDecay(1 - 0.001 ** (1 / ticks));
   simulation.tick(ticks);
   return normalise(items, new Map(nodes.map((node) => [node.id, { x: node.x, y: node.y }])));

@@ -1,281 +1,313 @@
-import cytoscape, { type Core, type EdgeSingular, type ElementDefinition, type NodeSingular } from 'cytoscape';
-
-import { edgeLabel, edgeTone, edgeWidth, type EdgeColour, type EdgeLabel, type EdgeWidth } from './labels';
 import type { Point, Positions } from './layout';
 import type { View } from './model';
-import { FONT, NODE_FONT_SIZE, readPalette, stylesheet, type Palette } from './style';
+import { paint, type Camera } from './paint';
+import { readPalette, type Palette } from './palette';
+import { buildScene, hit, type DrawOptions, type Scene } from './scene';
 
-export interface DrawOptions {
-  labels: readonly EdgeLabel[];
-  width: EdgeWidth;
-  colour: EdgeColour;
-  chosen: string | undefined;
-}
+export type { DrawOptions } from './scene';
 
 export interface RendererEvents {
   choose(id: string | undefined): void;
   open(id: string): void;
   hover(id: string | undefined, at: Point): void;
   moved(positions: Positions): void;
+  /** The camera or the scene has changed. */
+  shown(): void;
 }
 
-interface Drawn {
-  signature: string;
-  classes: string;
-}
-
-/** Above these, every edge is a straight line and labels appear only around what is chosen. */
-const MANY_EDGES = 600;
-
+const [MIN_SCALE, MAX_SCALE] = [0.04, 3];
 /** What a fit leaves free: a margin, and the strip of controls on the left. A handful of nodes is not blown up to fill a wall. */
-const MARGIN = 28;
+const MARGIN = 26;
 const CONTROLS_WIDTH = 52;
 const LARGEST_FIT = 1.2;
+/** Below this many pixels a press that moves is still a click. */
+const DRAG_FROM = 4;
+const REACH = 7;
+/** A picture that takes longer than this to draw moves as a bitmap, and is drawn anew once it rests. */
+const SLOW_MS = 14;
+const REST_MS = 130;
 
-/** Draws views with cytoscape and changes only what differs from the last one. */
+/** Draws a view on a canvas, and turns pointers into camera moves, choices and drags. */
 export class Renderer {
-  readonly cy: Core;
+  private readonly canvas: HTMLCanvasElement;
+  private readonly context: CanvasRenderingContext2D;
   private palette: Palette;
-  private drawn = new Map<string, Drawn>();
   private view: View | undefined;
+  private positions: Positions = {};
+  private options: DrawOptions | undefined;
+  private sceneNow: Scene | undefined;
+  private camera: Camera = { x: 0, y: 0, scale: 1 };
+  private size = { width: 0, height: 0 };
+  private hot: string | undefined;
   private fitted = false;
+  private frame = 0;
+  private slow = false;
+  private still: { bitmap: HTMLCanvasElement; camera: Camera } | undefined;
+  private rest: ReturnType<typeof setTimeout> | undefined;
+  private glide = 0;
+  private readonly observer: ResizeObserver;
+  private readonly off = new AbortController();
 
   constructor(
-    private readonly container: HTMLElement,
-    events: RendererEvents,
-    large: boolean,
+    private readonly host: HTMLElement,
+    private readonly events: RendererEvents,
   ) {
-    forbidStyleElement();
     this.palette = readPalette();
-    this.cy = cytoscape({
-      container,
-      style: stylesheet(this.palette),
-      minZoom: 0.04,
-      maxZoom: 3,
-      boxSelectionEnabled: false,
-      selectionType: 'single',
-      autoungrabify: false,
-      // While panning and zooming a large graph its picture moves, and is drawn anew at rest.
-      textureOnViewport: large,
-      hideEdgesOnViewport: false,
-      pixelRatio: large ? 1 : 'auto',
-      layout: { name: 'preset' },
-    } as cytoscape.CytoscapeOptions);
-    this.cy.on('tap', (event) => events.choose(event.target === this.cy ? undefined : (event.target as NodeSingular).id()));
-    this.cy.on('dbltap', 'node', (event) => events.open((event.target as NodeSingular).id()));
-    this.cy.on('mouseover', 'node, edge', (event) => {
-      const element = event.target as NodeSingular | EdgeSingular;
-      if (element.isNode() && element.hasClass('box')) return;
-      this.heat(element);
-      container.style.cursor = 'pointer';
-      events.hover(element.id(), event.renderedPosition);
-    });
-    this.cy.on('mouseout', 'node, edge', () => {
-      this.cool();
-      container.style.cursor = '';
-      events.hover(undefined, { x: 0, y: 0 });
-    });
-    this.cy.on('position', 'node', (event) => this.bend((event.target as NodeSingular).connectedEdges()));
-    this.cy.on('dragfree', 'node', (event) => {
-      const node = event.target as NodeSingular;
-      const moved: Positions = {};
-      for (const one of node.isParent() ? node.descendants().toArray() : [node]) moved[one.id()] = { ...(one as NodeSingular).position() };
-      events.moved(moved);
-    });
+    this.canvas = document.createElement('canvas');
+    this.canvas.setAttribute('aria-hidden', 'true');
+    host.appendChild(this.canvas);
+    this.context = this.canvas.getContext('2d', { alpha: false })!;
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(host);
+    this.resize();
+    this.listen();
   }
 
   destroy(): void {
-    this.cy.destroy();
+    this.off.abort();
+    this.observer.disconnect();
+    cancelAnimationFrame(this.frame);
+    cancelAnimationFrame(this.glide);
+    clearTimeout(this.rest);
+    this.canvas.remove();
+  }
+
+  draw(view: View, positions: Positions, options: DrawOptions): void {
+    this.view = view;
+    this.positions = positions;
+    this.options = options;
+    this.rebuild();
+    if (!this.fitted && view.nodes.length > 0 && this.size.width > 0) this.fit();
+  }
+
+  private rebuild(): void {
+    if (!this.view || !this.options) return;
+    this.sceneNow = buildScene(this.view, this.positions, this.options);
+    this.invalidate();
+    this.events.shown();
   }
 
   /** Reads the page's colours again, after a change of theme. */
   retheme(): void {
     this.palette = readPalette();
-    this.cy.style(stylesheet(this.palette));
+    this.invalidate();
   }
 
-  draw(view: View, positions: Positions, options: DrawOptions): void {
-    this.view = view;
-    const many = view.edges.length > MANY_EDGES;
-    const next = new Map<string, Drawn>();
-    const added: ElementDefinition[] = [];
-    this.cy.batch(() => {
-      for (const box of view.boxes) {
-        this.put(next, added, box.id, ['box', box.kind, box.health, chosen(options, box.id)], {
-          label: `${box.label}  ${box.members.length}`, mx: textWidth(`${box.label}  ${box.members.length}`, 11.5, 600) + 14, ...(box.parent ? { parent: box.parent } : {}),
-        });
-      }
-      for (const node of view.nodes) {
-        const classes = [
-          node.node?.type ?? 'folded', node.health, node.inMesh ? '' : 'outside', node.folded ? 'folded' : '', node.outages.length > 0 ? 'outage' : '',
-          node.dimmed ? 'dimmed' : '', chosen(options, node.id),
-        ];
-        const label = nodeLabel(node.label, node.folded?.members.length);
-        this.put(next, added, node.id, classes, { label, w: nodeWidth(label), ...(node.box ? { parent: node.box } : {}) }, positions[node.id]);
-      }
-      for (const edge of view.edges) {
-        const near = options.chosen === edge.source || options.chosen === edge.destination || options.chosen === edge.id;
-        const classes = [
-          edgeTone(edge.metrics, options.colour), options.colour === 'health' ? '' : 'by-tone', edge.metrics.mtls === false ? 'plaintext' : '',
-          edge.source === edge.destination ? 'loop' : many ? 'straight' : '', edge.dimmed ? 'dimmed' : '', chosen(options, edge.id),
-        ];
-        this.put(next, added, edge.id, classes, {
-          source: edge.source, target: edge.destination, width: edgeWidth(edge.metrics, options.width),
-          label: many && !near ? '' : edgeLabel(edge.metrics, options.labels),
-          cpd: [0, 0], cpw: [0.25, 0.75],
-        });
-      }
-      const gone = [...this.drawn.keys()].filter((id) => !next.has(id));
-      // A box that goes away takes its children with it unless they have left it before.
-      if (added.length > 0) this.cy.add(added);
-      for (const node of view.nodes) this.reparent(node.id, node.box);
-      for (const box of view.boxes) this.reparent(box.id, box.parent);
-      if (gone.length > 0) this.cy.collection(gone.map((id) => this.cy.getElementById(id)) as never).remove();
-      for (const node of view.nodes) {
-        const at = positions[node.id];
-        const element = this.cy.getElementById(node.id);
-        if (!at || element.empty() || element.grabbed()) continue;
-        const now = element.position();
-        if (now.x !== at.x || now.y !== at.y) element.position({ ...at });
-      }
-    });
-    this.drawn = next;
-    if (added.length > 0 && !many) this.bend(this.cy.edges());
-    if (!this.fitted && view.nodes.length > 0) {
-      this.fitted = true;
-      this.fit();
-    }
-  }
-
-  private reparent(id: string, parent: string | undefined): void {
-    const element = this.cy.getElementById(id);
-    if (element.empty()) return;
-    const now = (element as NodeSingular).parent().first().id() as string | undefined;
-    if ((now ?? undefined) !== parent) element.move({ parent: parent ?? null } as never);
-  }
-
-  private put(next: Map<string, Drawn>, added: ElementDefinition[], id: string, classList: string[], data: Record<string, unknown>, position?: Point): void {
-    const classes = classList.filter(Boolean).join(' ');
-    const signature = JSON.stringify(data);
-    const before = this.drawn.get(id);
-    next.set(id, { signature, classes });
-    if (!before) {
-      added.push({ group: 'source' in data ? 'edges' : 'nodes', data: { id, ...data }, classes, ...(position ? { position: { ...position } } : {}) });
-      return;
-    }
-    if (before.signature === signature && before.classes === classes) return;
-    const element = this.cy.getElementById(id);
-    if (before.signature !== signature) {
-      const { parent: _parent, source: _source, target: _target, cpd: _cpd, cpw: _cpw, ...own } = data;
-      element.data(own);
-    }
-    if (before.classes !== classes) element.classes(classes);
-  }
-
-  /** Gives edges the shape of an S from left to right, and parts the two edges between one pair. */
-  private bend(edges: cytoscape.EdgeCollection): void {
-    if (this.view && this.view.edges.length > MANY_EDGES) return;
-    this.cy.batch(() => {
-      edges.forEach((edge) => {
-        const a = edge.source().position();
-        const b = edge.target().position();
-        const [dx, dy] = [b.x - a.x, b.y - a.y];
-        const length = Math.hypot(dx, dy) || 1;
-        // An S that is too steep for its length would turn back into its own node.
-        const limit = Math.min(46, length * 0.12);
-        const swing = Math.max(-limit, Math.min(limit, (dy * dx * 0.2) / length));
-        const twin = this.cy.getElementById(`${edge.target().id()}→${edge.source().id()}`).nonempty();
-        const bow = twin ? 14 : Math.abs(dx) < 90 && Math.abs(dy) > 140 ? 26 : 0;
-        edge.data({ cpd: [Math.round(bow + swing), Math.round(bow - swing)], cpw: [bendAt(edge.source(), dx, dy, length), 1 - bendAt(edge.target(), dx, dy, length)] });
-      });
-    });
-  }
-
-  private heat(element: NodeSingular | EdgeSingular): void {
-    this.cy.batch(() => {
-      element.addClass('hot');
-      if (element.isNode()) element.connectedEdges().addClass('hot');
-    });
-  }
-
-  private cool(): void {
-    this.cy.batch(() => this.cy.elements('.hot').removeClass('hot'));
-  }
-
-  fit(): void {
-    const bounds = this.cy.elements().boundingBox({});
-    const { width, height } = this.container.getBoundingClientRect();
-    if (bounds.w === 0 || width === 0) return;
-    const zoom = Math.min((width - CONTROLS_WIDTH - 2 * MARGIN) / bounds.w, (height - 2 * MARGIN) / bounds.h, LARGEST_FIT);
-    this.cy.viewport({
-      zoom: Math.max(this.cy.minZoom(), zoom),
-      pan: { x: CONTROLS_WIDTH + (width - CONTROLS_WIDTH) / 2 - (bounds.x1 + bounds.w / 2) * zoom, y: height / 2 - (bounds.y1 + bounds.h / 2) * zoom },
-    });
-  }
-
-  zoomBy(factor: number): void {
-    const { width, height } = this.container.getBoundingClientRect();
-    this.cy.zoom({ level: this.cy.zoom() * factor, renderedPosition: { x: width / 2, y: height / 2 } });
-  }
-
-  /** Brings an element into sight if it is outside, without changing the zoom. */
-  reveal(id: string): void {
-    const element = this.cy.getElementById(id);
-    if (element.empty()) return;
-    const box = element.renderedBoundingBox({});
-    const { width, height } = this.container.getBoundingClientRect();
-    if (box.x1 < 0 || box.y1 < 0 || box.x2 > width || box.y2 > height) this.cy.animate({ center: { eles: element }, duration: 180 });
-  }
-
-  png(): Promise<Blob> {
-    return this.cy.png({ output: 'blob-promise', full: true, scale: 2, bg: this.palette.canvas, maxWidth: 8000, maxHeight: 8000 } as never) as unknown as Promise<Blob>;
+  scene(): Scene | undefined {
+    return this.sceneNow;
   }
 
   colours(): Palette {
     return this.palette;
   }
-}
 
-/** Where along an edge it may bend first: a quarter of the way, but not within the node that it leaves. */
-function bendAt(node: NodeSingular, dx: number, dy: number, length: number): number {
-  const border = Math.min((node.width() / 2) * (length / Math.max(Math.abs(dx), 1)), (node.height() / 2) * (length / Math.max(Math.abs(dy), 1)));
-  return Math.round(Math.max(0.25, Math.min(0.45, (border + 14) / length)) * 100) / 100;
-}
+  toScreen({ x, y }: Point): Point {
+    return { x: x * this.camera.scale + this.camera.x, y: y * this.camera.scale + this.camera.y };
+  }
 
-function chosen(options: DrawOptions, id: string): string {
-  return options.chosen === id ? 'chosen' : '';
-}
+  scale(): number {
+    return this.camera.scale;
+  }
 
-export function nodeLabel(label: string, members?: number): string {
-  const short = label.length > 30 ? `${label.slice(0, 17)}…${label.slice(-11)}` : label;
-  return members === undefined ? short : `${short}  +${members}`;
-}
+  private toWorld({ x, y }: Point): Point {
+    return { x: (x - this.camera.x) / this.camera.scale, y: (y - this.camera.y) / this.camera.scale };
+  }
 
-export function nodeWidth(label: string): number {
-  return Math.max(84, Math.ceil(textWidth(label, NODE_FONT_SIZE, 600)) + 46);
-}
+  private resize(): void {
+    const { width, height } = this.host.getBoundingClientRect();
+    if (width === this.size.width && height === this.size.height) return;
+    this.size = { width, height };
+    const ratio = this.ratio();
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    this.canvas.style.width = `${width}px`;
+    this.canvas.style.height = `${height}px`;
+    this.still = undefined;
+    if (!this.fitted && this.sceneNow && this.sceneNow.nodes.length > 0) this.fit();
+    this.paintNow();
+    this.events.shown();
+  }
 
-let measure: CanvasRenderingContext2D | null = null;
-const widths = new Map<string, number>();
+  private ratio(): number {
+    return Math.min(2, window.devicePixelRatio || 1);
+  }
 
-function textWidth(text: string, size: number, weight: number): number {
-  const key = `${size} ${weight} ${text}`;
-  const known = widths.get(key);
-  if (known !== undefined) return known;
-  measure ??= document.createElement('canvas').getContext('2d');
-  if (!measure) return text.length * size * 0.6;
-  measure.font = `${weight} ${size}px ${FONT}`;
-  const width = measure.measureText(text).width;
-  if (widths.size > 20_000) widths.clear();
-  widths.set(key, width);
-  return width;
-}
+  /** Draws the picture in the next frame. */
+  private invalidate(): void {
+    this.still = undefined;
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.paintNow());
+  }
 
-/** Cytoscape would add a style element, which the content security policy forbids; the page's stylesheet holds that rule. */
-function forbidStyleElement(): void {
-  const id = '__________cytoscape_stylesheet';
-  if (document.getElementById(id)) return;
-  const marker = document.createElement('meta');
-  marker.id = id;
-  document.head.appendChild(marker);
+  private paintNow(): void {
+    if (!this.sceneNow || this.size.width === 0) return;
+    const began = performance.now();
+    this.context.setTransform(this.ratio(), 0, 0, this.ratio(), 0, 0);
+    paint(this.context, this.sceneNow, this.camera, this.size.width, this.size.height, this.palette, { chosen: this.options?.chosen, hot: this.hot, byTone: this.options?.colour !== 'health' });
+    this.slow = performance.now() - began > SLOW_MS || this.sceneNow.crowded;
+    performance.measure('nephilia.paint', { start: began });
+  }
+
+  private moveCamera(camera: Camera): void {
+    if (this.slow && !this.still) {
+      const bitmap = document.createElement('canvas');
+      bitmap.width = this.canvas.width;
+      bitmap.height = this.canvas.height;
+      bitmap.getContext('2d', { alpha: false })!.drawImage(this.canvas, 0, 0);
+      this.still = { bitmap, camera: { ...this.camera } };
+    }
+    this.camera = camera;
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => (this.still ? this.paintStill(this.still) : this.paintNow()));
+    if (this.still) {
+      clearTimeout(this.rest);
+      this.rest = setTimeout(() => this.invalidate(), REST_MS);
+    }
+    this.events.shown();
+  }
+
+  private paintStill({ bitmap, camera }: { bitmap: HTMLCanvasElement; camera: Camera }): void {
+    const zoom = this.camera.scale / camera.scale;
+    this.context.setTransform(this.ratio(), 0, 0, this.ratio(), 0, 0);
+    this.context.fillStyle = this.palette.canvas;
+    this.context.fillRect(0, 0, this.size.width, this.size.height);
+    this.context.drawImage(bitmap, this.camera.x - camera.x * zoom, this.camera.y - camera.y * zoom, this.size.width * zoom, this.size.height * zoom);
+  }
+
+  fit(): void {
+    const bounds = this.sceneNow?.bounds;
+    const { width, height } = this.size;
+    if (!bounds || bounds.right <= bounds.left || width === 0) return;
+    this.fitted = true;
+    // From far away the names of the boxes stand above them.
+    const [w, h] = [bounds.right - bounds.left, bounds.bottom - bounds.top];
+    const scale = Math.max(MIN_SCALE, Math.min((width - CONTROLS_WIDTH - 2 * MARGIN) / w, (height - 2 * MARGIN) / h, LARGEST_FIT));
+    this.camera = { scale, x: CONTROLS_WIDTH + (width - CONTROLS_WIDTH) / 2 - (bounds.left + w / 2) * scale, y: height / 2 - (bounds.top + h / 2) * scale };
+    this.invalidate();
+    this.events.shown();
+  }
+
+  zoomBy(factor: number, at: Point = { x: this.size.width / 2, y: this.size.height / 2 }): void {
+    const scale = Math.max(MIN_SCALE, Math.min(MAX_SCALE, this.camera.scale * factor));
+    const real = scale / this.camera.scale;
+    this.moveCamera({ scale, x: at.x - (at.x - this.camera.x) * real, y: at.y - (at.y - this.camera.y) * real });
+  }
+
+  /** Brings a node or edge into sight if it is outside, without changing the zoom. */
+  reveal(id: string): void {
+    const node = this.sceneNow?.nodes.find((one) => one.view.id === id);
+    const edge = this.sceneNow?.edges.find((one) => one.view.id === id);
+    const rect = node?.rect ?? edge?.bounds;
+    if (!rect) return;
+    const [a, b] = [this.toScreen({ x: rect.left, y: rect.top }), this.toScreen({ x: rect.right, y: rect.bottom })];
+    if (a.x >= 0 && a.y >= 0 && b.x <= this.size.width && b.y <= this.size.height) return;
+    const middle = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+    this.moveCamera({ ...this.camera, x: this.camera.x + this.size.width / 2 - middle.x, y: this.camera.y + this.size.height / 2 - middle.y });
+  }
+
+  /** The whole graph as a picture, whatever part of it is in sight. */
+  async png(): Promise<Blob> {
+    const scene = this.sceneNow!;
+    const [w, h] = [scene.bounds.right - scene.bounds.left + 2 * MARGIN, scene.bounds.bottom - scene.bounds.top + 2 * MARGIN];
+    const scale = Math.min(2, 8000 / w, 8000 / h);
+    const canvas = document.createElement('canvas');
+    canvas.width = Math.ceil(w * scale);
+    canvas.height = Math.ceil(h * scale);
+    const camera = { scale, x: (MARGIN - scene.bounds.left) * scale, y: (MARGIN - scene.bounds.top) * scale };
+    paint(canvas.getContext('2d', { alpha: false })!, scene, camera, canvas.width, canvas.height, this.palette, { chosen: undefined, hot: undefined, byTone: this.options?.colour !== 'health' });
+    return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error('The picture is too large.'))), 'image/png'));
+  }
+
+  private listen(): void {
+    const { signal } = this.off;
+    const at = (event: PointerEvent | WheelEvent | MouseEvent): Point => {
+      const box = this.host.getBoundingClientRect();
+      return { x: event.clientX - box.left, y: event.clientY - box.top };
+    };
+    const find = (point: Point) => this.sceneNow && hit(this.sceneNow, this.toWorld(point), REACH / this.camera.scale);
+    const down = new Map<number, Point>();
+    let drag: { start: Point; last: Point; id: string | undefined; members: string[]; moved: boolean } | undefined;
+
+    this.host.addEventListener('pointerdown', (event) => {
+      if (event.button !== 0) return;
+      this.host.setPointerCapture(event.pointerId);
+      down.set(event.pointerId, at(event));
+      const point = at(event);
+      const id = down.size === 1 ? find(point) : undefined;
+      drag = { start: point, last: point, id, members: this.membersOf(id), moved: false };
+    }, { signal });
+
+    this.host.addEventListener('pointermove', (event) => {
+      const point = at(event);
+      if (down.size === 0) return this.hoverAt(point, find(point));
+      const before = down.get(event.pointerId);
+      down.set(event.pointerId, point);
+      if (down.size === 2 && before) return this.pinch([...down.entries()].map(([pointer, now]) => (pointer === event.pointerId ? [before, now] : [now, now]) as [Point, Point]));
+      if (!drag) return;
+      if (!drag.moved && Math.hypot(point.x - drag.start.x, point.y - drag.start.y) < DRAG_FROM) return;
+      if (!drag.moved) this.hoverAt(point, undefined);
+      drag.moved = true;
+      const [dx, dy] = [point.x - drag.last.x, point.y - drag.last.y];
+      drag.last = point;
+      if (drag.members.length > 0) this.moveNodes(drag.members, dx / this.camera.scale, dy / this.camera.scale);
+      else this.moveCamera({ ...this.camera, x: this.camera.x + dx, y: this.camera.y + dy });
+    }, { signal });
+
+    const up = (event: PointerEvent) => {
+      down.delete(event.pointerId);
+      if (!drag || down.size > 0) return;
+      const { moved, id, members } = drag;
+      drag = undefined;
+      if (event.type === 'pointercancel') return;
+      if (!moved) this.events.choose(id);
+      else if (members.length > 0) this.events.moved(Object.fromEntries(members.flatMap((member) => (this.positions[member] ? [[member, this.positions[member]!]] : []))));
+    };
+    this.host.addEventListener('pointerup', up, { signal });
+    this.host.addEventListener('pointercancel', up, { signal });
+    this.host.addEventListener('pointerleave', () => down.size === 0 && this.hoverAt({ x: 0, y: 0 }, undefined), { signal });
+    this.host.addEventListener('dblclick', (event) => {
+      const id = find(at(event));
+      if (id !== undefined) this.events.open(id);
+    }, { signal });
+    this.host.addEventListener('wheel', (event) => {
+      event.preventDefault();
+      const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
+      this.zoomBy(Math.exp(-event.deltaY * lines * 0.0016), at(event));
+    }, { signal, passive: false });
+  }
+
+  /** The nodes that follow when an element is dragged: itself, or what is in a box. Edges and the ground drag the camera. */
+  private membersOf(id: string | undefined): string[] {
+    if (id === undefined || !this.view) return [];
+    if (this.view.nodes.some((node) => node.id === id)) return [id];
+    const inside = new Set(this.view.boxes.filter((box) => box.id === id || box.parent === id).map((box) => box.id));
+    // The ground of a large box is ground: one drags a box by holding its inner or unnested frame only while it is chosen.
+    return this.options?.chosen === id ? this.view.nodes.filter((node) => node.box !== undefined && inside.has(node.box)).map((node) => node.id) : [];
+  }
+
+  private moveNodes(ids: string[], dx: number, dy: number): void {
+    const moved: Positions = {};
+    for (const id of ids) {
+      const now = this.positions[id];
+      if (now) moved[id] = { x: now.x + dx, y: now.y + dy };
+    }
+    this.positions = { ...this.positions, ...moved };
+    cancelAnimationFrame(this.glide);
+    this.glide = requestAnimationFrame(() => this.rebuild());
+  }
+
+  private pinch([a, b]: [Point, Point][]): void {
+    if (!a || !b) return;
+    const [before, now] = [Math.hypot(a[0].x - b[0].x, a[0].y - b[0].y), Math.hypot(a[1].x - b[1].x, a[1].y - b[1].y)];
+    if (before > 0) this.zoomBy(now / before, { x: (a[1].x + b[1].x) / 2, y: (a[1].y + b[1].y) / 2 });
+  }
+
+  private hoverAt(at: Point, found: string | undefined): void {
+    const id = found !== undefined && this.view?.boxes.some((box) => box.id === found) ? undefined : found;
+    if (id !== undefined || this.hot !== undefined) this.events.hover(id, at);
+    if (id === this.hot) return;
+    this.hot = id;
+    this.host.style.cursor = found === undefined ? '' : 'pointer';
+    this.invalidate();
+  }
 }

@@ -3,8 +3,7 @@ import { useCallback, useEffect, useRef, useState } from 'react';
 import type { LayoutInput, Point, Positions } from './layout';
 import type { LayoutReply, LayoutRequest } from './layout.worker';
 import type { View } from './model';
-import { nodeLabel, nodeWidth } from './renderer';
-import { NODE_HEIGHT } from './style';
+import { NODE_HEIGHT, nodeLabel, nodeWidth } from './measure';
 
 /** Remembered across reloads, so that a graph looks tomorrow as it does today. */
 const STORE = 'nephilia.positions';
@@ -16,6 +15,9 @@ const REMEMBERED = 5000;
  */
 export function useLayout(view: View | undefined, scope: string): { positions: Positions | undefined; ready: View | undefined; tidy: () => void; move: (moved: Positions) => void } {
   const worker = useRef<Worker>(undefined);
+  /** The view that waits for the worker to finish with an earlier one; a refresh must not keep starting it over. */
+  const waiting = useRef<{ view: View; anew: boolean }>(undefined);
+  const busy = useRef(false);
   const known = useRef<Positions>({});
   const scopeNow = useRef<string>(undefined);
   const request = useRef(0);
@@ -28,7 +30,14 @@ export function useLayout(view: View | undefined, scope: string): { positions: P
   }
   latest.current = view;
 
-  useEffect(() => () => worker.current?.terminate(), []);
+  useEffect(() => {
+    worker.current = new Worker(new URL('./layout.worker.ts', import.meta.url), { type: 'module' });
+    return () => {
+      worker.current?.terminate();
+      worker.current = undefined;
+      busy.current = false;
+    };
+  }, []);
 
   const compute = useCallback((wanted: View, anew: boolean) => {
     const input = inputOf(wanted);
@@ -38,13 +47,23 @@ export function useLayout(view: View | undefined, scope: string): { positions: P
       setResult({ view: wanted, positions: known.current, scope: forScope });
       return;
     }
-    if (!worker.current) worker.current = new Worker(new URL('./layout.worker.ts', import.meta.url), { type: 'module' });
+    if (busy.current) {
+      waiting.current = { view: wanted, anew: anew || (waiting.current?.anew ?? false) };
+      return;
+    }
+    if (!worker.current) return;
+    busy.current = true;
     const id = ++request.current;
     worker.current.onmessage = ({ data }: MessageEvent<LayoutReply>) => {
-      if (data.id !== request.current || scopeNow.current !== forScope) return;
-      known.current = { ...(anew ? {} : known.current), ...data.positions };
-      remember(forScope, known.current);
-      setResult({ view: wanted, positions: known.current, scope: forScope });
+      busy.current = false;
+      if (scopeNow.current === forScope) {
+        known.current = { ...(anew ? {} : known.current), ...data.positions };
+        remember(forScope, known.current);
+        setResult({ view: wanted, positions: known.current, scope: forScope });
+      }
+      const next = waiting.current;
+      waiting.current = undefined;
+      if (next) compute(next.view, next.anew);
     };
     const message: LayoutRequest = { id, input, known: anew ? undefined : known.current };
     worker.current.postMessage(message);
