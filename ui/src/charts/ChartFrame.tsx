@@ -15,7 +15,7 @@ export function ChartFrame({ title, note, promql, range, children }: { title: st
   return (
     <figure className="chart-frame">
       <figcaption>
-        <h3>{title}</h3>
+        <h2 className="chart-title">{title}</h2>
         {note && <span className="muted small">{note}</span>}
         <span className="spacer" />
         {promql.length > 0 && (

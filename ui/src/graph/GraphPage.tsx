@@ -1,6 +1,6 @@
 import '../styles/graph.css';
 
-import { useCallback, useDeferredValue, useMemo, useRef, useState } from 'react';
+import { useCallback, useDeferredValue, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 
 import { useOutages } from '../api/outages';
 import { useRange, useRanged } from '../api/queries';
@@ -16,6 +16,7 @@ import { dataNow } from '../api/live';
 import { Canvas, type CanvasHandle } from './Canvas';
 import { CompareBar } from './CompareBar';
 import { toSVG } from './export';
+import type { Direction } from './layout';
 import type { EdgeColour, EdgeLabel, EdgeWidth } from './labels';
 import { EDGE_LABELS } from './labels';
 import { Legend } from './Legend';
@@ -51,7 +52,7 @@ export default function GraphPage() {
     () => graph && buildView(graph, { boxing, folded, find: predicate(find), hide: predicate(hide), focus, depth, outages: outages?.outages ?? [] }),
     [graph, boxing, folded, find, hide, focus, depth, outages],
   );
-  const { positions, ready, tidy, move } = useLayout(view, `${group} ${boxing}`);
+  const { positions, ready, tidy, move } = useLayout(view, `${group} ${boxing}`, useDirection());
   const options = useMemo(
     () => ({ labels: labels.split(',').filter((label): label is EdgeLabel => label in EDGE_LABELS), width, colour, chosen }),
     [labels, width, colour, chosen],
@@ -158,6 +159,18 @@ function predicate(text: string): Predicate | undefined {
     // The field itself says what is wrong; until it parses, nothing is found or hidden.
     return undefined;
   }
+}
+
+const portrait = window.matchMedia('(max-aspect-ratio: 1/1)');
+
+function useDirection(): Direction {
+  return useSyncExternalStore(
+    (changed) => {
+      portrait.addEventListener('change', changed);
+      return () => portrait.removeEventListener('change', changed);
+    },
+    () => (portrait.matches ? 'down' : 'right'),
+  );
 }
 
 function FocusBar({ name, depth }: { name: string; depth: number }) {

@@ -20,7 +20,11 @@ export interface LayoutInput {
   nodes: LayoutNode[];
   boxes: { id: string; parent: string | undefined }[];
   edges: { source: string; destination: string }[];
+  /** Where calls lead: to the right, or down on a screen that is higher than wide. */
+  direction?: Direction;
 }
+
+export type Direction = 'right' | 'down';
 
 export interface Point {
   x: number;
@@ -50,6 +54,11 @@ interface Item {
   height: number;
 }
 
+interface How {
+  rankedEdges: number;
+  direction: Direction;
+}
+
 interface Arranged {
   positions: Map<string, Point>;
   width: number;
@@ -67,7 +76,8 @@ export function layout(input: LayoutInput): Positions {
 
 function layoutWhole(input: LayoutInput): Positions {
   const graph = new Graph({ compound: true });
-  graph.setGraph({ rankdir: 'LR', nodesep: 32, ranksep: RANK_GAP * 0.6, edgesep: 16, ranker: 'network-simplex' });
+  const right = input.direction !== 'down';
+  graph.setGraph({ rankdir: right ? 'LR' : 'TB', nodesep: right ? 32 : 36, ranksep: right ? RANK_GAP * 0.6 : 36, edgesep: 16, ranker: 'network-simplex' });
   graph.setDefaultEdgeLabel(() => ({}));
   const boxes = new Map(input.boxes.map((box) => [box.id, box.parent]));
   for (const box of input.boxes) graph.setNode(box.id, {});
@@ -77,7 +87,7 @@ function layoutWhole(input: LayoutInput): Positions {
     if (box !== undefined && boxes.has(box)) graph.setParent(id, box);
   }
   for (const { source, destination } of dedupe(input.edges)) {
-    if (graph.hasNode(source) && graph.hasNode(destination)) graph.setEdge(source, destination, { width: 52, height: 14, labelpos: 'c' });
+    if (graph.hasNode(source) && graph.hasNode(destination)) graph.setEdge(source, destination, { width: right ? 52 : 24, height: right ? 14 : 30, labelpos: 'c' });
   }
   dagreLayout(graph);
   const positions: Positions = {};
@@ -147,7 +157,7 @@ function layoutByBox(input: LayoutInput): Positions {
         height: content.height + BOX_PADDING.top + BOX_PADDING.bottom,
       });
     }
-    const result = arrange(items, inner.get(id) ?? [], rankedEdges);
+    const result = arrange(items, inner.get(id) ?? [], { rankedEdges, direction: input.direction ?? 'right' });
     arranged.set(id, result);
     return result;
   };
@@ -166,11 +176,11 @@ function layoutByBox(input: LayoutInput): Positions {
   return positions;
 }
 
-function arrange(items: Item[], edges: { source: string; destination: string }[], rankedEdges: number): Arranged {
+function arrange(items: Item[], edges: { source: string; destination: string }[], how: How): Arranged {
   const linked = new Set(edges.flatMap(({ source, destination }) => (source === destination ? [] : [source, destination])));
   const connected = items.filter((item) => linked.has(item.id));
   const alone = items.filter((item) => !linked.has(item.id));
-  const main = connected.length === 0 ? undefined : arrangeConnected(connected, dedupe(edges), rankedEdges);
+  const main = connected.length === 0 ? undefined : arrangeConnected(connected, dedupe(edges), how);
   if (alone.length === 0) return main ?? { positions: new Map(), width: 0, height: 0 };
   const rest = shelve(alone, main ? Math.max(main.width, 420) : undefined);
   if (!main) return rest;
@@ -185,9 +195,9 @@ function dedupe(edges: { source: string; destination: string }[]): { source: str
   return [...seen.values()];
 }
 
-function arrangeConnected(items: Item[], edges: { source: string; destination: string }[], rankedEdges: number): Arranged {
-  if (items.length > RANKED_NODES || edges.length > rankedEdges) return byForce(items, edges, rankedEdges === RANKED_EDGES_OF_LARGE);
-  const ranked = byRank(items, edges);
+function arrangeConnected(items: Item[], edges: { source: string; destination: string }[], how: How): Arranged {
+  if (items.length > RANKED_NODES || edges.length > how.rankedEdges) return byForce(items, edges, how.rankedEdges === RANKED_EDGES_OF_LARGE);
+  const ranked = byRank(items, edges, how.direction);
   const aspect = ranked.width / Math.max(1, ranked.height);
   if (items.length <= 8 || (aspect < 3.2 && aspect > 0.4)) return ranked;
   // A ribbon is unreadable at any zoom: keep its order, break it into shelves.
@@ -195,9 +205,9 @@ function arrangeConnected(items: Item[], edges: { source: string; destination: s
   return shelve([...items].sort((a, b) => order.get(a.id)! - order.get(b.id)!), undefined, RANK_GAP * 0.75);
 }
 
-function byRank(items: Item[], edges: { source: string; destination: string }[]): Arranged {
+function byRank(items: Item[], edges: { source: string; destination: string }[], direction: Direction): Arranged {
   const graph = new Graph();
-  graph.setGraph({ rankdir: 'LR', nodesep: NODE_GAP, ranksep: RANK_GAP, edgesep: 14, ranker: items.length > 60 ? 'longest-path' : 'network-simplex' });
+  graph.setGraph({ rankdir: direction === 'down' ? 'TB' : 'LR', nodesep: NODE_GAP, ranksep: direction === 'down' ? RANK_GAP * 0.7 : RANK_GAP, edgesep: 14, ranker: items.length > 60 ? 'longest-path' : 'network-simplex' });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const { id, width, height } of items) graph.setNode(id, { width, height });
   for (const { source, destination } of edges) graph.setEdge(source, destination);

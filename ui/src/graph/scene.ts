@@ -168,10 +168,10 @@ function anchorsOf(edges: ViewEdge[], nodes: Map<string, SceneNode>): Map<string
   return result;
 }
 
-/** The sides on which an edge leaves one node and enters another: left and right while there is room between them. */
+/** The sides on which an edge leaves one node and enters another: left and right, unless there is more room above and below. */
 function facing(a: Rect, b: Rect): [Side, Side] {
-  if (b.left - a.right > 24) return ['right', 'left'];
-  if (a.left - b.right > 24) return ['left', 'right'];
+  const [beside, above] = [Math.max(b.left - a.right, a.left - b.right), Math.max(b.top - a.bottom, a.top - b.bottom)];
+  if (beside > 24 && beside >= above * 0.9) return b.left > a.right ? ['right', 'left'] : ['left', 'right'];
   return (a.top + a.bottom) / 2 < (b.top + b.bottom) / 2 ? ['bottom', 'top'] : ['top', 'bottom'];
 }
 

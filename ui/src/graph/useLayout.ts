@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from 'react';
 
-import type { LayoutInput, Point, Positions } from './layout';
+import type { Direction, LayoutInput, Point, Positions } from './layout';
 import type { LayoutReply, LayoutRequest } from './layout.worker';
 import type { View } from './model';
 import { NODE_HEIGHT, nodeLabel, nodeWidth } from './measure';
@@ -13,7 +13,8 @@ const REMEMBERED = 5000;
  * Positions for a view, computed in a worker. A node that has been seen keeps its place for good, also while it is away or
  * folded; only tidy() lays out anew. Returns undefined until the first layout is there.
  */
-export function useLayout(view: View | undefined, scope: string): { positions: Positions | undefined; ready: View | undefined; tidy: () => void; move: (moved: Positions) => void } {
+export function useLayout(view: View | undefined, graph: string, direction: Direction = 'right'): { positions: Positions | undefined; ready: View | undefined; tidy: () => void; move: (moved: Positions) => void } {
+  const scope = direction === 'right' ? graph : `${graph} ${direction}`;
   const worker = useRef<Worker>(undefined);
   /** The view that waits for the worker to finish with an earlier one; a refresh must not keep starting it over. */
   const waiting = useRef<{ view: View; anew: boolean }>(undefined);
@@ -40,7 +41,7 @@ export function useLayout(view: View | undefined, scope: string): { positions: P
   }, []);
 
   const compute = useCallback((wanted: View, anew: boolean) => {
-    const input = inputOf(wanted);
+    const input: LayoutInput = { ...inputOf(wanted), direction };
     const forScope = scopeNow.current!;
     if (!anew) adoptFolds(wanted, known.current);
     if (!anew && input.nodes.every((node) => known.current[node.id])) {
@@ -63,11 +64,13 @@ export function useLayout(view: View | undefined, scope: string): { positions: P
       }
       const next = waiting.current;
       waiting.current = undefined;
-      if (next) compute(next.view, next.anew);
+      if (next) latestCompute.current(next.view, next.anew);
     };
     const message: LayoutRequest = { id, input, known: anew ? undefined : known.current };
     worker.current.postMessage(message);
-  }, []);
+  }, [direction]);
+  const latestCompute = useRef(compute);
+  latestCompute.current = compute;
 
   useEffect(() => {
     if (view) compute(view, false);

@@ -1,5 +1,5 @@
 
-import { useMemo } from 'react';
+import { lazy, Suspense, useMemo } from 'react';
 
 import { useLive } from '../api/live';
 import { useOutages } from '../api/outages';
@@ -16,9 +16,22 @@ import { Empty, Failure, Loading, SourceTable } from '../components/State';
 import { Time } from '../components/Time';
 import { byteRate, count, millis, percent, plural, rate } from '../domain/format';
 import { byUrgency } from '../domain/outages';
+import { formatWindow } from '../domain/time';
 import { overviewOf, type EdgeRow, type NamespaceRow } from '../domain/overview';
 import { sentence } from '../domain/kinds';
+import type { Line } from '../charts/TimeChart';
 import { OutageCard } from './OutageCard';
+
+const TimeChart = lazy(() => import('../charts/TimeChart').then((module) => ({ default: module.TimeChart })));
+
+const TRAFFIC: Line[] = [
+  { metric: 'opened', label: 'connections', colour: 'series-5' },
+  { metric: 'requests', label: 'requests', colour: 'series-1' },
+];
+const FAILURES: Line[] = [
+  { metric: 'failures', label: 'connections', colour: 'failing-line' },
+  { metric: 'errors', label: 'requests', colour: 'degraded-line', dash: [5, 3] },
+];
 
 export default function Overview() {
   const range = useRange();
@@ -45,7 +58,7 @@ export default function Overview() {
               <p className="muted">
                 {recent.length > 0 ? (
                   <>
-                    The last outage ended <Time at={recent[0]!.ended_at ?? recent[0]!.started_at} />.
+                    The last outage ended <Time at={recent[0]!.ended_at ?? recent[0]!.started_at} />, so the figures of these {formatWindow(range.seconds)} still hold it.
                   </>
                 ) : (
                   'No outage in this time.'
@@ -69,12 +82,24 @@ export default function Overview() {
       </dl>
 
       <div className="overview-grid">
+        <div className="overview-main">
         <section className="card" aria-labelledby="namespaces">
           <div className="card-head">
             <h2 id="namespaces">Namespaces</h2>
           </div>
           {overview.namespaces.length === 0 ? <Empty what="No namespaces are known" /> : <Namespaces rows={overview.namespaces} />}
         </section>
+        <Suspense fallback={null}>
+          <div className="charts">
+            <div className="card">
+              <TimeChart title="Traffic of the mesh" lines={TRAFFIC} />
+            </div>
+            <div className="card">
+              <TimeChart title="Failures" lines={FAILURES} />
+            </div>
+          </div>
+        </Suspense>
+        </div>
         <div className="overview-side">
           <MeshHealth />
           <EdgeList title="Failing most" rows={overview.failing} none="No connection or request failed." value={(row) => <span className="text-failing">{percent(row.metrics.failureShare)}</span>} />

@@ -78,7 +78,7 @@ export default function ResponseTimes() {
           <TimeChart title="Requests" lines={requests} />
         </div>
         <section className="card slowest" aria-label="Slowest edges">
-          <h3>Slowest edges, by p95</h3>
+          <h2 className="chart-title">Slowest edges, by p95</h2>
           {slowest.length === 0 ? (
             <p className="chart-empty">No response times were measured.</p>
           ) : (
