@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -54,7 +55,38 @@ func (m mesh) appendLine(b []byte, n int, at time.Time) []byte {
 		destination, destination%20, destination, destination%20, destination%20, direction, sent, received, 1+n/2%50, failure)
 }
 
-// writeLog writes so many lines into a file of the folder, timed over the minute before now.
+// logSpan is how long before now a written log begins.
+const logSpan = 20 * time.Second
+
+// follow appends lines at a rate per second, as they happen, until the context ends.
+func (m mesh) follow(ctx context.Context, path string, rate int) error {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	const step = 20 * time.Millisecond
+	ticks := time.NewTicker(step)
+	defer ticks.Stop()
+	var lines []byte
+	for n := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticks.C:
+			lines = lines[:0]
+			for range rate * int(step) / int(time.Second) {
+				lines = m.appendLine(lines, n, now)
+				n++
+			}
+			if _, err := file.Write(lines); err != nil {
+				return fmt.Errorf("writing %s: %w", path, err)
+			}
+		}
+	}
+}
+
+// writeLog writes so many lines into a file of the folder, timed evenly up to now.
 func (m mesh) writeLog(folder, name string, lines int) (path string, size int64, err error) {
 	path = filepath.Join(folder, name)
 	file, err := os.Create(path)
@@ -63,8 +95,8 @@ func (m mesh) writeLog(folder, name string, lines int) (path string, size int64,
 	}
 	defer file.Close()
 	out := bufio.NewWriterSize(file, 1<<20)
-	start := time.Now().Add(-time.Minute)
-	step := time.Minute / time.Duration(lines)
+	start := time.Now().Add(-logSpan)
+	step := logSpan / time.Duration(lines)
 	var line []byte
 	for n := range lines {
 		line = m.appendLine(line[:0], n, start.Add(time.Duration(n)*step))

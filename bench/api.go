@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,12 +36,20 @@ service:
     logs: {receivers: [ztunnel], processors: [service_graph, outage_detector], exporters: [topology]}
 `
 
-// benchAPI reads the log of a mesh through the whole collector and times GET /api/v1/graph, for the live window and for
-// ranges of the stored history.
+const (
+	// trafficRate is how many lines a second arrive while the API is asked.
+	trafficRate = 5000
+	// pause is the time between two requests: answers that did not change are kept, and back to back most would be one of those.
+	pause = 150 * time.Millisecond
+)
+
+// benchAPI reads the log of a mesh through the whole collector and, while it goes on growing, times GET /api/v1/graph
+// for windows that are in memory and, after a restart, for ranges of the stored history.
 func benchAPI(ctx context.Context, binary, folder string, workloads, edges, requests int) error {
+	m := newMesh(workloads, edges)
 	// Every edge's connection is there several times, from both sides.
 	lines := edges * 2 * 5
-	path, _, err := newMesh(workloads, edges).writeLog(folder, "api.log", lines)
+	path, _, err := m.writeLog(folder, "api.log", lines)
 	if err != nil {
 		return err
 	}
@@ -46,55 +57,60 @@ func benchAPI(ctx context.Context, binary, folder string, workloads, edges, requ
 	if err != nil {
 		return err
 	}
-	c, err := startCollector(ctx, binary, folder, fmt.Sprintf(apiConfig, path, port, filepath.Join(folder, "data")))
+	api := fmt.Sprintf("http://localhost:%d/api/v1/graph", port)
+	config := fmt.Sprintf(apiConfig, path, port, filepath.Join(folder, "data"))
+	fmt.Printf("\nGET /api/v1/graph, %d workloads, %d edges, while %d lines a second arrive; %d requests, %v apart\n\n",
+		workloads, edges, trafficRate, requests, pause)
+	fmt.Println("| range | p50 | p95 | p99 | body |")
+	fmt.Println("|---|---:|---:|---:|---:|")
+
+	fresh, err := startCollector(ctx, binary, folder, config)
 	if err != nil {
 		return err
 	}
-	api := fmt.Sprintf("http://localhost:%d/api/v1/graph", port)
-	measured := func() error {
-		if err := c.await(ctx, entriesRead, float64(lines)); err != nil {
+	live, err := fresh.during(func() error {
+		if err := fresh.await(ctx, entriesRead, float64(lines)); err != nil {
 			return err
 		}
 		if err := awaitEdges(ctx, api, edges); err != nil {
 			return err
 		}
-		fmt.Printf("\nGET /api/v1/graph, %d workloads, %d edges, %d requests one after the other\n\n", workloads, edges, requests)
-		fmt.Println("| range | p50 | p95 | p99 | body |")
-		fmt.Println("|---|---:|---:|---:|---:|")
-		now := time.Now()
-		for _, r := range []struct {
-			name  string
-			query url.Values
-		}{
-			{"live (no range)", url.Values{}},
-			{"last 5 minutes", timeRange(now.Add(-5*time.Minute), now)},
-			{"last 5 minutes, by namespace", with(timeRange(now.Add(-5*time.Minute), now), "group_by", "namespace")},
-			{"last hour", timeRange(now.Add(-time.Hour), now)},
-		} {
-			if err := timeRequests(ctx, r.name, api+"?"+r.query.Encode(), requests); err != nil {
-				return err
-			}
-		}
-		return nil
-	}()
-	u, err := c.stop()
-	if measured != nil {
-		return measured
-	}
+		traffic, quiet := context.WithCancel(ctx)
+		followed := make(chan error, 1)
+		go func() { followed <- m.follow(traffic, path, trafficRate) }()
+		err := errors.Join(
+			timeRequests(ctx, "live (no range)", api, url.Values{}, 0, requests),
+			timeRequests(ctx, "last 5 minutes", api, url.Values{}, 5*time.Minute, requests),
+			timeRequests(ctx, "last 5 minutes, by namespace", api, url.Values{"group_by": {"namespace"}}, 5*time.Minute, requests),
+		)
+		quiet()
+		return errors.Join(err, <-followed)
+	})
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nThe collector's CPU time over all of that was %.1f s, its peak RSS %d MiB.\n", u.cpu.Seconds(), u.peakRSS>>20)
+
+	// What a new process did not see itself comes from the stored history.
+	again, err := startCollector(ctx, binary, folder, strings.Replace(config, "start_at: beginning", "start_at: end", 1))
+	if err != nil {
+		return err
+	}
+	history, err := again.during(func() error {
+		return errors.Join(
+			awaitEdges(ctx, api+"?"+timeRange(10*time.Minute).Encode(), edges),
+			timeRequests(ctx, "10 minutes of history", api, url.Values{}, 10*time.Minute, max(requests/10, 10)),
+		)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nPeak RSS: %d MiB live, %d MiB answering from history.\n", live.peakRSS>>20, history.peakRSS>>20)
 	return nil
 }
 
-func timeRange(start, end time.Time) url.Values {
-	return url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
-}
-
-func with(query url.Values, name, value string) url.Values {
-	query.Set(name, value)
-	return query
+func timeRange(length time.Duration) url.Values {
+	now := time.Now()
+	return url.Values{"start": {now.Add(-length).UTC().Format(time.RFC3339)}, "end": {now.UTC().Format(time.RFC3339)}}
 }
 
 // awaitEdges waits until the graph is complete.
@@ -118,11 +134,20 @@ func awaitEdges(ctx context.Context, api string, edges int) error {
 	}
 }
 
-func timeRequests(ctx context.Context, name, address string, requests int) error {
+// timeRequests asks for the graph of the newest length of time, over and over.
+func timeRequests(ctx context.Context, name, api string, query url.Values, length time.Duration, requests int) error {
 	var took []time.Duration
 	size := 0
 	for range requests {
-		body, elapsed, err := get(ctx, address)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		if length > 0 {
+			maps.Copy(query, timeRange(length))
+		}
+		body, elapsed, err := get(ctx, api+"?"+query.Encode())
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

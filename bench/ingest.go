@@ -113,10 +113,5 @@ func (s setup) measure(ctx context.Context, binary, folder, path string, lines i
 	if err != nil {
 		return usage{}, err
 	}
-	awaited := c.await(ctx, s.counter, float64(lines))
-	u, err := c.stop()
-	if awaited != nil {
-		return usage{}, awaited
-	}
-	return u, err
+	return c.during(func() error { return c.await(ctx, s.counter, float64(lines)) })
 }

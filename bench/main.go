@@ -29,7 +29,7 @@ func run(ctx context.Context) error {
 	runs := flag.Int("runs", 3, "runs of each set-up; the median counts")
 	workloads := flag.Int("workloads", 2000, "workloads of the API's graph")
 	edges := flag.Int("edges", 20_000, "edges of the API's graph")
-	requests := flag.Int("requests", 300, "requests for the graph")
+	requests := flag.Int("requests", 200, "requests for the graph")
 	only := flag.String("only", "", "ingest or api; both by default")
 	flag.Parse()
 

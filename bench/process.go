@@ -127,6 +127,13 @@ func (c *collector) stop() (usage, error) {
 	return u, nil
 }
 
+// during does something with the collector and stops it, whether or not that went well.
+func (c *collector) during(do func() error) (usage, error) {
+	done := do()
+	u, err := c.stop()
+	return u, errors.Join(done, err)
+}
+
 func machine() string {
 	model := runtime.GOARCH
 	if content, err := os.ReadFile("/proc/cpuinfo"); err == nil {

@@ -62,7 +62,7 @@ func (s *Server) status(_ *http.Request, p *params) (*answer, error) {
 		Started:  s.started.UTC(),
 		DataTime: timeOf(now),
 		Build:    s.Build,
-		Live:     liveBody{Edges: stats.Edges, Bytes: stats.Bytes, Rejected: stats.Rejected, Since: timeOf(stats.Coverage)},
+		Live:     liveBody{Edges: stats.Edges, Bytes: stats.Bytes, Rejected: stats.Rejected, Since: timeOf(stats.Coverage - 1)},
 		Sources:  []sourceBody{},
 		Links:    s.Links,
 	}

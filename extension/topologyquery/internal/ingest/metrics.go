@@ -59,9 +59,9 @@ func (in *Ingester) Metrics(ctx context.Context, md pmetric.Metrics) error {
 		if in.since != 0 {
 			coverage := in.since
 			if !in.Restored {
-				coverage -= refresh
+				coverage = 1 // nobody knows of anything before this process
 			}
-			w.SetCoverage(max(coverage, b.coverage, 1))
+			w.SetCoverage(max(coverage, b.coverage))
 		}
 		w.Advance(clock)
 		if b.final {

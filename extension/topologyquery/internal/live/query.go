@@ -125,7 +125,8 @@ func (g *Graph) Covers(start, now int64) bool {
 	return g.coverage != 0 && start >= g.coverage && start >= now-g.settings.Window
 }
 
-// SetCoverage states the time from which on the graph has heard everything; it never goes back.
+// SetCoverage states the time from which on the graph has heard everything, 1 if that is from the beginning; it never
+// goes back.
 func (w Writer) SetCoverage(t int64) { w.g.coverage = max(w.g.coverage, t) }
 
 // Advance moves the data's clock.
