@@ -68,7 +68,8 @@ export default function Scrubber() {
         className="button small icon-only plain"
         aria-label={playing ? 'Pause' : 'Play from here'}
         onClick={() => {
-          if (!playing && range.at === undefined) travel(start + range.seconds * 1000, false);
+          // From live there is nothing ahead to play: begin where the history does.
+          if (!playing && range.at === undefined) travel(Math.max(start, Number.isFinite(stored) ? stored : start) + 5000, false);
           setPlaying(!playing);
         }}
       >

@@ -227,7 +227,7 @@ function Controls({ canvas, tidy, colour, boxes, folded }: ControlsProps) {
         <Control
           icon={folded.size > 0 ? 'unfold' : 'fold'}
           label={folded.size > 0 ? 'Unfold all boxes' : 'Fold all boxes'}
-          run={() => patchQuery({ fold: folded.size > 0 ? undefined : outermost(boxes).join(',') })}
+          run={() => patchQuery({ fold: folded.size > 0 ? undefined : outermost(boxes).join(','), sel: undefined })}
         />
         <Control icon={traffic ? 'pause' : 'play'} label={traffic ? 'Stop showing traffic' : 'Show traffic moving'} pressed={traffic !== ''} run={() => setTraffic(traffic ? '' : '1')} />
         <hr />

@@ -54,12 +54,12 @@ export function Legend({ close }: { close: () => void }) {
             <path d="m32 6 7 4-7 4z" className="l-head" />
           </Sample>
           <Sample title="Degraded ▲">
-            <path d="M1 10h32" className="l-edge degraded" />
-            <path d="m29 6 7 4-7 4zM38 5.5v9" className="l-head degraded" />
+            <path d="M1 10h32M27 5v10" className="l-edge degraded" />
+            <path d="m32 6 7 4-7 4z" className="l-head degraded" />
           </Sample>
           <Sample title="Failing ✕">
-            <path d="M1 10h31" className="l-edge failing" />
-            <path d="m32 6 7 4-7 4zM27 5.5v9" className="l-head failing" />
+            <path d="M1 10h32m-11-4.5 8 9m0-9-8 9" className="l-edge failing" />
+            <path d="m32 6 7 4-7 4z" className="l-head failing" />
           </Sample>
           <Sample title="Idle">
             <path d="M1 10h32" className="l-edge dotted" />

@@ -87,7 +87,7 @@ func TestWindowWithoutData(t *testing.T) {
 func TestPathsOfTheUI(t *testing.T) {
 	u := &ui{files: fstest.MapFS{"index.html": {Data: []byte("page")}, "assets/a-1.js": {Data: []byte("script")}, ".hidden": {Data: []byte("x")}}}
 	for path, want := range map[string]int{
-		"/": 200, "/index.html": 200, "/outages/x": 200, "/assets/a-1.js": 200, "/assets/b.js": 404, "/.hidden": 404, "/assets": 200, "/a.b": 404,
+		"/": 200, "/index.html": 200, "/outages/x": 200, "/nodes/ip-10-0-0-1.ec2.internal": 200, "/assets/a-1.js": 200, "/assets/b.js": 404, "/.hidden": 404, "/assets": 200, "/a.b": 404,
 	} {
 		w := httptest.NewRecorder()
 		u.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

@@ -26,7 +26,7 @@ func (u *ui) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name = "index.html"
 	}
 	a, err := u.answer(name)
-	if errors.Is(err, fs.ErrNotExist) && path.Ext(name) == "" {
+	if errors.Is(err, fs.ErrNotExist) && isPage(name) {
 		a, err = u.answer("index.html")
 	}
 	if err != nil {
@@ -34,6 +34,11 @@ func (u *ui) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.write(w, r)
+}
+
+// isPage tells whether a path may be one of the UI's own. The names of nodes and of workloads outside the mesh have dots.
+func isPage(name string) bool {
+	return path.Ext(name) == "" || strings.Contains(name, "/") && !strings.HasPrefix(name, hashed)
 }
 
 func (u *ui) answer(name string) (*answer, error) {
