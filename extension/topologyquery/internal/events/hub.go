@@ -47,6 +47,7 @@ func New(maxClients, queue int) *Hub {
 // Client is one receiver of events.
 type Client struct {
 	hub    *Hub
+	since  string
 	events chan Event
 	lost   atomic.Bool
 }
@@ -59,7 +60,7 @@ func (h *Hub) Publish(eventType string, data []byte) {
 		return
 	}
 	h.next++
-	e := Event{ID: h.boot + "-" + strconv.FormatUint(h.next, 10), Type: eventType, Data: data}
+	e := Event{ID: h.id(h.next), Type: eventType, Data: data}
 	h.ring[h.next%kept] = e
 	for c := range h.clients {
 		select {
@@ -81,7 +82,7 @@ func (h *Hub) Subscribe(lastID string) (c *Client, missed []Event, resync bool, 
 	if h.closed || len(h.clients) >= h.maxClients {
 		return nil, nil, false, fmt.Errorf("there are %d clients of the event stream already", len(h.clients))
 	}
-	c = &Client{hub: h, events: make(chan Event, h.queue)}
+	c = &Client{hub: h, since: h.id(h.next), events: make(chan Event, h.queue)}
 	h.clients[c] = struct{}{}
 	if lastID == "" {
 		return c, nil, false, nil
@@ -96,6 +97,10 @@ func (h *Hub) Subscribe(lastID string) (c *Client, missed []Event, resync bool, 
 	}
 	return c, missed, false, nil
 }
+
+// Since is the ID of the newest event when the client subscribed: a client that loses its connection before any event
+// resumes from there.
+func (c *Client) Since() string { return c.since }
 
 // Events are the client's events; the channel is closed when the hub is.
 func (c *Client) Events() <-chan Event { return c.events }
@@ -128,8 +133,10 @@ func (c *Client) Close() {
 func (h *Hub) Newest() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.boot + "-" + strconv.FormatUint(h.next, 10)
+	return h.id(h.next)
 }
+
+func (h *Hub) id(n uint64) string { return h.boot + "-" + strconv.FormatUint(n, 10) }
 
 // Clients is the number of clients.
 func (h *Hub) Clients() int {

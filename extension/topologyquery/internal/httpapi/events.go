@@ -47,9 +47,13 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	// Proxies must not wait for more.
 	h.Set("X-Accel-Buffering", "no")
 	stream := &eventStream{w: w, controller: http.NewResponseController(w)}
-	stream.send(events.Event{Type: "hello", Data: s.clockEvent()})
+	hello := events.Event{Type: "hello", Data: s.clockEvent()}
+	if len(missed) == 0 {
+		hello.ID = client.Since()
+	}
+	stream.send(hello)
 	if resync {
-		stream.send(events.Event{Type: "resync", ID: s.Events.Newest(), Data: s.clockEvent()})
+		stream.send(events.Event{Type: "resync", ID: client.Since(), Data: s.clockEvent()})
 	}
 	for _, e := range missed {
 		stream.send(e)
