@@ -35,6 +35,7 @@ type world struct {
 	interval time.Duration
 	nodes    map[string]*worldNode
 	edges    []*worldEdge
+	byName   map[[2]outage.Name]*worldEdge
 	pods     map[string]*worldPod
 	logs     plog.Logs
 	// arrange, if set, is what a batch is cut into before it is sent.
@@ -75,6 +76,7 @@ type worldEdge struct {
 func newWorld(t testing.TB, configure func(*Config)) *world {
 	w := &world{
 		t: t, now: begin, interval: 5 * time.Second, nodes: map[string]*worldNode{}, pods: map[string]*worldPod{}, logs: plog.NewLogs(),
+		byName: map[[2]outage.Name]*worldEdge{},
 	}
 	cfg := createDefaultConfig().(*Config)
 	if configure != nil {
@@ -178,10 +180,8 @@ func (w *world) flow(node, sourcePod, destinationPod, direction, errorType, poli
 // edge returns the edge between "namespace/app" and "namespace/app".
 func (w *world) edge(source, destination string) *worldEdge {
 	src, dst := name(source), name(destination)
-	for _, e := range w.edges {
-		if e.key.Source.App == src.Name && e.key.Destination.App == dst.Name && e.key.Destination.Namespace == dst.Namespace {
-			return e
-		}
+	if e, ok := w.byName[[2]outage.Name{src, dst}]; ok {
+		return e
 	}
 	e := &worldEdge{w: w, failed: map[[2]string]uint64{}, durations: map[int32]uint64{}, key: edge.Key{
 		Source:      edge.Party{Workload: src.Name + "-v1", Namespace: src.Namespace, App: src.Name, Version: "v1"},
@@ -190,6 +190,7 @@ func (w *world) edge(source, destination string) *worldEdge {
 		Security: semconv.SecurityMutualTLS,
 	}}
 	w.edges = append(w.edges, e)
+	w.byName[[2]outage.Name{src, dst}] = e
 	return e
 }
 

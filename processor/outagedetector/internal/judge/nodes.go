@@ -81,9 +81,13 @@ const surelyWell = 5
 func (j *Judge) nodeUp(n *observe.Node, metrics *observe.Source, still bool, now int64) {
 	f := &n.Down
 	hurt := j.hurt(n.Name, now-int64(settleTime), now-int64(settleTime))
-	if still && hurt.failed == 0 && hurt.good >= surelyWell && now-f.Since > int64(settleTime) {
-		// Others reach what runs there: it was the telemetry that was lost.
-		f.On, f.Recovered = false, 0
+	if !still || hurt.failed > 0 || hurt.good < surelyWell || now-f.Since <= int64(settleTime) {
+		n.Doubted = 0
+	} else if n.Doubted == 0 {
+		n.Doubted = now
+	} else if now-n.Doubted >= int64(2*settleTime) {
+		// Others reach what runs there for longer than a scrape may lag behind: it was the telemetry that was lost.
+		f.On, f.Recovered, n.Doubted = false, 0, 0
 		return
 	}
 	if still || hurt.failed > 0 && hurt.wellPods == 0 {

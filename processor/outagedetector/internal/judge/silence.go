@@ -106,8 +106,8 @@ func unlikely(p *observe.Pair, slots int, chance float64) bool {
 		active = min(active, latest/(min(n, latestSlots)+1))
 	}
 	silent := math.Pow(1-active, float64(slots))
-	if n == 0 || 2*carried > seen {
-		return silent <= 10*chance
+	if n == 0 || carried > 0.7*seen {
+		return silent <= chance
 	}
 	mean := calls / n
 	if mean == 0 {

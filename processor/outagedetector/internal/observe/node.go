@@ -22,7 +22,9 @@ type Node struct {
 	// XDS are failures to reach the control plane, Certificates failures to get certificates.
 	XDS, Certificates Trouble
 	// Down is what is wrong with the node, Lost with its telemetry.
-	Down, Lost   Fault
+	Down, Lost Fault
+	// Doubted is since when a node that seems down is seen to serve.
+	Doubted      int64
 	terminations map[string]*counter
 	messages     map[string]*counter
 }
