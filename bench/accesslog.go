@@ -33,13 +33,13 @@ func newMesh(workloads, edges int) mesh {
 func address(pod int) string { return fmt.Sprintf("10.%d.%d.%d", 1+pod>>16, pod>>8&255, pod&255) }
 
 // appendLine writes the n-th line of a ztunnel, in its plain format: the client's and the server's side in turn, one in
-// a hundred refused.
+// a hundred refused, another edge's each time.
 func (m mesh) appendLine(b []byte, n int, at time.Time) []byte {
 	edge := m.edges[n/2%len(m.edges)]
 	source, destination := edge[0], edge[1]
 	level, direction, failure := "info", "outbound", ""
 	sent, received := 150+n/2%100, 500+n/2%400
-	if n/2%100 == 99 {
+	if (n/2+n/2/len(m.edges))%100 == 99 {
 		level, failure = "error", ` error="http status: 503 Service Unavailable"`
 	}
 	if n%2 == 1 {
