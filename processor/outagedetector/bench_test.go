@@ -28,8 +28,10 @@ type crowd struct {
 }
 
 func newCrowd(b *testing.B, edges int) *crowd {
-	w := &world{t: b, now: begin, interval: 5 * time.Second, nodes: map[string]*worldNode{}, pods: map[string]*worldPod{},
-		byName: map[[2]outage.Name]*worldEdge{}}
+	w := &world{
+		t: b, now: begin, interval: 5 * time.Second, nodes: map[string]*worldNode{}, pods: map[string]*worldPod{},
+		byName: map[[2]outage.Name]*worldEdge{},
+	}
 	for n := range 50 {
 		w.node(fmt.Sprintf("node-%d", n))
 	}

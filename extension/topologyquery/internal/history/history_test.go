@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -40,7 +41,7 @@ func open(t *testing.T, directory string) *Embedded {
 }
 
 func series(name string, pairs ...string) *Series {
-	return NewSeries(labels.FromStrings(append([]string{labels.MetricName, name, semconv.LabelSourceWorkload, "a", semconv.LabelDestinationWorkload, "b"}, pairs...)...))
+	return NewSeries(labels.FromStrings(append([]string{model.MetricNameLabel, name, semconv.LabelSourceWorkload, "a", semconv.LabelDestinationWorkload, "b"}, pairs...)...))
 }
 
 // closed is the number of connections closed in a window.
@@ -147,7 +148,7 @@ func TestNames(t *testing.T) {
 			}
 			l, err := namer.Labels(pcommon.NewMap(), metric, pcommon.NewMap())
 			require.NoError(t, err)
-			assert.Equal(t, want, l.Get(labels.MetricName), "%s in %q", name, unit)
+			assert.Equal(t, want, l.Get(model.MetricNameLabel), "%s in %q", name, unit)
 		}
 	}
 }
