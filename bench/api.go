@@ -1,14 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,8 +30,9 @@ extensions:
   topology_query:
     http: {endpoint: "localhost:%d"}
     directory: %s
+  pprof: {endpoint: "localhost:%d"}
 service:
-  extensions: [topology_query]
+  extensions: [topology_query, pprof]
   pipelines:
     metrics: {receivers: [ztunnel], processors: [service_graph, outage_detector], exporters: [topology]}
     logs: {receivers: [ztunnel], processors: [service_graph, outage_detector], exporters: [topology]}
@@ -45,7 +47,8 @@ const (
 
 // benchAPI reads the log of a mesh through the whole collector and, while it goes on growing, times GET /api/v1/graph
 // for windows that are in memory and, after a restart, for ranges of the stored history.
-func benchAPI(ctx context.Context, binary, folder string, workloads, edges, requests int) error {
+// Profiles of the process are left in a folder, unless that is empty.
+func benchAPI(ctx context.Context, binary, folder, profiles string, workloads, edges, requests int) error {
 	m := newMesh(workloads, edges)
 	// Every edge's connection is there several times, from both sides.
 	lines := edges * 2 * 5
@@ -57,8 +60,12 @@ func benchAPI(ctx context.Context, binary, folder string, workloads, edges, requ
 	if err != nil {
 		return err
 	}
+	pprof, err := freePort()
+	if err != nil {
+		return err
+	}
 	api := fmt.Sprintf("http://localhost:%d/api/v1/graph", port)
-	config := fmt.Sprintf(apiConfig, path, port, filepath.Join(folder, "data"))
+	config := fmt.Sprintf(apiConfig, path, port, filepath.Join(folder, "data"), pprof)
 	fmt.Printf("\nGET /api/v1/graph, %d workloads, %d edges, while %d lines a second arrive; %d requests, %v apart\n\n",
 		workloads, edges, trafficRate, requests, pause)
 	fmt.Println("| range | p50 | p95 | p99 | body |")
@@ -78,13 +85,15 @@ func benchAPI(ctx context.Context, binary, folder string, workloads, edges, requ
 		traffic, quiet := context.WithCancel(ctx)
 		followed := make(chan error, 1)
 		go func() { followed <- m.follow(traffic, path, trafficRate) }()
+		saved := make(chan error, 1)
+		go func() { saved <- saveProfiles(traffic, profiles, pprof) }()
 		err := errors.Join(
 			timeRequests(ctx, "live (no range)", api, url.Values{}, 0, requests),
 			timeRequests(ctx, "last 5 minutes", api, url.Values{}, 5*time.Minute, requests),
 			timeRequests(ctx, "last 5 minutes, by namespace", api, url.Values{"group_by": {"namespace"}}, 5*time.Minute, requests),
 		)
 		quiet()
-		return errors.Join(err, <-followed)
+		return errors.Join(err, <-followed, <-saved)
 	})
 	if err != nil {
 		return err
@@ -105,6 +114,24 @@ func benchAPI(ctx context.Context, binary, folder string, workloads, edges, requ
 		return err
 	}
 	fmt.Printf("\nPeak RSS: %d MiB live, %d MiB answering from history.\n", live.peakRSS>>20, history.peakRSS>>20)
+	return nil
+}
+
+// saveProfiles writes a CPU profile of ten seconds, and the heap's.
+func saveProfiles(ctx context.Context, folder string, port int) error {
+	if folder == "" {
+		return nil
+	}
+	for _, name := range []string{"profile?seconds=10", "heap"} {
+		body, _, err := get(ctx, fmt.Sprintf("http://localhost:%d/debug/pprof/%s", port, name))
+		if err != nil {
+			return fmt.Errorf("profiling: %w", err)
+		}
+		file, _, _ := strings.Cut(name, "?")
+		if err := os.WriteFile(filepath.Join(folder, file+".pprof"), body, 0o600); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -175,12 +202,15 @@ func get(ctx context.Context, address string) ([]byte, time.Duration, error) {
 		return nil, 0, err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
+	// One allocation, so that the time is the server's more than this client's.
+	var body bytes.Buffer
+	body.Grow(int(max(response.ContentLength, 0)) + bytes.MinRead)
+	if _, err := body.ReadFrom(response.Body); err != nil {
 		return nil, 0, err
 	}
+	elapsed := time.Since(start)
 	if response.StatusCode != http.StatusOK {
-		return nil, 0, fmt.Errorf("%s: %.200s", response.Status, body)
+		return nil, 0, fmt.Errorf("%s: %.200s", response.Status, body.Bytes())
 	}
-	return body, time.Since(start), nil
+	return body.Bytes(), elapsed, nil
 }

@@ -30,6 +30,7 @@ func run(ctx context.Context) error {
 	workloads := flag.Int("workloads", 2000, "workloads of the API's graph")
 	edges := flag.Int("edges", 20_000, "edges of the API's graph")
 	requests := flag.Int("requests", 200, "requests for the graph")
+	profiles := flag.String("profiles", "", "folder for CPU and heap profiles of the API's process")
 	only := flag.String("only", "", "ingest or api; both by default")
 	flag.Parse()
 
@@ -53,7 +54,7 @@ func run(ctx context.Context) error {
 		}
 	}
 	if *only != "ingest" {
-		if err := benchAPI(ctx, path, folder, *workloads, *edges, *requests); err != nil {
+		if err := benchAPI(ctx, path, folder, *profiles, *workloads, *edges, *requests); err != nil {
 			return fmt.Errorf("serving the graph: %w", err)
 		}
 	}

@@ -134,7 +134,7 @@ func fromMemory(e *topologyQuery, start, end int64) map[edge.Key]edgeCounts {
 	window := e.stores.Live.Window(start, end, false)
 	defer window.Release()
 	for i, one := range window.Edges {
-		out[one.Key] = toCompare(&window.Counts[i])
+		out[one.Key] = toCompare(window.Counts[i])
 	}
 	return out
 }

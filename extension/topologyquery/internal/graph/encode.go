@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"bytes"
 	"math"
 	"runtime"
 	"slices"
@@ -216,8 +217,21 @@ func (e *encoder) edge(b []byte, g *Graph, one *Edge) []byte {
 	return append(b, '}')
 }
 
-// appendCounts appends the members of an edge that say what happened on it.
+// appendCounts appends the members of an edge that say what happened on it, as they were encoded before if they are kept.
 func (e *encoder) appendCounts(b []byte, c *live.Counts) []byte {
+	if c.Kept == nil {
+		return e.encodeCounts(b, c)
+	}
+	if known := c.Kept.Load(); known != nil && known.Seconds == e.seconds {
+		return append(b, known.JSON...)
+	}
+	from := len(b)
+	b = e.encodeCounts(b, c)
+	c.Kept.Store(&live.Encoding{Seconds: e.seconds, JSON: bytes.Clone(b[from:])})
+	return b
+}
+
+func (e *encoder) encodeCounts(b []byte, c *live.Counts) []byte {
 	b = append(b, `,"connections":{"opened":`...)
 	b = strconv.AppendUint(b, c.Fields[live.Opened], 10)
 	b = append(b, `,"closed":`...)

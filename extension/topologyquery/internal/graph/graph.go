@@ -168,7 +168,7 @@ func NewBuilder(m Mesh, options Options, sizeHint int) *Builder {
 	}
 }
 
-// Add adds what happened on an edge. The counts belong to the graph from here on: it may add to them.
+// Add adds what happened on an edge. Counts that are not kept belong to the graph from here on: it may add to them.
 func (b *Builder) Add(key *edge.Key, counts *live.Counts) {
 	if ns := b.options.Namespace; ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
 		return
@@ -185,6 +185,7 @@ func (b *Builder) Add(key *edge.Key, counts *live.Counts) {
 	}
 	e, ok := b.edges[k]
 	if ok {
+		e.Counts = e.Counts.Own()
 		e.Counts.Merge(counts)
 		return
 	}

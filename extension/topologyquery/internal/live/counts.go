@@ -1,6 +1,11 @@
 package live
 
-import "github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+import (
+	"slices"
+	"sync/atomic"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+)
 
 // Field is a counter of an edge.
 type Field uint8
@@ -39,6 +44,28 @@ type Counts struct {
 	// Connection is the connections' life, Request the requests' duration, both in seconds.
 	Connection exphist.Histogram
 	Request    exphist.Histogram
+	// Kept, unless nil, tells that the counts are the edge's, kept for further questions: they must not be changed.
+	// It is where whoever encodes them may leave the result.
+	Kept *atomic.Pointer[Encoding]
+}
+
+// Encoding is how counts of a window of so many seconds were encoded.
+type Encoding struct {
+	Seconds float64
+	JSON    []byte
+}
+
+// Own returns counts that may be changed: these, or a copy if they are kept.
+func (c *Counts) Own() *Counts {
+	if c.Kept == nil {
+		return c
+	}
+	own := *c
+	own.Kept = nil
+	own.Reasons = slices.Clone(c.Reasons)
+	own.Connection = *c.Connection.Clone()
+	own.Request = *c.Request.Clone()
+	return &own
 }
 
 // Reset empties the counts and keeps their memory.

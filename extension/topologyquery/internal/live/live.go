@@ -12,8 +12,10 @@ package live
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nephilia/nephilia/internal/edge"
 )
@@ -78,6 +80,7 @@ type Edge struct {
 	// changed is the graph's version at the newest change.
 	changed uint64
 	removed bool
+	memo    atomic.Pointer[memo]
 }
 
 type chunk struct {
@@ -265,19 +268,64 @@ func (e *Edge) expire(before int64) {
 // scratch is the memory that reading an edge needs.
 type scratch struct{ from, to state }
 
-// window writes what happened on the edge in [start, end) to counts.
-func (e *Edge) window(start, end int64, s *scratch, to *Counts) {
-	e.stateAt(end, &s.to)
-	e.stateAt(start, &s.from)
-	s.to.subtract(&s.from)
-	if end-e.seen > quietAfter {
-		s.to.active = 0
-	}
-	s.to.counts(e.reasons, to)
+// memo is what a window up to the present held of an edge. It holds the same as long as nothing changes on the edge and
+// no record enters or leaves the window: most edges of a large mesh, most of the time.
+type memo struct {
+	counts Counts
+	kept   atomic.Pointer[Encoding]
+	// changed is the edge's version; start and end are the times that give the same states.
+	changed    uint64
+	start, end span
+	// While the clock is before stamped, the slot that is open is stamped with its newest point, later with its end.
+	stamped int64
 }
 
-// stateAt writes what had happened since the edge began, as far as it was stamped at or before t.
-func (e *Edge) stateAt(t int64, into *state) {
+// span is a span of time [from, to).
+type span struct{ from, to int64 }
+
+func (s span) holds(t int64) bool { return s.from <= t && t < s.to }
+
+func (m *memo) answers(e *Edge, start, end int64) bool {
+	return m.changed == e.changed && m.start.holds(start) && m.end.holds(end) && (e.graph.clock < m.stamped || end >= m.stamped)
+}
+
+// window returns what happened on the edge in [start, end): what was kept of an earlier question, or into.
+func (e *Edge) window(start, end int64, s *scratch, into *Counts) *Counts {
+	if m := e.memo.Load(); m != nil && m.answers(e, start, end) {
+		return &m.counts
+	}
+	ends := e.stateAt(end, &s.to)
+	starts := e.stateAt(start, &s.from)
+	s.to.subtract(&s.from)
+	if end-e.seen > quietAfter {
+		s.to.active, ends.to = 0, end
+	}
+	if ends.to < forever || starts.to == forever && e.open {
+		into.Reset()
+		s.to.counts(e.reasons, into)
+		return into
+	}
+	if s.to.active != 0 {
+		ends.to = e.seen + quietAfter + 1
+	}
+	m := &memo{changed: e.changed, start: starts, end: ends}
+	if e.open {
+		m.stamped = SlotEnd(e.pendingTime, e.graph.settings.Resolution)
+	}
+	s.to.counts(e.reasons, &m.counts)
+	m.counts.Kept = &m.kept
+	e.memo.Store(m)
+	return &m.counts
+}
+
+const (
+	never   = math.MinInt64
+	forever = math.MaxInt64
+)
+
+// stateAt writes what had happened since the edge began, as far as it was stamped at or before t, and returns the times
+// that give the same state.
+func (e *Edge) stateAt(t int64, into *state) span {
 	into.reset()
 	// The first chunk that begins after t; what counts is the one before it.
 	at := len(e.chunks)
@@ -287,23 +335,33 @@ func (e *Edge) stateAt(t int64, into *state) {
 	switch {
 	case at == len(e.chunks) && t >= e.lastSealed():
 		into.addState(&e.total)
-		if e.open && e.stamp() <= t {
-			into.addState(&e.pending)
+		if !e.open {
+			return span{e.lastSealed(), forever}
 		}
+		if stamp := e.stamp(); stamp > t {
+			return span{e.lastSealed(), stamp}
+		}
+		into.addState(&e.pending)
+		return span{e.stamp(), forever}
 	case at == 0:
 		into.unpack(e.chunks[0].before)
+		return span{never, e.chunks[0].first}
 	case t >= e.chunks[at-1].last:
 		into.unpack(e.chunks[at].before)
-	default:
-		into.unpack(e.chunks[at-1].before)
-		first := e.chunks[at-1].first
-		for b := e.chunks[at-1].data; len(b) > 0; {
-			var delta uint64
-			delta, b = uvarint(b)
-			if first+int64(delta) > t {
-				return
-			}
-			b = into.unpack(b)
-		}
+		return span{e.chunks[at-1].last, e.chunks[at].first}
 	}
+	into.unpack(e.chunks[at-1].before)
+	first := e.chunks[at-1].first
+	same := span{first, e.chunks[at-1].last}
+	for b := e.chunks[at-1].data; len(b) > 0; {
+		var delta uint64
+		delta, b = uvarint(b)
+		if next := first + int64(delta); next > t {
+			same.to = next
+			break
+		}
+		same.from = first + int64(delta)
+		b = into.unpack(b)
+	}
+	return same
 }

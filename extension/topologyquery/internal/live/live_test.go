@@ -81,7 +81,7 @@ func TestWindowsEqualPlainSums(t *testing.T) {
 					}
 				}
 				s := g.Window(start, end, true)
-				got := &s.Counts[0]
+				got := s.Counts[0]
 				require.Equal(t, want.Fields, got.Fields)
 				require.Equal(t, want.Failed, got.Failed)
 				require.ElementsMatch(t, want.Reasons, got.Reasons)
@@ -100,6 +100,59 @@ func TestWindowsEqualPlainSums(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKeptCountsAreThoseCountedAnew asks for windows that slide with the clock, as viewers do.
+func TestKeptCountsAreThoseCountedAnew(t *testing.T) {
+	kept := 0
+	for seed := range uint64(8) {
+		random := rand.New(rand.NewPCG(seed, 5))
+		g := New(Settings{Window: 600_000, Resolution: 5000, MaxEdges: 10})
+		now := int64(1_000_000)
+		for range 1500 {
+			now += random.Int64N(3000)
+			g.Update(func(w Writer) {
+				w.Advance(now)
+				for range random.IntN(3) {
+					e := w.Edge(edge.Key{Port: uint16(random.IntN(8))})
+					switch random.IntN(4) {
+					case 0:
+						w.SetActive(e, now, random.Int64N(3))
+					case 1:
+						w.AddFailed(e, Reason{ErrorType: fmt.Sprint(random.IntN(3))}, now, 1)
+					case 2:
+						w.Add(e, Closed, now, 0) // heard of, unchanged
+					default:
+						w.Add(e, Field(random.IntN(int(NumFields))), now, 1+random.Uint64N(9))
+						w.AddBucket(e, OfConnection, now, Scale, random.Int32N(50), 1)
+					}
+				}
+				if random.IntN(40) == 0 {
+					w.Expire(now)
+				}
+			})
+			start, end := now-60_000-random.Int64N(2)*1000, now+random.Int64N(2)*(random.Int64N(9000)-4000)
+			got := g.Window(start, end, true)
+			for i, e := range got.Edges {
+				if got.Counts[i].Kept != nil {
+					kept++
+				}
+				before := e.memo.Swap(nil)
+				var memory scratch
+				var own Counts
+				want := e.window(start, end, &memory, &own)
+				e.memo.Store(before)
+				require.Equal(t, plain(want), plain(got.Counts[i]), "seed %d, [%d, %d) at %d", seed, start, end, now)
+			}
+			got.Release()
+		}
+	}
+	require.Greater(t, kept, 20_000)
+}
+
+// plain is what counts say, whatever memory they were read into.
+func plain(c *Counts) string {
+	return fmt.Sprint(c.Fields, c.Failed, c.Active, c.Reasons, c.Connection.Zero, c.Connection.Offset, c.Connection.Counts, c.Request.Count)
 }
 
 func TestBounds(t *testing.T) {
@@ -139,8 +192,7 @@ func TestCoarseAndFineBucketsStayWithinTheirBounds(t *testing.T) {
 			}
 			w.AddBucket(e, OfRequest, 1000, scale, 1, 10)
 		})
-		var counts Counts
-		e.window(0, 1000, &scratch{}, &counts)
+		counts := e.window(0, 1000, &scratch{}, &Counts{})
 		out := make([]float64, 1)
 		counts.Request.Quantiles([]float64{0.5}, out)
 		assert.Greater(t, out[0], 1.0)

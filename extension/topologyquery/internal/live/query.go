@@ -2,13 +2,15 @@ package live
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 )
 
 // Snapshot is what happened on edges in a window. Release gives its memory back.
 type Snapshot struct {
 	Edges  []*Edge
-	Counts []Counts
+	Counts []*Counts
+	own    []Counts
 }
 
 var snapshots = sync.Pool{New: func() any { return &Snapshot{} }}
@@ -16,7 +18,8 @@ var snapshots = sync.Pool{New: func() any { return &Snapshot{} }}
 // Release gives the snapshot's memory back; nothing of it may be used afterwards.
 func (s *Snapshot) Release() {
 	clear(s.Edges)
-	s.Edges = s.Edges[:0]
+	clear(s.Counts)
+	s.Edges, s.Counts = s.Edges[:0], s.Counts[:0]
 	snapshots.Put(s)
 }
 
@@ -44,15 +47,14 @@ func (g *Graph) Window(start, end int64, idle bool) *Snapshot {
 // read fills in the counts, several goroutines at a time where that is worth it.
 func (s *Snapshot) read(start, end int64) {
 	n := len(s.Edges)
-	if cap(s.Counts) < n {
-		s.Counts = append(s.Counts[:cap(s.Counts)], make([]Counts, n-cap(s.Counts))...)
+	s.Counts = slices.Grow(s.Counts[:0], n)[:n]
+	if len(s.own) < n {
+		s.own = append(s.own, make([]Counts, n-len(s.own))...)
 	}
-	s.Counts = s.Counts[:n]
 	shard := func(from, to int) {
 		var memory scratch
 		for i := from; i < to; i++ {
-			s.Counts[i].Reset()
-			s.Edges[i].window(start, end, &memory, &s.Counts[i])
+			s.Counts[i] = s.Edges[i].window(start, end, &memory, &s.own[i])
 		}
 	}
 	workers := min(runtime.GOMAXPROCS(0), (n+shardEdges-1)/shardEdges)
@@ -73,13 +75,11 @@ func (s *Snapshot) dropEmpty() {
 		if s.Counts[i].Empty() {
 			continue
 		}
-		if kept != i {
-			s.Edges[kept] = s.Edges[i]
-			s.Counts[kept], s.Counts[i] = s.Counts[i], s.Counts[kept]
-		}
+		s.Edges[kept], s.Counts[kept] = s.Edges[i], s.Counts[i]
 		kept++
 	}
 	clear(s.Edges[kept:])
+	clear(s.Counts[kept:])
 	s.Edges, s.Counts = s.Edges[:kept], s.Counts[:kept]
 }
 
