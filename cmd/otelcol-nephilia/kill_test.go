@@ -150,6 +150,60 @@ func TestKill(t *testing.T) {
 	requireGrown(t, g, p, start)
 }
 
+// TestKillAgentOrGateway kills an agent, its gateway or both while the tailed files grow. In the end, the gateway's
+// history counts every connection once. istiod does not answer all the while.
+func TestKillAgentOrGateway(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	g := newGrowth(t, "policy-deny")
+	start := time.Now().Add(-time.Minute)
+	nowhere := []string{"receivers::ztunnel::xds: {endpoint: localhost:1, tls: {insecure: true}}"}
+	gateway := newProcess(t, "gateway.yaml", nowhere, map[string]string{"NEPHILIA_DATA": t.TempDir()})
+	gateway.start(t)
+	agent := newProcess(t, "agent.yaml",
+		[]string{`receivers::ztunnel::access_logs::node_from: {path_regexp: 'ztunnel-([^./]+)\.log'}`},
+		map[string]string{
+			"NEPHILIA_LOGS": filepath.Join(g.folder, "ztunnel-*.log"), "NEPHILIA_LOGS_START": "beginning",
+			"NEPHILIA_DATA": t.TempDir(), "NEPHILIA_GATEWAY": gateway.setting("NEPHILIA_OTLP_GRPC"),
+			"NEPHILIA_ZTUNNEL_METRICS": "http://localhost:1/metrics", "NEPHILIA_ZTUNNEL_ADMIN": "http://localhost:1/config_dump",
+		})
+	agent.start(t)
+
+	victims := [][]*process{{agent}, {gateway}, {agent, gateway}, {gateway}, {agent}, {gateway, agent}}
+	written := 0
+	for kill, killed := range victims {
+		until := len(g.lines) * (kill + 1) / (len(victims) + 1)
+		killAt := written + random.IntN(until-written)
+		for written < until {
+			step := min(1+random.IntN(40), until-written)
+			g.write(t, written, written+step)
+			if written <= killAt && killAt < written+step {
+				for _, p := range killed {
+					p.kill()
+				}
+				time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
+				for _, p := range killed {
+					p.start(t)
+				}
+			}
+			written += step
+			time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
+		}
+	}
+	g.write(t, written, len(g.lines))
+	gateway.ready(t)
+	requireGrown(t, g, gateway, start)
+
+	gateway.stop(t)
+	gateway.start(t)
+	gateway.ready(t)
+	requireGrown(t, g, gateway, start)
+}
+
 // TestFullDisk fills the disk under the collector's data: it says so, goes on serving what it has, and does not fall.
 func TestFullDisk(t *testing.T) {
 	data := t.TempDir()

@@ -69,6 +69,16 @@ func newProcess(t *testing.T, config string, set []string, env map[string]string
 	return p
 }
 
+// setting is an environment variable of the process.
+func (p *process) setting(name string) string {
+	for i := len(p.env) - 1; i >= 0; i-- {
+		if value, ok := strings.CutPrefix(p.env[i], name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
 // start runs the process and returns at once.
 func (p *process) start(t *testing.T) {
 	t.Helper()

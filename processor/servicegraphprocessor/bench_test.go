@@ -1,6 +1,7 @@
 package servicegraphprocessor
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func newLoadedGraph(tb testing.TB, edges int) *loadedGraph {
 	require.NoError(tb, err)
 	g.nextMetrics = consumertest.NewNop()
 	g.nextTraces = consumertest.NewNop()
-	tb.Cleanup(g.stop)
+	tb.Cleanup(func() { require.NoError(tb, g.stop(context.Background())) })
 	l := &loadedGraph{graph: g, at: epoch.Add(time.Second)}
 	const servers = 200
 	clients := (edges + servers - 1) / servers

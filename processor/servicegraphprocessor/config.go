@@ -31,6 +31,9 @@ type Config struct {
 	// ResolveHold is how long traffic of a pod waits for the mesh state that names its workload.
 	ResolveHold time.Duration `mapstructure:"resolve_hold"`
 
+	// Storage is the id of a storage extension that keeps the graph over a restart. Without one its counts begin anew.
+	Storage *component.ID `mapstructure:"storage"`
+
 	Reconcile ReconcileConfig `mapstructure:"reconcile"`
 	Requests  RequestsConfig  `mapstructure:"requests"`
 	FlowSpans FlowSpansConfig `mapstructure:"flow_spans"`

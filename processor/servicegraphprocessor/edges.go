@@ -40,6 +40,7 @@ type routeCounts struct {
 
 // edgeState holds an edge's cumulative values.
 type edgeState struct {
+	id    uint64 // for what is stored
 	key   edge.Key
 	start pcommon.Timestamp
 
@@ -143,12 +144,25 @@ func (t *edgeTable) overflow(start pcommon.Timestamp) *edgeState {
 
 func (t *edgeTable) create(key edge.Key, start pcommon.Timestamp) *edgeState {
 	e := &edgeState{key: key, start: start}
-	t.byKey[key] = e
-	flow := scrapedFlowOf(key)
+	t.index(e)
+	return e
+}
+
+func (t *edgeTable) index(e *edgeState) {
+	t.byKey[e.key] = e
+	flow := scrapedFlowOf(e.key)
 	edges := append(slices.Clone(t.byFlow[flow]), e)
 	slices.SortFunc(edges, func(a, b *edgeState) int { return cmp.Compare(a.key.Port, b.key.Port) })
 	t.byFlow[flow] = edges
-	return e
+}
+
+// adopt takes up an edge from before a restart.
+func (t *edgeTable) adopt(e *edgeState) {
+	if !e.overflow {
+		family := siblings{e.key.Source, e.key.Destination, e.key.Service, e.key.Port}
+		t.protocols[family] = protocolUse{protocol: e.key.Protocol, edges: t.protocols[family].edges + 1}
+	}
+	t.index(e)
 }
 
 func scrapedFlowOf(key edge.Key) scrapedFlow {

@@ -1,6 +1,7 @@
 package servicegraphprocessor
 
 import (
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -109,12 +110,14 @@ func (g *graph) emit(now pcommon.Timestamp) (pmetric.Metrics, bool) {
 	for _, e := range g.edges.dirty {
 		e.dirty = false
 		g.emitEdge(m, e, now, false)
+		g.saved.edge(e)
 	}
 	clear(g.edges.dirty)
 	g.edges.dirty = g.edges.dirty[:0]
 	for e := g.edges.oldest; e != nil && e.emitted <= refresh; e = g.edges.oldest {
 		if e.expired(now, g.cfg.EdgeExpiry) {
 			g.edges.remove(e)
+			g.saved.edgeGone(e)
 			continue
 		}
 		g.emitEdge(m, e, now, true)
@@ -123,6 +126,7 @@ func (g *graph) emit(now pcommon.Timestamp) (pmetric.Metrics, bool) {
 		e.dirty = false
 		e.emitted = now
 		e.appendTo(m, now)
+		g.saved.endpoint(e.id)
 	}
 	clear(g.dirtyEndpoints)
 	g.dirtyEndpoints = g.dirtyEndpoints[:0]
@@ -130,6 +134,7 @@ func (g *graph) emit(now pcommon.Timestamp) (pmetric.Metrics, bool) {
 		s.dirty = false
 		s.emitted = now
 		s.appendTo(m, g.services.bounds, now)
+		g.saved.service(s.key)
 	}
 	clear(g.services.dirty)
 	g.services.dirty = g.services.dirty[:0]
@@ -151,6 +156,7 @@ func (g *graph) refreshRest(m *edgeMetrics, now, refresh pcommon.Timestamp) {
 		case since(e.seen, now, g.cfg.EdgeExpiry):
 			delete(g.endpoints, id)
 			e.gone = true
+			g.saved.endpoint(id)
 		case e.emitted <= refresh && e.emitted > 0:
 			e.emitted = now
 			e.appendTo(m, now)
@@ -160,6 +166,7 @@ func (g *graph) refreshRest(m *edgeMetrics, now, refresh pcommon.Timestamp) {
 		switch {
 		case since(s.seen, now, g.cfg.EdgeExpiry):
 			delete(g.services.byKey, id)
+			g.saved.service(id)
 		case s.emitted <= refresh && s.emitted > 0:
 			s.emitted = now
 			s.appendTo(m, g.services.bounds, now)
@@ -259,11 +266,15 @@ func (g *graph) sweep(now pcommon.Timestamp) {
 		}
 		delete(g.flows.series, key)
 		p := series.pair
+		p.series = slices.DeleteFunc(p.series, func(other *flowSeries) bool { return other == series })
 		if p.users--; p.users == 0 && !p.waits && !p.touched {
 			for i := range p.ways {
 				g.release(&p.ways[i].target)
 			}
 			delete(g.flows.pairs, p.key)
+			g.saved.pairGone(p)
+		} else {
+			g.saved.pair(p)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 // endpoint holds the cumulative values of one destination pod, over all edges that lead to it.
 type endpoint struct {
+	id podName
+
 	pod, workload, namespace, service, node string
 
 	start          pcommon.Timestamp
@@ -54,7 +56,7 @@ func (g *graph) endpoint(id podName) *endpoint {
 	if len(g.endpoints) >= g.cfg.MaxEntities {
 		return nil
 	}
-	e := &endpoint{pod: id.name, namespace: id.namespace}
+	e := &endpoint{id: id, pod: id.name, namespace: id.namespace}
 	g.endpoints[id] = e
 	return e
 }

@@ -46,6 +46,7 @@ type flowPoint struct {
 // flowSeries is one flow aggregate: what one reporter says of one pair.
 type flowSeries struct {
 	pair     *pair
+	key      *flowKey // for what is stored
 	way      int
 	closed   cumulative
 	sent     cumulative
@@ -259,7 +260,7 @@ func (g *graph) applyFlowSum(node, name string, point pmetric.NumberDataPoint) {
 	if flow.side == bySource {
 		p.sourceWay, p.hasSource = series.way, true
 	}
-	g.flows.touch(p)
+	g.touchPair(p)
 }
 
 func (g *graph) applyFlowDuration(node string, point pmetric.ExponentialHistogramDataPoint) {
@@ -276,7 +277,7 @@ func (g *graph) applyFlowDuration(node string, point pmetric.ExponentialHistogra
 	}
 	pending := &series.pair.ways[series.way].pending[flow.side]
 	if series.duration.Advance(point, &pending.duration) > 0 {
-		g.flows.touch(series.pair)
+		g.touchPair(series.pair)
 	}
 }
 
@@ -301,6 +302,10 @@ func (g *graph) flowSeries(key *flowKey, start, at pcommon.Timestamp) *flowSerie
 	}
 	p.users++
 	g.flows.series[owned] = series
+	if g.saved != nil {
+		series.key = &owned
+		p.series = append(p.series, series)
+	}
 	return series
 }
 
@@ -329,9 +334,10 @@ func (s *flowSeries) failure(reason reconcile.Reason) *failedSeries {
 	return &s.failed[len(s.failed)-1]
 }
 
-func (t *flowTable) touch(p *pair) {
+func (g *graph) touchPair(p *pair) {
+	g.saved.pair(p)
 	if !p.touched {
 		p.touched = true
-		t.touched = append(t.touched, p)
+		g.flows.touched = append(g.flows.touched, p)
 	}
 }

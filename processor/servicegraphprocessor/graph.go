@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -31,6 +32,7 @@ type graph struct {
 	sending sync.Mutex
 	mu      sync.Mutex
 
+	id        component.ID
 	cfg       *Config
 	limits    reconcile.Limits
 	version   string
@@ -58,6 +60,7 @@ type graph struct {
 	waypointEdges []*edgeState
 	weights       map[weightKey]uint64
 	weighed       map[string]bool
+	saved         *saved
 
 	begun     pcommon.Timestamp // the first data's time
 	flushed   pcommon.Timestamp
@@ -80,6 +83,7 @@ func newGraph(set processor.Settings, cfg *Config) (*graph, error) {
 		return nil, err
 	}
 	g := &graph{
+		id:  set.ID,
 		cfg: cfg,
 		limits: reconcile.Limits{
 			Window: cfg.Reconcile.SettleWindow,
@@ -108,8 +112,11 @@ func newGraph(set processor.Settings, cfg *Config) (*graph, error) {
 	return g, nil
 }
 
-// start begins to watch for heartbeats that stop.
-func (g *graph) start() {
+// start takes up the stored state and begins to watch for heartbeats that stop.
+func (g *graph) start(startCtx context.Context, host component.Host) error {
+	if err := g.open(startCtx, host); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel = cancel
 	g.done.Add(1)
@@ -128,14 +135,16 @@ func (g *graph) start() {
 			}
 		}
 	}()
+	return nil
 }
 
-func (g *graph) stop() {
+func (g *graph) stop(ctx context.Context) error {
 	if g.cancel != nil {
 		g.cancel()
 		g.done.Wait()
 	}
 	g.telemetry.Shutdown()
+	return g.close(ctx)
 }
 
 // learn takes over the entity events among log records.
@@ -170,6 +179,7 @@ func (g *graph) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) err
 	g.sending.Lock()
 	defer g.sending.Unlock()
 	edges, traces, marker := g.applyMetrics(metrics)
+	g.commit(ctx)
 	var errs error
 	if traces.ResourceSpans().Len() > 0 && g.nextTraces != nil {
 		errs = g.nextTraces.ConsumeTraces(ctx, traces)
@@ -211,6 +221,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) (edges pmetric.Metrics, tr
 		g.finished = true
 	}
 	edges, traces = g.flush(done)
+	g.saved.record(g)
 	return edges, traces, marker
 }
 
@@ -287,6 +298,7 @@ func (g *graph) settleFlows(now pcommon.Timestamp, force bool) {
 	t.touched = t.touched[:0]
 	left := t.waiting[:0]
 	for _, p := range t.waiting {
+		g.saved.pair(p)
 		if p.failures.Held() > 0 {
 			t.counted = p.failures.Release(now, g.limits, t.counted[:0])
 			p.creditFailed(t.counted)
@@ -309,6 +321,7 @@ func (g *graph) tick(ctx context.Context) error {
 	g.sending.Lock()
 	defer g.sending.Unlock()
 	metrics, traces := g.tickState()
+	g.commit(ctx)
 	return g.send(ctx, metrics, traces)
 }
 
@@ -325,7 +338,9 @@ func (g *graph) tickState() (pmetric.Metrics, ptrace.Traces) {
 	default:
 		g.clock.set(pcommon.NewTimestampFromTime(now))
 	}
-	return g.flush(false)
+	metrics, traces := g.flush(false)
+	g.saved.record(g)
+	return metrics, traces
 }
 
 func (g *graph) send(ctx context.Context, metrics pmetric.Metrics, traces ptrace.Traces) error {
@@ -351,6 +366,8 @@ func (g *graph) drainMetrics(ctx context.Context) error {
 		g.clock.set(g.clock.time + pcommon.Timestamp(time.Millisecond))
 	}
 	metrics, traces := g.flush(true)
+	g.saved.record(g)
 	g.mu.Unlock()
+	g.commit(ctx)
 	return g.send(ctx, metrics, traces)
 }

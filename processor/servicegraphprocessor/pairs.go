@@ -1,6 +1,7 @@
 package servicegraphprocessor
 
 import (
+	"cmp"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -43,6 +44,11 @@ type pair struct {
 	touched     bool
 	waits       bool
 
+	// id and series are for what is stored; saving tells that the pair waits to be.
+	id     uint64
+	series []*flowSeries
+	saving bool
+
 	resolution
 }
 
@@ -62,6 +68,7 @@ type way struct {
 	pending           [2]flowCounts
 	credit            flowCredit
 	target            target
+	saved             uint64 // the stored id of the target's edge
 	// folded is what becomes of the way if it leads to or from a waypoint;
 	// assigned are the connections given to each of several backends.
 	folded   fold
@@ -294,25 +301,33 @@ func (g *graph) awaitsSource(p *pair, w *way, now pcommon.Timestamp) bool {
 // resolve names the pair's ends; false means that it is worth waiting for the mesh's state.
 func (g *graph) resolve(p *pair, now pcommon.Timestamp, force bool) bool {
 	d := g.directory
-	if p.resolved && p.generation == d.generation {
+	if p.resolved && (p.generation == d.generation || !d.known()) {
 		return true
 	}
 	if p.key.overflow {
 		p.resolved, p.generation = true, d.generation
 		return true
 	}
-	source := g.find(p.key.source)
-	destination := g.find(p.key.destination)
+	source, destination := g.find(p.key.source), g.find(p.key.destination)
+	if p.resolved {
+		// Who was known once keeps that name when the mesh's state forgets it, or does not know it yet after a restart.
+		source, destination = cmp.Or(source, p.sourcePod), cmp.Or(destination, p.destinationPod)
+	}
 	if !p.resolved && !force && !since(p.first, now, g.cfg.ResolveHold) &&
 		(g.mayAppear(source, p.key.source) || g.mayAppear(destination, p.key.destination)) {
 		return false
 	}
+	named := p.resolved
 	changed := p.apply(source, destination, d.generation)
 	if !changed {
 		return true
 	}
-	p.source = g.party(source, p.key.source, p.clusters[0])
-	p.destination = g.party(destination, p.key.destination, p.clusters[1])
+	if source != nil || !named {
+		p.source = g.party(source, p.key.source, p.clusters[0])
+	}
+	if destination != nil || !named {
+		p.destination = g.party(destination, p.key.destination, p.clusters[1])
+	}
 	p.endpoint = g.endpointOf(p, destination)
 	for i := range p.ways {
 		g.release(&p.ways[i].target)

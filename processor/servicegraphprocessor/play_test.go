@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -30,6 +31,8 @@ import (
 // pipelines are the three processors of one component with what comes out of them.
 type pipelines struct {
 	t       testing.TB
+	cfg     *Config
+	host    component.Host
 	metrics processor.Metrics
 	logs    processor.Logs
 	traces  processor.Traces
@@ -41,31 +44,40 @@ type pipelines struct {
 
 func newPipelines(tb testing.TB, configure func(*Config)) *pipelines {
 	tb.Helper()
-	factory := NewFactory()
-	cfg := factory.CreateDefaultConfig().(*Config)
+	cfg := createDefaultConfig().(*Config)
 	if configure != nil {
 		configure(cfg)
 	}
 	require.NoError(tb, cfg.Validate())
-	p := &pipelines{t: tb, outMetrics: &doneSink{done: make(chan struct{})}, outLogs: new(consumertest.LogsSink), outTraces: new(consumertest.TracesSink)}
+	p := &pipelines{
+		t: tb, cfg: cfg, host: componenttest.NewNopHost(),
+		outMetrics: &doneSink{done: make(chan struct{})}, outLogs: new(consumertest.LogsSink), outTraces: new(consumertest.TracesSink),
+	}
+	p.start()
+	tb.Cleanup(p.stop)
+	return p
+}
+
+// start makes and starts the processors, as a new process does.
+func (p *pipelines) start() {
+	factory := NewFactory()
 	set := processortest.NewNopSettings(metadata.Type)
 	var err error
-	p.metrics, err = factory.CreateMetrics(context.Background(), set, cfg, p.outMetrics)
-	require.NoError(tb, err)
-	p.logs, err = factory.CreateLogs(context.Background(), set, cfg, p.outLogs)
-	require.NoError(tb, err)
-	p.traces, err = factory.CreateTraces(context.Background(), set, cfg, p.outTraces)
-	require.NoError(tb, err)
-	host := componenttest.NewNopHost()
-	require.NoError(tb, p.metrics.Start(context.Background(), host))
-	require.NoError(tb, p.logs.Start(context.Background(), host))
-	require.NoError(tb, p.traces.Start(context.Background(), host))
-	tb.Cleanup(func() {
-		require.NoError(tb, p.traces.Shutdown(context.Background()))
-		require.NoError(tb, p.metrics.Shutdown(context.Background()))
-		require.NoError(tb, p.logs.Shutdown(context.Background()))
-	})
-	return p
+	p.metrics, err = factory.CreateMetrics(context.Background(), set, p.cfg, p.outMetrics)
+	require.NoError(p.t, err)
+	p.logs, err = factory.CreateLogs(context.Background(), set, p.cfg, p.outLogs)
+	require.NoError(p.t, err)
+	p.traces, err = factory.CreateTraces(context.Background(), set, p.cfg, p.outTraces)
+	require.NoError(p.t, err)
+	require.NoError(p.t, p.metrics.Start(context.Background(), p.host))
+	require.NoError(p.t, p.logs.Start(context.Background(), p.host))
+	require.NoError(p.t, p.traces.Start(context.Background(), p.host))
+}
+
+func (p *pipelines) stop() {
+	require.NoError(p.t, p.traces.Shutdown(context.Background()))
+	require.NoError(p.t, p.metrics.Shutdown(context.Background()))
+	require.NoError(p.t, p.logs.Shutdown(context.Background()))
 }
 
 func (p *pipelines) consume(metrics pmetric.Metrics) {
@@ -292,7 +304,9 @@ type playOptions struct {
 	scrapes, spans bool
 	step           time.Duration
 	shuffle        *rand.Rand // splits and orders batches at random
-	drop           func(*recordedConnection) bool
+	// consume takes each batch instead of the processors, entities are what the mesh's state says.
+	consume func(b pmetric.Metrics, entities []mesh.Entity)
+	drop    func(*recordedConnection) bool
 }
 
 // play feeds a recording to the processors as the receiver would.
@@ -311,6 +325,10 @@ func (p *pipelines) play(r *recording, o playOptions) {
 	}
 	slices.SortFunc(entities, func(a, b mesh.Entity) int { return cmp.Compare(a.Key(), b.Key()) })
 	p.learn(begin, entities...)
+	consume := p.consume
+	if o.consume != nil {
+		consume = func(b pmetric.Metrics) { o.consume(b, entities) }
+	}
 
 	nodes := map[string]bool{}
 	for i := range r.connections {
@@ -356,6 +374,14 @@ func (p *pipelines) play(r *recording, o playOptions) {
 				order = append(order, row)
 			}
 		}
+		last := boundary.Add(o.step).After(end)
+		if last {
+			// A receiver repeats what does not change once a minute.
+			order = order[:0]
+			for row := range values {
+				order = append(order, row)
+			}
+		}
 		if o.shuffle != nil {
 			o.shuffle.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		}
@@ -363,7 +389,7 @@ func (p *pipelines) play(r *recording, o playOptions) {
 		for _, row := range order {
 			b.flow(row, values[row])
 			if o.shuffle != nil && o.shuffle.IntN(3) == 0 {
-				p.consume(b.metrics)
+				consume(b.metrics)
 				b = newBatch(boundary)
 			}
 		}
@@ -371,10 +397,10 @@ func (p *pipelines) play(r *recording, o playOptions) {
 			b.scrape(r.scrapes[nextScrape], starts)
 		}
 		b.heartbeat(names...)
-		if boundary.Equal(end) || boundary.Add(o.step).After(end) {
+		if last {
 			b.done()
 		}
-		p.consume(b.metrics)
+		consume(b.metrics)
 	}
 }
 

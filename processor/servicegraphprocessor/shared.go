@@ -46,18 +46,20 @@ func (m *member) Capabilities() consumer.Capabilities {
 	return consumer.Capabilities{MutatesData: true}
 }
 
-func (m *member) Start(context.Context, component.Host) error {
+func (m *member) Start(ctx context.Context, host component.Host) error {
 	m.shared.mu.Lock()
 	defer m.shared.mu.Unlock()
+	if m.graph.members == 0 {
+		if err := m.graph.start(ctx, host); err != nil {
+			return err
+		}
+	}
 	m.started = true
 	m.graph.members++
-	if m.graph.members == 1 {
-		m.graph.start()
-	}
 	return nil
 }
 
-func (m *member) Shutdown(context.Context) error {
+func (m *member) Shutdown(ctx context.Context) error {
 	m.shared.mu.Lock()
 	defer m.shared.mu.Unlock()
 	if m.started {
@@ -66,7 +68,7 @@ func (m *member) Shutdown(context.Context) error {
 	}
 	if m.graph.members == 0 {
 		delete(m.shared.graphs, m.graph.cfg)
-		m.graph.stop()
+		return m.graph.stop(ctx)
 	}
 	return nil
 }

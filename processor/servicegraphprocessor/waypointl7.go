@@ -160,6 +160,7 @@ func (s *waypointSeries) advance(target *scrapeTarget, start, at pcommon.Timesta
 func (g *graph) addWaypointRequests(s *waypointSeries, n uint64) {
 	if _, known := g.weights[s.weight]; known || len(g.weights) < g.cfg.MaxEdges {
 		g.weights[s.weight] += n
+		g.saved.weight(s.weight)
 		g.weighed[s.weight.service] = true
 	}
 	held := g.heldRequests(s.edge)

@@ -35,6 +35,8 @@ type TelemetryBuilder struct {
 	ServiceGraphOverflow           metric.Int64Counter
 	ServiceGraphRequests           metric.Int64Counter
 	ServiceGraphSettled            metric.Int64Counter
+	ServiceGraphStorageFailed      metric.Int64Counter
+	ServiceGraphStorageSize        metric.Int64Gauge
 	ServiceGraphUnresolved         metric.Int64Counter
 }
 
@@ -119,6 +121,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_service_graph_settled",
 		metric.WithDescription("Connections that only one of two reporters ever saw. [Alpha]"),
 		metric.WithUnit("{connection}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ServiceGraphStorageFailed, err = builder.meter.Int64Counter(
+		"otelcol_service_graph_storage_failed",
+		metric.WithDescription("Times that the graph could not be stored, or what was stored not be read. [Alpha]"),
+		metric.WithUnit("{failure}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ServiceGraphStorageSize, err = builder.meter.Int64Gauge(
+		"otelcol_service_graph_storage_size",
+		metric.WithDescription("What is stored of the graph. [Alpha]"),
+		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ServiceGraphUnresolved, err = builder.meter.Int64Counter(

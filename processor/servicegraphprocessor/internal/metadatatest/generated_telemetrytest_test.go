@@ -28,6 +28,8 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ServiceGraphOverflow.Add(context.Background(), 1)
 	tb.ServiceGraphRequests.Add(context.Background(), 1)
 	tb.ServiceGraphSettled.Add(context.Background(), 1)
+	tb.ServiceGraphStorageFailed.Add(context.Background(), 1)
+	tb.ServiceGraphStorageSize.Record(context.Background(), 1)
 	tb.ServiceGraphUnresolved.Add(context.Background(), 1)
 	AssertEqualServiceGraphClientSpansExpired(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
@@ -54,6 +56,12 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualServiceGraphSettled(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualServiceGraphStorageFailed(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualServiceGraphStorageSize(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualServiceGraphUnresolved(t, testTel,

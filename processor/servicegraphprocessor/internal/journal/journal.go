@@ -1,0 +1,184 @@
+// Package journal keeps a state as a log of records in a storage client: what changed is appended, and now and then
+// everything is written anew and the log before it dropped. A process that is killed between two commits finds the
+// state of the last one.
+package journal
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+)
+
+const (
+	version = 1
+	keyMeta = "journal"
+	// entrySize is how long an entry may grow before the next record goes into another one.
+	entrySize = 1 << 20
+	// leastLog is how long the log may at least grow before it is written anew, mostEntries in how many entries.
+	leastLog    = 4 << 20
+	mostEntries = 1 << 12
+	// maxEntries bounds what a stored journal may claim.
+	maxEntries = 1 << 20
+)
+
+// ErrDamaged is wrapped by every error that the stored journal is to blame for.
+var ErrDamaged = errors.New("damaged journal")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Client is the part of a storage client that a journal needs.
+type Client interface {
+	Get(ctx context.Context, key string) ([]byte, error)
+	Batch(ctx context.Context, ops ...*storage.Operation) error
+}
+
+// Journal is a log of records. It is not safe for concurrent use.
+type Journal struct {
+	client Client
+	coder  Coder
+	// first and next are the numbers of the stored log's first entry and of the one to come.
+	first, next uint64
+	// ready are entries that are full and wait for the commit.
+	ready [][]byte
+	// size is the length of the log, whole that of its last writing anew.
+	size, whole int
+	anew        bool
+}
+
+// Open finds the journal that a client holds. intern is applied to every text that is read.
+func Open(ctx context.Context, client Client, intern func(string) string) (*Journal, error) {
+	j := &Journal{client: client, coder: Coder{written: map[string]uint64{}, intern: intern}}
+	meta, err := client.Get(ctx, keyMeta)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", keyMeta, err)
+	}
+	if meta == nil {
+		j.anew = true
+		return j, nil
+	}
+	c := Coder{reading: true, data: meta}
+	var format uint64
+	c.Uint(&format)
+	c.Uint(&j.first)
+	c.Uint(&j.next)
+	if c.err != nil || format != version || j.next < j.first || j.next-j.first > maxEntries {
+		err := fmt.Errorf("%w: format %d, entries %d to %d", ErrDamaged, format, j.first, j.next)
+		j.anew = true
+		if c.err != nil || j.next < j.first || j.next-j.first > maxEntries {
+			j.first, j.next = 0, 0
+		}
+		return j, err
+	}
+	return j, nil
+}
+
+// Replay hands every stored record to read, in the order of writing. After an error everything must be written anew.
+func (j *Journal) Replay(ctx context.Context, read func(kind uint64, c *Coder)) error {
+	c := Coder{reading: true, intern: j.coder.intern}
+	for n := j.first; n < j.next; n++ {
+		entry, err := j.client.Get(ctx, key(n))
+		if err != nil {
+			j.anew = true
+			return fmt.Errorf("reading %s: %w", key(n), err)
+		}
+		if len(entry) < 4 || crc32.Checksum(entry[4:], castagnoli) != binary.LittleEndian.Uint32(entry) {
+			j.anew = true
+			return fmt.Errorf("%w: %s", ErrDamaged, key(n))
+		}
+		if err := c.records(entry[4:], read); err != nil {
+			j.anew = true
+			return fmt.Errorf("%w: %s: %w", ErrDamaged, key(n), err)
+		}
+		j.size += len(entry)
+	}
+	for i, text := range c.read {
+		j.coder.written[text] = uint64(i) + 1
+	}
+	j.whole = j.size
+	return nil
+}
+
+// Records hands the records of one entry to read.
+func Records(entry []byte, intern func(string) string, read func(kind uint64, c *Coder)) error {
+	c := Coder{reading: true, intern: intern}
+	return c.records(entry, read)
+}
+
+func (c *Coder) records(entry []byte, read func(kind uint64, c *Coder)) error {
+	for c.data = entry; len(c.data) > 0 && c.err == nil; {
+		var kind uint64
+		c.Uint(&kind)
+		read(kind, c)
+	}
+	return c.err
+}
+
+func key(n uint64) string { return "journal/" + strconv.FormatUint(n, 10) }
+
+// Anew tells that everything should be written with the next commit, after Restart.
+func (j *Journal) Anew() bool {
+	return j.anew || j.size > max(leastLog, 2*j.whole) || j.next-j.first > mostEntries+uint64(j.whole/entrySize)
+}
+
+// Restart drops what was not committed; what is written from here on replaces everything that is stored.
+func (j *Journal) Restart() {
+	j.anew = true
+	j.ready = nil
+	j.coder.data = j.coder.data[:0]
+	clear(j.coder.written)
+}
+
+// Record begins a record; the caller writes it with the coder.
+func (j *Journal) Record(kind uint64) *Coder {
+	if len(j.coder.data) >= entrySize {
+		j.ready = append(j.ready, j.coder.data)
+		j.coder.data = nil
+	}
+	j.coder.Uint(&kind)
+	return &j.coder
+}
+
+// Commit stores what was recorded since the last commit, all or nothing. After an error everything must be written
+// anew.
+func (j *Journal) Commit(ctx context.Context) error {
+	entries := append(j.ready, j.coder.data)
+	if len(entries) == 1 && len(entries[0]) == 0 {
+		return nil
+	}
+	first, next := j.first, j.next
+	var ops []*storage.Operation
+	if j.anew {
+		for n := j.first; n < j.next; n++ {
+			ops = append(ops, storage.DeleteOperation(key(n)))
+		}
+		first, j.size = j.next, 0
+	}
+	for _, data := range entries {
+		entry := make([]byte, 4, 4+len(data))
+		binary.LittleEndian.PutUint32(entry, crc32.Checksum(data, castagnoli))
+		ops = append(ops, storage.SetOperation(key(next), append(entry, data...)))
+		next++
+		j.size += len(entry) + len(data)
+	}
+	meta := binary.AppendUvarint(nil, version)
+	meta = binary.AppendUvarint(binary.AppendUvarint(meta, first), next)
+	ops = append(ops, storage.SetOperation(keyMeta, meta))
+	j.ready, j.coder.data = nil, j.coder.data[:0]
+	if err := j.client.Batch(ctx, ops...); err != nil {
+		j.anew = true
+		return fmt.Errorf("storing entries %d to %d: %w", j.next, next, err)
+	}
+	if j.anew {
+		j.whole, j.anew = j.size, false
+	}
+	j.first, j.next = first, next
+	return nil
+}
+
+// Size is the length of the stored log in bytes.
+func (j *Journal) Size() int { return j.size }
