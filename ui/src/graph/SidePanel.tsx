@@ -1,5 +1,6 @@
 import type { ReactNode } from 'react';
 
+import { shownNow } from '../api/queries';
 import { href, navigate, pathOf } from '../app/router';
 import { HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
@@ -8,6 +9,7 @@ import { Time } from '../components/Time';
 import { bytes, byteRate, count, millis, percent, plural, rate } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
 import { metricsOf, share, type EdgeMetrics } from '../domain/metrics';
+import { summaryOf } from '../domain/outages';
 import { EdgeSeries, NodeSeries } from './PanelSeries';
 import type { View, ViewBox, ViewEdge, ViewNode } from './model';
 
@@ -72,7 +74,7 @@ function NodePanel({ view, node, seconds, focused, close, choose, fold, focus }:
       {node.outages.map((outage) => (
         <Link key={outage.id} to={pathOf('outages', outage.id)} className={`side-outage ${outage.severity}`}>
           <b>{kindLabel(outage.kind)}</b> began <Time at={outage.started_at} />
-          <span>{outage.summary}</span>
+          <span>{summaryOf(outage, shownNow())}</span>
         </Link>
       ))}
       <div className="toolbar">
@@ -171,7 +173,7 @@ function Traffic({ title, edges, other, view, choose, seconds }: { title: string
   );
 }
 
-function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
+function EdgePanel({ view, edge, seconds, close, choose }: Props & { edge: ViewEdge }) {
   const m = edge.metrics;
   const label = (id: string) => view.nodes.find((node) => node.id === id)?.label ?? id;
   return (
@@ -224,7 +226,7 @@ function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
                 <td className="nowrap">
                   {part.port ?? ''} {part.protocol}
                 </td>
-                <td className="num">{rate(Math.max(part.requests.rate, part.connections.rate))}</td>
+                <td className="num">{rate(Math.max(part.requests.total, part.connections.opened) / seconds)}</td>
               </tr>
             ))}
           </tbody>

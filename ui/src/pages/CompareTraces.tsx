@@ -3,11 +3,11 @@ import { useMemo } from 'react';
 import { useLatest } from '../api/queries';
 import type { Trace } from '../api/types';
 import { pathOf, useLocation } from '../app/router';
+import { Crumbs } from '../components/Crumbs';
 import { Link } from '../components/Link';
 import { Failure, Loading } from '../components/State';
 import { millis } from '../domain/format';
 import { compareTraces, treeOf, type Compared } from '../domain/trace';
-import { Crumbs } from './WorkloadDetail';
 
 /** Two traces, row by row: what took longer, and what only one of them did. */
 export function CompareTraces() {

@@ -4,7 +4,8 @@ import { lazy, Suspense, useMemo } from 'react';
 
 import { dataNow } from '../api/live';
 import { outageTone } from '../api/outages';
-import { useLatest, useRanged } from '../api/queries';
+import { useGraph } from '../api/graph';
+import { useLatest } from '../api/queries';
 import type { Evidence, FlowList, Graph, Outage } from '../api/types';
 import { pathOf } from '../app/router';
 import { HealthIcon } from '../components/HealthMark';
@@ -15,7 +16,7 @@ import { Failure, Loading } from '../components/State';
 import { Time, useSecond } from '../components/Time';
 import { bytes, count, millis, percent } from '../domain/format';
 import { kindLabel, sentence } from '../domain/kinds';
-import { durationSeconds, subjectName, subjectPath } from '../domain/outages';
+import { durationSeconds, localised, subjectName, subjectPath, summaryOf } from '../domain/outages';
 import { clock, formatWindow, fullTime, humanDuration, toRFC3339 } from '../domain/time';
 import { StateBadge } from './OutageCard';
 
@@ -34,7 +35,7 @@ export default function OutageDetail({ id }: { id: string }) {
     () => ({ seconds: Math.max(10, Math.round(((ended ?? dataNow()) - started) / 1000) || 10), at: ended }),
     [started, ended, outage?.state],
   );
-  const { data: graph } = useRanged<Graph>('/graph', { group_by: 'workload' }, { range, enabled: outage !== undefined, everyMs: 3000, large: true });
+  const { data: graph } = useGraph({ group_by: 'workload' }, { range, enabled: outage !== undefined, everyMs: 3000 });
   if (error && !outage) return <Failure error={error} retry={() => void refetch()} />;
   if (!outage) return <Loading what="the outage" />;
 
@@ -51,7 +52,7 @@ export default function OutageDetail({ id }: { id: string }) {
       <header className={`outage-head card ${tone}`}>
         {outage.state === 'open' ? <HealthIcon health={tone} size={30} /> : <Icon name="check" size={24} />}
         <div>
-          <h1>{outage.summary}</h1>
+          <h1>{summaryOf(outage, now)}</h1>
           <div className="outage-facts">
             <StateBadge outage={outage} />
             <span>{kindLabel(outage.kind)}</span>
@@ -64,7 +65,7 @@ export default function OutageDetail({ id }: { id: string }) {
         </div>
         <div className="toolbar outage-actions">
           <Link to="/graph" params={{ ...moment, vs: toRFC3339(started - 1000), sel: undefined }} className="button">
-            <Icon name="clock" size={14} /> Travel there
+            <Icon name="compare" size={14} /> Before and after
           </Link>
         </div>
       </header>
@@ -184,7 +185,7 @@ function Story({ outage }: { outage: Outage }) {
                 {clock(Date.parse(moment.time), now)}
               </span>
               <span>
-                {moment.kind === 'outage' ? sentence(moment.text) : moment.text} <span className="muted">{moment.source}</span>
+                {moment.kind === 'outage' ? sentence(localised(moment.text, outage, now)) : moment.text} <span className="muted">{moment.source === 'outage_detector' ? '' : moment.source}</span>
               </span>
             </li>
           ))}

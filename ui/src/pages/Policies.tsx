@@ -6,6 +6,7 @@ import { href, navigate, pathOf } from '../app/router';
 import type { PageProps } from '../app/routes';
 import { TimeChart, type Line } from '../charts/TimeChart';
 import type { ColumnDef } from '../components/DataTable';
+import { Crumbs } from '../components/Crumbs';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Failure, Loading } from '../components/State';
@@ -13,9 +14,10 @@ import { count, percent } from '../domain/format';
 import { sentence } from '../domain/kinds';
 import { share } from '../domain/metrics';
 import { subjectName } from '../domain/outages';
-import { Crumbs } from './WorkloadDetail';
 
 type Row = Answer['policies'][number];
+
+const rowsOf = (answer: Answer) => answer.policies;
 
 export default function Policies({ parts }: PageProps) {
   const [, namespace, name] = parts;
@@ -46,8 +48,9 @@ function PolicyList() {
       title="Policies"
       one="policy"
       many="policies"
+      none="istiod has sent no AuthorizationPolicy, and none denied anything in this time."
       path="/policies"
-      rowsOf={(answer) => answer.policies}
+      rowsOf={rowsOf}
       columns={columns}
       rowKey={(p) => `${p.namespace}/${p.name}`}
       sort="-denied"

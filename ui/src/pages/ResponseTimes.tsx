@@ -1,8 +1,9 @@
 import { useMemo } from 'react';
 
+import { useWorkloadGraph } from '../api/graph';
 import { useRange, useRanged } from '../api/queries';
 import { useSeries } from '../api/series';
-import type { Graph, Service } from '../api/types';
+import type { Service } from '../api/types';
 import { patchQuery, useParam } from '../app/router';
 import { HeatMap } from '../charts/HeatMap';
 import { TimeChart, type Line } from '../charts/TimeChart';
@@ -19,7 +20,7 @@ export default function ResponseTimes() {
   const [service] = useParam('service', '');
   const [route, setRoute] = useParam('route', '');
   const { data: list } = useRanged<{ services: Service[] }>('/services', { limit: 1000 }, { range, everyMs: 30_000 });
-  const { data: graph } = useRanged<Graph>('/graph', { group_by: 'workload' }, { range, everyMs: 5000, large: true });
+  const { data: graph } = useWorkloadGraph({ everyMs: 5000 });
   const params = useMemo(() => ({ ...(service ? { service } : {}), ...(route ? { route } : {}) }), [service, route]);
   const percentiles = useMemo<Line[]>(
     () => [

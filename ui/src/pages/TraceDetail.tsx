@@ -6,6 +6,7 @@ import { useLive } from '../api/live';
 import { useLatest } from '../api/queries';
 import type { Span, Trace } from '../api/types';
 import { useParam } from '../app/router';
+import { Crumbs } from '../components/Crumbs';
 import { Icon } from '../components/Icon';
 import { Failure, Loading } from '../components/State';
 import { Time } from '../components/Time';
@@ -13,10 +14,9 @@ import { millis, plural } from '../domain/format';
 import { save } from '../domain/save';
 import { criticalPath, treeOf, type Segment, type Tree } from '../domain/trace';
 import { fullTime } from '../domain/time';
-import { Crumbs } from './WorkloadDetail';
 
 /** Colours of services in a waterfall; a name always gets the same one within a trace. */
-const SERIES = ['series-1', 'series-2', 'series-3', 'series-4', 'series-5'];
+const SERIES = ['series-1', 'series-2', 'series-3', 'series-4', 'series-7', 'series-6', 'series-8', 'series-5'];
 
 export default function TraceDetail({ id }: { id: string }) {
   const { data, error, refetch } = useLatest<Trace>(`/traces/${encodeURIComponent(id)}`, {}, { everyMs: 10_000 });

@@ -146,7 +146,8 @@ function Search() {
                       <span className="trace-duration">{millis(trace.duration_ms)}</span>
                     </td>
                     <td className="num">
-                      {trace.spans} <span className="muted small">{trace.l4_spans} L4</span>
+                      {trace.spans}
+                      <span className="muted small trace-l4">{trace.l4_spans > 0 && `${trace.l4_spans} L4`}</span>
                     </td>
                     <td className={`num ${trace.errors > 0 ? 'text-failing' : 'muted'}`}>{trace.errors > 0 ? `✕ ${trace.errors}` : '0'}</td>
                     <td className="muted">{trace.services.join(', ')}</td>
