@@ -66,6 +66,10 @@ lint: $(TOOLS)/golangci-lint ## Run go vet, the formatters and golangci-lint
 e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's prometheus and chromium)
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 ./...
 
+.PHONY: e2e-browser
+e2e-browser: $(BINARY) ## Run the browser tests of the UI on recordings (needs Node and Debian's chromium)
+	cd e2e/browser && npm ci && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) npm test
+
 .PHONY: score
 score: ## Replay every recording below RECORDINGS (default recordings/) and score the outages found
 	$(GO) run -tags $(TAGS) ./cmd/score $${RECORDINGS:-recordings}

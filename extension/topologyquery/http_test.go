@@ -37,22 +37,25 @@ func (h host) GetExtensions() map[component.ID]component.Component { return h.ex
 
 func TestNothingIsServedWithoutCredentials(t *testing.T) {
 	for name, test := range map[string]struct {
-		factory extension.Factory
-		config  map[string]any
-		header  string
-		wrong   []string
+		factory   extension.Factory
+		config    map[string]any
+		header    string
+		wrong     []string
+		challenge string
 	}{
 		"basic": {
 			basicauthextension.NewFactory(),
 			map[string]any{"htpasswd": map[string]any{"inline": "ada:secret"}},
 			"Basic YWRhOnNlY3JldA==",
 			[]string{"", "Basic YWRhOndyb25n", "Bearer secret"},
+			`Basic realm="Nephilia", charset="UTF-8"`,
 		},
 		"bearer": {
 			bearertokenauthextension.NewFactory(),
 			map[string]any{"token": "secret"},
 			"Bearer secret",
 			[]string{"", "Bearer wrong", "Basic YWRhOnNlY3JldA=="},
+			`Bearer realm="Nephilia"`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,6 +86,7 @@ func TestNothingIsServedWithoutCredentials(t *testing.T) {
 				for _, wrong := range test.wrong {
 					response, _ := answered(t, base+path, "Authorization", wrong)
 					assert.Equal(t, http.StatusUnauthorized, response.StatusCode, "%s with %q", path, wrong)
+					assert.Equal(t, test.challenge, response.Header.Get("WWW-Authenticate"))
 				}
 			}
 			response, _ := answered(t, base+"/api/v1/status", "Authorization", test.header)

@@ -36,6 +36,8 @@ export function ExpressionField({ label, placeholder, fields, value, set, note }
         aria-describedby={`${id}-help`}
         onChange={(event) => setText(event.target.value)}
         onKeyDown={(event) => {
+          if (event.key === 'Enter') setFocused(false);
+          else setFocused(true);
           if (event.key === 'Escape' && text) {
             event.stopPropagation();
             setText('');

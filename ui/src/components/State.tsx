@@ -17,12 +17,14 @@ export function Loading({ what }: { what: string }) {
   );
 }
 
-export function Failure({ error, retry }: { error: Error; retry?: () => void }) {
+/** `page` where it stands for a whole page, its heading included. */
+export function Failure({ error, retry, page = false }: { error: Error; retry?: () => void; page?: boolean }) {
+  const Heading = page ? 'h1' : 'h2';
   const title = error instanceof APIError ? error.title : 'Something went wrong';
   return (
     <div className="state" role="alert">
       <Icon name="outage" size={22} />
-      <h2>{title}</h2>
+      <Heading>{title}</Heading>
       {error.message !== title && <p>{error.message}</p>}
       {retry && (
         <button type="button" className="button" onClick={retry}>

@@ -20,14 +20,14 @@ export function CompareTraces() {
   if (!a || !b) {
     return (
       <div className="state">
-        <h2>Two traces make a comparison</h2>
+        <h1>Two traces make a comparison</h1>
         <p>
           Choose two in the <Link to="/traces">list of traces</Link>.
         </p>
       </div>
     );
   }
-  if (error) return <Failure error={error} />;
+  if (error) return <Failure page error={error} />;
   if (!first.data || !second.data) return <Loading what="the traces" />;
   const [took, other] = [treeOf(first.data).duration, treeOf(second.data).duration];
   const largest = Math.max(0.001, ...rows.map((row) => Math.abs((row.b?.total ?? 0) - (row.a?.total ?? 0))));

@@ -92,7 +92,7 @@ function Version({ text }: { text: string }) {
 function Detail({ name }: { name: string }) {
   const range = useRange();
   const { data, error, refetch } = useRanged<NodeDetail>(pathOf('nodes', name), {}, { range, everyMs: 3000, keep: false });
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!data) return <Loading what="the node" />;
   const outages = data.outages.map((outage) => (range.at === undefined ? outage : outageAt(outage, range.at))).toSorted(byUrgency);
   return (

@@ -36,7 +36,7 @@ export default function OutageDetail({ id }: { id: string }) {
     [started, ended, outage?.state],
   );
   const { data: graph } = useGraph({ group_by: 'workload' }, { range, enabled: outage !== undefined, everyMs: 3000 });
-  if (error && !outage) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !outage) return <Failure page error={error} retry={() => void refetch()} />;
   if (!outage) return <Loading what="the outage" />;
 
   const now = dataNow();

@@ -39,7 +39,7 @@ export default function Overview() {
   const { data: graph, error, isPending, refetch } = useWorkloadGraph();
   const { data: outages } = useOutages();
   const overview = useMemo(() => graph && overviewOf(graph), [graph]);
-  if (error && !graph) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !graph) return <Failure page error={error} retry={() => void refetch()} />;
   if (isPending || !overview) return <Loading what="the overview" />;
 
   const sorted = (outages?.outages ?? []).toSorted(byUrgency);

@@ -67,7 +67,7 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
   const range = useRange();
   const { data, error, refetch } = useRanged<PolicyDetail>(pathOf('policies', namespace, name), {}, { range, everyMs: 3000, keep: false });
   const lines = useMemo<Line[]>(() => [{ metric: 'failures', label: 'denied', colour: 'failing-line', params: { policy: `${namespace}/${name}` } }], [namespace, name]);
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!data) return <Loading what="the policy" />;
   return (
     <div className="page detail">

@@ -63,7 +63,7 @@ function ServiceList() {
 function Detail({ namespace, name }: { namespace: string; name: string }) {
   const range = useRange();
   const { data, error, refetch } = useRanged<ServiceDetail>(pathOf('services', namespace, name), {}, { range, everyMs: 3000, keep: false });
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!data) return <Loading what="the service" />;
   return (
     <div className="page detail">

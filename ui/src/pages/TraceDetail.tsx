@@ -27,7 +27,7 @@ export default function TraceDetail({ id }: { id: string }) {
   const [folded, setFolded] = useState<ReadonlySet<string>>(new Set());
   const tree = useMemo(() => data && treeOf(data), [data]);
   const critical = useMemo(() => (tree ? criticalPath(tree) : []), [tree]);
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!tree || !data) return <Loading what="the trace" />;
   const root = tree.roots[0]!;
   const errors = data.spans.filter((span) => span.status === 'error').length;

@@ -17,7 +17,7 @@ import { OutageCard } from './OutageCard';
 export default function WorkloadDetail({ namespace, name }: { namespace: string; name: string }) {
   const range = useRange();
   const { data, error, isPending, refetch } = useRanged<Detail>(pathOf('workloads', namespace, name), {}, { range, everyMs: 3000, keep: false });
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (isPending) return <Loading what="the workload" />;
   if (!data) return <Empty what="Not known" />;
   const id = data.nodes.find((node) => node.namespace === namespace && node.name === name)?.id;
