@@ -53,7 +53,9 @@ export default function GraphPage() {
     () => graph && buildView(graph, { boxing, folded, find: predicate(find), hide: predicate(hide), focus, depth, outages: outages?.outages ?? [] }),
     [graph, boxing, folded, find, hide, focus, depth, outages],
   );
-  const { positions, ready, tidy, move } = useLayout(view, `${group} ${boxing}`, useDirection());
+  // With every box folded it is another, far smaller picture, and has a layout of its own.
+  const whole = view !== undefined && view.boxes.length === 0 && view.nodes.some((node) => node.folded);
+  const { positions, ready, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}`, useDirection());
   const options = useMemo(
     () => ({ labels: labels.split(',').filter((label): label is EdgeLabel => label in EDGE_LABELS), width, colour, chosen }),
     [labels, width, colour, chosen],

@@ -48,14 +48,16 @@ export interface DrawOptions {
   chosen: string | undefined;
 }
 
-/** Above these, edges are straight and only those around what is chosen have a label. */
+/** Above these, edges are straight and only those of what is unwell or chosen have a label. */
 const CROWDED_EDGES = 600;
+const DENSE_EDGES = 120;
+const DENSE_PER_NODE = 6;
 const PIECES = 18;
 export const LABEL_SIZE = 10.5;
 export const LABEL_LINE = 12.5;
 
 export function buildScene(view: View, positions: Positions, options: DrawOptions): Scene {
-  const crowded = view.edges.length > CROWDED_EDGES;
+  const crowded = isCrowded(view);
   const nodes: SceneNode[] = [];
   const byID = new Map<string, SceneNode>();
   for (const node of view.nodes) {
@@ -77,7 +79,8 @@ export function buildScene(view: View, positions: Positions, options: DrawOption
     const straight = !route && edge.source !== edge.destination;
     const points = straight ? [curve[0], curve[3]] : sample(curve, PIECES);
     const near = options.chosen !== undefined && (options.chosen === edge.source || options.chosen === edge.destination || options.chosen === edge.id);
-    const label = crowded && !near ? '' : edgeLabel(edge.metrics, options.labels);
+    const unwell = edge.metrics.health === 'failing' || edge.metrics.health === 'degraded';
+    const label = crowded && !near && !(unwell && view.edges.length <= CROWDED_EDGES) ? '' : edgeLabel(edge.metrics, options.labels);
     return {
       view: edge, curve, straight, points, bounds: boundsOf(points), tone: edgeTone(edge.metrics, options.colour), width: edgeWidth(edge.metrics, options.width),
       lines: label === '' ? [] : label.split('\n'), labelAt: pointAt(curve, 0.5),
@@ -85,6 +88,10 @@ export function buildScene(view: View, positions: Positions, options: DrawOption
   });
   placeLabels(edges, nodes, options.chosen);
   return { boxes, nodes, edges, crowded, bounds: unite([...nodes.map((node) => node.rect), ...boxes.map((box) => box.rect)]) };
+}
+
+function isCrowded({ nodes, edges }: View): boolean {
+  return edges.length > CROWDED_EDGES || (edges.length > DENSE_EDGES && edges.length > DENSE_PER_NODE * nodes.length);
 }
 
 function placeBoxes(view: View, nodes: SceneNode[]): SceneBox[] {
