@@ -86,6 +86,10 @@ score-sim: ## Score the outages found in SEEDS (default 200) simulated meshes fr
 bench: ## Measure the collector beside its peers and print a table
 	cd bench && $(GO) run -tags $(TAGS) .
 
+.PHONY: bench-browser
+bench-browser: $(BINARY) ## Measure how soon a log line is an edge on the screen, and a graph of 1,000 nodes (needs Node and Debian's chromium)
+	cd e2e/browser && npm ci && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) node bench/freshness.mjs && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) node bench/graph.mjs
+
 ##@ Generate
 
 .PHONY: generate

@@ -24,8 +24,8 @@ export function freePort() {
 }
 
 /**
- * Runs the binary with some configurations (below the repository's root, or absolute) and environment until stop() or
- * the test's end.
+ * Runs the binary with some configurations (below the repository's root, or absolute) and environment until its
+ * holder ends: a test, or what holderOf() gives.
  */
 export async function startNephilia(test, configs, env = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'nephilia-browser-'));
@@ -72,4 +72,15 @@ export async function until(what, condition) {
     if (Date.now() > deadline) throw new Error(`waited in vain until ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
+}
+
+/** Something that things are started for: end() ends them, the newest first. */
+export function holderOf() {
+  const stop = [];
+  return {
+    after: (end) => stop.push(end),
+    async end() {
+      for (const end of stop.reverse()) await end();
+    },
+  };
 }

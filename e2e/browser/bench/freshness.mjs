@@ -4,7 +4,8 @@
 //
 //   node bench/freshness.mjs [connections]
 import { launch, openPage } from '../chromium.mjs';
-import { connection, holderOf, startMesh, workload } from './mesh.mjs';
+import { holderOf } from '../nephilia.mjs';
+import { connection, startMesh, workload } from './mesh.mjs';
 
 const wanted = Number(process.argv[2] ?? 120);
 const holder = holderOf();

@@ -3,8 +3,8 @@
 //
 //   node bench/graph.mjs [nodes] [edges]
 import { launch, openPage } from '../chromium.mjs';
-import { get, until } from '../nephilia.mjs';
-import { connection, holderOf, startMesh, workload } from './mesh.mjs';
+import { get, holderOf, until } from '../nephilia.mjs';
+import { connection, startMesh, workload } from './mesh.mjs';
 
 const [nodes, edges] = [Number(process.argv[2] ?? 1000), Number(process.argv[3] ?? 5000)];
 const NAMESPACES = 20;

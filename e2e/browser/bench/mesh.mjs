@@ -48,14 +48,3 @@ export function connection(client, server, denied = false) {
     `dst.hbone_addr=${server.ip}:8080 dst.service="${server.name}.${server.namespace}.svc.cluster.local" direction="${direction}" bytes_sent=0 bytes_recv=0 duration="9ms"${denied ? ` error="${error}"` : ''}\n`;
   return line('inbound', 'connection closed due to policy rejection: explicitly denied by: shop/none') + line('outbound', 'http status: 401 Unauthorized');
 }
-
-/** Ends what a holder holds, the newest first. */
-export function holderOf() {
-  const stop = [];
-  return {
-    after: (end) => stop.push(end),
-    async end() {
-      for (const end of stop.reverse()) await end();
-    },
-  };
-}

@@ -1,27 +1,15 @@
 // The graph's expressions, focus, folding, grouping, labels and exports, on a recording of a denied connection.
 import assert from 'node:assert/strict';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { beforeEach, describe, it } from 'node:test';
 import { readFileSync } from 'node:fs';
 
-import { launch, openPage } from '../chromium.mjs';
 import { replay, until } from '../nephilia.mjs';
+import { suite } from '../suite.mjs';
 
 describe('the graph', () => {
-  let nephilia;
-  let browser;
+  const shared = suite((holder) => replay(holder, 'policy-deny'));
   let page;
-  const stop = [];
-  const holder = { after: (end) => stop.push(end) };
-  before(async () => {
-    [nephilia, browser] = [await replay(holder, 'policy-deny'), await launch(holder)];
-  });
-  after(async () => {
-    for (const end of stop.reverse()) await end();
-  });
-  beforeEach(async () => {
-    await page?.context().close();
-    page = await openPage(browser, nephilia.url);
-  });
+  beforeEach(() => ({ page } = shared));
 
   const canvas = () => page.getByRole('application');
   const shows = (name) => page.getByRole('application', { name }).waitFor();

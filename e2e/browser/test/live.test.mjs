@@ -1,40 +1,30 @@
 // The live demo: what happens shows by itself, and an event stream that breaks is noticed and taken up again.
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { beforeEach, describe, it } from 'node:test';
 
 import { launch, openPage } from '../chromium.mjs';
 import { get, startNephilia, until } from '../nephilia.mjs';
 import { startProxy } from '../proxy.mjs';
+import { suite } from '../suite.mjs';
 
 describe('live', () => {
-  let nephilia;
-  let proxy;
-  let browser;
-  const stop = [];
-  const holder = { after: (end) => stop.push(end) };
-  before(async () => {
-    nephilia = await startNephilia(holder, ['config/demo.yaml'], { NEPHILIA_REPLAY_SPEED: '8' });
-    proxy = await startProxy(holder, nephilia.url);
-    browser = await launch(holder);
-  });
-  after(async () => {
-    for (const end of stop.reverse()) await end();
-  });
+  const shared = suite((holder) => startNephilia(holder, ['config/demo.yaml'], { NEPHILIA_REPLAY_SPEED: '8' }));
+  let page;
+  beforeEach(() => ({ page } = shared));
 
   const dataTime = (page) => page.locator('.live-badge.live').getAttribute('title');
 
   it('shows an outage when it begins and when it ends, untouched', async () => {
-    const page = await openPage(browser, nephilia.url);
     await page.goto('/');
     await page.getByText('Live', { exact: true }).first().waitFor();
     await page.getByText(/checkout → payment fails since/).first().waitFor();
     await page.getByText('Nothing is broken').waitFor();
     await page.getByText(/checkout → payment failed from/).first().waitFor();
-    await page.context().close();
   });
 
   it('notices that the stream is lost, and takes it up where it was', async () => {
-    const page = await openPage(browser, proxy.url);
+    const proxy = await startProxy(shared.holder, shared.nephilia.url);
+    const page = await openPage(shared.browser, proxy.url);
     await page.goto('/graph');
     const badge = (text) => page.locator('.live-badge', { hasText: text }).waitFor();
     await badge('Live');
@@ -42,7 +32,7 @@ describe('live', () => {
     proxy.cut();
     await badge('Stale for');
     await until('the browser tries again', async () => proxy.asked.length > 1);
-    const cutAt = Date.parse((await get(nephilia, '/status')).data_time);
+    const cutAt = Date.parse((await get(shared.nephilia, '/status')).data_time);
     proxy.mend();
     await badge('Live');
     await until('data arrives again', async () => Date.parse((await dataTime(page))?.replace('Data time ', '') ?? '') > cutAt);
@@ -53,7 +43,6 @@ describe('live', () => {
   });
 
   it('says what it cannot reach, and recovers', async () => {
-    const page = await openPage(browser, nephilia.url);
     await page.goto('/workloads');
     await page.getByText('12 workloads').waitFor();
     await page.route('**/api/v1/services?**', (route) => route.fulfill({ status: 503, contentType: 'application/problem+json', body: '{"title":"Too busy","status":503,"detail":"too many requests are being answered"}' }));
@@ -64,7 +53,6 @@ describe('live', () => {
     await page.unroute('**/api/v1/services?**');
     await alert.getByRole('button', { name: 'Try again' }).click();
     await page.getByText('9 services').waitFor();
-    await page.context().close();
   });
 });
 

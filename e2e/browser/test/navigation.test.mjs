@@ -1,29 +1,18 @@
 // Deep links, the back button, the command palette, and what a person chooses once.
 import assert from 'node:assert/strict';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { beforeEach, describe, it } from 'node:test';
 
-import { launch, openPage } from '../chromium.mjs';
+import { openPage } from '../chromium.mjs';
 import { get, replay, until } from '../nephilia.mjs';
+import { suite } from '../suite.mjs';
 
 describe('the interface', () => {
-  let nephilia;
-  let browser;
+  const shared = suite((holder) => replay(holder, 'policy-deny'));
   let page;
-  const stop = [];
-  const holder = { after: (end) => stop.push(end) };
-  before(async () => {
-    [nephilia, browser] = [await replay(holder, 'policy-deny'), await launch(holder)];
-  });
-  after(async () => {
-    for (const end of stop.reverse()) await end();
-  });
-  beforeEach(async () => {
-    await page?.context().close();
-    page = await openPage(browser, nephilia.url);
-  });
+  beforeEach(() => ({ page } = shared));
 
   const heading = (name) => page.getByRole('heading', { level: 1, name, exact: true }).waitFor();
-  const url = () => decodeURIComponent(page.url().slice(nephilia.url.length));
+  const url = () => decodeURIComponent(page.url().slice(shared.nephilia.url.length));
 
   it('goes back through everything that was chosen, and a copied address shows the same', async () => {
     await page.goto('/');
@@ -40,7 +29,7 @@ describe('the interface', () => {
     const copied = page.url();
     assert.equal(url(), '/graph?group=app&namespace=shop&find=health=failing');
 
-    const other = await openPage(browser, nephilia.url);
+    const other = await openPage(shared.browser, shared.nephilia.url);
     await other.goto(copied);
     await other.getByRole('button', { name: 'Apps', pressed: true }).waitFor();
     assert.equal(await other.getByLabel('Find by expression').inputValue(), 'health=failing');
@@ -152,9 +141,9 @@ describe('the interface', () => {
   });
 
   it('links to Jaeger, Prometheus and Grafana where they are configured', async () => {
-    const linked = await replay(holder, 'baseline', ['e2e/browser/linked.yaml']);
+    const linked = await replay(shared.holder, 'baseline', ['e2e/browser/linked.yaml']);
     const { traces } = await get(linked, '/traces?limit=1');
-    const other = await openPage(browser, linked.url);
+    const other = await openPage(shared.browser, linked.url);
     await other.goto(`/traces/${traces[0].trace_id}`);
     assert.equal(await other.getByRole('link', { name: 'Jaeger' }).getAttribute('href'), `https://jaeger.example/ui/trace/${traces[0].trace_id}`);
     await other.goto('/response-times');

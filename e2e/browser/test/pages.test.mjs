@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 
-import { launch, openPage } from '../chromium.mjs';
 import { get, replay } from '../nephilia.mjs';
+import { suite } from '../suite.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
@@ -42,25 +42,18 @@ function pages({ outage, trace, other }) {
 }
 
 describe('every page', () => {
-  let nephilia;
-  let browser;
+  const shared = suite((holder) => replay(holder, 'policy-deny'), { colorScheme: 'light' });
   let shown;
-  const stop = [];
-  const holder = { after: (end) => stop.push(end) };
   before(async () => {
-    [nephilia, browser] = [await replay(holder, 'policy-deny'), await launch(holder)];
-    const { outages } = await get(nephilia, '/outages');
-    const { traces } = await get(nephilia, '/traces?operation=POST%20%2Fcheckout&layer=l7&start=2026-11-23T21:24:41Z&limit=2');
+    const { outages } = await get(shared.nephilia, '/outages');
+    const { traces } = await get(shared.nephilia, '/traces?operation=POST%20%2Fcheckout&layer=l7&start=2026-11-23T21:24:41Z&limit=2');
     shown = pages({ outage: outages[0].id, trace: traces[0].trace_id, other: traces[1].trace_id });
-  });
-  after(async () => {
-    for (const end of stop.reverse()) await end();
   });
 
   for (const name of Object.keys(pages({}))) {
     it(name, async () => {
       const [path, ...contents] = shown[name];
-      const page = await openPage(browser, nephilia.url, { colorScheme: 'light' });
+      const { page } = shared;
       await page.goto(path);
       for (const content of contents) {
         const found = typeof content === 'string' ? page.getByText(content).or(page.getByLabel(content)) : page.getByRole(content.role, { name: content.name });
@@ -77,7 +70,6 @@ describe('every page', () => {
         assert.deepEqual(violations.map(({ id, help, nodes }) => `${colorScheme}: ${id}: ${help}: ${nodes.map((node) => node.html.slice(0, 200)).join(' | ')}`), []);
       }
       assert.deepEqual(page.complaints.filter((text) => !(name === 'no such workload' && text.includes('404'))), []);
-      await page.context().close();
     });
   }
 });

@@ -1,9 +1,9 @@
 // Travelling in the time of a recorded outage: from healthy to broken and back.
 import assert from 'node:assert/strict';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { beforeEach, describe, it } from 'node:test';
 
-import { launch, openPage } from '../chromium.mjs';
 import { replay, until } from '../nephilia.mjs';
+import { suite } from '../suite.mjs';
 
 // The policy is there from 21:25:41 to 21:26:46; the recording lasts from 21:24:41 to 21:27:41.
 const BEFORE = '2026-11-23T21:25:30Z';
@@ -11,21 +11,9 @@ const DURING = '2026-11-23T21:26:30Z';
 const AFTER = '2026-11-23T21:27:30Z';
 
 describe('time travel', () => {
-  let nephilia;
-  let browser;
+  const shared = suite((holder) => replay(holder, 'policy-deny'));
   let page;
-  const stop = [];
-  const holder = { after: (end) => stop.push(end) };
-  before(async () => {
-    [nephilia, browser] = [await replay(holder, 'policy-deny'), await launch(holder)];
-  });
-  after(async () => {
-    for (const end of stop.reverse()) await end();
-  });
-  beforeEach(async () => {
-    await page?.context().close();
-    page = await openPage(browser, nephilia.url);
-  });
+  beforeEach(() => ({ page } = shared));
 
   const shows = (name) => page.getByRole('application', { name }).waitFor();
   const at = () => new URL(page.url()).searchParams.get('at');
@@ -37,7 +25,7 @@ describe('time travel', () => {
     await page.goto(`/graph?at=${DURING}&last=30s&sel=workload/Kubernetes/shop/checkout-v1→workload/Kubernetes/billing/payment-v1`);
     await shows(/[1-3] failing/);
     const panel = page.getByRole('complementary', { name: 'Details' });
-    await panel.getByText('Denied by policy').waitFor();
+    await panel.getByText(/connections by billing.no-checkout/).waitFor();
     await page.getByRole('link', { name: /checkout → payment fails since 22:25:41/ }).waitFor();
     await page.goto(`/graph?at=${AFTER}&last=30s`);
     await shows(/12 nodes, 14 edges, 0 failing/);
@@ -83,7 +71,7 @@ describe('time travel', () => {
     await page.goto(`/graph?at=${DURING}&last=30s&vs=${BEFORE}`);
     const compared = page.getByRole('region', { name: 'Compared' });
     await compared.getByRole('button', { name: /Got worse: checkout-v1 → payment-v1/ }).click();
-    await page.getByRole('complementary', { name: 'Details' }).getByText('Denied by policy').waitFor();
+    await page.getByRole('complementary', { name: 'Details' }).getByText(/connections by billing.no-checkout/).waitFor();
     await page.goto(`/graph?at=${AFTER}&last=30s&vs=${DURING}`);
     await compared.getByRole('button', { name: /Got better: checkout-v1 → payment-v1/ }).waitFor();
     await compared.getByRole('button', { name: 'Stop' }).click();

@@ -68,7 +68,7 @@ export function TimeChart({ title, lines, name, height = 150, note, colours = CO
         width: host.current.clientWidth,
         height,
         legend: { show: false },
-        padding: [8, 22, 0, 0],
+        padding: [8, 28, 0, 0],
         cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false, setScale: false }, sync: { key: 'nephilia' } },
         scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.12 : 1] } },
         axes: [

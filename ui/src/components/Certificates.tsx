@@ -1,6 +1,7 @@
 import type { Certificate } from '../api/types';
 import { plural } from '../domain/format';
 import { Time } from './Time';
+import { TableHead } from './TableHead';
 
 /** From here on an expiry is worth a look: ztunnels renew long before. */
 const SOON_SECONDS = 2 * 3600;
@@ -16,16 +17,7 @@ export function Certificates({ list }: { list: Certificate[] }) {
       </div>
       <div className="table-scroll">
         <table className="table compact">
-          <thead>
-            <tr>
-              <th scope="col">Identity</th>
-              {nodes && <th scope="col">Node</th>}
-              <th scope="col">State</th>
-              <th scope="col">Issued</th>
-              <th scope="col">Expires</th>
-              <th scope="col">Root expires</th>
-            </tr>
-          </thead>
+          <TableHead columns={['Identity', nodes && 'Node', 'State', 'Issued', 'Expires', 'Root expires']} />
           <tbody>
             {list.map((certificate, i) => {
               const left = certificate.expires_in_seconds;

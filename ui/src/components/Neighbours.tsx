@@ -7,6 +7,7 @@ import { share } from '../domain/metrics';
 import { HealthIcon } from './HealthMark';
 import { Icon } from './Icon';
 import { Link } from './Link';
+import { TableHead } from './TableHead';
 
 /** The edges of one side of a workload or service, L4 and L7 beside each other. */
 export function Neighbours({ title, edges, nodes, side }: { title: string; edges: GraphEdge[]; nodes: GraphNode[]; side: 'source' | 'destination' }) {
@@ -23,36 +24,7 @@ export function Neighbours({ title, edges, nodes, side }: { title: string; edges
       ) : (
         <div className="table-scroll">
           <table className="table compact">
-            <thead>
-              <tr>
-                <th scope="col">{side === 'source' ? 'From' : 'To'}</th>
-                <th scope="col">Service and port</th>
-                <th scope="col" className="num">
-                  Requests
-                </th>
-                <th scope="col" className="num">
-                  Failed
-                </th>
-                <th scope="col" className="num">
-                  p50
-                </th>
-                <th scope="col" className="num">
-                  p95
-                </th>
-                <th scope="col" className="num">
-                  Connections
-                </th>
-                <th scope="col" className="num">
-                  Failed
-                </th>
-                <th scope="col" className="num">
-                  Bytes
-                </th>
-                <th scope="col">
-                  <span className="visually-hidden">Encryption</span>
-                </th>
-              </tr>
-            </thead>
+            <TableHead columns={[side === 'source' ? 'From' : 'To', 'Service and port', '#Requests', '#Failed', '#p50', '#p95', '#Connections', '#Failed', '#Bytes', '~Encryption']} />
             <tbody>
               {sorted.map((edge) => (
                 <Row key={edge.id} edge={edge} party={byID.get(edge[side])} id={edge[side]} seconds={seconds} />

@@ -3,6 +3,7 @@ import { pathOf } from '../app/router';
 import { count, plural } from '../domain/format';
 import { HealthMark } from './HealthMark';
 import { Link } from './Link';
+import { TableHead } from './TableHead';
 
 /** Pods with their state and, where it is known, what happened at each; columns that say the same in every row are left out. */
 export function Pods({ pods, title, node }: { pods: (Pod & { namespace?: string; workload?: { namespace?: string; name: string } })[]; title?: string; node?: string }) {
@@ -16,21 +17,7 @@ export function Pods({ pods, title, node }: { pods: (Pod & { namespace?: string;
       </div>
       <div className="table-scroll">
         <table className="table compact">
-          <thead>
-            <tr>
-              <th scope="col">Pod</th>
-              {named && <th scope="col">Workload</th>}
-              <th scope="col">Health</th>
-              {node === undefined && <th scope="col">Node</th>}
-              <th scope="col">Address</th>
-              <th scope="col">Proxy</th>
-              {measured && ['Connections', 'Failed', 'Requests', 'Failed'].map((name, i) => (
-                <th key={i} scope="col" className="num">
-                  {name}
-                </th>
-              ))}
-            </tr>
-          </thead>
+          <TableHead columns={['Pod', named && 'Workload', 'Health', node === undefined && 'Node', 'Address', 'Proxy', ...(measured ? ['#Connections', '#Failed', '#Requests', '#Failed'] : [])]} />
           <tbody>
             {pods.map((pod) => (
               <tr key={`${pod.namespace ?? ''}/${pod.name}`}>

@@ -6,6 +6,7 @@ import type { SourceStatus } from '../api/types';
 import { inText, sourceLabel } from '../domain/kinds';
 import { Icon } from './Icon';
 import { Time } from './Time';
+import { TableHead } from './TableHead';
 
 /** What stands where content would: loading, an error, or nothing with the reason why. */
 export function Loading({ what }: { what: string }) {
@@ -66,14 +67,7 @@ export function SourceTable({ sources }: { sources: SourceStatus[] }) {
   const nodes = new Set(sources.map((source) => source.node)).size > 1;
   return (
     <table className="table compact sources">
-      <thead>
-        <tr>
-          <th scope="col">Source</th>
-          {nodes && <th scope="col">Node</th>}
-          <th scope="col">State</th>
-          <th scope="col">Last delivered</th>
-        </tr>
-      </thead>
+      <TableHead columns={['Source', nodes && 'Node', 'State', 'Last delivered']} />
       <tbody>
         {sources.map((source) => (
           <tr key={`${source.source} ${source.node ?? ''}`}>

@@ -28,6 +28,7 @@ import { useLayout } from './useLayout';
 
 /** From here on the page offers to fold. */
 const LARGE_NODES = 250;
+const CONTROLS_WIDTH = 52;
 
 export default function GraphPage() {
   const range = useRange();
@@ -117,6 +118,7 @@ export default function GraphPage() {
                 view={drawn}
                 positions={positions}
                 options={options}
+                covered={CONTROLS_WIDTH}
                 animate={query.get('traffic') === '1'}
                 label={`Service graph: ${plural(drawn.nodes.length, 'node')}, ${plural(drawn.edges.length, 'edge')}, ${drawn.nodes.filter((node) => node.health === 'failing').length} failing`}
                 onChoose={choose}

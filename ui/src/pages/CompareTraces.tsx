@@ -6,6 +6,7 @@ import { pathOf, useLocation } from '../app/router';
 import { Crumbs } from '../components/Crumbs';
 import { Link } from '../components/Link';
 import { Failure, Loading } from '../components/State';
+import { TableHead } from '../components/TableHead';
 import { millis } from '../domain/format';
 import { compareTraces, treeOf, type Compared } from '../domain/trace';
 
@@ -42,15 +43,7 @@ export function CompareTraces() {
       </div>
       <div className="card table-scroll">
         <table className="table compact compare-traces">
-          <thead>
-            <tr>
-              <th scope="col">Service and operation</th>
-              <th scope="col" className="num">A</th>
-              <th scope="col" className="num">B</th>
-              <th scope="col" className="num">Difference</th>
-              <th scope="col">Shorter or longer in B</th>
-            </tr>
-          </thead>
+          <TableHead columns={['Service and operation', '#A', '#B', '#Difference', 'Shorter or longer in B']} />
           <tbody>
             {rows.map((row) => (
               <Row key={row.key} row={row} largest={largest} />

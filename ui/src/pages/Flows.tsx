@@ -12,6 +12,7 @@ import { HealthIcon } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { SearchField } from '../components/ListPage';
+import { SideFrame } from '../components/SideFrame';
 import { Empty, Failure, Loading } from '../components/State';
 import { useSecond } from '../components/Time';
 import { parseExpression } from '../domain/expression';
@@ -68,10 +69,10 @@ export default function Flows() {
         </button>
       </div>
       <div className="flows-filters toolbar" role="search" aria-label="Filter flows">
-        <SearchField value={source} set={setSource} label="Source" placeholder="From: pod, namespace or address" />
-        <SearchField value={destination} set={setDestination} label="Destination" placeholder="To: pod, service or address" />
+        <SearchField value={source} set={setSource} label="Source" placeholder="From" />
+        <SearchField value={destination} set={setDestination} label="Destination" placeholder="To" />
         <SearchField value={namespace} set={setNamespace} label="Namespace" placeholder="Namespace" />
-        <ExpressionField fields={FLOW_FIELDS} label="Filter" placeholder="Filter: port=8080 and not from~loadgen" value={filter} set={setFilter} note="" />
+        <ExpressionField fields={FLOW_FIELDS} label="Filter" placeholder="Filter: not from~loadgen, port=443…" value={filter} set={setFilter} note="" />
         <Choice label="Verdict" value={verdict} set={setVerdict} any="Every verdict" options={VERDICTS} />
         <Choice label="Reason" value={reason} set={setReason} any="Every reason" options={Object.fromEntries(REASONS.map((one) => [one, kindLabel(one)]))} />
         <Choice label="Reported by" value={direction} set={setDirection} any="Both sides' reports" options={{ outbound: "Client's side", inbound: "Server's side" }} />
@@ -226,39 +227,28 @@ function PartyCell({ party, port = false }: { party: Flow['source']; port?: bool
 function FlowPanel({ flow, close }: { flow: Flow; close: () => void }) {
   const [policyNamespace, policyName] = (flow.policy ?? '').split('/');
   return (
-    <aside className="side-panel" aria-label="Connection">
-      <header>
-        <div className="side-title">
-          <h2>Connection</h2>
-          <div className="muted">{fullTime(Date.parse(flow.time))}</div>
-        </div>
-        <button type="button" className="button small icon-only plain" aria-label="Close details" onClick={close}>
-          <Icon name="close" size={14} />
-        </button>
-      </header>
-      <div className="side-body">
-        <Verdict flow={flow} />
-        <dl className="facts">
-          {flow.reason && <Fact name="Reason">{kindLabel(flow.reason)}</Fact>}
-          {flow.message && <Fact name="ztunnel said">{flow.message}</Fact>}
-          {flow.policy && (
-            <Fact name="Policy">
-              <Link to={pathOf('policies', policyNamespace ?? '', policyName ?? '')}>{flow.policy}</Link>
-            </Fact>
-          )}
-          <Fact name="Reported by">
-            {flow.direction === 'outbound' ? "client's" : "server's"} ztunnel{flow.node ? <>, <Link to={pathOf('nodes', flow.node)}>{flow.node}</Link></> : ''}
+    <SideFrame label="Connection" title="Connection" sub={fullTime(Date.parse(flow.time))} close={close}>
+      <Verdict flow={flow} />
+      <dl className="facts">
+        {flow.reason && <Fact name="Reason">{kindLabel(flow.reason)}</Fact>}
+        {flow.message && <Fact name="ztunnel said">{flow.message}</Fact>}
+        {flow.policy && (
+          <Fact name="Policy">
+            <Link to={pathOf('policies', policyNamespace ?? '', policyName ?? '')}>{flow.policy}</Link>
           </Fact>
-          <Fact name="Encryption">{flow.security === 'mutual_tls' ? 'mutual TLS' : 'plaintext'}</Fact>
-          <Fact name="Sent">{bytes(flow.bytes_sent)}</Fact>
-          <Fact name="Received">{bytes(flow.bytes_received)}</Fact>
-          <Fact name="Life">{millis(flow.duration_ms)}</Fact>
-          {flow.service && <Fact name="Service">{flow.service}</Fact>}
-        </dl>
-        <Party title="Client" party={flow.source} />
-        <Party title="Server" party={flow.destination} />
-      </div>
-    </aside>
+        )}
+        <Fact name="Reported by">
+          {flow.direction === 'outbound' ? "client's" : "server's"} ztunnel{flow.node ? <>, <Link to={pathOf('nodes', flow.node)}>{flow.node}</Link></> : ''}
+        </Fact>
+        <Fact name="Encryption">{flow.security === 'mutual_tls' ? 'mutual TLS' : 'plaintext'}</Fact>
+        <Fact name="Sent">{bytes(flow.bytes_sent)}</Fact>
+        <Fact name="Received">{bytes(flow.bytes_received)}</Fact>
+        <Fact name="Life">{millis(flow.duration_ms)}</Fact>
+        {flow.service && <Fact name="Service">{flow.service}</Fact>}
+      </dl>
+      <Party title="Client" party={flow.source} />
+      <Party title="Server" party={flow.destination} />
+    </SideFrame>
   );
 }
 

@@ -85,7 +85,7 @@ function Timeline({ outages }: { outages: Outage[] }) {
   }
   const at = (ms: number) => ((ms - start) / span) * 100;
   // The end of the axis says so itself.
-  const ticks = ticksBetween(start, now - span * 0.06, 7);
+  const ticks = ticksBetween(start, now - span * 0.08, 7);
   return (
     <section className="card timeline" aria-label="Timeline of outages">
       {[...lanes].slice(0, LANES).map(([name, list]) => (

@@ -15,6 +15,7 @@ import { Sparkline } from '../components/Sparkline';
 import { Stat } from '../components/Stat';
 import { Empty, Failure, Loading, SourceTable } from '../components/State';
 import { Time } from '../components/Time';
+import { TableHead } from '../components/TableHead';
 import { byteRate, count, millis, percent, plural, rate } from '../domain/format';
 import { byUrgency } from '../domain/outages';
 import { humanDuration } from '../domain/time';
@@ -118,17 +119,7 @@ function Namespaces({ rows }: { rows: NamespaceRow[] }) {
   return (
     <div className="table-scroll">
       <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">Namespace</th>
-            <th scope="col">Health</th>
-            <th scope="col" className="num">Workloads</th>
-            <th scope="col" className="num">Traffic in</th>
-            <th scope="col"><span className="visually-hidden">Connections over time</span></th>
-            <th scope="col" className="num">Failures</th>
-            <th scope="col" className="num">p95</th>
-          </tr>
-        </thead>
+        <TableHead columns={['Namespace', 'Health', '#Workloads', '#Traffic in', '~Connections over time', '#Failures', '#p95']} />
         <tbody>
           {rows.map((row) => (
             <tr key={row.namespace} className="link" onClick={() => navigate(href('/graph', { namespace: row.namespace }))}>

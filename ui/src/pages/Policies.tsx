@@ -10,6 +10,7 @@ import { Crumbs } from '../components/Crumbs';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Failure, Loading } from '../components/State';
+import { TableHead } from '../components/TableHead';
 import { count, percent } from '../domain/format';
 import { sentence } from '../domain/kinds';
 import { share } from '../domain/metrics';
@@ -110,22 +111,7 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
         ) : (
           <div className="table-scroll">
             <table className="table compact">
-              <thead>
-                <tr>
-                  <th scope="col">From</th>
-                  <th scope="col">To</th>
-                  <th scope="col">Service and port</th>
-                  <th scope="col" className="num">
-                    Denied
-                  </th>
-                  <th scope="col" className="num">
-                    Of
-                  </th>
-                  <th scope="col" className="num">
-                    Share
-                  </th>
-                </tr>
-              </thead>
+              <TableHead columns={['From', 'To', 'Service and port', '#Denied', '#Of', '#Share']} />
               <tbody>
                 {data.denied_on.map((edge, i) => (
                   <tr key={i}>

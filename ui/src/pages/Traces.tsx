@@ -64,8 +64,8 @@ function Search() {
           ))}
         </select>
         <SearchField value={attributes} set={setAttributes} label="Attributes" placeholder="key=value" />
-        <SearchField value={min} set={setMin} label="Shortest duration" placeholder="Longer than 20ms" />
-        <SearchField value={max} set={setMax} label="Longest duration" placeholder="Shorter than 2s" />
+        <SearchField value={min} set={setMin} label="Shortest duration" placeholder="From 20ms" />
+        <SearchField value={max} set={setMax} label="Longest duration" placeholder="To 2s" />
         <select className="select" aria-label="Status" value={status} onChange={(event) => setStatus(event.target.value)}>
           <option value="">Every status</option>
           <option value="error">Errors</option>

@@ -10,6 +10,7 @@ import { Link } from '../components/Link';
 import { Neighbours } from '../components/Neighbours';
 import { Pods } from '../components/Pods';
 import { Empty, Failure, Loading } from '../components/State';
+import { TableHead } from '../components/TableHead';
 import { count } from '../domain/format';
 import { byUrgency, outageAt } from '../domain/outages';
 import { OutageCard } from './OutageCard';
@@ -69,15 +70,7 @@ export default function WorkloadDetail({ namespace, name }: { namespace: string;
             <p className="card-body muted">No authorization policy applies to it.</p>
           ) : (
             <table className="table compact">
-              <thead>
-                <tr>
-                  <th scope="col">Policy</th>
-                  <th scope="col">Action</th>
-                  <th scope="col" className="num">
-                    Denied here
-                  </th>
-                </tr>
-              </thead>
+              <TableHead columns={['Policy', 'Action', '#Denied here']} />
               <tbody>
                 {data.policies.map((policy) => (
                   <tr key={`${policy.namespace}/${policy.name}`}>
