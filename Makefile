@@ -63,8 +63,12 @@ lint: $(TOOLS)/golangci-lint ## Run go vet, the formatters and golangci-lint
 	@for module in $(MODULES); do (cd $$module && echo "lint $$module" && $(CURDIR)/$(TOOLS)/golangci-lint run --build-tags $(TAGS) -c $(CURDIR)/.golangci.yml ./...) || exit 1; done
 
 .PHONY: e2e
-e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's prometheus and chromium)
+e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's prometheus)
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 ./...
+
+.PHONY: e2e-browser
+e2e-browser: $(BINARY) ## Run the browser tests of the UI on recordings (needs Node and Debian's chromium)
+	cd e2e/browser && npm ci && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) npm test
 
 .PHONY: score
 score: ## Replay every recording below RECORDINGS (default recordings/) and score the outages found
@@ -81,6 +85,10 @@ score-sim: ## Score the outages found in SEEDS (default 200) simulated meshes fr
 .PHONY: bench
 bench: ## Measure the collector beside its peers and print a table
 	cd bench && $(GO) run -tags $(TAGS) .
+
+.PHONY: bench-browser
+bench-browser: $(BINARY) ## Measure how soon a log line is an edge on the screen, and a graph of 1,000 nodes (needs Node and Debian's chromium)
+	cd e2e/browser && npm ci && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) node bench/freshness.mjs && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) node bench/graph.mjs
 
 ##@ Generate
 

@@ -98,6 +98,9 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return fmt.Errorf("making the HTTP server: %w", err)
 	}
+	if auth := t.config.HTTP.Auth.Get(); auth != nil {
+		t.server.Handler = httpapi.Challenge(t.server.Handler, challengeOf(auth.AuthenticatorID))
+	}
 	t.listener, err = t.config.HTTP.ToListener(ctx)
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", t.config.HTTP.NetAddr.Endpoint, err)
@@ -109,6 +112,14 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 		}
 	})
 	return nil
+}
+
+// challengeOf is how an authenticator wants to be spoken to; all but basicauth read bearer tokens.
+func challengeOf(authenticator component.ID) string {
+	if authenticator.Type().String() == "basicauth" {
+		return `Basic realm="Nephilia", charset="UTF-8"`
+	}
+	return `Bearer realm="Nephilia"`
 }
 
 // Shutdown stops serving and closes the stores.

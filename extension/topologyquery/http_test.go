@@ -37,22 +37,25 @@ func (h host) GetExtensions() map[component.ID]component.Component { return h.ex
 
 func TestNothingIsServedWithoutCredentials(t *testing.T) {
 	for name, test := range map[string]struct {
-		factory extension.Factory
-		config  map[string]any
-		header  string
-		wrong   []string
+		factory   extension.Factory
+		config    map[string]any
+		header    string
+		wrong     []string
+		challenge string
 	}{
 		"basic": {
 			basicauthextension.NewFactory(),
 			map[string]any{"htpasswd": map[string]any{"inline": "ada:secret"}},
 			"Basic YWRhOnNlY3JldA==",
 			[]string{"", "Basic YWRhOndyb25n", "Bearer secret"},
+			`Basic realm="Nephilia", charset="UTF-8"`,
 		},
 		"bearer": {
 			bearertokenauthextension.NewFactory(),
 			map[string]any{"token": "secret"},
 			"Bearer secret",
 			[]string{"", "Bearer wrong", "Basic YWRhOnNlY3JldA=="},
+			`Bearer realm="Nephilia"`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,6 +86,7 @@ func TestNothingIsServedWithoutCredentials(t *testing.T) {
 				for _, wrong := range test.wrong {
 					response, _ := answered(t, base+path, "Authorization", wrong)
 					assert.Equal(t, http.StatusUnauthorized, response.StatusCode, "%s with %q", path, wrong)
+					assert.Equal(t, test.challenge, response.Header.Get("WWW-Authenticate"))
 				}
 			}
 			response, _ := answered(t, base+"/api/v1/status", "Authorization", test.header)
@@ -123,6 +127,13 @@ func TestHeaders(t *testing.T) {
 		assert.Equal(t, "nosniff", response.Header.Get("X-Content-Type-Options"))
 		assert.Empty(t, response.Header.Get("Access-Control-Allow-Origin"))
 	}
+	_, page := answered(t, base+"/")
+	for tag := range strings.SplitSeq(string(page), "<script") {
+		_, inline, isScript := strings.Cut(tag, ">")
+		assert.True(t, !isScript || !strings.Contains(inline, "</script>") || strings.HasPrefix(inline, "</script>"), "inline script: %s", tag)
+	}
+	assert.NotContains(t, string(page), "<style")
+	assert.NotRegexp(t, `\son[a-z]+=`, string(page))
 }
 
 func TestCompression(t *testing.T) {
@@ -203,4 +214,43 @@ func TestPages(t *testing.T) {
 		}
 		assert.Equal(t, all[list], names)
 	}
+}
+
+func TestLimits(t *testing.T) {
+	e, base := start(t, nil)
+	play(t, e, "policy-deny")
+	for path, list := range map[string]string{
+		"workloads": "workloads", "services": "services", "policies": "policies", "nodes": "nodes",
+		"outages": "outages", "flows": "flows", "traces": "traces",
+	} {
+		t.Run(path, func(t *testing.T) {
+			var body map[string]any
+			getJSON(t, base+"/api/v1/"+path+"?limit=1", http.StatusOK, &body)
+			assert.Len(t, body[list], 1)
+			for _, limit := range []string{"0", "-1", "100000", "many"} {
+				getJSON(t, base+"/api/v1/"+path+"?limit="+limit, http.StatusBadRequest, nil)
+			}
+		})
+	}
+}
+
+func TestPoliciesThatAreGoneAreListedWhereTheyDenied(t *testing.T) {
+	e, base := start(t, nil)
+	play(t, e, "policy-deny")
+	var body struct {
+		Policies []struct {
+			Namespace, Name, Action string
+			Present                 bool
+			Selects, Denied         int
+		}
+		Total int
+	}
+	getJSON(t, base+"/api/v1/policies", http.StatusOK, &body)
+	require.Equal(t, 1, body.Total)
+	policy := body.Policies[0]
+	assert.Equal(t, "billing/no-checkout", policy.Namespace+"/"+policy.Name)
+	assert.Equal(t, "DENY", policy.Action)
+	assert.False(t, policy.Present)
+	assert.Zero(t, policy.Selects)
+	assert.Equal(t, 65, policy.Denied)
 }

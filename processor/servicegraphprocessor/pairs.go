@@ -358,9 +358,9 @@ func (g *graph) find(e end) *mesh.Workload {
 }
 
 // mayAppear tells whether an end that is not known may be named later: any, as long as nothing is known about the
-// mesh; a pod always, because its own event may be on its way.
+// mesh; a pod always, because its own event may be on its way. Where no source tells of the mesh nothing will be.
 func (g *graph) mayAppear(w *mesh.Workload, e end) bool {
-	return w == nil && (!g.directory.known() || e.pod != "")
+	return w == nil && !g.meshless() && (!g.directory.known() || e.pod != "")
 }
 
 func (g *graph) party(w *mesh.Workload, e end, cluster string) edge.Party {

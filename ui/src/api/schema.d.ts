@@ -216,7 +216,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The authorization policies, with what each denied in the range */
+        /** The authorization policies, with what each denied in the range; those that are gone where they denied something */
         get: operations["listPolicies"];
         put?: never;
         post?: never;

@@ -2,13 +2,14 @@ import '../styles/palette.css';
 
 import { useEffect, useMemo, useRef, useState } from 'react';
 
+import { useWorkloadGraph } from '../api/graph';
 import { useOutages } from '../api/outages';
-import { useRange, useRanged } from '../api/queries';
-import type { Graph } from '../api/types';
+import { shownNow } from '../api/queries';
 import { HealthIcon } from '../components/HealthMark';
 import { Icon, type IconName } from '../components/Icon';
 import { href, navigate, pathOf, type Patch } from './router';
 import { NAV } from './nav';
+import { summaryOf } from '../domain/outages';
 import { toggleTheme } from './theme';
 
 interface Command {
@@ -27,8 +28,7 @@ export default function CommandPalette({ close }: { close: () => void }) {
   const list = useRef<HTMLUListElement>(null);
   const [text, setText] = useState('');
   const [active, setActive] = useState(0);
-  const range = useRange();
-  const { data: graph } = useRanged<Graph>('/graph', { group_by: 'workload' }, { range, everyMs: 10_000, large: true });
+  const { data: graph } = useWorkloadGraph({ everyMs: 10_000 });
   const { data: outages } = useOutages();
 
   useEffect(() => {
@@ -51,7 +51,7 @@ export default function CommandPalette({ close }: { close: () => void }) {
     });
     return [
       ...(outages?.outages ?? []).map((outage): Command => ({
-        id: `o:${outage.id}`, label: outage.summary, hint: outage.state, icon: outage.state === 'open' ? (outage.severity === 'critical' ? 'failing' : 'degraded') : 'outage', run: go(pathOf('outages', outage.id)),
+        id: `o:${outage.id}`, label: summaryOf(outage, shownNow()), hint: outage.state, icon: outage.state === 'open' ? (outage.severity === 'critical' ? 'failing' : 'degraded') : 'outage', run: go(pathOf('outages', outage.id)),
       })),
       ...NAV.map((item): Command => ({ id: `p:${item.path}`, label: item.label, hint: 'page', icon: item.icon, run: go(item.path) })),
       ...workloads,

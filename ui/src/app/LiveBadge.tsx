@@ -23,7 +23,7 @@ export function LiveBadge() {
   if (live.status?.replay?.state === 'done') {
     return (
       <span className="live-badge done" role="status" title="The recording has been played to its end">
-        <Icon name="check" size={13} /> Recording ended {clock(dataNow(), dataNow())}
+        <Icon name="check" size={13} /> <span><span className="badge-more">Recording </span>ended</span> {clock(dataNow(), dataNow())}
       </span>
     );
   }

@@ -8,7 +8,8 @@ import { useRange } from '../api/queries';
 import { Icon } from '../components/Icon';
 import { useSecond } from '../components/Time';
 import { kindLabel } from '../domain/kinds';
-import { clock, formatWindow, fullTime, humanDuration, toRFC3339 } from '../domain/time';
+import { summaryOf } from '../domain/outages';
+import { clock, formatWindow, fullTime, humanDuration, ticksBetween, toRFC3339 } from '../domain/time';
 import { navigate, href, patchQuery, useLocation } from './router';
 
 /** Data seconds that one real second of playing covers. */
@@ -108,7 +109,7 @@ export default function Scrubber() {
           const from = Date.parse(outage.started_at);
           const to = outage.ended_at ? Date.parse(outage.ended_at) : now;
           if (to < start || from > now) return null;
-          const label = `${kindLabel(outage.kind)}: ${outage.summary}`;
+          const label = `${kindLabel(outage.kind)}: ${summaryOf(outage, now)}`;
           return (
             <button
               key={outage.id}
@@ -166,13 +167,9 @@ export default function Scrubber() {
 }
 
 function Ticks({ start, end }: { start: number; end: number }) {
-  const steps = [5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 86400].map((s) => s * 1000);
-  const step = steps.find((one) => (end - start) / one <= 16) ?? 7 * 86400_000;
-  const ticks: number[] = [];
-  for (let t = Math.ceil(start / step) * step; t < end; t += step) ticks.push(t);
   return (
     <>
-      {ticks.map((t) => (
+      {ticksBetween(start, end, 16).map((t) => (
         <span key={t} className="scrub-tick" style={{ left: `${((t - start) / (end - start)) * 100}%` }} />
       ))}
     </>

@@ -1,12 +1,14 @@
 import { lazy, Suspense, useEffect, useState } from 'react';
 
 import { useOutages } from '../api/outages';
+import { shownNow } from '../api/queries';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { Boundary } from '../components/Boundary';
 import { HealthIcon } from '../components/HealthMark';
 import { Loading } from '../components/State';
 import { Time, useTimeStyle } from '../components/Time';
+import { summaryOf } from '../domain/outages';
 import { LiveBadge } from './LiveBadge';
 import { NAV } from './nav';
 import { segments, useLocation } from './router';
@@ -121,7 +123,7 @@ function OutageBanner({ path }: { path: string }) {
     <div className={`banner ${first.severity}`} role="status">
       <HealthIcon health={first.severity === 'critical' ? 'failing' : 'degraded'} size={16} />
       <Link to={`/outages/${encodeURIComponent(first.id)}`} className="banner-text">
-        {first.summary}
+        {summaryOf(first, shownNow())}
       </Link>
       <span className="banner-time">
         began <Time at={first.started_at} />

@@ -1,6 +1,6 @@
 import { useSyncExternalStore } from 'react';
 
-/** Light or dark: the person's choice, else the system's. theme.js applies the choice before the first paint. */
+/** Light or dark: the person's choice, else the system's. theme.js applies it before the first paint. */
 export type Theme = 'light' | 'dark';
 
 const KEY = 'nephilia.theme';
@@ -8,26 +8,34 @@ const system = window.matchMedia('(prefers-color-scheme: dark)');
 const listeners = new Set<() => void>();
 
 function current(): Theme {
-  const chosen = document.documentElement.dataset['theme'];
-  if (chosen === 'light' || chosen === 'dark') return chosen;
-  return system.matches ? 'dark' : 'light';
+  return document.documentElement.dataset['theme'] === 'dark' ? 'dark' : 'light';
 }
 
-function changed(): void {
+function apply(theme: Theme): void {
+  document.documentElement.dataset['theme'] = theme;
   for (const listener of listeners) listener();
 }
 
-system.addEventListener('change', changed);
+function hasChosen(): boolean {
+  try {
+    return localStorage.getItem(KEY) !== null;
+  } catch {
+    return false;
+  }
+}
+
+system.addEventListener('change', () => {
+  if (!hasChosen()) apply(system.matches ? 'dark' : 'light');
+});
 
 export function toggleTheme(): void {
   const next: Theme = current() === 'dark' ? 'light' : 'dark';
-  document.documentElement.dataset['theme'] = next;
   try {
     localStorage.setItem(KEY, next);
   } catch {
     // The choice then lasts as long as the page.
   }
-  changed();
+  apply(next);
 }
 
 export function useTheme(): Theme {

@@ -8,7 +8,7 @@ import { useSeries } from '../api/series';
 import { useTheme } from '../app/theme';
 import { count, millis } from '../domain/format';
 import { heatOf, type Heat } from '../domain/heat';
-import { clock, stepFor } from '../domain/time';
+import { clock, stepFor, tickClock, ticksBetween } from '../domain/time';
 import { ChartFrame } from './ChartFrame';
 
 const [LEFT, BOTTOM, TOP, RIGHT] = [62, 22, 8, 22];
@@ -99,10 +99,10 @@ function paint(canvas: HTMLCanvasElement, heat: Heat, width: number, height: num
   for (const row of [0, rows / 2, rows]) context.fillText(millis(heat.bounds[Math.round(row)]! * 1000), LEFT - 8, height - BOTTOM - row * cellHeight + 4);
   context.textAlign = 'center';
   const now = shownNow();
-  const ticks = Math.max(2, Math.min(6, Math.floor(width / 120)));
-  for (let i = 0; i < ticks; i++) {
-    const index = Math.round(((heat.times.length - 1) * i) / (ticks - 1));
-    context.fillText(clock(heat.times[index]! * 1000, now), LEFT + (index + 0.5) * cellWidth, height - 6);
+  // A cell is what happened until its time.
+  const [first, step] = [heat.times[0]! * 1000, ((heat.times[1] ?? heat.times[0]! + 1) - heat.times[0]!) * 1000];
+  for (const tick of ticksBetween(first, heat.times.at(-1)! * 1000, Math.max(2, Math.floor(width / 110)))) {
+    context.fillText(tickClock(tick, now), LEFT + ((tick - first) / step + 1) * cellWidth, height - 6);
   }
 }
 

@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from 'react';
 
 import { shownNow } from '../api/queries';
-import { clock } from '../domain/time';
+import { tickClock, ticksBetween } from '../domain/time';
 
 export interface Dot {
   id: string;
@@ -46,9 +46,9 @@ export function Scatter({ points, format, onOpen }: { points: Dot[]; format: (va
             </text>
           </g>
         ))}
-        {[0, 0.25, 0.5, 0.75, 1].map((share) => (
-          <text key={share} x={x(first + (last - first) * share)} y={HEIGHT - 5} textAnchor={share === 0 ? 'start' : share === 1 ? 'end' : 'middle'} className="scatter-text">
-            {clock(first + (last - first) * share, now)}
+        {ticksBetween(first, last, Math.max(2, Math.floor(width / 140))).map((tick) => (
+          <text key={tick} x={x(tick)} y={HEIGHT - 5} textAnchor="middle" className="scatter-text">
+            {tickClock(tick, now)}
           </text>
         ))}
         {points.map((point) => {

@@ -11,7 +11,7 @@ import { useRange } from '../api/queries';
 import { useSeries, type SeriesQuery } from '../api/series';
 import type { Series } from '../api/types';
 import { byteRate, count, millis, rate } from '../domain/format';
-import { clock, formatWindow, toRFC3339 } from '../domain/time';
+import { clock, formatWindow, tickClock, toRFC3339 } from '../domain/time';
 import { ChartFrame } from './ChartFrame';
 
 export interface Line extends SeriesQuery {
@@ -28,6 +28,8 @@ interface Props {
   name?: (labels: Record<string, string>) => string;
   height?: number;
   note?: string;
+  /** Of lines that have none of their own. */
+  colours?: readonly string[];
   /** Fills the area under the only line. */
   fill?: boolean;
 }
@@ -43,12 +45,12 @@ interface Drawn {
 }
 
 /** Lines over the page's time range. Dragging over it zooms every page into that time. */
-export function TimeChart({ title, lines, name, height = 150, note, fill = false }: Props) {
+export function TimeChart({ title, lines, name, height = 150, note, colours = COLOURS, fill = false }: Props) {
   const range = useRange();
   const theme = useTheme();
   const { data, error, pending } = useSeries(lines, range);
   const unit = data.find((one) => one)?.unit ?? '';
-  const { times, drawn } = useMemo(() => arrange(data, lines, name), [data, lines, name]);
+  const { times, drawn } = useMemo(() => arrange(data, lines, name, colours), [data, lines, name, colours]);
   const host = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot>(undefined);
   const [cursor, setCursor] = useState<number>();
@@ -66,11 +68,11 @@ export function TimeChart({ title, lines, name, height = 150, note, fill = false
         width: host.current.clientWidth,
         height,
         legend: { show: false },
-        padding: [8, 22, 0, 0],
+        padding: [8, 28, 0, 0],
         cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false, setScale: false }, sync: { key: 'nephilia' } },
         scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.12 : 1] } },
         axes: [
-          { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000, dataNow()).replace(/:00$/, '')) },
+          { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map((tick) => tickClock(tick * 1000, dataNow())) },
           { ...axis, size: 62, space: 30, values: (_, ticks) => ticks.map((tick) => format(tick)) },
         ],
         series: [
@@ -156,7 +158,7 @@ export function formatOf(unit: string): (value: number | null | undefined) => st
 }
 
 /** Brings the points of all queries onto one list of times. */
-function arrange(data: (Series | undefined)[], lines: Line[], name: ((labels: Record<string, string>) => string) | undefined): { times: number[]; drawn: Drawn[] } {
+function arrange(data: (Series | undefined)[], lines: Line[], name: ((labels: Record<string, string>) => string) | undefined, colours: readonly string[]): { times: number[]; drawn: Drawn[] } {
   const all = new Set<number>();
   for (const one of data) for (const line of one?.series ?? []) for (const [time] of line.points ?? []) all.add(time as number);
   const times = [...all].sort((a, b) => a - b);
@@ -170,7 +172,7 @@ function arrange(data: (Series | undefined)[], lines: Line[], name: ((labels: Re
       const wanted = lines[q]!;
       drawn.push({
         label: name && one!.series.length > 0 && Object.keys(line.labels).length > 0 ? name(line.labels) : wanted.label,
-        colour: wanted.colour ?? COLOURS[drawn.length % COLOURS.length]!,
+        colour: wanted.colour ?? colours[drawn.length % colours.length]!,
         dash: wanted.dash,
         values,
       });

@@ -12,6 +12,6 @@ export class Boundary extends Component<{ children: ReactNode }, { error: Error 
 
   override render() {
     if (!this.state.error) return this.props.children;
-    return <Failure error={this.state.error} retry={() => this.setState({ error: undefined })} />;
+    return <Failure page error={this.state.error} retry={() => this.setState({ error: undefined })} />;
   }
 }

@@ -1,10 +1,11 @@
-import { useEffect, useState, type ReactNode } from 'react';
+import { useMemo } from 'react';
 
 import { useRange, useRanged } from '../api/queries';
 import { useParam } from '../app/router';
 import { plural } from '../domain/format';
 import { DataTable, type ColumnDef } from './DataTable';
 import { Empty, Failure, Loading } from './State';
+import { useTyped } from './useTyped';
 
 interface Props<T, A> {
   title: string;
@@ -12,6 +13,7 @@ interface Props<T, A> {
   one: string;
   many?: string;
   path: string;
+  /** The same function for the same rows. */
   rowsOf: (answer: A) => T[];
   columns: ColumnDef<T, unknown>[];
   rowKey: (row: T) => string;
@@ -19,20 +21,20 @@ interface Props<T, A> {
   onOpen: (row: T) => void;
   /** Nodes have no namespace. */
   namespaced?: boolean;
-  children?: ReactNode;
+  /** Why there may be none, where every source delivers. */
+  none?: string;
 }
 
 const PAGE = 1000;
-const TYPING_MS = 250;
 
 /** A page with a searchable, sortable list of one kind of thing of the mesh. */
-export function ListPage<T, A extends { total: number; next_cursor?: string }>({ title, one, many, path, rowsOf, columns, rowKey, sort, onOpen, namespaced = true, children }: Props<T, A>) {
+export function ListPage<T, A extends { total: number; next_cursor?: string }>({ title, one, many, path, rowsOf, columns, rowKey, sort, onOpen, namespaced = true, none }: Props<T, A>) {
   const range = useRange();
   const [q, setQ] = useParam('q', '', { replace: true });
   const [namespace, setNamespace] = useParam('namespace', '');
   const { data, error, isPending, refetch } = useRanged<A>(path, { q, namespace: namespaced ? namespace : undefined, limit: PAGE }, { range, everyMs: 3000 });
   const { data: namespaces } = useRanged<{ nodes: { name: string }[] }>('/graph', { group_by: 'namespace' }, { range, everyMs: 30_000, enabled: namespaced });
-  const rows = data ? rowsOf(data) : [];
+  const rows = useMemo(() => (data ? rowsOf(data) : []), [data, rowsOf]);
   return (
     <div className="page">
       <div className="page-head">
@@ -49,13 +51,12 @@ export function ListPage<T, A extends { total: number; next_cursor?: string }>({
         )}
         <SearchField value={q} set={setQ} label={`Search ${title.toLowerCase()}`} />
       </div>
-      {children}
       {error && !data ? (
         <Failure error={error} retry={() => void refetch()} />
       ) : isPending ? (
         <Loading what={title.toLowerCase()} />
       ) : rows.length === 0 ? (
-        <Empty what={q || namespace ? `Nothing matches` : `No ${many ?? `${one}s`} are known`}>{q || namespace ? 'Search for another name, or in all namespaces.' : undefined}</Empty>
+        <Empty what={q || namespace ? `Nothing matches` : `No ${many ?? `${one}s`} are known`} none={none}>{q || namespace ? 'Search for another name, or in all namespaces.' : undefined}</Empty>
       ) : (
         <DataTable rows={rows} columns={columns} label={title} rowKey={rowKey} sort={sort} onOpen={onOpen} />
       )}
@@ -65,19 +66,6 @@ export function ListPage<T, A extends { total: number; next_cursor?: string }>({
 
 /** A text field that tells the URL after a pause in typing. */
 export function SearchField({ value, set, label, placeholder = 'Search' }: { value: string; set: (value: string) => void; label: string; placeholder?: string }) {
-  const [text, setText] = useState(value);
-  const [sent, setSent] = useState(value);
-  if (value !== sent) {
-    setSent(value);
-    setText(value);
-  }
-  useEffect(() => {
-    if (text === sent) return;
-    const timer = setTimeout(() => {
-      setSent(text);
-      set(text);
-    }, TYPING_MS);
-    return () => clearTimeout(timer);
-  }, [text, sent, set]);
+  const [text, setText] = useTyped(value, set);
   return <input className="input" type="search" aria-label={label} placeholder={placeholder} value={text} onChange={(event) => setText(event.target.value)} spellCheck={false} autoComplete="off" />;
 }

@@ -1,3 +1,4 @@
+import { useCoveredSeconds } from '../api/graph';
 import type { GraphEdge, GraphNode } from '../api/types';
 import { pathOf } from '../app/router';
 import { bytes, count, millis, percent, rate } from '../domain/format';
@@ -6,9 +7,11 @@ import { share } from '../domain/metrics';
 import { HealthIcon } from './HealthMark';
 import { Icon } from './Icon';
 import { Link } from './Link';
+import { TableHead } from './TableHead';
 
 /** The edges of one side of a workload or service, L4 and L7 beside each other. */
 export function Neighbours({ title, edges, nodes, side }: { title: string; edges: GraphEdge[]; nodes: GraphNode[]; side: 'source' | 'destination' }) {
+  const seconds = useCoveredSeconds();
   const byID = new Map(nodes.map((node) => [node.id, node]));
   const sorted = edges.toSorted((a, b) => b.connections.failed + b.requests.errors - a.connections.failed - a.requests.errors || b.connections.rate - a.connections.rate);
   return (
@@ -21,39 +24,10 @@ export function Neighbours({ title, edges, nodes, side }: { title: string; edges
       ) : (
         <div className="table-scroll">
           <table className="table compact">
-            <thead>
-              <tr>
-                <th scope="col">{side === 'source' ? 'From' : 'To'}</th>
-                <th scope="col">Service and port</th>
-                <th scope="col" className="num">
-                  Requests
-                </th>
-                <th scope="col" className="num">
-                  Failed
-                </th>
-                <th scope="col" className="num">
-                  p50
-                </th>
-                <th scope="col" className="num">
-                  p95
-                </th>
-                <th scope="col" className="num">
-                  Connections
-                </th>
-                <th scope="col" className="num">
-                  Failed
-                </th>
-                <th scope="col" className="num">
-                  Bytes
-                </th>
-                <th scope="col">
-                  <span className="visually-hidden">Encryption</span>
-                </th>
-              </tr>
-            </thead>
+            <TableHead columns={[side === 'source' ? 'From' : 'To', 'Service and port', '#Requests', '#Failed', '#p50', '#p95', '#Connections', '#Failed', '#Bytes', '~Encryption']} />
             <tbody>
               {sorted.map((edge) => (
-                <Row key={edge.id} edge={edge} party={byID.get(edge[side])} id={edge[side]} />
+                <Row key={edge.id} edge={edge} party={byID.get(edge[side])} id={edge[side]} seconds={seconds} />
               ))}
             </tbody>
           </table>
@@ -63,7 +37,7 @@ export function Neighbours({ title, edges, nodes, side }: { title: string; edges
   );
 }
 
-function Row({ edge, party, id }: { edge: GraphEdge; party: GraphNode | undefined; id: string }) {
+function Row({ edge, party, id, seconds }: { edge: GraphEdge; party: GraphNode | undefined; id: string; seconds: number }) {
   const { connections, requests, duration_ms: duration } = edge;
   const reasons = Object.entries(edge.failures).map(([type, n]) => `${kindLabel(type)}: ${n}`).join(', ');
   const l7 = requests.total > 0;
@@ -76,11 +50,11 @@ function Row({ edge, party, id }: { edge: GraphEdge; party: GraphNode | undefine
       <td>
         <span className="muted">{edge.service || 'by address'}</span> {edge.port > 0 && edge.port} <span className="badge">{edge.protocol}</span>
       </td>
-      <td className="num">{l7 ? rate(requests.rate) : '–'}</td>
+      <td className="num">{l7 ? rate(requests.total / seconds) : '–'}</td>
       <td className={`num ${requests.errors > 0 ? 'text-failing' : 'muted'}`}>{percent(share(requests.errors, requests.total))}</td>
       <td className="num">{millis(duration.p50)}</td>
       <td className="num">{millis(duration.p95)}</td>
-      <td className="num">{rate(connections.rate)}</td>
+      <td className="num">{rate(connections.opened / seconds)}</td>
       <td className={`num ${connections.failed > 0 ? 'text-failing' : 'muted'}`} title={reasons}>
         {count(connections.failed)}
       </td>

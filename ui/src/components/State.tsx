@@ -3,9 +3,10 @@ import type { ReactNode } from 'react';
 import { APIError } from '../api/client';
 import { useLive } from '../api/live';
 import type { SourceStatus } from '../api/types';
-import { sentence } from '../domain/kinds';
+import { inText, sourceLabel } from '../domain/kinds';
 import { Icon } from './Icon';
 import { Time } from './Time';
+import { TableHead } from './TableHead';
 
 /** What stands where content would: loading, an error, or nothing with the reason why. */
 export function Loading({ what }: { what: string }) {
@@ -17,12 +18,14 @@ export function Loading({ what }: { what: string }) {
   );
 }
 
-export function Failure({ error, retry }: { error: Error; retry?: () => void }) {
+/** `page` where it stands for a whole page, its heading included. */
+export function Failure({ error, retry, page = false }: { error: Error; retry?: () => void; page?: boolean }) {
+  const Heading = page ? 'h1' : 'h2';
   const title = error instanceof APIError ? error.title : 'Something went wrong';
   return (
     <div className="state" role="alert">
       <Icon name="outage" size={22} />
-      <h2>{title}</h2>
+      <Heading>{title}</Heading>
       {error.message !== title && <p>{error.message}</p>}
       {retry && (
         <button type="button" className="button" onClick={retry}>
@@ -33,8 +36,8 @@ export function Failure({ error, retry }: { error: Error; retry?: () => void }) 
   );
 }
 
-/** Nothing to show; says why, from what the sources last delivered. */
-export function Empty({ what, children }: { what: string; children?: ReactNode }) {
+/** Nothing to show; says why, from what the sources last delivered. `none` is why there may be nothing although they all deliver. */
+export function Empty({ what, none, children }: { what: string; none?: string | undefined; children?: ReactNode }) {
   const { status } = useLive();
   const sources = status?.sources ?? [];
   const failing = sources.filter((source) => !source.up);
@@ -42,39 +45,34 @@ export function Empty({ what, children }: { what: string; children?: ReactNode }
     <div className="state">
       <Icon name="info" size={22} />
       <h2>{what}</h2>
-      <p>{children ?? reason(sources, failing)}</p>
-      {sources.length > 0 && <SourceTable sources={sources} />}
+      <p>{children ?? reason(sources, failing, none)}</p>
+      {!children && failing.length > 0 && <SourceTable sources={failing} />}
     </div>
   );
 }
 
-function reason(sources: SourceStatus[], failing: SourceStatus[]): string {
+function reason(sources: SourceStatus[], failing: SourceStatus[], none = 'Every source delivers; there was nothing of this in the chosen time.'): string {
   if (sources.length === 0) return 'No data, because no source has delivered anything yet.';
   if (failing.length === sources.length) return 'No data, because every source is failing.';
   if (failing.length > 0) return `Some sources are failing, so this may be incomplete: ${failing.map(nameOf).join(', ')}.`;
-  return 'Every source delivers; there was nothing of this in the chosen time.';
+  return none;
 }
 
 function nameOf(source: SourceStatus): string {
-  return `${sentence(source.source).toLowerCase()}${source.node ? ` of ${source.node}` : ''}`;
+  return `${inText(sourceLabel(source.source))}${source.node ? ` of ${source.node}` : ''}`;
 }
 
+/** What sources last delivered; the node's column only where it tells rows apart. */
 export function SourceTable({ sources }: { sources: SourceStatus[] }) {
+  const nodes = new Set(sources.map((source) => source.node)).size > 1;
   return (
     <table className="table compact sources">
-      <thead>
-        <tr>
-          <th scope="col">Source</th>
-          <th scope="col">Node</th>
-          <th scope="col">State</th>
-          <th scope="col">Last delivered</th>
-        </tr>
-      </thead>
+      <TableHead columns={['Source', nodes && 'Node', 'State', 'Last delivered']} />
       <tbody>
         {sources.map((source) => (
           <tr key={`${source.source} ${source.node ?? ''}`}>
-            <td>{sentence(source.source)}</td>
-            <td>{source.node ?? '–'}</td>
+            <td>{sourceLabel(source.source)}</td>
+            {nodes && <td>{source.node ?? '–'}</td>}
             <td>
               <span className={source.up ? 'text-healthy' : 'text-failing'}>{source.up ? '✓ delivers' : '✕ fails'}</span>
             </td>

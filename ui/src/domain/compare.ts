@@ -1,6 +1,6 @@
 import type { Graph, GraphEdge } from '../api/types';
 import { HEALTH, asHealth } from './health';
-import { metricsOf, type EdgeMetrics } from './metrics';
+import { metricsOf, secondsOf, type EdgeMetrics } from './metrics';
 
 /** One difference between two moments. */
 export interface Change {
@@ -58,7 +58,7 @@ function active(metrics: EdgeMetrics | undefined): boolean {
 }
 
 function sum(graph: Graph): Map<string, { source: string; destination: string; metrics: EdgeMetrics }> {
-  const seconds = Math.max(1, (Date.parse(graph.end) - Date.parse(graph.start)) / 1000);
+  const seconds = secondsOf(graph);
   const parts = new Map<string, GraphEdge[]>();
   for (const edge of graph.edges) {
     const id = `${edge.source}→${edge.destination}`;

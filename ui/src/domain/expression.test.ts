@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { ExpressionError, parseExpression, type Lookup, type Value } from './expression';
+import { ExpressionError, GRAPH_FIELDS, parseExpression, type Lookup, type Value } from './expression';
 
 const lookupOf =
   (fields: Record<string, Value>): Lookup =>
@@ -44,20 +44,20 @@ describe('parseExpression', () => {
     ['HEALTH=Failing', true, false],
     ['mesh=true', true, false],
   ])('%s', (source, onNode, onEdge) => {
-    const predicate = parseExpression(source)!;
+    const predicate = parseExpression(source, GRAPH_FIELDS)!;
     expect(predicate(payment)).toBe(onNode);
     expect(predicate(edge)).toBe(onEdge);
   });
 
   it('binds and closer than or, and not closest', () => {
-    const predicate = parseExpression('health=failing or health=degraded and namespace=nowhere')!;
+    const predicate = parseExpression('health=failing or health=degraded and namespace=nowhere', GRAPH_FIELDS)!;
     expect(predicate(payment)).toBe(true);
     expect(predicate(edge)).toBe(false);
-    expect(parseExpression('not health=failing and name~pay')!(edge)).toBe(true);
+    expect(parseExpression('not health=failing and name~pay', GRAPH_FIELDS)!(edge)).toBe(true);
   });
 
   it('gives nothing for an empty expression', () => {
-    expect(parseExpression('  ')).toBeUndefined();
+    expect(parseExpression('  ', GRAPH_FIELDS)).toBeUndefined();
   });
 
   it.each<[string, number, RegExp]>([
@@ -72,7 +72,7 @@ describe('parseExpression', () => {
     ['(((((((((((((((((((((((((((((((((a', 32, /nested/],
     ['x'.repeat(501), 500, /longer/],
   ])('says where %s is wrong', (source, position, message) => {
-    const parse = () => parseExpression(source);
+    const parse = () => parseExpression(source, GRAPH_FIELDS);
     expect(parse).toThrow(ExpressionError);
     expect(parse).toThrow(message);
     try {

@@ -1,5 +1,5 @@
 /**
- * The small language of the graph's find and hide fields:
+ * The small language of the graph's find and hide fields and of the flows' filter:
  *
  *   expression = and { "or" and } ;  and = not { ["and"] not } ;  not = ["not"] atom ;
  *   atom = "(" expression ")" | field op value | value
@@ -25,8 +25,11 @@ export class ExpressionError extends Error {
 type Op = '=' | '!=' | '~' | '!~' | '>' | '>=' | '<' | '<=';
 type Token = { kind: 'op' | 'word' | 'text' | '(' | ')'; text: string; at: number };
 
-/** The fields that expressions know, with what they mean. */
-export const FIELDS: Record<string, string> = {
+/** The fields that an expression may compare, with what they mean. */
+export type Fields = Readonly<Record<string, string>>;
+
+/** Those of the graph's nodes and edges. */
+export const GRAPH_FIELDS: Fields = {
   name: 'name of the workload, or of either end of an edge',
   namespace: 'namespace, of either end of an edge',
   app: 'canonical service',
@@ -65,11 +68,11 @@ const UNITS: Record<string, number> = {
 const MAX_LENGTH = 500;
 const MAX_DEPTH = 32;
 
-/** Compiles an expression; an empty one gives undefined. Throws an ExpressionError that says where it does not parse. */
-export function parseExpression(source: string): Predicate | undefined {
+/** Compiles an expression over some fields; an empty one gives undefined. Throws an ExpressionError that says where it does not parse. */
+export function parseExpression(source: string, fields: Fields): Predicate | undefined {
   if (source.trim() === '') return undefined;
   if (source.length > MAX_LENGTH) throw new ExpressionError(`longer than ${MAX_LENGTH} characters`, MAX_LENGTH);
-  const parser = new Parser(tokenize(source), source.length);
+  const parser = new Parser(tokenize(source), source.length, fields);
   return parser.parse();
 }
 
@@ -97,6 +100,7 @@ class Parser {
   constructor(
     private readonly tokens: Token[],
     private readonly end: number,
+    private readonly fields: Fields,
   ) {}
 
   parse(): Predicate {
@@ -168,7 +172,7 @@ class Parser {
         throw new ExpressionError(`a value is missing after "${op.text}"`, value?.at ?? this.end);
       }
       this.next++;
-      return comparison(token, op.text as Op, value);
+      return comparison(this.fields, token, op.text as Op, value);
     }
     return bare(token);
   }
@@ -184,9 +188,10 @@ function bare(token: Token): Predicate {
   return (lookup) => strings(lookup('name')).some((name) => name.toLowerCase().includes(text));
 }
 
-function comparison(field: Token, op: Op, value: Token): Predicate {
-  const name = ALIASES[field.text.toLowerCase()] ?? field.text.toLowerCase();
-  if (!(name in FIELDS)) throw new ExpressionError(`there is no field "${field.text}"`, field.at);
+function comparison(fields: Fields, field: Token, op: Op, value: Token): Predicate {
+  const written = field.text.toLowerCase();
+  const name = Object.hasOwn(fields, written) ? written : (ALIASES[written] ?? written);
+  if (!Object.hasOwn(fields, name)) throw new ExpressionError(`there is no field "${field.text}"`, field.at);
   switch (op) {
     case '=':
       return equals(name, value.text);

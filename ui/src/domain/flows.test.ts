@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Flow } from '../api/types';
-import { flowsToCSV, partyName, shortIdentity } from './flows';
+import { parseExpression } from './expression';
+import { FLOW_FIELDS, flowLookup, flowsToCSV, partyName, shortIdentity } from './flows';
 
 const flow = (patch: Partial<Flow>): Flow => ({
   cursor: 1, time: '2026-01-01T00:00:00Z', direction: 'outbound', source: { namespace: 'shop', pod: 'cart-1', address: '10.0.0.1' }, destination: { address: '10.0.0.9', port: 443 },
@@ -29,4 +30,26 @@ it('names parties', () => {
   expect(partyName({})).toBe('unknown');
   expect(shortIdentity('spiffe://cluster.local/ns/shop/sa/cart')).toBe('shop/cart');
   expect(shortIdentity(undefined)).toBe('');
+});
+
+describe('the filter of flows', () => {
+  const denied = flow({
+    node: 'node-a', verdict: 'denied', reason: 'policy_denied', policy: 'billing/no-checkout', service: 'payment.billing.svc.cluster.local', security: 'mutual_tls', bytes_received: 20_000, duration_ms: 1500,
+    source: { namespace: 'shop', pod: 'checkout-1', address: '10.0.0.1', identity: 'spiffe://cluster.local/ns/shop/sa/checkout' }, destination: { namespace: 'billing', pod: 'payment-1', address: '10.0.0.9', port: 8080 },
+  });
+
+  it.each([
+    'checkout', 'from=shop/checkout-1', 'to~^payment', 'namespace=billing and not namespace=data', 'ip=10.0.0.9', 'port=8080', 'port>8000', 'service~payment', 'identity=shop/checkout', 'node=node-a', 'verdict=denied',
+    'reason=policy_denied', 'policy=billing/*', 'mtls', 'mtls=true', 'direction=outbound', 'received>10kb', 'duration>1s', 'not (verdict=forwarded or port=443)',
+  ])('%s matches', (text) => {
+    expect(parseExpression(text, FLOW_FIELDS)!(flowLookup(denied))).toBe(true);
+  });
+
+  it.each(['cart', 'from~payment', 'verdict=forwarded', 'port!=8080', 'sent>1kb', 'duration<1s', 'mtls=false', 'message~x'])('%s does not', (text) => {
+    expect(parseExpression(text, FLOW_FIELDS)!(flowLookup(denied))).toBe(false);
+  });
+
+  it('does not know the fields of the graph', () => {
+    expect(() => parseExpression('p95>1', FLOW_FIELDS)).toThrow('there is no field "p95"');
+  });
 });

@@ -1,9 +1,9 @@
 import type { Graph, GraphEdge } from '../api/types';
-import { metricsOf, type EdgeMetrics } from './metrics';
+import { metricsOf, secondsOf, type EdgeMetrics } from './metrics';
 
 /** What arrives at each workload, by "namespace/name". */
 export function inboundByNode(graph: Graph): Map<string, EdgeMetrics> {
-  const seconds = Math.max(1, (Date.parse(graph.end) - Date.parse(graph.start)) / 1000);
+  const seconds = secondsOf(graph);
   const edges = new Map<string, GraphEdge[]>();
   for (const edge of graph.edges) edges.set(edge.destination, [...(edges.get(edge.destination) ?? []), edge]);
   const result = new Map<string, EdgeMetrics>();

@@ -23,6 +23,18 @@ export function kindLabel(kind: string): string {
   return KINDS[kind] ?? sentence(kind);
 }
 
+const SOURCES: Record<string, string> = { access_log: 'Access log', config_dump: 'Config dump', metrics: 'Metrics', spans: 'Spans', xds: 'xDS' };
+
+/** What a source of telemetry is called. */
+export function sourceLabel(source: string): string {
+  return SOURCES[source] ?? sentence(source);
+}
+
+/** A label within a sentence: "Access log" gives "access log", "xDS" stays. */
+export function inText(label: string): string {
+  return /^[A-Z][a-z]/.test(label) ? label.charAt(0).toLowerCase() + label.slice(1) : label;
+}
+
 /** "depends_on" gives "Depends on". */
 export function sentence(name: string): string {
   const words = name.replace(/_/g, ' ');

@@ -34,6 +34,18 @@ export interface EdgeMetrics {
   waypoints: string[];
 }
 
+/** The length of what a graph counts. */
+export function secondsOf(graph: { start: string; end: string }): number {
+  return Math.max(1, (Date.parse(graph.end) - Date.parse(graph.start)) / 1000);
+}
+
+/** A range's start, or where what is known begins if that is later. */
+export function covered({ start, end }: { start: string; end: string }, known: string | null | undefined): string {
+  const began = Date.parse(known ?? '');
+  return began > Date.parse(start) && began < Date.parse(end) ? known! : start;
+}
+
+/** Rates are of what is counted, over the given time. */
 export function metricsOf(edges: GraphEdge[], seconds: number): EdgeMetrics {
   const m: EdgeMetrics = {
     health: worst(edges.map((edge) => edge.health)),
@@ -50,10 +62,8 @@ export function metricsOf(edges: GraphEdge[], seconds: number): EdgeMetrics {
     m.closed += connections.closed;
     m.failed += connections.failed;
     m.active += connections.active;
-    m.connectionRate += connections.rate;
     m.requests += requests?.total ?? 0;
     m.errors += requests?.errors ?? 0;
-    m.requestRate += requests?.rate ?? 0;
     m.sent += bytes.sent;
     m.received += bytes.received;
     for (const [type, n] of Object.entries(failures ?? {})) if (n > 0) m.failures[type] = (m.failures[type] ?? 0) + n;
@@ -63,6 +73,8 @@ export function metricsOf(edges: GraphEdge[], seconds: number): EdgeMetrics {
       if (typeof value === 'number' && value > 0) m[q] = Math.max(m[q] ?? 0, value);
     }
   }
+  m.connectionRate = m.opened / Math.max(seconds, 1);
+  m.requestRate = m.requests / Math.max(seconds, 1);
   m.rate = Math.max(m.requestRate, m.connectionRate);
   m.bytesPerSecond = (m.sent + m.received) / Math.max(seconds, 1);
   m.failureShare = worse(share(m.failed, Math.max(m.opened, m.closed)), share(m.errors, m.requests));

@@ -1,8 +1,31 @@
 import type { Graph, Outage, Subject } from '../api/types';
+import { clock } from './time';
 
 /** "billing/payment", or "node-b" for what has no namespace. */
 export function subjectName(subject: { namespace?: string | undefined; name: string }): string {
   return subject.namespace ? `${subject.namespace}/${subject.name}` : subject.name;
+}
+
+const PAST: Record<string, string> = { fails: 'failed', fail: 'failed', hangs: 'hung', hang: 'hung', is: 'was', are: 'were' };
+
+/**
+ * A sentence about an outage, its clock in local time and in the past once it is over. The detector writes UTC: "checkout →
+ * payment fails since 02:51:07: …" of an outage that ended reads "checkout → payment failed from 04:51:07 to 04:52:11: …".
+ */
+export function localised(sentence: string, outage: Outage, now: number): string {
+  const since = ` since ${outage.started_at.slice(11, 19)}`;
+  const at = sentence.indexOf(since);
+  if (at < 0) return sentence;
+  const [before, after] = [sentence.slice(0, at), sentence.slice(at + since.length)];
+  const began = clock(Date.parse(outage.started_at), now);
+  if (outage.state === 'open' || !outage.ended_at) return `${before} since ${began}${after}`;
+  const was = before.replace(/\b(fails?|hangs?|is|are)((?: (?:now and then|slow|silent|down))?)$/, (_, verb: string, rest: string) => PAST[verb]! + rest);
+  return `${was} from ${began} to ${clock(Date.parse(outage.ended_at), now)}${after}`;
+}
+
+/** The outage in one sentence. */
+export function summaryOf(outage: Outage, now: number): string {
+  return localised(outage.summary, outage, now);
 }
 
 export function durationSeconds(outage: Outage, now: number): number {

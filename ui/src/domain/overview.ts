@@ -1,6 +1,6 @@
 import type { Graph, Health } from '../api/types';
 import { asHealth, worst } from './health';
-import { metricsOf, type EdgeMetrics } from './metrics';
+import { metricsOf, secondsOf, type EdgeMetrics } from './metrics';
 
 export interface NamespaceRow {
   namespace: string;
@@ -29,7 +29,7 @@ const LISTED = 6;
 
 /** What the overview says, from the graph of workloads: the unwell first. */
 export function overviewOf(graph: Graph): OverviewData {
-  const seconds = Math.max(1, (Date.parse(graph.end) - Date.parse(graph.start)) / 1000);
+  const seconds = secondsOf(graph);
   const nodes = new Map(graph.nodes.map((node) => [node.id, node]));
   const workloads = graph.nodes.filter((node) => node.type === 'workload');
 

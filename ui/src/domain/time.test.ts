@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { formatWindow, humanDuration, parseInstant, parseWindow, relative, stepFor } from './time';
+import { formatWindow, humanDuration, parseInstant, parseWindow, relative, stepFor, ticksBetween } from './time';
 
 describe('windows', () => {
   it.each<[string | null, number | undefined]>([
@@ -35,4 +35,24 @@ it('steps so that a chart has at most 75 points, and none finer than a scrape', 
     expect(seconds / stepFor(seconds)).toBeLessThanOrEqual(75);
     expect(stepFor(seconds)).toBeGreaterThanOrEqual(5);
   }
+});
+
+describe('ticks', () => {
+  const start = Date.parse('2026-01-01T10:00:07Z');
+  it.each([
+    [60, 7, 10, 6],
+    [300, 7, 60, 5],
+    [3600, 7, 600, 6],
+    [3600 * 24 * 40, 7, 7 * 86400, 5],
+  ])('of %i seconds, at most %i, are %i seconds apart', (seconds, most, step, count) => {
+    const ticks = ticksBetween(start, start + seconds * 1000, most);
+    expect(ticks).toHaveLength(count);
+    expect(ticks[1]! - ticks[0]!).toBe(step * 1000);
+    expect(ticks[0]).toBeGreaterThanOrEqual(start);
+    expect(ticks.at(-1)).toBeLessThanOrEqual(start + seconds * 1000);
+  });
+
+  it('of nothing are at most one', () => {
+    expect(ticksBetween(start, start, 5).length).toBeLessThanOrEqual(1);
+  });
 });

@@ -103,6 +103,22 @@ export function fullTime(ms: number): string {
   return `${new Date(ms).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' })} (${toRFC3339(ms)})`;
 }
 
+const TICK_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 2 * 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400].map((seconds) => seconds * 1000);
+
+/** At most `most` round moments of the local clock between two. */
+export function ticksBetween(start: number, end: number, most: number): number[] {
+  const step = TICK_STEPS.find((one) => (end - start) / one <= most) ?? Math.ceil((end - start) / most / 86400_000) * 86400_000;
+  const zone = new Date(end).getTimezoneOffset() * 60_000;
+  const ticks: number[] = [];
+  for (let tick = Math.ceil((start - zone) / step) * step + zone; tick <= end; tick += step) ticks.push(tick);
+  return ticks.slice(0, most + 1);
+}
+
+/** A clock time without the seconds that all ticks share. */
+export function tickClock(ms: number, now: number): string {
+  return clock(ms, now).replace(/:00$/, '');
+}
+
 /** A step that gives a chart of that many seconds at most 75 points, a round number of seconds; finer ones show scrapes, not traffic. */
 export function stepFor(seconds: number): number {
   const steps = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600];

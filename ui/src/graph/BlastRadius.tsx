@@ -5,6 +5,8 @@ import { pathOf, href, navigate } from '../app/router';
 import { Loading } from '../components/State';
 import { blastRadius } from '../domain/outages';
 import { Canvas, type CanvasHandle } from './Canvas';
+import type { Positions } from './layout';
+import { BOX_PADDING, NODE_HEIGHT } from './measure';
 import { buildView, type View } from './model';
 import { useLayout } from './useLayout';
 
@@ -26,18 +28,28 @@ export default function BlastRadius({ graph, outage }: { graph: Graph; outage: O
   if (view.nodes.length === 0) return <p className="chart-empty">None of it is on the graph of that time.</p>;
   if (!ready || !positions) return <Loading what="the layout" />;
   return (
-    <Canvas
-      ref={canvas}
-      view={ready}
-      positions={positions}
-      options={options}
-      animate={false}
-      label={`Blast radius: ${ready.nodes.map((node) => node.label).join(', ')}`}
-      onChoose={() => undefined}
-      onOpen={open}
-      onMoved={move}
-    />
+    <div className="blast-canvas" style={{ height: heightOf(ready, positions) }}>
+      <Canvas
+        ref={canvas}
+        view={ready}
+        positions={positions}
+        options={options}
+        animate={false}
+        label={`Blast radius: ${ready.nodes.map((node) => node.label).join(', ')}`}
+        onChoose={() => undefined}
+        onOpen={open}
+        onMoved={move}
+      />
+    </div>
   );
+}
+
+const [SHORTEST, TALLEST] = [170, 420];
+
+/** As high as the graph is at its own size, within bounds. */
+function heightOf(view: View, positions: Positions): number {
+  const heights = view.nodes.map((node) => positions[node.id]?.y ?? 0);
+  return Math.max(SHORTEST, Math.min(TALLEST, Math.max(...heights) - Math.min(...heights) + NODE_HEIGHT + BOX_PADDING.top + BOX_PADDING.bottom + 60));
 }
 
 function viewOf(graph: Graph, outage: Outage): View {

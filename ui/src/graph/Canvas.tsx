@@ -16,6 +16,8 @@ interface Props {
   positions: Positions;
   options: DrawOptions;
   animate: boolean;
+  /** The width of what lies over its left. */
+  covered?: number;
   label: string;
   onChoose: (id: string | undefined) => void;
   onOpen: (id: string) => void;
@@ -24,7 +26,7 @@ interface Props {
 }
 
 /** The drawing surface. Arrow keys walk along the edges, so that everything on it is reachable without a mouse. */
-export function Canvas({ view, positions, options, animate, label, onChoose, onOpen, onMoved, ref }: Props) {
+export function Canvas({ view, positions, options, animate, covered = 0, label, onChoose, onOpen, onMoved, ref }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const renderer = useRef<Renderer>(undefined);
   const traffic = useRef<Traffic>(undefined);
@@ -40,13 +42,13 @@ export function Canvas({ view, positions, options, animate, label, onChoose, onO
       moved: (moved) => calls.current.onMoved(moved),
       hover: (id, at) => setHover(id === undefined ? undefined : { id, at }),
       shown: () => traffic.current?.refresh(),
-    });
+    }, covered);
     renderer.current = one;
     return () => {
       renderer.current = undefined;
       one.destroy();
     };
-  }, []);
+  }, [covered]);
 
   useImperativeHandle(ref, () => ({ renderer: () => renderer.current }), []);
 

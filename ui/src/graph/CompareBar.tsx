@@ -1,7 +1,8 @@
 import { useMemo } from 'react';
 
 import type { Params } from '../api/client';
-import { useRange, useRanged } from '../api/queries';
+import { useGraph } from '../api/graph';
+import { useRange } from '../api/queries';
 import type { Graph } from '../api/types';
 import { patchQuery, useLocation } from '../app/router';
 import { Icon } from '../components/Icon';
@@ -21,7 +22,7 @@ export function CompareBar({ graph, params, choose }: { graph: Graph; params: Pa
   const { query } = useLocation();
   const range = useRange();
   const vs = parseInstant(query.get('vs'));
-  const { data: before, error } = useRanged<Graph>('/graph', params, { range: { seconds: range.seconds, at: vs }, enabled: vs !== undefined, large: true });
+  const { data: before, error } = useGraph(params, { range: { seconds: range.seconds, at: vs }, enabled: vs !== undefined });
   const changes = useMemo(() => before && compareGraphs(before, graph), [before, graph]);
   if (vs === undefined) return null;
   return (

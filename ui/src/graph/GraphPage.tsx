@@ -2,14 +2,15 @@ import '../styles/graph.css';
 
 import { useCallback, useDeferredValue, useMemo, useRef, useState, useSyncExternalStore } from 'react';
 
+import { useGraph } from '../api/graph';
 import { useOutages } from '../api/outages';
-import { useRange, useRanged } from '../api/queries';
-import type { Graph } from '../api/types';
+import { useRange } from '../api/queries';
 import { patchQuery, useLocation, useParam } from '../app/router';
 import { Icon } from '../components/Icon';
 import { Empty, Failure, Loading } from '../components/State';
-import { parseExpression, type Predicate } from '../domain/expression';
+import { GRAPH_FIELDS, parseExpression, type Predicate } from '../domain/expression';
 import { plural } from '../domain/format';
+import { secondsOf } from '../domain/metrics';
 import { save } from '../domain/save';
 import { formatWindow, toRFC3339 } from '../domain/time';
 import { dataNow } from '../api/live';
@@ -27,13 +28,14 @@ import { useLayout } from './useLayout';
 
 /** From here on the page offers to fold. */
 const LARGE_NODES = 250;
+const CONTROLS_WIDTH = 52;
 
 export default function GraphPage() {
   const range = useRange();
   const { query } = useLocation();
   const group = query.get('group') ?? 'workload';
   const namespace = query.get('namespace') ?? '';
-  const { data: graph, error, isPending, refetch } = useRanged<Graph>('/graph', { group_by: group, namespace: namespace || undefined }, { range, large: true });
+  const { data: graph, error, isPending, refetch } = useGraph({ group_by: group, namespace: namespace || undefined }, { range });
   const { data: outages } = useOutages();
 
   const boxing = group === 'namespace' ? 'none' : ((query.get('box') ?? 'namespace') as Boxing);
@@ -52,7 +54,9 @@ export default function GraphPage() {
     () => graph && buildView(graph, { boxing, folded, find: predicate(find), hide: predicate(hide), focus, depth, outages: outages?.outages ?? [] }),
     [graph, boxing, folded, find, hide, focus, depth, outages],
   );
-  const { positions, ready, tidy, move } = useLayout(view, `${group} ${boxing}`, useDirection());
+  // With every box folded it is another, far smaller picture, and has a layout of its own.
+  const whole = view !== undefined && view.boxes.length === 0 && view.nodes.some((node) => node.folded);
+  const { positions, ready, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}`, useDirection());
   const options = useMemo(
     () => ({ labels: labels.split(',').filter((label): label is EdgeLabel => label in EDGE_LABELS), width, colour, chosen }),
     [labels, width, colour, chosen],
@@ -78,7 +82,7 @@ export default function GraphPage() {
   );
 
   const namespaces = useMemo(() => [...new Set((graph?.nodes ?? []).map((node) => node.namespace).filter(Boolean))].sort(), [graph]);
-  const seconds = graph ? Math.max(1, (Date.parse(graph.end) - Date.parse(graph.start)) / 1000) : range.seconds;
+  const seconds = graph ? secondsOf(graph) : range.seconds;
   const drawn = ready && positions ? ready : undefined;
 
   return (
@@ -114,6 +118,7 @@ export default function GraphPage() {
                 view={drawn}
                 positions={positions}
                 options={options}
+                covered={CONTROLS_WIDTH}
                 animate={query.get('traffic') === '1'}
                 label={`Service graph: ${plural(drawn.nodes.length, 'node')}, ${plural(drawn.edges.length, 'edge')}, ${drawn.nodes.filter((node) => node.health === 'failing').length} failing`}
                 onChoose={choose}
@@ -154,7 +159,7 @@ function outermost(boxes: string[]): string[] {
 
 function predicate(text: string): Predicate | undefined {
   try {
-    return parseExpression(text);
+    return parseExpression(text, GRAPH_FIELDS);
   } catch {
     // The field itself says what is wrong; until it parses, nothing is found or hidden.
     return undefined;

@@ -53,6 +53,11 @@ export function Legend({ close }: { close: () => void }) {
             <path d="M1 10h32" className="l-edge dashed" />
             <path d="m32 6 7 4-7 4z" className="l-head" />
           </Sample>
+          <Sample title="Passes a waypoint">
+            <path d="M1 10h32" className="l-edge" />
+            <path d="m12 4 6 6-6 6-6-6z" className="l-node accent" />
+            <path d="m32 6 7 4-7 4z" className="l-head" />
+          </Sample>
           <Sample title="Degraded ▲">
             <path d="M1 10h32M27 5v10" className="l-edge degraded" />
             <path d="m32 6 7 4-7 4z" className="l-head degraded" />

@@ -36,17 +36,14 @@ export function EdgeSeries({ edge, from, to }: { edge: ViewEdge; from: GraphNode
     [from?.id, to?.id],
   );
   const l7 = edge.metrics.requests > 0;
-  const rates = useMemo<Line[]>(
-    () => params ? (l7
-      ? [{ metric: 'requests', label: 'requests', colour: 'series-1', params }, { metric: 'errors', label: 'errors', colour: 'failing-line', dash: [5, 3], params }]
-      : [{ metric: 'opened', label: 'connections', colour: 'series-1', params }, { metric: 'failures', label: 'failed', colour: 'failing-line', dash: [5, 3], params }]) : [],
-    [params, l7],
-  );
+  const connections = useMemo<Line[]>(() => params ? [{ metric: 'opened', label: 'opened', colour: 'series-1', params }, { metric: 'failures', label: 'failed', colour: 'failing-line', dash: [5, 3], params }] : [], [params]);
+  const requests = useMemo<Line[]>(() => params ? [{ metric: 'requests', label: 'requests', colour: 'series-1', params }, { metric: 'errors', label: 'failed', colour: 'failing-line', dash: [5, 3], params }] : [], [params]);
   const times = useMemo<Line[]>(() => params ? [{ metric: 'p95', label: 'p95', colour: 'series-3', params }, { metric: 'p50', label: 'p50', colour: 'series-2', params }] : [], [params]);
   if (!params) return null;
   return (
     <Suspense fallback={<p className="chart-empty">Loading…</p>}>
-      <TimeChart title={l7 ? 'Requests' : 'Connections'} lines={rates} height={104} />
+      {l7 && <TimeChart title="Requests" note="L7" lines={requests} height={96} />}
+      <TimeChart title="Connections" note="L4" lines={connections} height={96} />
       {l7 && <TimeChart title="Response time" lines={times} height={104} />}
     </Suspense>
   );

@@ -1,13 +1,15 @@
-import type { ReactNode } from 'react';
-
+import { shownNow } from '../api/queries';
 import { href, navigate, pathOf } from '../app/router';
 import { HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { Time } from '../components/Time';
+import { SideFrame } from '../components/SideFrame';
+import { TableHead } from '../components/TableHead';
 import { bytes, byteRate, count, millis, percent, plural, rate } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
 import { metricsOf, share, type EdgeMetrics } from '../domain/metrics';
+import { summaryOf } from '../domain/outages';
 import { EdgeSeries, NodeSeries } from './PanelSeries';
 import type { View, ViewBox, ViewEdge, ViewNode } from './model';
 
@@ -31,26 +33,9 @@ export function SidePanel(props: Props) {
   if (edge) return <EdgePanel {...props} edge={edge} />;
   if (box) return <BoxPanel {...props} box={box} />;
   return (
-    <Frame title="Not on the graph" close={props.close}>
+    <SideFrame label="Details" title="Not on the graph" close={props.close}>
       <p className="muted">What was chosen has no traffic in this time, or is hidden.</p>
-    </Frame>
-  );
-}
-
-function Frame({ title, sub, close, children }: { title: ReactNode; sub?: ReactNode; close: () => void; children: ReactNode }) {
-  return (
-    <aside className="side-panel" aria-label="Details">
-      <header>
-        <div className="side-title">
-          <h2>{title}</h2>
-          {sub && <div className="muted">{sub}</div>}
-        </div>
-        <button type="button" className="button small icon-only plain" aria-label="Close details" onClick={close}>
-          <Icon name="close" size={14} />
-        </button>
-      </header>
-      <div className="side-body">{children}</div>
-    </aside>
+    </SideFrame>
   );
 }
 
@@ -59,7 +44,7 @@ function NodePanel({ view, node, seconds, focused, close, choose, fold, focus }:
   const outbound = view.edges.filter((edge) => edge.source === node.id);
   const own = node.node;
   return (
-    <Frame title={own?.name ?? node.label} sub={own ? own.namespace || 'outside the mesh' : `${node.folded!.kind}, folded`} close={close}>
+    <SideFrame label="Details" title={own?.name ?? node.label} sub={own ? own.namespace || 'outside the mesh' : `${node.folded!.kind}, folded`} close={close}>
       <div className="side-row">
         <HealthMark health={node.health} />
         {!node.inMesh && (
@@ -72,7 +57,7 @@ function NodePanel({ view, node, seconds, focused, close, choose, fold, focus }:
       {node.outages.map((outage) => (
         <Link key={outage.id} to={pathOf('outages', outage.id)} className={`side-outage ${outage.severity}`}>
           <b>{kindLabel(outage.kind)}</b> began <Time at={outage.started_at} />
-          <span>{outage.summary}</span>
+          <span>{summaryOf(outage, shownNow())}</span>
         </Link>
       ))}
       <div className="toolbar">
@@ -118,7 +103,7 @@ function NodePanel({ view, node, seconds, focused, close, choose, fold, focus }:
           </ul>
         </section>
       )}
-    </Frame>
+    </SideFrame>
   );
 }
 
@@ -138,20 +123,7 @@ function Traffic({ title, edges, other, view, choose, seconds }: { title: string
           <col className="col-share" />
           <col className="col-time" />
         </colgroup>
-        <thead>
-          <tr>
-            <th scope="col">Party</th>
-            <th scope="col" className="num">
-              Rate
-            </th>
-            <th scope="col" className="num">
-              Fail
-            </th>
-            <th scope="col" className="num">
-              p95
-            </th>
-          </tr>
-        </thead>
+        <TableHead columns={['Party', '#Rate', '#Fail', '#p95']} />
         <tbody>
           {sorted.slice(0, 30).map((edge) => (
             <tr key={edge.id} className="link" onClick={() => choose(edge.id)}>
@@ -171,11 +143,12 @@ function Traffic({ title, edges, other, view, choose, seconds }: { title: string
   );
 }
 
-function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
+function EdgePanel({ view, edge, seconds, close, choose }: Props & { edge: ViewEdge }) {
   const m = edge.metrics;
   const label = (id: string) => view.nodes.find((node) => node.id === id)?.label ?? id;
   return (
-    <Frame
+    <SideFrame
+      label="Details"
       close={close}
       title={
         <>
@@ -209,6 +182,14 @@ function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
           <Icon name="traces" size={13} /> Traces
         </button>
       </div>
+      {Object.entries(m.failures).map(([type, n]) => (
+        <p key={type} className="side-outage">
+          <b>✕ {kindLabel(type)}</b>
+          <span>
+            {count(n)} of {plural(Math.max(m.opened, m.closed), 'connection')} {deniedBy(edge) && type === 'policy_denied' ? `by ${deniedBy(edge)}` : ''}
+          </span>
+        </p>
+      ))}
       <EdgeSeries edge={edge} from={view.nodes.find((node) => node.id === edge.source)?.node} to={view.nodes.find((node) => node.id === edge.destination)?.node} />
       {m.requests > 0 && <Requests m={m} />}
       <Connections m={m} parts={edge} />
@@ -224,14 +205,19 @@ function EdgePanel({ view, edge, close, choose }: Props & { edge: ViewEdge }) {
                 <td className="nowrap">
                   {part.port ?? ''} {part.protocol}
                 </td>
-                <td className="num">{rate(Math.max(part.requests.rate, part.connections.rate))}</td>
+                <td className="num">{rate(Math.max(part.requests.total, part.connections.opened) / seconds)}</td>
               </tr>
             ))}
           </tbody>
         </table>
       </section>
-    </Frame>
+    </SideFrame>
   );
+}
+
+/** The policies that denied connections of an edge. */
+function deniedBy(edge: ViewEdge): string {
+  return [...new Set(edge.parts.flatMap((part) => Object.keys(part.denied_by)))].join(', ');
 }
 
 /** The app of a node: what pods' names begin with and spans call their service. */
@@ -318,7 +304,7 @@ function Failure({ type, n }: { type: string; n: number }) {
 function BoxPanel({ view, box, close, choose, fold }: Props & { box: ViewBox }) {
   const members = view.nodes.filter((node) => node.box === box.id);
   return (
-    <Frame title={box.label} sub={box.kind} close={close}>
+    <SideFrame label="Details" title={box.label} sub={box.kind} close={close}>
       <div className="side-row">
         <HealthMark health={box.health} />
       </div>
@@ -345,6 +331,6 @@ function BoxPanel({ view, box, close, choose, fold }: Props & { box: ViewBox }) 
           ))}
         </ul>
       </section>
-    </Frame>
+    </SideFrame>
   );
 }

@@ -1,9 +1,10 @@
-import { useEffect, useId, useRef, useState } from 'react';
+import { useId, useRef, useState } from 'react';
 
 import { useDismiss } from '../app/TimeControl';
 import { useParam } from '../app/router';
+import { ExpressionField } from '../components/ExpressionField';
 import { Icon } from '../components/Icon';
-import { ExpressionError, FIELDS, parseExpression } from '../domain/expression';
+import { GRAPH_FIELDS } from '../domain/expression';
 import { EDGE_COLOURS, EDGE_LABELS, EDGE_WIDTHS, type EdgeLabel } from './labels';
 
 export const GROUPS = { workload: 'Workloads', service: 'Services', app: 'Apps', namespace: 'Namespaces' } as const;
@@ -37,8 +38,8 @@ export function Toolbar({ namespaces, found, hidden }: Props) {
         ))}
       </select>
       <Display />
-      <ExpressionField label="Find" value={find} set={setFind} note={find && found !== undefined ? `${found} found` : ''} />
-      <ExpressionField label="Hide" value={hide} set={setHide} note={hide && hidden > 0 ? `${hidden} hidden` : ''} />
+      <ExpressionField fields={GRAPH_FIELDS} label="Find" placeholder="Find: health=failing, p95>100…" value={find} set={setFind} note={find && found !== undefined ? `${found} found` : ''} />
+      <ExpressionField fields={GRAPH_FIELDS} label="Hide" placeholder="Hide: idle, rate<1…" value={hide} set={setHide} note={hide && hidden > 0 ? `${hidden} hidden` : ''} />
     </div>
   );
 }
@@ -93,85 +94,4 @@ function Choice({ title, options, value, set }: { title: string; options: Record
       ))}
     </fieldset>
   );
-}
-
-const TYPING_MS = 250;
-
-/** A field for an expression; shows where it does not parse, and completes field names. */
-function ExpressionField({ label, value, set, note }: { label: string; value: string; set: (value: string) => void; note: string }) {
-  const [text, setText] = useState(value);
-  const [sent, setSent] = useState(value);
-  const [focused, setFocused] = useState(false);
-  const id = useId();
-  if (value !== sent) {
-    // The URL changed by itself: back button or a link.
-    setSent(value);
-    setText(value);
-  }
-  useEffect(() => {
-    if (text === sent) return;
-    const timer = setTimeout(() => {
-      setSent(text);
-      set(text);
-    }, TYPING_MS);
-    return () => clearTimeout(timer);
-  }, [text, sent, set]);
-  const fault = faultOf(text);
-  return (
-    <div className="expression" onFocus={() => setFocused(true)} onBlur={() => setFocused(false)}>
-      <label className="visually-hidden" htmlFor={id}>
-        {label} by expression
-      </label>
-      <input
-        id={id}
-        className="input"
-        value={text}
-        placeholder={label === 'Find' ? 'Find: health=failing, p95>100…' : 'Hide: idle, rate<1…'}
-        spellCheck={false}
-        autoComplete="off"
-        aria-invalid={fault !== undefined}
-        aria-describedby={`${id}-help`}
-        onChange={(event) => setText(event.target.value)}
-        onKeyDown={(event) => {
-          if (event.key === 'Escape' && text) {
-            event.stopPropagation();
-            setText('');
-          }
-        }}
-      />
-      {text && (
-        <button type="button" className="expression-clear" aria-label={`Clear ${label.toLowerCase()}`} onClick={() => setText('')}>
-          <Icon name="close" size={11} />
-        </button>
-      )}
-      {!fault && note && <span className="expression-note">{note}</span>}
-      <div id={`${id}-help`} className={focused || fault ? 'expression-help popover left' : 'visually-hidden'}>
-        {fault ? (
-          <p className="fault">{fault}</p>
-        ) : (
-          <>
-            <p>
-              Compare fields with <code>= != ~ &gt; &lt;</code>, join with <code>and or not ( )</code>. A bare word matches names.
-            </p>
-            <div className="expression-fields">
-              {Object.entries(FIELDS).map(([field, meaning]) => (
-                <button key={field} type="button" title={meaning} tabIndex={-1} onPointerDown={(event) => event.preventDefault()} onClick={() => setText(`${text}${text && !/[\s(]$/.test(text) ? ' and ' : ''}${field}`)}>
-                  {field}
-                </button>
-              ))}
-            </div>
-          </>
-        )}
-      </div>
-    </div>
-  );
-}
-
-function faultOf(text: string): string | undefined {
-  try {
-    parseExpression(text);
-    return undefined;
-  } catch (error) {
-    return error instanceof ExpressionError ? `At character ${error.position + 1}: ${error.message}.` : String(error);
-  }
 }

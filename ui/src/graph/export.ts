@@ -1,7 +1,9 @@
 import type { Health } from '../api/types';
 import { FONT, NODE_FONT_SIZE, NODE_ICON } from './measure';
+import { pointAt, type Rect } from './route';
+import { WAYPOINT_AT } from './paint';
 import { edgeColour, type Palette } from './palette';
-import { LABEL_LINE, LABEL_SIZE, type Rect, type Scene } from './scene';
+import { LABEL_LINE, LABEL_SIZE, type Scene } from './scene';
 
 const MARGIN = 24;
 
@@ -32,6 +34,7 @@ export function toSVG(scene: Scene, palette: Palette, byTone: boolean): string {
       `<path d="${path}" fill="none" stroke="${colour}" stroke-width="${edge.width}"${dash}/>`,
       `<g transform="translate(${point(d)}) rotate(${angle})" fill="${colour}" stroke="${colour}" stroke-width="1.8"><path d="M0 0-8-4v8z" stroke="none"/>${bar}</g>`,
     );
+    if (edge.view.metrics.waypoints.length > 0) out.push(`<path transform="translate(${point(pointAt(edge.curve, WAYPOINT_AT))})" d="M0-6 6 0 0 6-6 0z" fill="${palette.node}" stroke="${palette.accent}" stroke-width="1.6"/>`);
     edge.lines.forEach((line, i) => {
       const fill = i === 0 && edge.tone === 'failing' ? palette.failingText : palette.text;
       labels.push(text(line, edge.labelAt.x, edge.labelAt.y + (i - (edge.lines.length - 1) / 2) * LABEL_LINE + 3.5, { size: LABEL_SIZE, weight: edge.tone === 'failing' ? 650 : 450, fill, anchor: 'middle', halo: palette.canvas }));

@@ -227,9 +227,11 @@ function byForce(items: Item[], edges: { source: string; destination: string }[]
     return { ...item, x: radius * Math.cos(i * 2.39996), y: radius * Math.sin(i * 2.39996) };
   });
   const links = edges.map(({ source, destination }) => ({ source, target: destination }));
+  // The more lines between them, the more room they need to be told apart.
+  const distance = 150 * Math.max(1, Math.min(2.2, Math.sqrt(edges.length / items.length / 4)));
   const simulation = forceSimulation(nodes)
     .force('charge', forceManyBody().strength(-420).distanceMax(900).theta(1.1))
-    .force('link', forceLink<(typeof nodes)[number], (typeof links)[number]>(links).id((node) => node.id).distance(150))
+    .force('link', forceLink<(typeof nodes)[number], (typeof links)[number]>(links).id((node) => node.id).distance(distance))
     .force('collide', forceCollide<(typeof nodes)[number]>((node) => Math.max(node.height, node.width * 0.56) + 6))
     .force('x', forceX(0).strength(0.03))
     .force('y', forceY(0).strength(0.06))

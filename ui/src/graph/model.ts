@@ -1,7 +1,7 @@
 import type { Graph, GraphEdge, GraphNode, Health, Outage } from '../api/types';
 import { asHealth, worst } from '../domain/health';
 import type { Lookup, Predicate } from '../domain/expression';
-import { metricsOf, type EdgeMetrics } from '../domain/metrics';
+import { metricsOf, secondsOf, type EdgeMetrics } from '../domain/metrics';
 
 /** What the canvas draws: the API's graph after boxing, folding, hiding, focusing and finding. */
 export interface View {
@@ -58,7 +58,7 @@ export interface ViewOptions {
 }
 
 export function buildView(graph: Graph, options: ViewOptions): View {
-  const seconds = Math.max(1, (Date.parse(graph.end) - Date.parse(graph.start)) / 1000);
+  const seconds = secondsOf(graph);
   const known = new Map(graph.nodes.map((node) => [node.id, node]));
   const pairs = pairUp(graph.edges.filter((edge) => known.has(edge.source) && known.has(edge.destination)), (id) => id);
 

@@ -1,6 +1,7 @@
 import { edgeColour, type Palette } from './palette';
 import { FONT, NODE_FONT_SIZE, NODE_ICON } from './measure';
-import { LABEL_LINE, LABEL_SIZE, overlap, type Rect, type Scene, type SceneBox, type SceneEdge, type SceneNode } from './scene';
+import { pointAt, type Rect } from './route';
+import { LABEL_LINE, LABEL_SIZE, overlap, type Scene, type SceneBox, type SceneEdge, type SceneNode } from './scene';
 
 export interface Camera {
   /** Screen position of the layout's origin, and screen pixels per layout unit. */
@@ -20,6 +21,8 @@ const NODE_TEXT_SCALE = 0.38;
 const EDGE_TEXT_SCALE = 0.62;
 const DETAIL_SCALE = 0.3;
 const DIMMED = 0.2;
+/** Where on its edge the mark of a waypoint stands. */
+export const WAYPOINT_AT = 0.12;
 /** Lines per stroke: one path with all of them is as slow as a path for each. */
 const CHUNK = 48;
 
@@ -33,6 +36,7 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene, camera: C
   context.scale(camera.scale, camera.scale);
   for (const box of scene.boxes) if (overlap(box.rect, view)) paintBox(context, box, camera.scale, palette, state);
   paintEdges(context, scene.edges.filter((edge) => overlap(edge.bounds, inflate(view, 12))), scene.crowded, camera.scale, palette, state);
+  if (camera.scale >= DETAIL_SCALE) for (const edge of scene.edges) if (edge.view.metrics.waypoints.length > 0 && overlap(edge.bounds, view)) waypointMark(context, edge, palette);
   for (const node of scene.nodes) if (overlap(inflate(node.rect, 12), view)) paintNode(context, node, camera.scale, palette, state);
   if (camera.scale >= EDGE_TEXT_SCALE) for (const edge of scene.edges) if (edge.lines.length > 0 && overlap(edge.bounds, inflate(view, 80))) paintLabel(context, edge, palette);
   // From far away the names of boxes are what orients; they lie over everything, at a size that can be read.
@@ -133,6 +137,24 @@ function stroke(context: CanvasRenderingContext2D, edges: SceneEdge[], colour: s
   }
   context.setLineDash([]);
   if (!halo && scale >= DETAIL_SCALE) for (const edge of edges) arrow(context, edge, width);
+  context.globalAlpha = 1;
+}
+
+/** A diamond on an edge that passes a waypoint. */
+function waypointMark(context: CanvasRenderingContext2D, edge: SceneEdge, palette: Palette): void {
+  const { x, y } = pointAt(edge.curve, WAYPOINT_AT);
+  context.globalAlpha = edge.view.dimmed ? DIMMED : 1;
+  context.beginPath();
+  context.moveTo(x, y - 6);
+  context.lineTo(x + 6, y);
+  context.lineTo(x, y + 6);
+  context.lineTo(x - 6, y);
+  context.closePath();
+  context.fillStyle = palette.node;
+  context.fill();
+  context.strokeStyle = palette.accent;
+  context.lineWidth = 1.6;
+  context.stroke();
   context.globalAlpha = 1;
 }
 

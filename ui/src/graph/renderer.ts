@@ -16,9 +16,8 @@ export interface RendererEvents {
 }
 
 const [MIN_SCALE, MAX_SCALE] = [0.04, 3];
-/** What a fit leaves free: a margin, and the strip of controls on the left. A handful of nodes is not blown up to fill a wall. */
+/** What a fit leaves free. A handful of nodes is not blown up to fill a wall. */
 const MARGIN = 26;
-const CONTROLS_WIDTH = 52;
 const LARGEST_FIT = 1.2;
 /** Below this many pixels a press that moves is still a click. */
 const DRAG_FROM = 4;
@@ -51,6 +50,8 @@ export class Renderer {
   constructor(
     private readonly host: HTMLElement,
     private readonly events: RendererEvents,
+    /** The width of what lies over the left of the host. */
+    private readonly covered: number,
   ) {
     this.palette = readPalette();
     this.canvas = document.createElement('canvas');
@@ -181,8 +182,8 @@ export class Renderer {
     this.fitted = true;
     // From far away the names of the boxes stand above them.
     const [w, h] = [bounds.right - bounds.left, bounds.bottom - bounds.top];
-    const scale = Math.max(MIN_SCALE, Math.min((width - CONTROLS_WIDTH - 2 * MARGIN) / w, (height - 2 * MARGIN) / h, LARGEST_FIT));
-    this.camera = { scale, x: CONTROLS_WIDTH + (width - CONTROLS_WIDTH) / 2 - (bounds.left + w / 2) * scale, y: height / 2 - (bounds.top + h / 2) * scale };
+    const scale = Math.max(MIN_SCALE, Math.min((width - this.covered - 2 * MARGIN) / w, (height - 2 * MARGIN) / h, LARGEST_FIT));
+    this.camera = { scale, x: this.covered + (width - this.covered) / 2 - (bounds.left + w / 2) * scale, y: height / 2 - (bounds.top + h / 2) * scale };
     this.invalidate();
     this.events.shown();
   }

@@ -3,11 +3,12 @@ import { useMemo } from 'react';
 import { useLatest } from '../api/queries';
 import type { Trace } from '../api/types';
 import { pathOf, useLocation } from '../app/router';
+import { Crumbs } from '../components/Crumbs';
 import { Link } from '../components/Link';
 import { Failure, Loading } from '../components/State';
+import { TableHead } from '../components/TableHead';
 import { millis } from '../domain/format';
 import { compareTraces, treeOf, type Compared } from '../domain/trace';
-import { Crumbs } from './WorkloadDetail';
 
 /** Two traces, row by row: what took longer, and what only one of them did. */
 export function CompareTraces() {
@@ -20,14 +21,14 @@ export function CompareTraces() {
   if (!a || !b) {
     return (
       <div className="state">
-        <h2>Two traces make a comparison</h2>
+        <h1>Two traces make a comparison</h1>
         <p>
           Choose two in the <Link to="/traces">list of traces</Link>.
         </p>
       </div>
     );
   }
-  if (error) return <Failure error={error} />;
+  if (error) return <Failure page error={error} />;
   if (!first.data || !second.data) return <Loading what="the traces" />;
   const [took, other] = [treeOf(first.data).duration, treeOf(second.data).duration];
   const largest = Math.max(0.001, ...rows.map((row) => Math.abs((row.b?.total ?? 0) - (row.a?.total ?? 0))));
@@ -42,15 +43,7 @@ export function CompareTraces() {
       </div>
       <div className="card table-scroll">
         <table className="table compact compare-traces">
-          <thead>
-            <tr>
-              <th scope="col">Service and operation</th>
-              <th scope="col" className="num">A</th>
-              <th scope="col" className="num">B</th>
-              <th scope="col" className="num">Difference</th>
-              <th scope="col">Shorter or longer in B</th>
-            </tr>
-          </thead>
+          <TableHead columns={['Service and operation', '#A', '#B', '#Difference', 'Shorter or longer in B']} />
           <tbody>
             {rows.map((row) => (
               <Row key={row.key} row={row} largest={largest} />

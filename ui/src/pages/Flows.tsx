@@ -7,13 +7,16 @@ import { useEffect, useMemo, useRef, useState } from 'react';
 import { shownNow, useRange } from '../api/queries';
 import type { Flow } from '../api/types';
 import { pathOf, useLocation, useParam } from '../app/router';
+import { ExpressionField } from '../components/ExpressionField';
 import { HealthIcon } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { SearchField } from '../components/ListPage';
+import { SideFrame } from '../components/SideFrame';
 import { Empty, Failure, Loading } from '../components/State';
 import { useSecond } from '../components/Time';
-import { flowsToCSV, partyName, shortIdentity } from '../domain/flows';
+import { parseExpression } from '../domain/expression';
+import { FLOW_FIELDS, flowLookup, flowsToCSV, partyName, shortIdentity } from '../domain/flows';
 import { bytes, count, millis } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
 import { clock, fullTime, relative } from '../domain/time';
@@ -21,6 +24,7 @@ import { save } from '../domain/save';
 import { useFlows } from './useFlows';
 
 const ROW = 33;
+const NUMBERS = new Set(['Sent', 'Received', 'Life', 'Age']);
 const VERDICTS: Record<string, string> = { forwarded: 'Forwarded', denied: 'Denied', failed: 'Failed' };
 const REASONS = ['policy_denied', 'connection_refused', 'connection_timeout', 'connection_reset', 'no_healthy_upstream', 'tls_failure', 'identity_error', 'dns_failure', 'connect_failed', 'other'];
 
@@ -36,18 +40,20 @@ export default function Flows() {
   const [reason, setReason] = useParam('reason', '');
   const [paused, setPaused] = useState(false);
   const [openID, setOpenID] = useState<number>();
+  const [filter, setFilter] = useParam('filter', '', { replace: true });
   const filters = useMemo(() => ({ source, destination, namespace, verdict, direction, reason }), [source, destination, namespace, verdict, direction, reason]);
-  const { flows, error, pending, waiting, older } = useFlows(filters, paused);
+  const { flows: loaded, error, pending, waiting, older } = useFlows(filters, paused);
+  const flows = useMemo(() => matching(loaded, filter), [loaded, filter]);
   const open = flows.find((flow) => flow.cursor === openID);
   const live = range.at === undefined;
-  const filtered = Object.values(filters).some(Boolean);
+  const filtered = filter !== '' || Object.values(filters).some(Boolean);
 
   return (
     <div className="flows-page">
       <div className="flows-head">
         <h1>Flows</h1>
         <span className="page-sub">
-          {count(flows.length)} connections{waiting > 0 && `, ${count(waiting)} waiting`}
+          {flows.length === loaded.length ? count(loaded.length) : `${count(flows.length)} of ${count(loaded.length)}`} connections{older && ', more exist'}{waiting > 0 && `, ${count(waiting)} waiting`}
         </span>
         <span className="spacer" />
         {live && (
@@ -63,9 +69,10 @@ export default function Flows() {
         </button>
       </div>
       <div className="flows-filters toolbar" role="search" aria-label="Filter flows">
-        <SearchField value={source} set={setSource} label="Source" placeholder="From: pod, namespace or address" />
-        <SearchField value={destination} set={setDestination} label="Destination" placeholder="To: pod, service or address" />
+        <SearchField value={source} set={setSource} label="Source" placeholder="From" />
+        <SearchField value={destination} set={setDestination} label="Destination" placeholder="To" />
         <SearchField value={namespace} set={setNamespace} label="Namespace" placeholder="Namespace" />
+        <ExpressionField fields={FLOW_FIELDS} label="Filter" placeholder="Filter: not from~loadgen, port=443…" value={filter} set={setFilter} note="" />
         <Choice label="Verdict" value={verdict} set={setVerdict} any="Every verdict" options={VERDICTS} />
         <Choice label="Reason" value={reason} set={setReason} any="Every reason" options={Object.fromEntries(REASONS.map((one) => [one, kindLabel(one)]))} />
         <Choice label="Reported by" value={direction} set={setDirection} any="Both sides' reports" options={{ outbound: "Client's side", inbound: "Server's side" }} />
@@ -91,6 +98,16 @@ export default function Flows() {
   );
 }
 
+/** The flows that an expression picks; all while it does not parse, which its field says. */
+function matching(flows: Flow[], filter: string): Flow[] {
+  try {
+    const picks = parseExpression(filter, FLOW_FIELDS);
+    return picks ? flows.filter((flow) => picks(flowLookup(flow))) : flows;
+  } catch {
+    return flows;
+  }
+}
+
 function Choice({ label, value, set, any, options }: { label: string; value: string; set: (value: string) => void; any: string; options: Record<string, string> }) {
   return (
     <select className="select" aria-label={label} value={value} onChange={(event) => set(event.target.value)}>
@@ -104,10 +121,11 @@ function Choice({ label, value, set, any, options }: { label: string; value: str
   );
 }
 
-function Verdict({ flow }: { flow: Flow }) {
+/** The verdict, or why there is none better. */
+function Verdict({ flow, why = false }: { flow: Flow; why?: boolean }) {
   return (
     <span className={`health ${flow.verdict === 'forwarded' ? 'healthy' : 'failing'}`}>
-      <HealthIcon health={flow.verdict === 'forwarded' ? 'healthy' : 'failing'} size={13} /> {VERDICTS[flow.verdict]}
+      <HealthIcon health={flow.verdict === 'forwarded' ? 'healthy' : 'failing'} size={13} /> {why && flow.reason ? kindLabel(flow.reason) : VERDICTS[flow.verdict]}
     </span>
   );
 }
@@ -137,8 +155,8 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
     <div className="flow-table" role="table" aria-label="Connections" aria-rowcount={flows.length} aria-live={following ? 'off' : undefined}>
       <div role="rowgroup">
         <div className="flow-row flow-header" role="row">
-          {['Closed', 'Verdict', 'From', 'To', 'Service', 'Identity', 'Reason', 'Sent', 'Received', 'Life', 'Age'].map((name) => (
-            <span key={name} role="columnheader" className={['Sent', 'Received', 'Life', 'Age'].includes(name) ? 'num' : ''}>
+          {['Closed', 'Verdict', 'From', 'To', 'Service', 'Identity', 'Sent', 'Received', 'Life', 'Age'].map((name) => (
+            <span key={name} role="columnheader" className={NUMBERS.has(name) ? 'num' : `flow-${name.toLowerCase()}`}>
               {name}
             </span>
           ))}
@@ -164,19 +182,16 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
                 <span role="cell" title={fullTime(time)}>
                   {clock(time, now)}
                 </span>
-                <span role="cell">
-                  <Verdict flow={flow} />
+                <span role="cell" className="truncate" title={flow.message}>
+                  <Verdict flow={flow} why />
                 </span>
                 <PartyCell party={flow.source} />
                 <PartyCell party={flow.destination} port />
-                <span role="cell" className="truncate muted" title={flow.service}>
+                <span role="cell" className="truncate muted flow-service" title={flow.service}>
                   {flow.service?.replace('.svc.cluster.local', '') ?? 'by address'}
                 </span>
-                <span role="cell" className="truncate" title={flow.source.identity}>
+                <span role="cell" className="truncate flow-identity" title={flow.source.identity}>
                   {flow.security === 'mutual_tls' ? <Icon name="lock" size={11} label="mutual TLS" /> : <Icon name="unlock" size={11} label="plaintext" />} {shortIdentity(flow.source.identity) || <span className="muted">–</span>}
-                </span>
-                <span role="cell" className={`truncate ${flow.reason ? 'text-failing' : 'muted'}`} title={flow.message}>
-                  {flow.reason ? kindLabel(flow.reason) : '–'}
                 </span>
                 <span role="cell" className="num">
                   {bytes(flow.bytes_sent)}
@@ -202,9 +217,9 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
 function PartyCell({ party, port = false }: { party: Flow['source']; port?: boolean }) {
   return (
     <span role="cell" className="truncate" title={partyName(party)}>
+      {party.pod && party.namespace && <span className="muted">{party.namespace}/</span>}
       {party.pod ?? party.address ?? 'unknown'}
       {port && party.port !== undefined && <span className="muted">:{party.port}</span>}
-      {party.namespace && <span className="muted small"> {party.namespace}</span>}
     </span>
   );
 }
@@ -212,39 +227,28 @@ function PartyCell({ party, port = false }: { party: Flow['source']; port?: bool
 function FlowPanel({ flow, close }: { flow: Flow; close: () => void }) {
   const [policyNamespace, policyName] = (flow.policy ?? '').split('/');
   return (
-    <aside className="side-panel" aria-label="Connection">
-      <header>
-        <div className="side-title">
-          <h2>Connection</h2>
-          <div className="muted">{fullTime(Date.parse(flow.time))}</div>
-        </div>
-        <button type="button" className="button small icon-only plain" aria-label="Close details" onClick={close}>
-          <Icon name="close" size={14} />
-        </button>
-      </header>
-      <div className="side-body">
-        <Verdict flow={flow} />
-        <dl className="facts">
-          {flow.reason && <Fact name="Reason">{kindLabel(flow.reason)}</Fact>}
-          {flow.message && <Fact name="ztunnel said">{flow.message}</Fact>}
-          {flow.policy && (
-            <Fact name="Policy">
-              <Link to={pathOf('policies', policyNamespace ?? '', policyName ?? '')}>{flow.policy}</Link>
-            </Fact>
-          )}
-          <Fact name="Reported by">
-            {flow.direction === 'outbound' ? "client's" : "server's"} ztunnel{flow.node ? <>, <Link to={pathOf('nodes', flow.node)}>{flow.node}</Link></> : ''}
+    <SideFrame label="Connection" title="Connection" sub={fullTime(Date.parse(flow.time))} close={close}>
+      <Verdict flow={flow} />
+      <dl className="facts">
+        {flow.reason && <Fact name="Reason">{kindLabel(flow.reason)}</Fact>}
+        {flow.message && <Fact name="ztunnel said">{flow.message}</Fact>}
+        {flow.policy && (
+          <Fact name="Policy">
+            <Link to={pathOf('policies', policyNamespace ?? '', policyName ?? '')}>{flow.policy}</Link>
           </Fact>
-          <Fact name="Encryption">{flow.security === 'mutual_tls' ? 'mutual TLS' : 'plaintext'}</Fact>
-          <Fact name="Sent">{bytes(flow.bytes_sent)}</Fact>
-          <Fact name="Received">{bytes(flow.bytes_received)}</Fact>
-          <Fact name="Life">{millis(flow.duration_ms)}</Fact>
-          {flow.service && <Fact name="Service">{flow.service}</Fact>}
-        </dl>
-        <Party title="Client" party={flow.source} />
-        <Party title="Server" party={flow.destination} />
-      </div>
-    </aside>
+        )}
+        <Fact name="Reported by">
+          {flow.direction === 'outbound' ? "client's" : "server's"} ztunnel{flow.node ? <>, <Link to={pathOf('nodes', flow.node)}>{flow.node}</Link></> : ''}
+        </Fact>
+        <Fact name="Encryption">{flow.security === 'mutual_tls' ? 'mutual TLS' : 'plaintext'}</Fact>
+        <Fact name="Sent">{bytes(flow.bytes_sent)}</Fact>
+        <Fact name="Received">{bytes(flow.bytes_received)}</Fact>
+        <Fact name="Life">{millis(flow.duration_ms)}</Fact>
+        {flow.service && <Fact name="Service">{flow.service}</Fact>}
+      </dl>
+      <Party title="Client" party={flow.source} />
+      <Party title="Server" party={flow.destination} />
+    </SideFrame>
   );
 }
 

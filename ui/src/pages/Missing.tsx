@@ -3,7 +3,7 @@ import { Link } from '../components/Link';
 export default function Missing() {
   return (
     <div className="state">
-      <h2>There is no such page</h2>
+      <h1>There is no such page</h1>
       <p>
         The address may be of another version. Start from the <Link to="/">overview</Link> or the <Link to="/graph">graph</Link>.
       </p>

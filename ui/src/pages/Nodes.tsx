@@ -5,17 +5,27 @@ import type { Machine, NodeDetail } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
 import type { PageProps } from '../app/routes';
 import type { ColumnDef } from '../components/DataTable';
+import { Certificates } from '../components/Certificates';
+import { Crumbs } from '../components/Crumbs';
 import { HealthIcon, HealthMark } from '../components/HealthMark';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
+import { Pods } from '../components/Pods';
 import { Failure, Loading, SourceTable } from '../components/State';
 import { Time } from '../components/Time';
 import { count, plural } from '../domain/format';
 import { HEALTH, asHealth } from '../domain/health';
-import { sentence } from '../domain/kinds';
+import { inText, sourceLabel } from '../domain/kinds';
 import { byUrgency, outageAt } from '../domain/outages';
 import { OutageCard } from './OutageCard';
-import { Certificates, Crumbs, Pods } from './WorkloadDetail';
+
+interface Answer {
+  nodes: Machine[];
+  total: number;
+  next_cursor?: string;
+}
+
+const rowsOf = (answer: Answer) => answer.nodes;
 
 export default function Nodes({ parts }: PageProps) {
   return parts[1] !== undefined ? <Detail name={parts.at(-1)!} /> : <NodeList />;
@@ -49,8 +59,8 @@ function NodeList() {
         cell: ({ row: { original: n } }) => (
           <span className="source-marks">
             {n.sources.map((source) => (
-              <span key={source.source} title={`${sentence(source.source)}: ${source.up ? 'delivers' : 'fails'}`}>
-                <HealthIcon health={source.up ? 'healthy' : 'failing'} size={13} /> {sentence(source.source).toLowerCase()}
+              <span key={source.source} title={`${sourceLabel(source.source)}: ${source.up ? 'delivers' : 'fails'}`}>
+                <HealthIcon health={source.up ? 'healthy' : 'failing'} size={13} /> {inText(sourceLabel(source.source))}
               </span>
             ))}
           </span>
@@ -60,11 +70,11 @@ function NodeList() {
     [],
   );
   return (
-    <ListPage<Machine, { nodes: Machine[]; total: number; next_cursor?: string }>
+    <ListPage<Machine, Answer>
       title="Nodes"
       one="node"
       path="/nodes"
-      rowsOf={(answer) => answer.nodes}
+      rowsOf={rowsOf}
       columns={columns}
       rowKey={(n) => n.name}
       sort="-health"
@@ -82,7 +92,7 @@ function Version({ text }: { text: string }) {
 function Detail({ name }: { name: string }) {
   const range = useRange();
   const { data, error, refetch } = useRanged<NodeDetail>(pathOf('nodes', name), {}, { range, everyMs: 3000, keep: false });
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!data) return <Loading what="the node" />;
   const outages = data.outages.map((outage) => (range.at === undefined ? outage : outageAt(outage, range.at))).toSorted(byUrgency);
   return (
@@ -143,7 +153,7 @@ function Detail({ name }: { name: string }) {
           </div>
         </section>
       </div>
-      <Pods pods={data.pod_list} />
+      <Pods pods={data.pod_list} node={data.name} />
       <Certificates list={data.certificate_list} />
     </div>
   );

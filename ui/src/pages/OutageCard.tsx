@@ -7,7 +7,7 @@ import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { Time, useSecond } from '../components/Time';
 import { kindLabel } from '../domain/kinds';
-import { durationSeconds, subjectName } from '../domain/outages';
+import { durationSeconds, subjectName, summaryOf } from '../domain/outages';
 import { humanDuration } from '../domain/time';
 
 export function StateBadge({ outage }: { outage: Outage }) {
@@ -24,7 +24,7 @@ export function OutageCard({ outage, compact = false }: { outage: Outage; compac
     <Link to={pathOf('outages', outage.id)} className={`outage-card card ${tone} ${compact ? 'compact' : ''}`}>
       {outage.state === 'open' ? <HealthIcon health={tone} size={compact ? 18 : 26} /> : <Icon name="check" size={18} />}
       <span className="outage-main">
-        <span className="outage-summary">{outage.summary}</span>
+        <span className="outage-summary">{summaryOf(outage, shownNow())}</span>
         <span className="outage-facts">
           <span>{kindLabel(outage.kind)}</span>
           <span>

@@ -2,10 +2,10 @@ import '../styles/graph.css';
 
 import { lazy, Suspense, useMemo } from 'react';
 
-import { dataNow } from '../api/live';
 import { outageTone } from '../api/outages';
-import { useLatest, useRanged } from '../api/queries';
-import type { Evidence, FlowList, Graph, Outage } from '../api/types';
+import { useGraph } from '../api/graph';
+import { shownNow, useLatest, useRange } from '../api/queries';
+import type { Evidence, Graph, Outage } from '../api/types';
 import { pathOf } from '../app/router';
 import { HealthIcon } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
@@ -13,11 +13,13 @@ import { Link } from '../components/Link';
 import { Meter } from '../components/Stat';
 import { Failure, Loading } from '../components/State';
 import { Time, useSecond } from '../components/Time';
-import { bytes, count, millis, percent } from '../domain/format';
+import { TableHead } from '../components/TableHead';
+import { count, percent } from '../domain/format';
 import { kindLabel, sentence } from '../domain/kinds';
-import { durationSeconds, subjectName, subjectPath } from '../domain/outages';
+import { durationSeconds, localised, outageAt, subjectName, subjectPath, summaryOf } from '../domain/outages';
 import { clock, formatWindow, fullTime, humanDuration, toRFC3339 } from '../domain/time';
 import { StateBadge } from './OutageCard';
+import { OutageSamples } from './OutageSamples';
 
 const BlastRadius = lazy(() => import('../graph/BlastRadius'));
 
@@ -26,19 +28,21 @@ const BEFORE_MS = 2 * 60_000;
 
 export default function OutageDetail({ id }: { id: string }) {
   useSecond();
-  const { data: outage, error, refetch } = useLatest<Outage>(`/outages/${encodeURIComponent(id)}`, {}, { everyMs: 1500 });
+  const { at } = useRange();
+  const { data, error, refetch } = useLatest<Outage>(`/outages/${encodeURIComponent(id)}`, {}, { everyMs: 1500 });
+  const outage = useMemo(() => (data && at !== undefined && at >= Date.parse(data.started_at) ? outageAt(data, at) : data), [data, at]);
   const started = Date.parse(outage?.started_at ?? '');
   const ended = outage?.ended_at ? Date.parse(outage.ended_at) : undefined;
   // The graph of the outage itself: from its beginning to its end, or to now while it is open.
   const range = useMemo(
-    () => ({ seconds: Math.max(10, Math.round(((ended ?? dataNow()) - started) / 1000) || 10), at: ended }),
-    [started, ended, outage?.state],
+    () => ({ seconds: Math.max(10, Math.round(((ended ?? shownNow()) - started) / 1000) || 10), at: ended ?? at }),
+    [started, ended, at, outage?.state],
   );
-  const { data: graph } = useRanged<Graph>('/graph', { group_by: 'workload' }, { range, enabled: outage !== undefined, everyMs: 3000, large: true });
-  if (error && !outage) return <Failure error={error} retry={() => void refetch()} />;
+  const { data: graph } = useGraph({ group_by: 'workload' }, { range, enabled: outage !== undefined, everyMs: 3000 });
+  if (error && !outage) return <Failure page error={error} retry={() => void refetch()} />;
   if (!outage) return <Loading what="the outage" />;
 
-  const now = dataNow();
+  const now = shownNow();
   const tone = outageTone(outage);
   const rootPath = subjectPath(outage.root, graph);
   const [policyNamespace, policyName] = (outage.policy ?? '').split('/');
@@ -51,7 +55,7 @@ export default function OutageDetail({ id }: { id: string }) {
       <header className={`outage-head card ${tone}`}>
         {outage.state === 'open' ? <HealthIcon health={tone} size={30} /> : <Icon name="check" size={24} />}
         <div>
-          <h1>{outage.summary}</h1>
+          <h1>{summaryOf(outage, now)}</h1>
           <div className="outage-facts">
             <StateBadge outage={outage} />
             <span>{kindLabel(outage.kind)}</span>
@@ -64,7 +68,7 @@ export default function OutageDetail({ id }: { id: string }) {
         </div>
         <div className="toolbar outage-actions">
           <Link to="/graph" params={{ ...moment, vs: toRFC3339(started - 1000), sel: undefined }} className="button">
-            <Icon name="clock" size={14} /> Travel there
+            <Icon name="compare" size={14} /> Before and after
           </Link>
         </div>
       </header>
@@ -83,7 +87,7 @@ export default function OutageDetail({ id }: { id: string }) {
             <RadiusList outage={outage} graph={graph} />
           </section>
           {(outage.edges?.length ?? 0) > 0 && <FailingEdges outage={outage} />}
-          <Samples outage={outage} from={started} to={ended ?? now} />
+          <OutageSamples outage={outage} from={started} to={ended ?? now} />
         </div>
         <div className="outage-side">
           <section className="card" aria-labelledby="root">
@@ -151,7 +155,7 @@ function Story({ outage }: { outage: Outage }) {
     return list.sort((a, b) => Date.parse(a.time) - Date.parse(b.time));
   }, [outage]);
   const changes = moments.filter((moment) => moment.kind === 'change' && Math.abs(Date.parse(moment.time) - started) <= BEFORE_MS);
-  const now = dataNow();
+  const now = shownNow();
   return (
     <>
       <section className="card" aria-labelledby="changed">
@@ -184,7 +188,7 @@ function Story({ outage }: { outage: Outage }) {
                 {clock(Date.parse(moment.time), now)}
               </span>
               <span>
-                {moment.kind === 'outage' ? sentence(moment.text) : moment.text} <span className="muted">{moment.source}</span>
+                {moment.kind === 'outage' ? sentence(localised(moment.text, { ...outage, state: 'open' }, now)) : moment.text} <span className="muted">{moment.source === 'outage_detector' ? '' : moment.source}</span>
               </span>
             </li>
           ))}
@@ -224,15 +228,7 @@ function FailingEdges({ outage }: { outage: Outage }) {
       </div>
       <div className="table-scroll">
         <table className="table">
-          <thead>
-            <tr>
-              <th scope="col">From</th>
-              <th scope="col">To</th>
-              <th scope="col" className="num">Failed</th>
-              <th scope="col" className="num">Of</th>
-              <th scope="col" className="num">Share</th>
-            </tr>
-          </thead>
+          <TableHead columns={['From', 'To', '#Failed', '#Of', '#Share']} />
           <tbody>
             {outage.edges!.map((edge, i) => (
               <tr key={i}>
@@ -246,73 +242,6 @@ function FailingEdges({ outage }: { outage: Outage }) {
           </tbody>
         </table>
       </div>
-    </section>
-  );
-}
-
-const SAMPLES = 8;
-
-/** Single connections that failed, and traces. */
-function Samples({ outage, from, to }: { outage: Outage; from: number; to: number }) {
-  const edge = outage.edges?.[0];
-  const params = { source: edge?.source.name, destination: edge?.destination.name, start: toRFC3339(from - 1000), end: toRFC3339(to + 2000), limit: 100 };
-  const { data } = useLatest<FlowList>('/flows', params, { enabled: edge !== undefined && outage.state !== 'open', everyMs: 10_000 });
-  const open = useLatest<FlowList>('/flows', { source: params.source, destination: params.destination, start: params.start, limit: 100 }, { enabled: edge !== undefined && outage.state === 'open' });
-  const flows = ((outage.state === 'open' ? open.data : data)?.flows ?? []).filter((flow) => flow.verdict !== 'forwarded').slice(0, SAMPLES);
-  const traces = outage.trace_ids ?? [];
-  if (flows.length === 0 && traces.length === 0) return null;
-  return (
-    <section className="card" aria-labelledby="samples">
-      <div className="card-head">
-        <h2 id="samples">Samples</h2>
-        <span className="spacer" />
-        {edge && (
-          <Link to="/flows" params={{ source: edge.source.name, destination: edge.destination.name, verdict: flows[0]?.verdict, at: toRFC3339(to + 2000), last: formatWindow((to - from) / 1000 + 5) }}>
-            All flows of it
-          </Link>
-        )}
-      </div>
-      {traces.length > 0 && (
-        <ul className="trace-links">
-          {traces.slice(0, 12).map((id) => (
-            <li key={id}>
-              <Link to={pathOf('traces', id)} className="mono">
-                {id.slice(0, 16)}
-              </Link>
-            </li>
-          ))}
-        </ul>
-      )}
-      {flows.length > 0 && (
-        <div className="table-scroll">
-          <table className="table compact">
-            <thead>
-              <tr>
-                <th scope="col">Time</th>
-                <th scope="col">From</th>
-                <th scope="col">To</th>
-                <th scope="col">Why</th>
-                <th scope="col" className="num">Bytes</th>
-                <th scope="col" className="num">Life</th>
-              </tr>
-            </thead>
-            <tbody>
-              {flows.map((flow) => (
-                <tr key={flow.cursor}>
-                  <td className="nowrap">{clock(Date.parse(flow.time), dataNow())}</td>
-                  <td className="nowrap">{flow.source.pod ?? flow.source.address}</td>
-                  <td className="nowrap">{flow.destination.pod ?? flow.destination.address}</td>
-                  <td>
-                    <span className="text-failing">{kindLabel(flow.reason ?? flow.verdict)}</span> <span className="muted small">{flow.message}</span>
-                  </td>
-                  <td className="num">{bytes(flow.bytes_sent + flow.bytes_received)}</td>
-                  <td className="num">{millis(flow.duration_ms)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
     </section>
   );
 }

@@ -10,8 +10,8 @@ import { Empty, Failure, Loading } from '../components/State';
 import { useSecond } from '../components/Time';
 import { plural } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
-import { byUrgency, durationSeconds, outageAt, subjectName } from '../domain/outages';
-import { clock, humanDuration } from '../domain/time';
+import { byUrgency, durationSeconds, outageAt, subjectName, summaryOf } from '../domain/outages';
+import { humanDuration, tickClock, ticksBetween } from '../domain/time';
 import { OutageCard } from './OutageCard';
 import OutageDetail from './OutageDetail';
 
@@ -84,7 +84,8 @@ function Timeline({ outages }: { outages: Outage[] }) {
     lanes.set(name, [...(lanes.get(name) ?? []), outage]);
   }
   const at = (ms: number) => ((ms - start) / span) * 100;
-  const ticks = Array.from({ length: 6 }, (_, i) => start + (span * i) / 5);
+  // The end of the axis says so itself.
+  const ticks = ticksBetween(start, now - span * 0.08, 7);
   return (
     <section className="card timeline" aria-label="Timeline of outages">
       {[...lanes].slice(0, LANES).map(([name, list]) => (
@@ -103,7 +104,7 @@ function Timeline({ outages }: { outages: Outage[] }) {
                   type="button"
                   className={`lane-bar ${outage.severity} ${outage.state}`}
                   style={{ left: `${at(from)}%`, width: `max(8px, ${at(to) - at(from)}%)` }}
-                  title={`${outage.summary}\n${label}`}
+                  title={`${summaryOf(outage, now)}\n${label}`}
                   onClick={() => navigate(href(`/outages/${encodeURIComponent(outage.id)}`))}
                 >
                   <span className="truncate">{label}</span>
@@ -116,11 +117,14 @@ function Timeline({ outages }: { outages: Outage[] }) {
       <div className="lane axis" aria-hidden="true">
         <span className="lane-name muted">{lanes.size > LANES ? `${lanes.size - LANES} more roots` : ''}</span>
         <div className="lane-track">
-          {ticks.map((tick, i) => (
-            <span key={i} className={i === 0 ? 'first' : i === ticks.length - 1 ? 'last' : ''} style={{ left: `${i * 20}%` }}>
-              {i === ticks.length - 1 ? 'now' : clock(tick, now)}
+          {ticks.map((tick) => (
+            <span key={tick} style={{ left: `${at(tick)}%` }}>
+              {tickClock(tick, now)}
             </span>
           ))}
+          <span className="last" style={{ left: '100%' }}>
+            now
+          </span>
         </div>
       </div>
     </section>

@@ -1,11 +1,12 @@
 
 import { lazy, Suspense, useMemo } from 'react';
 
+import { useWorkloadGraph } from '../api/graph';
 import { useLive } from '../api/live';
 import { useOutages } from '../api/outages';
-import { useLatest, useRange, useRanged } from '../api/queries';
+import { useLatest, useRange } from '../api/queries';
 import { useSeries } from '../api/series';
-import type { Graph, Machine } from '../api/types';
+import type { Machine } from '../api/types';
 import { navigate, href } from '../app/router';
 import { HealthIcon, HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
@@ -14,11 +15,12 @@ import { Sparkline } from '../components/Sparkline';
 import { Stat } from '../components/Stat';
 import { Empty, Failure, Loading, SourceTable } from '../components/State';
 import { Time } from '../components/Time';
+import { TableHead } from '../components/TableHead';
 import { byteRate, count, millis, percent, plural, rate } from '../domain/format';
 import { byUrgency } from '../domain/outages';
-import { formatWindow } from '../domain/time';
+import { humanDuration } from '../domain/time';
 import { overviewOf, type EdgeRow, type NamespaceRow } from '../domain/overview';
-import { sentence } from '../domain/kinds';
+import { inText, sourceLabel } from '../domain/kinds';
 import type { Line } from '../charts/TimeChart';
 import { OutageCard } from './OutageCard';
 
@@ -35,10 +37,10 @@ const FAILURES: Line[] = [
 
 export default function Overview() {
   const range = useRange();
-  const { data: graph, error, isPending, refetch } = useRanged<Graph>('/graph', { group_by: 'workload' }, { range, large: true });
+  const { data: graph, error, isPending, refetch } = useWorkloadGraph();
   const { data: outages } = useOutages();
   const overview = useMemo(() => graph && overviewOf(graph), [graph]);
-  if (error && !graph) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !graph) return <Failure page error={error} retry={() => void refetch()} />;
   if (isPending || !overview) return <Loading what="the overview" />;
 
   const sorted = (outages?.outages ?? []).toSorted(byUrgency);
@@ -58,7 +60,7 @@ export default function Overview() {
               <p className="muted">
                 {recent.length > 0 ? (
                   <>
-                    The last outage ended <Time at={recent[0]!.ended_at ?? recent[0]!.started_at} />, so the figures of these {formatWindow(range.seconds)} still hold it.
+                    The last outage ended <Time at={recent[0]!.ended_at ?? recent[0]!.started_at} />. Health and figures below are of {range.at === undefined ? 'the last' : 'these'} {humanDuration(range.seconds)}, so they still show it.
                   </>
                 ) : (
                   'No outage in this time.'
@@ -102,7 +104,7 @@ export default function Overview() {
         </div>
         <div className="overview-side">
           <MeshHealth />
-          <EdgeList title="Failing most" rows={overview.failing} none="No connection or request failed." value={(row) => <span className="text-failing">{percent(row.metrics.failureShare)}</span>} />
+          <EdgeList title="Failing most" rows={overview.failing} none="No connection or request failed." value={(row) => <span className="text-failing">{count(Math.max(row.metrics.failed, row.metrics.errors))} <span className="share">({percent(row.metrics.failureShare)})</span></span>} />
           <EdgeList title="Slowest, by p95" rows={overview.slowest} none="No response times were measured." value={(row) => millis(row.metrics.p95)} />
         </div>
       </div>
@@ -117,17 +119,7 @@ function Namespaces({ rows }: { rows: NamespaceRow[] }) {
   return (
     <div className="table-scroll">
       <table className="table">
-        <thead>
-          <tr>
-            <th scope="col">Namespace</th>
-            <th scope="col">Health</th>
-            <th scope="col" className="num">Workloads</th>
-            <th scope="col" className="num">Traffic in</th>
-            <th scope="col"><span className="visually-hidden">Connections over time</span></th>
-            <th scope="col" className="num">Failures</th>
-            <th scope="col" className="num">p95</th>
-          </tr>
-        </thead>
+        <TableHead columns={['Namespace', 'Health', '#Workloads', '#Traffic in', '~Connections over time', '#Failures', '#p95']} />
         <tbody>
           {rows.map((row) => (
             <tr key={row.namespace} className="link" onClick={() => navigate(href('/graph', { namespace: row.namespace }))}>
@@ -162,6 +154,7 @@ function MeshHealth() {
   const nodes = data?.nodes ?? [];
   const down = nodes.filter((node) => node.health === 'failing');
   const expiry = nodes.map((node) => node.certificates.next_expiry).filter((time): time is string => time !== undefined).sort()[0];
+  const connected = nodes.filter((node) => node.xds.state === 'connected');
   const disconnected = nodes.filter((node) => node.xds.state === 'disconnected');
   return (
     <section className="card" aria-labelledby="mesh">
@@ -175,11 +168,11 @@ function MeshHealth() {
           {nodes.length === 0 ? 'none seen' : down.length > 0 ? `${down.map((node) => node.name).join(', ')} down` : `${plural(nodes.length, 'ztunnel')} up`}
         </MeshLine>
         <MeshLine health={nodes.length === 0 ? 'unknown' : disconnected.length > 0 ? 'failing' : 'healthy'} label="Control plane">
-          {disconnected.length > 0 ? `${plural(disconnected.length, 'ztunnel')} without it` : nodes.length === 0 ? 'not seen' : 'no lost connection known'}
+          {disconnected.length > 0 ? `${plural(disconnected.length, 'ztunnel')} without it` : nodes.length === 0 ? 'not seen' : connected.length === nodes.length ? `${plural(nodes.length, 'ztunnel')} connected` : 'no lost connection known'}
         </MeshLine>
         <MeshLine health={failing.length > 0 ? 'degraded' : sources.length > 0 ? 'healthy' : 'unknown'} label="Telemetry">
           {failing.length > 0 ? (
-            failing.slice(0, 3).map((source) => `${sentence(source.source).toLowerCase()} of ${source.node}`).join(', ') + (failing.length > 3 ? '…' : '')
+            failing.slice(0, 3).map((source) => `${inText(sourceLabel(source.source))} of ${source.node}`).join(', ') + (failing.length > 3 ? '…' : '')
           ) : (
             `${plural(sources.length, 'source')} deliver`
           )}

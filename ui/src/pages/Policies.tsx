@@ -6,16 +6,19 @@ import { href, navigate, pathOf } from '../app/router';
 import type { PageProps } from '../app/routes';
 import { TimeChart, type Line } from '../charts/TimeChart';
 import type { ColumnDef } from '../components/DataTable';
+import { Crumbs } from '../components/Crumbs';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Failure, Loading } from '../components/State';
+import { TableHead } from '../components/TableHead';
 import { count, percent } from '../domain/format';
 import { sentence } from '../domain/kinds';
 import { share } from '../domain/metrics';
 import { subjectName } from '../domain/outages';
-import { Crumbs } from './WorkloadDetail';
 
 type Row = Answer['policies'][number];
+
+const rowsOf = (answer: Answer) => answer.policies;
 
 export default function Policies({ parts }: PageProps) {
   const [, namespace, name] = parts;
@@ -46,8 +49,9 @@ function PolicyList() {
       title="Policies"
       one="policy"
       many="policies"
+      none="istiod has sent no AuthorizationPolicy, and none denied anything in this time."
       path="/policies"
-      rowsOf={(answer) => answer.policies}
+      rowsOf={rowsOf}
       columns={columns}
       rowKey={(p) => `${p.namespace}/${p.name}`}
       sort="-denied"
@@ -64,7 +68,7 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
   const range = useRange();
   const { data, error, refetch } = useRanged<PolicyDetail>(pathOf('policies', namespace, name), {}, { range, everyMs: 3000, keep: false });
   const lines = useMemo<Line[]>(() => [{ metric: 'failures', label: 'denied', colour: 'failing-line', params: { policy: `${namespace}/${name}` } }], [namespace, name]);
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!data) return <Loading what="the policy" />;
   return (
     <div className="page detail">
@@ -107,22 +111,7 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
         ) : (
           <div className="table-scroll">
             <table className="table compact">
-              <thead>
-                <tr>
-                  <th scope="col">From</th>
-                  <th scope="col">To</th>
-                  <th scope="col">Service and port</th>
-                  <th scope="col" className="num">
-                    Denied
-                  </th>
-                  <th scope="col" className="num">
-                    Of
-                  </th>
-                  <th scope="col" className="num">
-                    Share
-                  </th>
-                </tr>
-              </thead>
+              <TableHead columns={['From', 'To', 'Service and port', '#Denied', '#Of', '#Share']} />
               <tbody>
                 {data.denied_on.map((edge, i) => (
                   <tr key={i}>

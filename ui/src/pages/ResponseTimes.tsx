@@ -1,14 +1,16 @@
 import { useMemo } from 'react';
 
+import { useCoveredSeconds, useWorkloadGraph } from '../api/graph';
 import { useRange, useRanged } from '../api/queries';
 import { useSeries } from '../api/series';
-import type { Graph, Service } from '../api/types';
+import type { Service } from '../api/types';
 import { patchQuery, useParam } from '../app/router';
 import { HeatMap } from '../charts/HeatMap';
 import { TimeChart, type Line } from '../charts/TimeChart';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { Empty } from '../components/State';
+import { TableHead } from '../components/TableHead';
 import { millis, percent, rate } from '../domain/format';
 import { overviewOf } from '../domain/overview';
 import { routesOf } from '../domain/routes';
@@ -19,7 +21,7 @@ export default function ResponseTimes() {
   const [service] = useParam('service', '');
   const [route, setRoute] = useParam('route', '');
   const { data: list } = useRanged<{ services: Service[] }>('/services', { limit: 1000 }, { range, everyMs: 30_000 });
-  const { data: graph } = useRanged<Graph>('/graph', { group_by: 'workload' }, { range, everyMs: 5000, large: true });
+  const { data: graph } = useWorkloadGraph({ everyMs: 5000 });
   const params = useMemo(() => ({ ...(service ? { service } : {}), ...(route ? { route } : {}) }), [service, route]);
   const percentiles = useMemo<Line[]>(
     () => [
@@ -110,31 +112,25 @@ export default function ResponseTimes() {
   );
 }
 
+/** The finest step of the history, in seconds. */
+const STEP = 5;
+
 /** Every route, the slowest first. */
 function Routes({ service: only, setRoute: choose }: { service: string; setRoute: (service: string, route: string) => void }) {
   const range = useRange();
-  // One step as long as the range makes one point of it.
+  // One step as long as what is known of the range makes one point of it.
+  const step = Math.ceil(useCoveredSeconds() / STEP) * STEP;
   const queries = useMemo(() => {
-    const by = { by: 'destination_service,http_route', step: range.seconds, ...(only ? { service: only } : {}) };
+    const by = { by: 'destination_service,http_route', step, ...(only ? { service: only } : {}) };
     return ['requests', 'errors', 'p50', 'p95', 'p99'].map((metric) => ({ metric, params: by }));
-  }, [only, range.seconds]);
+  }, [only, step]);
   const { data, pending } = useSeries(queries, range);
   const rows = routesOf(data);
   if (!pending && rows.length === 0) return <Empty what="No requests were measured">Response times come from waypoints and from applications' spans. Without either, only connections are seen; see below.</Empty>;
   return (
     <div className="card table-scroll">
       <table className="table compact" aria-label="Services and routes">
-        <thead>
-          <tr>
-            <th scope="col">Service</th>
-            <th scope="col">Route</th>
-            <th scope="col" className="num">Requests</th>
-            <th scope="col" className="num">Failed</th>
-            <th scope="col" className="num">p50</th>
-            <th scope="col" className="num">p95</th>
-            <th scope="col" className="num">p99</th>
-          </tr>
-        </thead>
+        <TableHead columns={['Service', 'Route', '#Requests', '#Failed', '#p50', '#p95', '#p99']} />
         <tbody>
           {rows.slice(0, 50).map((row) => (
             <tr key={`${row.service} ${row.route}`} className="link" onClick={() => choose(row.service, row.route)}>

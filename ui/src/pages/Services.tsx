@@ -4,16 +4,26 @@ import { useRange, useRanged } from '../api/queries';
 import type { Service, ServiceDetail } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
 import type { PageProps } from '../app/routes';
+import { TrafficCharts } from '../charts/TrafficCharts';
+import { Crumbs } from '../components/Crumbs';
 import type { ColumnDef } from '../components/DataTable';
 import { HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Neighbours } from '../components/Neighbours';
+import { Pods } from '../components/Pods';
 import { Failure, Loading } from '../components/State';
 import { plural } from '../domain/format';
 import { HEALTH, asHealth } from '../domain/health';
-import { Crumbs, Pods, TrafficCharts } from './WorkloadDetail';
+
+interface Answer {
+  services: Service[];
+  total: number;
+  next_cursor?: string;
+}
+
+const rowsOf = (answer: Answer) => answer.services;
 
 export default function Services({ parts }: PageProps) {
   const [, namespace, name] = parts;
@@ -37,11 +47,11 @@ function ServiceList() {
     [],
   );
   return (
-    <ListPage<Service, { services: Service[]; total: number; next_cursor?: string }>
+    <ListPage<Service, Answer>
       title="Services"
       one="service"
       path="/services"
-      rowsOf={(answer) => answer.services}
+      rowsOf={rowsOf}
       columns={columns}
       rowKey={(s) => `${s.namespace}/${s.hostname}`}
       sort="-health"
@@ -53,7 +63,7 @@ function ServiceList() {
 function Detail({ namespace, name }: { namespace: string; name: string }) {
   const range = useRange();
   const { data, error, refetch } = useRanged<ServiceDetail>(pathOf('services', namespace, name), {}, { range, everyMs: 3000, keep: false });
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!data) return <Loading what="the service" />;
   return (
     <div className="page detail">

@@ -6,17 +6,18 @@ import { useLive } from '../api/live';
 import { useLatest } from '../api/queries';
 import type { Span, Trace } from '../api/types';
 import { useParam } from '../app/router';
+import { Crumbs } from '../components/Crumbs';
 import { Icon } from '../components/Icon';
+import { SideFrame } from '../components/SideFrame';
 import { Failure, Loading } from '../components/State';
 import { Time } from '../components/Time';
 import { millis, plural } from '../domain/format';
 import { save } from '../domain/save';
 import { criticalPath, treeOf, type Segment, type Tree } from '../domain/trace';
 import { fullTime } from '../domain/time';
-import { Crumbs } from './WorkloadDetail';
 
 /** Colours of services in a waterfall; a name always gets the same one within a trace. */
-const SERIES = ['series-1', 'series-2', 'series-3', 'series-4', 'series-5'];
+const SERIES = ['series-1', 'series-2', 'series-3', 'series-4', 'series-7', 'series-6', 'series-8', 'series-5'];
 
 export default function TraceDetail({ id }: { id: string }) {
   const { data, error, refetch } = useLatest<Trace>(`/traces/${encodeURIComponent(id)}`, {}, { everyMs: 10_000 });
@@ -27,7 +28,7 @@ export default function TraceDetail({ id }: { id: string }) {
   const [folded, setFolded] = useState<ReadonlySet<string>>(new Set());
   const tree = useMemo(() => data && treeOf(data), [data]);
   const critical = useMemo(() => (tree ? criticalPath(tree) : []), [tree]);
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!tree || !data) return <Loading what="the trace" />;
   const root = tree.roots[0]!;
   const errors = data.spans.filter((span) => span.status === 'error').length;
@@ -164,67 +165,54 @@ function Waterfall({ tree, critical, l4, colours, chosen, choose, folded, toggle
 function SpanPanel({ span, offset, critical, close }: { span: Span; offset: number; critical: Segment[]; close: () => void }) {
   const own = critical.filter((segment) => segment.span === span.span_id).reduce((sum, { start, end }) => sum + end - start, 0);
   return (
-    <aside className="side-panel" aria-label="Span">
-      <header>
-        <div className="side-title">
-          <h2>{span.name}</h2>
-          <div className="muted">
-            {span.service}, {span.layer === 'l4' ? 'a connection as a ztunnel saw it' : `${span.kind} span`}
-          </div>
-        </div>
-        <button type="button" className="button small icon-only plain" aria-label="Close details" onClick={close}>
-          <Icon name="close" size={14} />
-        </button>
-      </header>
-      <div className="side-body">
-        {span.status === 'error' && <p className="side-outage">✕ {span.status_message || 'failed'}</p>}
-        <dl className="facts">
-          <dt>Begins after</dt>
-          <dd>{millis(offset)}</dd>
-          <dt>{span.layer === 'l4' ? 'Life' : 'Duration'}</dt>
-          <dd>{millis(span.duration_ms)}</dd>
-          {own > 0 && (
-            <>
-              <dt>On the critical path</dt>
-              <dd>{millis(own)}</dd>
-            </>
-          )}
-          <dt>Pod</dt>
-          <dd>{span.pod ? `${span.namespace ? `${span.namespace}/` : ''}${span.pod}` : '–'}</dd>
-          {span.node && (
-            <>
-              <dt>Node</dt>
-              <dd>{span.node}</dd>
-            </>
-          )}
-          <dt>Span</dt>
-          <dd className="mono">{span.span_id}</dd>
+    <SideFrame label="Span" title={span.name} sub={`${span.service}, ${span.layer === 'l4' ? 'a connection as a ztunnel saw it' : `${span.kind} span`}`} close={close}>
+      {span.status === 'error' && <p className="side-outage">✕ {span.status_message || 'failed'}</p>}
+      <dl className="facts">
+        <dt>Begins after</dt>
+        <dd>{millis(offset)}</dd>
+        <dt>{span.layer === 'l4' ? 'Life' : 'Duration'}</dt>
+        <dd>{millis(span.duration_ms)}</dd>
+        {own > 0 && (
+          <>
+            <dt>On the critical path</dt>
+            <dd>{millis(own)}</dd>
+          </>
+        )}
+        <dt>Pod</dt>
+        <dd>{span.pod ? `${span.namespace ? `${span.namespace}/` : ''}${span.pod}` : '–'}</dd>
+        {span.node && (
+          <>
+            <dt>Node</dt>
+            <dd>{span.node}</dd>
+          </>
+        )}
+        <dt>Span</dt>
+        <dd className="mono">{span.span_id}</dd>
+      </dl>
+      <section>
+        <h3>Attributes</h3>
+        <dl className="attributes">
+          {Object.entries(span.attributes).toSorted().map(([name, value]) => (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd className="mono">{value}</dd>
+            </div>
+          ))}
         </dl>
+      </section>
+      {(span.events?.length ?? 0) > 0 && (
         <section>
-          <h3>Attributes</h3>
+          <h3>Events</h3>
           <dl className="attributes">
-            {Object.entries(span.attributes).toSorted().map(([name, value]) => (
-              <div key={name}>
-                <dt>{name}</dt>
-                <dd className="mono">{value}</dd>
+            {span.events!.map((event, i) => (
+              <div key={i}>
+                <dt>{event.name}</dt>
+                <dd className="mono">{Object.entries(event.attributes ?? {}).map(([name, value]) => `${name}=${value}`).join(' ')}</dd>
               </div>
             ))}
           </dl>
         </section>
-        {(span.events?.length ?? 0) > 0 && (
-          <section>
-            <h3>Events</h3>
-            <dl className="attributes">
-              {span.events!.map((event, i) => (
-                <div key={i}>
-                  <dt>{event.name}</dt>
-                  <dd className="mono">{Object.entries(event.attributes ?? {}).map(([name, value]) => `${name}=${value}`).join(' ')}</dd>
-                </div>
-              ))}
-            </dl>
-          </section>
-        )}
-      </div>
-    </aside>
+      )}
+    </SideFrame>
   );
 }

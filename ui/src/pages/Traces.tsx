@@ -64,8 +64,8 @@ function Search() {
           ))}
         </select>
         <SearchField value={attributes} set={setAttributes} label="Attributes" placeholder="key=value" />
-        <SearchField value={min} set={setMin} label="Shortest duration" placeholder="Longer than 20ms" />
-        <SearchField value={max} set={setMax} label="Longest duration" placeholder="Shorter than 2s" />
+        <SearchField value={min} set={setMin} label="Shortest duration" placeholder="From 20ms" />
+        <SearchField value={max} set={setMax} label="Longest duration" placeholder="To 2s" />
         <select className="select" aria-label="Status" value={status} onChange={(event) => setStatus(event.target.value)}>
           <option value="">Every status</option>
           <option value="error">Errors</option>
@@ -146,7 +146,8 @@ function Search() {
                       <span className="trace-duration">{millis(trace.duration_ms)}</span>
                     </td>
                     <td className="num">
-                      {trace.spans} <span className="muted small">{trace.l4_spans} L4</span>
+                      {trace.spans}
+                      <span className="muted small trace-l4">{trace.l4_spans > 0 && `${trace.l4_spans} L4`}</span>
                     </td>
                     <td className={`num ${trace.errors > 0 ? 'text-failing' : 'muted'}`}>{trace.errors > 0 ? `✕ ${trace.errors}` : '0'}</td>
                     <td className="muted">{trace.services.join(', ')}</td>

@@ -1,24 +1,24 @@
-import { useMemo, type ReactNode } from 'react';
-
 import { useRange, useRanged } from '../api/queries';
-import type { Certificate, Pod, WorkloadDetail as Detail } from '../api/types';
+import type { WorkloadDetail as Detail } from '../api/types';
 import { pathOf } from '../app/router';
-import { TimeChart, type Line } from '../charts/TimeChart';
+import { TrafficCharts } from '../charts/TrafficCharts';
+import { Certificates } from '../components/Certificates';
+import { Crumbs } from '../components/Crumbs';
 import { HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { Neighbours } from '../components/Neighbours';
+import { Pods } from '../components/Pods';
 import { Empty, Failure, Loading } from '../components/State';
-import { Time } from '../components/Time';
-import { count, plural } from '../domain/format';
-import { kindLabel } from '../domain/kinds';
+import { TableHead } from '../components/TableHead';
+import { count } from '../domain/format';
 import { byUrgency, outageAt } from '../domain/outages';
 import { OutageCard } from './OutageCard';
 
 export default function WorkloadDetail({ namespace, name }: { namespace: string; name: string }) {
   const range = useRange();
   const { data, error, isPending, refetch } = useRanged<Detail>(pathOf('workloads', namespace, name), {}, { range, everyMs: 3000, keep: false });
-  if (error && !data) return <Failure error={error} retry={() => void refetch()} />;
+  if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (isPending) return <Loading what="the workload" />;
   if (!data) return <Empty what="Not known" />;
   const id = data.nodes.find((node) => node.namespace === namespace && node.name === name)?.id;
@@ -70,15 +70,7 @@ export default function WorkloadDetail({ namespace, name }: { namespace: string;
             <p className="card-body muted">No authorization policy applies to it.</p>
           ) : (
             <table className="table compact">
-              <thead>
-                <tr>
-                  <th scope="col">Policy</th>
-                  <th scope="col">Action</th>
-                  <th scope="col" className="num">
-                    Denied here
-                  </th>
-                </tr>
-              </thead>
+              <TableHead columns={['Policy', 'Action', '#Denied here']} />
               <tbody>
                 {data.policies.map((policy) => (
                   <tr key={`${policy.namespace}/${policy.name}`}>
@@ -133,162 +125,4 @@ function podPrefix(data: Detail): string {
   let prefix = names[0] ?? data.name;
   for (const name of names) while (!name.startsWith(prefix)) prefix = prefix.slice(0, -1);
   return prefix.replace(/-$/, '') || data.name;
-}
-
-export function Crumbs({ list, path, name }: { list: string; path: string; name?: ReactNode }) {
-  return (
-    <nav className="breadcrumb" aria-label="Breadcrumb">
-      <Link to={path}>{list}</Link>
-      {name && (
-        <>
-          <Icon name="chevronRight" size={10} /> <span>{name}</span>
-        </>
-      )}
-    </nav>
-  );
-}
-
-/** Requests, response times and connections of what a selector picks. */
-export function TrafficCharts({ selector }: { selector: Record<string, string> }) {
-  const key = JSON.stringify(selector);
-  const [requests, times, connections, failures] = useMemo<Line[][]>(() => {
-    const params = JSON.parse(key) as Record<string, string>;
-    return [
-      [
-        { metric: 'requests', label: 'requests', colour: 'series-1', params },
-        { metric: 'errors', label: 'failed', colour: 'failing-line', dash: [5, 3], params },
-      ],
-      [
-        { metric: 'p99', label: 'p99', colour: 'series-3', dash: [2, 3], params },
-        { metric: 'p95', label: 'p95', colour: 'series-3', params },
-        { metric: 'p50', label: 'p50', colour: 'series-2', params },
-      ],
-      [
-        { metric: 'opened', label: 'opened', colour: 'series-1', params },
-        { metric: 'active', label: 'open', colour: 'series-2', dash: [5, 3], params },
-      ],
-      [{ metric: 'failures', label: 'failed', params: { ...params, by: 'error_type' } }],
-    ];
-  }, [key]);
-  return (
-    <div className="charts">
-      <div className="card">
-        <TimeChart title="Requests" lines={requests!} />
-      </div>
-      <div className="card">
-        <TimeChart title="Response time" note="of requests" lines={times!} />
-      </div>
-      <div className="card">
-        <TimeChart title="Connections" lines={connections!} />
-      </div>
-      <div className="card">
-        <TimeChart title="Failed connections" note="by reason" lines={failures!} name={(labels) => kindLabel(labels['error_type'] ?? 'other')} />
-      </div>
-    </div>
-  );
-}
-
-export function Pods({ pods, title }: { pods: (Pod & { namespace?: string; workload?: { namespace?: string; name: string } })[]; title?: string }) {
-  if (pods.length === 0) return null;
-  const named = pods.some((pod) => pod.workload);
-  return (
-    <section className="card" aria-label="Pods">
-      <div className="card-head">
-        <h2>{title ?? plural(pods.length, 'pod')}</h2>
-      </div>
-      <div className="table-scroll">
-        <table className="table compact">
-          <thead>
-            <tr>
-              <th scope="col">Pod</th>
-              {named && <th scope="col">Workload</th>}
-              <th scope="col">Health</th>
-              <th scope="col">Node</th>
-              <th scope="col">Address</th>
-              <th scope="col">Proxy</th>
-              <th scope="col" className="num">
-                Connections
-              </th>
-              <th scope="col" className="num">
-                Failed
-              </th>
-              <th scope="col" className="num">
-                Requests
-              </th>
-              <th scope="col" className="num">
-                Failed
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {pods.map((pod) => (
-              <tr key={`${pod.namespace ?? ''}/${pod.name}`}>
-                <td>{pod.name}</td>
-                {named && <td>{pod.workload && <Link to={pathOf('workloads', pod.workload.namespace ?? pod.namespace ?? '-', pod.workload.name)}>{pod.workload.name}</Link>}</td>}
-                <td>
-                  <HealthMark health={pod.healthy ? 'healthy' : 'failing'} />
-                </td>
-                <td>{pod.node ? <Link to={pathOf('nodes', pod.node)}>{pod.node}</Link> : '–'}</td>
-                <td className="mono">{pod.ip || '–'}</td>
-                <td>{pod.proxy_state ?? (pod.in_mesh ? '–' : 'none')}</td>
-                <td className="num">{count(pod.traffic?.closed)}</td>
-                <td className={`num ${pod.traffic?.failed ? 'text-failing' : 'muted'}`}>{count(pod.traffic?.failed)}</td>
-                <td className="num">{count(pod.traffic?.requests)}</td>
-                <td className={`num ${pod.traffic?.errors ? 'text-failing' : 'muted'}`}>{count(pod.traffic?.errors)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-    </section>
-  );
-}
-
-const SOON_SECONDS = 2 * 3600;
-
-export function Certificates({ list }: { list: Certificate[] }) {
-  if (list.length === 0) return null;
-  return (
-    <section className="card" aria-label="Certificates">
-      <div className="card-head">
-        <h2>{plural(list.length, 'certificate')}</h2>
-      </div>
-      <div className="table-scroll">
-        <table className="table compact">
-          <thead>
-            <tr>
-              <th scope="col">Identity</th>
-              <th scope="col">Node</th>
-              <th scope="col">State</th>
-              <th scope="col">Issued</th>
-              <th scope="col">Expires</th>
-              <th scope="col">Root expires</th>
-            </tr>
-          </thead>
-          <tbody>
-            {list.map((certificate, i) => {
-              const left = certificate.expires_in_seconds;
-              return (
-                <tr key={i}>
-                  <td className="mono">{certificate.identity}</td>
-                  <td>{certificate.node}</td>
-                  <td className={certificate.state === 'Available' ? '' : 'text-failing'}>{certificate.state}</td>
-                  <td>
-                    <Time at={certificate.not_before} />
-                  </td>
-                  <td className={left !== undefined && left < 0 ? 'text-failing' : left !== undefined && left < SOON_SECONDS ? 'text-degraded' : ''}>
-                    {left !== undefined && left < 0 && '✕ expired '}
-                    <Time at={certificate.not_after} />
-                  </td>
-                  <td>
-                    <Time at={certificate.root_not_after} />
-                  </td>
-                </tr>
-              );
-            })}
-          </tbody>
-        </table>
-      </div>
-    </section>
-  );
 }

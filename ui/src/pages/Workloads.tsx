@@ -1,7 +1,7 @@
-import { useMemo } from 'react';
+import { useCallback, useMemo } from 'react';
 
-import { useRange, useRanged } from '../api/queries';
-import type { Graph, Workload } from '../api/types';
+import { useWorkloadGraph } from '../api/graph';
+import type { Workload } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
 import type { PageProps } from '../app/routes';
 import type { ColumnDef } from '../components/DataTable';
@@ -11,7 +11,15 @@ import { ListPage } from '../components/ListPage';
 import { millis, percent, rate } from '../domain/format';
 import { HEALTH, asHealth } from '../domain/health';
 import { inboundByNode } from '../domain/inbound';
+import type { EdgeMetrics } from '../domain/metrics';
 import WorkloadDetail from './WorkloadDetail';
+
+type Row = Workload & { traffic: EdgeMetrics | undefined };
+interface Answer {
+  workloads: Workload[];
+  total: number;
+  next_cursor?: string;
+}
 
 export default function Workloads({ parts }: PageProps) {
   const [, namespace, name] = parts;
@@ -19,31 +27,34 @@ export default function Workloads({ parts }: PageProps) {
 }
 
 function WorkloadList() {
-  const range = useRange();
-  const { data: graph } = useRanged<Graph>('/graph', { group_by: 'workload' }, { range, everyMs: 3000, large: true });
-  const traffic = useMemo(() => (graph ? inboundByNode(graph) : new Map()), [graph]);
-  const columns = useMemo<ColumnDef<Workload, unknown>[]>(
+  const { data: graph } = useWorkloadGraph({ everyMs: 3000 });
+  const traffic = useMemo(() => (graph ? inboundByNode(graph) : undefined), [graph]);
+  const rowsOf = useCallback(
+    (answer: Answer): Row[] => answer.workloads.map((workload) => ({ ...workload, traffic: traffic?.get(`${workload.namespace}/${workload.name}`) })),
+    [traffic],
+  );
+  const columns = useMemo<ColumnDef<Row, unknown>[]>(
     () => [
       { id: 'name', header: 'Workload', accessorKey: 'name', cell: ({ row: { original: w } }) => <Link to={pathOf('workloads', w.namespace, w.name)}>{w.name}</Link> },
       { id: 'namespace', header: 'Namespace', accessorKey: 'namespace' },
       { id: 'health', header: 'Health', accessorFn: (w) => HEALTH[asHealth(w.health)].rank, cell: ({ row: { original: w } }) => <HealthMark health={w.health} /> },
       { id: 'pods', header: 'Pods', meta: 'num', accessorFn: (w) => w.pods.length, cell: ({ row: { original: w } }) => `${w.pods.filter((pod) => pod.healthy).length}/${w.pods.length}` },
-      { id: 'rate', header: 'Traffic in', meta: 'num', accessorFn: (w) => traffic.get(`${w.namespace}/${w.name}`)?.rate ?? 0, cell: ({ getValue }) => rate(getValue() as number) },
+      { id: 'rate', header: 'Traffic in', meta: 'num', accessorFn: (w) => w.traffic?.rate ?? 0, cell: ({ getValue }) => rate(getValue() as number) },
       {
-        id: 'failures', header: 'Failures', meta: 'num', accessorFn: (w) => traffic.get(`${w.namespace}/${w.name}`)?.failureShare ?? -1,
+        id: 'failures', header: 'Failures', meta: 'num', accessorFn: (w) => w.traffic?.failureShare ?? -1,
         cell: ({ getValue }) => <Share value={getValue() as number} />,
       },
-      { id: 'p95', header: 'p95', meta: 'num', accessorFn: (w) => traffic.get(`${w.namespace}/${w.name}`)?.p95 ?? -1, cell: ({ getValue }) => ((getValue() as number) < 0 ? '–' : millis(getValue() as number)) },
+      { id: 'p95', header: 'p95', meta: 'num', accessorFn: (w) => w.traffic?.p95 ?? -1, cell: ({ getValue }) => ((getValue() as number) < 0 ? '–' : millis(getValue() as number)) },
       { id: 'mesh', header: 'Mesh', accessorKey: 'in_mesh', cell: ({ row: { original: w } }) => (w.in_mesh ? (w.waypoint ? 'in, with waypoint' : 'in') : <span className="badge">outside</span>) },
     ],
-    [traffic],
+    [],
   );
   return (
-    <ListPage<Workload, { workloads: Workload[]; total: number; next_cursor?: string }>
+    <ListPage<Row, Answer>
       title="Workloads"
       one="workload"
       path="/workloads"
-      rowsOf={(answer) => answer.workloads}
+      rowsOf={rowsOf}
       columns={columns}
       rowKey={(w) => `${w.cluster}/${w.namespace}/${w.name}`}
       sort="-health"

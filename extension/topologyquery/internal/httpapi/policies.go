@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/mesh"
@@ -55,29 +57,55 @@ func (s *Server) policies(r *http.Request, p *params) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := s.Inventory.Policies()
-	slices.SortFunc(all, func(a, b *mesh.Policy) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	list, total, next := cut(part, all, func(policy *mesh.Policy) (string, string) { return policy.Namespace, policy.Name })
+	denied := deniedBy(g.Edges, func(*graph.Edge) bool { return true })
+	all := s.policiesWith(denied)
+	list, total, next := cut(part, all, func(policy policyBody) (string, string) { return policy.Namespace, policy.Name })
 	body := struct {
 		Policies []policyItem `json:"policies"`
 		listBody
 	}{[]policyItem{}, listBody{total, next}}
 	workloads := s.Inventory.Workloads()
 	for _, policy := range list {
-		item := policyItem{policyBody: newPolicyBody(policy)}
-		for _, workload := range workloads {
-			if selects(policy, workload) {
-				item.Selects++
+		key := policy.Namespace + "/" + policy.Name
+		item := policyItem{policyBody: policy, Denied: denied[key]}
+		if present, ok := s.Inventory.Policy(key); ok {
+			for _, workload := range workloads {
+				if selects(present, workload) {
+					item.Selects++
+				}
 			}
-		}
-		for _, e := range g.Edges {
-			item.Denied += failedBy(e.Counts, policy.Key())
 		}
 		body.Policies = append(body.Policies, item)
 	}
 	return jsonAnswer(body)
+}
+
+// policiesWith are the mesh's policies and those that denied something and are gone, by namespace and name.
+func (s *Server) policiesWith(denied map[string]uint64) []policyBody {
+	var all []policyBody
+	for _, policy := range s.Inventory.Policies() {
+		all = append(all, newPolicyBody(policy))
+	}
+	for key := range denied {
+		if policy, present := s.Inventory.Policy(key); !present {
+			all = append(all, gonePolicy(key, policy))
+		}
+	}
+	slices.SortFunc(all, func(a, b policyBody) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+// gonePolicy describes a policy that is gone; known is nil where it was gone before this process began.
+func gonePolicy(key string, known *mesh.Policy) policyBody {
+	if known != nil {
+		body := newPolicyBody(known)
+		body.Present = false
+		return body
+	}
+	namespace, name, _ := strings.Cut(key, "/")
+	return policyBody{Namespace: namespace, Name: name, Scope: "UNKNOWN", Action: "UNKNOWN"}
 }
 
 type deniedEdge struct {
@@ -125,7 +153,7 @@ func (s *Server) policy(r *http.Request, p *params) (*answer, error) {
 			return nil, notFound("there is no policy " + key)
 		}
 		// It was gone before this process began, but it denied something in this window.
-		body.policyBody = policyBody{Namespace: r.PathValue("namespace"), Name: r.PathValue("name"), Scope: "UNKNOWN", Action: "UNKNOWN"}
+		body.policyBody = gonePolicy(key, nil)
 		return jsonAnswer(body)
 	}
 	body.policyBody = newPolicyBody(policy)
