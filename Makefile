@@ -72,9 +72,7 @@ score: ## Replay every recording below RECORDINGS (default recordings/) and scor
 
 .PHONY: score-sim
 score-sim: ## Score the outages found in SEEDS (default 200) simulated meshes from seed FROM (default 1) on; SIM="-healthy -duration 24h …" changes what is simulated
-	@set -euo pipefail; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	$(GO) run -tags $(TAGS) ./cmd/meshsim -out "$$folder" -from $${FROM:-1} -seeds $${SEEDS:-200} $${SIM:-} >/dev/null; \
-	$(GO) run -tags $(TAGS) ./cmd/score "$$folder"
+	$(GO) run -tags $(TAGS) ./cmd/score -simulate $${SEEDS:-200} -from $${FROM:-1} $${SIM:-}
 
 ##@ Measure
 
