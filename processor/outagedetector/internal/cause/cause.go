@@ -36,6 +36,28 @@ type Blame struct {
 // Fault is the fault itself.
 func (b Blame) Fault() *observe.Fault { return &b.Pair.Faults[b.Family] }
 
+// span is from when to when it is seen.
+func (b Blame) span() (since, lastBad int64) {
+	if f := b.Fault(); !b.Weak {
+		return f.Since, f.LastBad
+	}
+	lane := [observe.Families]observe.Lane{
+		observe.Connections: observe.Failed, observe.RequestErrors: observe.RequestsFailed, observe.Latency: observe.Slow,
+	}[b.Family]
+	w := &b.Pair.Win
+	for age := range w.SlotsFor(weakWindow) {
+		if w.At(lane, age) == 0 {
+			continue
+		}
+		since = w.Start(age)
+		lastBad = max(lastBad, since+int64(w.Length()))
+	}
+	return since, lastBad
+}
+
+// weakWindow is how far back the failures of a call are looked for whose rule has not fired.
+const weakWindow = time.Minute
+
 // Explanation is one cause with all that it explains.
 type Explanation struct {
 	Root     outage.Subject
@@ -165,7 +187,8 @@ func (f *Finder) nodes(found []*Explanation, open []Blame, now int64) ([]*Explan
 			Since: n.Down.Since, LastBad: n.Down.LastBad, Recovered: n.Down.Recovered, Nodes: []string{name},
 		}
 		rest := take(e, open, func(b Blame) bool {
-			return f.belongs(b, name) && (n.Down.On || b.Fault().LastBad <= n.Down.Recovered+late)
+			_, lastBad := b.span()
+			return f.belongs(b, name) && (n.Down.On || lastBad <= n.Down.Recovered+late)
 		})
 		e.Confirmed = len(e.Edges) > 0
 		if n.Down.On || len(e.Edges) > 0 {

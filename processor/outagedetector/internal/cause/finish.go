@@ -39,14 +39,13 @@ func (f *Finder) finish(e *Explanation, all []*Explanation, now int64) {
 	})
 	worst := 0.0
 	for _, b := range e.Edges {
+		since, lastBad := b.span()
+		e.Since = earliest(e.Since, since)
+		e.LastBad = max(e.LastBad, min(lastBad, now))
 		if b.Weak {
-			e.Since = earliest(e.Since, now-int64(b.Pair.Win.Length()))
-			e.LastBad = max(e.LastBad, now)
 			continue
 		}
 		fault := b.Fault()
-		e.Since = earliest(e.Since, fault.Since)
-		e.LastBad = max(e.LastBad, fault.LastBad)
 		e.Failed += fault.Failed
 		e.Total += fault.Total
 		worst = max(worst, fault.Ratio)

@@ -20,7 +20,7 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 		}
 		return
 	}
-	if w.Total(observe.Failed) == 0 {
+	if !lately(w, observe.Failed) {
 		return
 	}
 	rule, reason := j.dominant(p, w.Start(observe.Slots-1))
@@ -136,6 +136,9 @@ func (j *Judge) requestErrors(p *observe.Pair, now int64) {
 		}
 		return
 	}
+	if !lately(w, observe.RequestsFailed) {
+		return
+	}
 	rule := p.Rules.Get(rules.HTTPErrors)
 	if s, found := excess(w, rule, observe.RequestsFailed, observe.Requests); found {
 		open(f, p, rule, s, observe.RequestsFailed, observe.Requests, now)
@@ -150,6 +153,9 @@ func (j *Judge) latency(p *observe.Pair, now int64) {
 		if recovered(f, w, f.Rule, observe.Slow, observe.Timed, now) {
 			shut(f, w, observe.Slow, now)
 		}
+		return
+	}
+	if !lately(w, observe.Slow) {
 		return
 	}
 	rule := p.Rules.Get(rules.SlowRequests)

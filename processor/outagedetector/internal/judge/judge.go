@@ -81,6 +81,9 @@ func noise(w *observe.Window, rule *rules.Rule, bad, total observe.Lane, age int
 	return min(max(rule.Noise, past), 0.9)
 }
 
+// lately tells whether anything bad was counted just now: a fault begins when something fails, not because time has passed since.
+func lately(w *observe.Window, bad observe.Lane) bool { return w.At(bad, 0) > 0 || w.At(bad, 1) > 0 }
+
 // excess looks for the run of newest slots that chance explains least.
 func excess(w *observe.Window, rule *rules.Rule, bad, total observe.Lane) (span, bool) {
 	if rule == nil || w.Total(bad) < rule.MinCount || w.Total(bad) == 0 {

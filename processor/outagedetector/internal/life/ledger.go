@@ -62,6 +62,9 @@ type entry struct {
 	lastSent string
 	idle     int64 // since when it explains nothing
 	restored int64 // the first boundary after a restart, until its faults are seen again
+	// contender is another root that explains a part of the outage, contends since when.
+	contender outage.Subject
+	contends  int64
 }
 
 // tally is an edge's share of an outage: faults may come and go while it lasts.
@@ -112,8 +115,7 @@ func (l *Ledger) Round(explanations []*cause.Explanation) []Transition {
 	for _, e := range rest {
 		if o := l.sharesEdges(e, taken); o != nil {
 			taken[o] = true
-			// Faults that merely have not been seen to end yet say nothing new about the root.
-			if fresh(e, now) {
+			if l.clearer(o, e, now) {
 				l.update(o, e, now)
 			}
 			continue
@@ -160,6 +162,38 @@ func (l *Ledger) sharesEdges(e *cause.Explanation, taken map[*entry]bool) *entry
 		}
 	}
 	return nil
+}
+
+// persuasive is how long another root must explain what is left of an outage before it becomes the outage's root.
+const persuasive = 15 * time.Second
+
+// clearer tells whether another explanation says more about an outage's root than the one it has: at once if it explains all that
+// the outage does, else if it goes on. As an outage ends, its edges do well one after the other, and the last of them alone would
+// be explained otherwise; faults that merely have not been seen to end yet say nothing.
+func (l *Ledger) clearer(o *entry, e *cause.Explanation, now int64) bool {
+	if !fresh(e, now) {
+		return false
+	}
+	if o.contender != e.Root {
+		o.contender, o.contends = e.Root, now
+	}
+	return covers(e, o.Blames) || now-o.contends >= int64(persuasive)
+}
+
+// covers tells whether an explanation explains all of the faults.
+func covers(e *cause.Explanation, blames []blameKey) bool {
+	known := make(map[blameKey]bool, len(e.Edges)+len(e.Felt))
+	for _, list := range [][]cause.Blame{e.Edges, e.Felt} {
+		for _, b := range list {
+			known[keyOf(b)] = true
+		}
+	}
+	for _, key := range blames {
+		if !known[key] {
+			return false
+		}
+	}
+	return true
 }
 
 // fresh tells whether what is explained still goes on.
@@ -316,7 +350,7 @@ func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
 		out.Severity = e.Severity
 	}
 	o.LastBad = max(o.LastBad, e.LastBad)
-	o.restored = 0
+	o.restored, o.contender = 0, outage.Subject{}
 	o.Nodes = e.Nodes
 	if len(e.Pods) > 0 || e.AllPods {
 		out.Pods = e.Pods
@@ -493,7 +527,12 @@ func (l *Ledger) health(o *entry) health {
 }
 
 func (l *Ledger) end(o *entry, recovered, now int64) {
-	if recovered == 0 || recovered < o.LastBad {
+	switch {
+	case recovered > 0:
+		recovered = max(recovered, o.LastBad)
+	case o.idle > 0:
+		recovered = o.idle
+	default:
 		recovered = now
 	}
 	ended := at(min(recovered, now))
