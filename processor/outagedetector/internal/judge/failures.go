@@ -13,7 +13,7 @@ import (
 func (j *Judge) connections(p *observe.Pair, now int64) {
 	f, w := &p.Faults[observe.Connections], &p.Win
 	if f.On {
-		follow(f, w, observe.Failed, observe.Closed, now)
+		follow(f, w, observe.Failed, observe.Closed, p.LastBad(observe.Failed), now)
 		j.name(p, f)
 		if recovered(f, w, f.Rule, observe.Failed, observe.Closed, now) {
 			shut(f, w, observe.Failed, now)
@@ -130,7 +130,7 @@ func (j *Judge) newFailure(p *observe.Pair, now int64) (*rules.Rule, span, bool)
 func (j *Judge) requestErrors(p *observe.Pair, now int64) {
 	f, w := &p.Faults[observe.RequestErrors], &p.Win
 	if f.On {
-		follow(f, w, observe.RequestsFailed, observe.Requests, now)
+		follow(f, w, observe.RequestsFailed, observe.Requests, p.LastBad(observe.RequestsFailed), now)
 		if recovered(f, w, f.Rule, observe.RequestsFailed, observe.Requests, now) {
 			shut(f, w, observe.RequestsFailed, now)
 		}
@@ -149,7 +149,7 @@ func (j *Judge) requestErrors(p *observe.Pair, now int64) {
 func (j *Judge) latency(p *observe.Pair, now int64) {
 	f, w := &p.Faults[observe.Latency], &p.Win
 	if f.On {
-		follow(f, w, observe.Slow, observe.Timed, now)
+		follow(f, w, observe.Slow, observe.Timed, p.LastBad(observe.Slow), now)
 		if recovered(f, w, f.Rule, observe.Slow, observe.Timed, now) {
 			shut(f, w, observe.Slow, now)
 		}
@@ -184,7 +184,7 @@ func (j *Judge) endpointLane(e *observe.Endpoint, f *observe.Fault, rule *rules.
 	if !f.On {
 		start(f, &e.Win, rule, s, bad, total, now)
 	}
-	follow(f, &e.Win, bad, total, now)
+	follow(f, &e.Win, bad, total, 0, now)
 	if now-f.LastBad > int64(settleTime) {
 		return
 	}

@@ -52,7 +52,7 @@ func (j *Judge) Round() int {
 func (j *Judge) pair(p *observe.Pair, now int64) {
 	w := &p.Win
 	w.Advance(now)
-	if w.At(observe.Closed, 0) > w.At(observe.Failed, 0) || w.At(observe.Requests, 0) > w.At(observe.RequestsFailed, 0) {
+	if p.Succeeded() {
 		p.LastSuccess = now
 	}
 	j.connections(p, now)
@@ -135,12 +135,12 @@ func open(f *observe.Fault, p *observe.Pair, rule *rules.Rule, s span, bad, tota
 	if began, before, ok := p.Began(bad, f.Since, now); ok {
 		f.Since, f.Base = began, before
 	}
-	follow(f, &p.Win, bad, total, now)
+	follow(f, &p.Win, bad, total, p.LastBad(bad), now)
 }
 
 func start(f *observe.Fault, w *observe.Window, rule *rules.Rule, s span, bad, total observe.Lane, now int64) {
 	*f = observe.Fault{
-		On: true, Rule: rule, Since: w.Start(s.slots - 1), Fired: now, LastBad: now, Kind: rule.Kind,
+		On: true, Rule: rule, Since: w.Start(s.slots - 1), Fired: now, Kind: rule.Kind,
 		Base: [2]uint64{w.Ever(bad) - s.bad, w.Ever(total) - min(s.total, w.Ever(total))},
 	}
 }
@@ -155,8 +155,8 @@ func shut(f *observe.Fault, w *observe.Window, bad observe.Lane, now int64) {
 	w.Forgive(bad, f.LastBad)
 }
 
-// follow keeps an open fault's figures up to date.
-func follow(f *observe.Fault, w *observe.Window, bad, total observe.Lane, now int64) {
+// follow keeps an open fault's figures up to date; last is when something bad was counted last, 0 if only the slot is known.
+func follow(f *observe.Fault, w *observe.Window, bad, total observe.Lane, last, now int64) {
 	// What goes well after the last failure is not part of it.
 	if failed := w.Ever(bad) - f.Base[0]; failed != f.Failed || f.Total == 0 {
 		f.Failed = failed
@@ -165,6 +165,7 @@ func follow(f *observe.Fault, w *observe.Window, bad, total observe.Lane, now in
 	if f.Total > 0 {
 		f.Ratio = max(float64(f.Failed)/float64(f.Total), recentRatio(w, bad, total))
 	}
+	well := w.Ever(total) - min(w.Ever(bad), w.Ever(total))
 	newestBad := -1
 	for age := range min(w.Known(), observe.Slots) {
 		if w.At(bad, age) > 0 {
@@ -174,11 +175,15 @@ func follow(f *observe.Fault, w *observe.Window, bad, total observe.Lane, now in
 	}
 	if newestBad >= 0 {
 		ended := min(w.Start(newestBad)+int64(w.Length()), now)
+		if last >= w.Start(newestBad) {
+			ended = min(ended, last)
+		}
 		if ended > f.LastBad {
-			f.LastBad, f.Recovered = ended, 0
+			f.LastBad, f.Recovered, f.WellBase = ended, 0, well
 		}
 	}
-	if f.Recovered == 0 && w.At(bad, 0) == 0 && tried(w, total, 0) > 0 {
+	f.Well = well - min(f.WellBase, well)
+	if f.Recovered == 0 && (f.Well > 0 || w.At(bad, 0) == 0 && tried(w, total, 0) > 0) {
 		f.Recovered = now
 	}
 	attempts := uint64(0)

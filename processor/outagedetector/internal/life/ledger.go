@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -120,7 +121,7 @@ func (l *Ledger) Round(explanations []*cause.Explanation) []Transition {
 			}
 			continue
 		}
-		if l.leftover(e) || !e.Confirmed && now-e.Since < int64(2*l.settings.Confirm) || now-e.Since < int64(l.settings.Confirm) {
+		if l.leftover(e) || over(e) || !e.Confirmed && now-e.Since < int64(2*l.settings.Confirm) || now-e.Since < int64(l.settings.Confirm) {
 			continue
 		}
 		if o := l.begin(e, now); o != nil {
@@ -233,6 +234,20 @@ func (l *Ledger) leftover(e *cause.Explanation) bool {
 		}
 	}
 	return true
+}
+
+// overChance is how unlikely the good events since the last bad one must be while a fault goes on for it to look over.
+const overChance = 0.05
+
+// over tells whether everything that is explained looks as if it were over before it was confirmed: a blip, as when a pod is replaced.
+func over(e *cause.Explanation) bool {
+	for _, b := range e.Edges {
+		f := b.Fault()
+		if b.Weak || b.Family == observe.Silence || b.Family == observe.Stalled || math.Pow(1-min(f.Ratio, 1), float64(f.Well)) > overChance {
+			return false
+		}
+	}
+	return len(e.Edges) > 0 && e.Root.Type == cause.TypeWorkload
 }
 
 // begin opens an outage, or takes up one that has only just ended.
