@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Series is a number of recordings, each of its own seed.
@@ -32,6 +33,11 @@ func (s *Series) Flags(flags *flag.FlagSet, count string) {
 	flags.Float64Var(&s.Options.Instrumented, "instrumented", -1, "share of workloads that send spans; negative: by the seed")
 }
 
+// beside are the faults of single workloads, of which two may come together.
+var beside = []Fault{
+	FaultConnectionRefused, FaultHTTPErrors, FaultLatency, FaultConnectionReset, FaultPolicyDenied, FaultPartialRefused, FaultTLSFailure, FaultConnectionTimeout,
+}
+
 // anotherSeed is how far apart the seeds lie that are tried until a mesh can show the fault.
 const anotherSeed = 1_000_003
 
@@ -44,11 +50,15 @@ func (s *Series) Write(dir string, index int) (string, error) {
 		o.Fault = FaultNone
 	case o.Fault == FaultNone:
 		o.Fault = Faults[index%len(Faults)]
+		// Now and then two things go wrong at once.
+		if slices.Contains(beside, o.Fault) && index/len(Faults)%3 == 2 {
+			o.And = beside[index%len(beside)]
+		}
 	}
 	const attempts = 100
 	o.Seed = s.From + uint64(index)
 	for range attempts {
-		folder := filepath.Join(dir, fmt.Sprintf("%06d-%s", o.Seed, o.Fault.name()))
+		folder := filepath.Join(dir, fmt.Sprintf("%06d-%s", o.Seed, o.name()))
 		err := Write(folder, o)
 		if err == nil {
 			return folder, nil
@@ -58,12 +68,15 @@ func (s *Series) Write(dir string, index int) (string, error) {
 		}
 		o.Seed += anotherSeed
 	}
-	return "", fmt.Errorf("seeds from %d on, %s: %w", s.From+uint64(index), o.Fault.name(), ErrNoTarget)
+	return "", fmt.Errorf("seeds from %d on, %s: %w", s.From+uint64(index), o.name(), ErrNoTarget)
 }
 
-func (f Fault) name() string {
-	if f == FaultNone {
+func (o *Options) name() string {
+	switch {
+	case o.Fault == FaultNone:
 		return "healthy"
+	case o.And != FaultNone:
+		return string(o.Fault) + "-and-" + string(o.And)
 	}
-	return string(f)
+	return string(o.Fault)
 }
