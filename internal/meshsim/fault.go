@@ -150,7 +150,7 @@ func newIncident(fault Fault, m *mesh, random *rand.Rand, other *incident) *inci
 	}
 	var targets []*workload
 	for _, w := range m.workloads {
-		if w.layer > 0 && w.rate >= 2*leastRate && suits(fault, w, m) && (other == nil || apart(w, other.target)) {
+		if w.layer > 0 && w.rate >= 2*leastRate && suits(fault, w, m) && (other == nil || m.apart(w, other.target)) {
 			targets = append(targets, w)
 		}
 	}
@@ -174,8 +174,19 @@ func newIncident(fault Fault, m *mesh, random *rand.Rand, other *incident) *inci
 	return i
 }
 
-// apart tells whether neither workload calls the other, directly or through others.
-func apart(a, b *workload) bool { return b != nil && !reaches(a, b) && !reaches(b, a) }
+// apart tells whether neither workload calls the other, directly or through others, and nobody but where requests come from calls
+// both: one that failed would starve the other.
+func (m *mesh) apart(a, b *workload) bool {
+	if b == nil || reaches(a, b) || reaches(b, a) {
+		return false
+	}
+	for _, w := range m.workloads {
+		if w.layer > 0 && reaches(w, a) && reaches(w, b) {
+			return false
+		}
+	}
+	return true
+}
 
 func reaches(from, to *workload) bool {
 	if from == to {

@@ -188,6 +188,9 @@ func (m *mesh) connect(random *rand.Rand) {
 		if !to.http {
 			c.critical = true
 		}
+		if from.layer == 0 {
+			c.critical = false // its calls are pages of their own
+		}
 		from.calls = append(from.calls, c)
 	}
 	for _, from := range m.workloads {

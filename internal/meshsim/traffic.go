@@ -117,7 +117,7 @@ func (s *simulation) arrive(root *workload, at int64) {
 	}
 	s.schedule(at, func() {
 		source := s.choose(root, at)
-		if source != nil && s.incidents.nodeDead(at, source.node) == nil {
+		if source != nil && s.works(source, at) {
 			trace := s.newTrace()
 			s.work(source, at, trace, root.instrumented)
 		}
@@ -151,6 +151,12 @@ func (s *simulation) choose(w *workload, at int64) *pod {
 		}
 	}
 	return nil
+}
+
+// works tells whether a pod can do anything at all: its machine is there and, if it needs one, its ztunnel.
+func (s *simulation) works(p *pod, at int64) bool {
+	dead := s.incidents.nodeDead(at, p.node)
+	return dead == nil || !dead.whole && !p.workload.mesh
 }
 
 // unreachable is how long istiod takes to take the pods of a machine that is gone for unhealthy.
@@ -203,7 +209,7 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 	client := s.startSpan(trace, source, instrumented)
 	start := at
 	at += 200_000 + s.random.Int64N(300_000) // to the other node and through both ztunnels
-	if dead := s.incidents.nodeDead(at, source.node); dead != nil {
+	if dead := s.incidents.nodeDead(at, source.node); dead != nil && (dead.whole || source.workload.mesh) {
 		if dead.whole {
 			return at, false
 		}

@@ -46,7 +46,7 @@ type detector struct {
 	closing  []closing
 	opened   map[opening]int64
 	shown    map[string]labels // by the outage's id: those of its gauge as it was written last
-	gauges   int64 // when the gauges were written last
+	gauges   int64             // when the gauges were written last
 	arrived  time.Time
 	waiting  int64 // the boundary whose edges have not come yet, 0 if none
 	saved    int64

@@ -139,7 +139,7 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 func (f *Finder) wellElsewhere(b Blame) bool {
 	others := 0
 	for _, out := range b.Pair.Source.Out {
-		if out == b.Pair || f.store.Now-out.LastActive >= int64(2*time.Minute) {
+		if out == b.Pair || !out.Tunnelled || f.store.Now-out.LastActive >= int64(2*time.Minute) {
 			continue
 		}
 		others++

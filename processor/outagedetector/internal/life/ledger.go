@@ -121,7 +121,8 @@ func (l *Ledger) Round(explanations []*cause.Explanation) []Transition {
 			}
 			continue
 		}
-		if l.leftover(e) || over(e) || !e.Confirmed && now-e.Since < int64(2*l.settings.Confirm) || now-e.Since < int64(l.settings.Confirm) {
+		young := now - e.Since
+		if l.leftover(e) || over(e) || guessed(e) || young < int64(l.settings.Confirm) || !e.Confirmed && young < int64(2*l.settings.Confirm) {
 			continue
 		}
 		if o := l.begin(e, now); o != nil {
@@ -234,6 +235,11 @@ func (l *Ledger) leftover(e *cause.Explanation) bool {
 		}
 	}
 	return true
+}
+
+// guessed tells whether no rule has fired for anything that is explained: its callers' failures may have yet another cause.
+func guessed(e *cause.Explanation) bool {
+	return len(e.Edges) > 0 && !slices.ContainsFunc(e.Edges, func(b cause.Blame) bool { return !b.Weak })
 }
 
 // overChance is how unlikely the good events since the last bad one must be while a fault goes on for it to look over.

@@ -177,6 +177,9 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 	if text == "" {
 		text = record.Body().AsString()
 	}
+	if !outbound {
+		r.Told = max(r.Told, t)
+	}
 	r.addRecord(t, outage.Evidence{
 		Time: time.Unix(0, t).UTC(), Text: bounded(text), Source: ztunnelOf(node),
 	})

@@ -35,6 +35,11 @@ type Pair struct {
 	// FirstSeen is when the edge appeared.
 	FirstSeen int64
 
+	// Barred tells that what fails is denied as it always was.
+	Barred bool
+	// Tunnelled tells that its connections are the mesh's.
+	Tunnelled bool
+
 	keys   int
 	native bool // the service graph reports it
 	hasL7  bool // and its requests
@@ -73,8 +78,8 @@ type Fault struct {
 	Quiet         bool
 	Failed, Total uint64 // since it began
 	// Well is how much went well since LastBad.
-	Well uint64
-	Ratio         float64
+	Well  uint64
+	Ratio float64
 	// Kind is the outage's kind as this fault alone would name it; Policy is the policy that denies.
 	Kind, Policy string
 	// Source is the source of telemetry that is lost.
@@ -177,6 +182,8 @@ type Reason struct {
 		slot  int64
 		count uint32
 	}
+	// Told is when the server's side gave this reason last: what it tells of has reached it.
+	Told int64
 	// Records is how many flow records gave this reason since the last quiet time, which the counters may not know yet.
 	Records     uint64
 	recordsLast int64
