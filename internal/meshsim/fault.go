@@ -56,8 +56,8 @@ type incident struct {
 	node        string
 	from, until int64
 	factor      float64 // latency's multiple, http_errors' share
-	// whole tells that it is all of it: of node_down the machine and not its ztunnel alone, of identity_error that nobody can
-	// connect to the workload either.
+	// whole tells that it is all of it: of node_down the machine and not its ztunnel alone, of identity_error that nobody can open
+	// a new tunnel to the workload either.
 	whole bool
 }
 
