@@ -63,7 +63,7 @@ lint: $(TOOLS)/golangci-lint ## Run go vet, the formatters and golangci-lint
 	@for module in $(MODULES); do (cd $$module && echo "lint $$module" && $(CURDIR)/$(TOOLS)/golangci-lint run --build-tags $(TAGS) -c $(CURDIR)/.golangci.yml ./...) || exit 1; done
 
 .PHONY: e2e
-e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's prometheus and chromium)
+e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's prometheus, prometheus-alertmanager and chromium)
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 ./...
 
 .PHONY: score
