@@ -244,11 +244,12 @@ func tunnelled(calls []*call, least float64) []*call {
 	return in
 }
 
+// callersOf are the workloads that call another at least that often, so that a ztunnel sees it.
 func callersOf(m *mesh, to *workload, least float64) []*workload {
 	var callers []*workload
 	for _, from := range m.workloads {
 		for _, c := range from.calls {
-			if c.to == to && c.rate >= least {
+			if c.to == to && c.rate >= least && (from.mesh || to.mesh) {
 				callers = append(callers, from)
 			}
 		}

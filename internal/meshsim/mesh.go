@@ -37,8 +37,11 @@ type workload struct {
 	job                     *job    // of what calls in runs, nil for all others
 }
 
-// job is when a workload works that is started now and then, as by a CronJob.
-type job struct{ every, runs int64 }
+// job is when a workload works that is started now and then, as by a CronJob, and how many requests a second it makes then.
+type job struct {
+	every, runs int64
+	rate        float64
+}
 
 func (j *job) on(at int64) bool { return j == nil || at%j.every < j.runs }
 
@@ -103,7 +106,7 @@ func newMesh(o Options, random *rand.Rand) *mesh {
 		case i < roots+jobs:
 			every := int64(2+random.IntN(12)) * int64(time.Minute)
 			w.app, w.layer, w.mesh = "job"+suffix(i-roots), 0, random.IntN(2) == 0
-			w.job = &job{every: every, runs: every/8 + random.Int64N(every/4)}
+			w.job = &job{every: every, runs: every/8 + random.Int64N(every/4), rate: 0.5 + 2*random.Float64()}
 		default:
 			w.layer = 1 + (i-roots)*(layers-1)/max(1, o.Workloads-roots)
 		}
@@ -232,10 +235,16 @@ func (m *mesh) spread(rootRate float64) {
 		for _, w := range m.workloads {
 			w.rate = 0
 		}
+		loads := 0
 		for _, root := range m.roots {
-			root.rate = rootRate / float64(len(m.roots))
-			if root.job != nil {
-				root.rate = min(root.rate, 3) * float64(root.job.runs) / float64(root.job.every)
+			if root.job == nil {
+				loads++
+			}
+		}
+		for _, root := range m.roots {
+			// What jobs do comes and goes: it is nothing to expect.
+			if root.job == nil {
+				root.rate = rootRate / float64(loads)
 			}
 		}
 		var total float64

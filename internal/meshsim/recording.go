@@ -209,6 +209,9 @@ func (s *simulation) disturb() {
 			continue
 		}
 		at := s.random.Int64N(s.end)
+		if s.unmanaged(at) {
+			continue
+		}
 		index := 0
 		for n, other := range s.mesh.workloads {
 			if other == w {
@@ -235,6 +238,17 @@ func (s *simulation) disturb() {
 			}
 		}
 	}
+}
+
+// unmanaged tells whether nobody could hear of what comes or goes about a time: there is no istiod.
+func (s *simulation) unmanaged(at int64) bool {
+	const longest = int64(time.Minute)
+	for _, i := range s.incidents {
+		if i.fault == FaultControlPlaneDown && at > i.from-longest && at < i.until {
+			return true
+		}
+	}
+	return false
 }
 
 type truthPod struct {

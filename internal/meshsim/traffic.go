@@ -104,7 +104,7 @@ func (s *simulation) arrive(root *workload, at int64) {
 	const ceiling = 1.2
 	rate := root.rate
 	if root.job != nil {
-		rate *= float64(root.job.every) / float64(root.job.runs)
+		rate = root.job.rate
 	}
 	for {
 		at += int64(s.random.ExpFloat64() / (rate * ceiling) * 1e9)

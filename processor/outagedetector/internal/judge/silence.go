@@ -188,15 +188,21 @@ func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
 	return bytes > 0 && bytes >= 0.6*usualBytes && seen >= usual/2
 }
 
+// lagging is by how much the last signs of life of two edges may come apart that fell silent together.
+const lagging = 30 * time.Second
+
 // oddSilence is how unlikely a caller's silence must be to explain that of those it calls through others.
 const oddSilence = 0.01
 
-// quietened tells whether a caller of an app fell silent by the time that the app itself did: then the app is not asked to call.
+// quietened tells whether a caller of an app fell silent about when the app itself did: then the app is not asked to call.
 func quietened(app *observe.App, since, now int64) bool {
 	for _, in := range app.In {
 		in.Win.Advance(now)
-		if in.Faults[observe.Silence].On ||
-			in.LastActive <= since+2*int64(in.Win.Length()) && unlikely(in, silentSlots(in, now), oddSilence) {
+		length := int64(in.Win.Length())
+		if in.LastActive < since-max(3*length, int64(lagging)) || in.LastActive > since+2*length {
+			continue
+		}
+		if in.Faults[observe.Silence].On || unlikely(in, silentSlots(in, now), oddSilence) {
 			return true
 		}
 	}
@@ -206,7 +212,7 @@ func quietened(app *observe.App, since, now int64) bool {
 // maxReach bounds how many edges are looked at for what hampers a source.
 const maxReach = 200
 
-// hampered tells whether anything that a silent edge's source calls, directly or through others, fails: then the source may
+// hampered tells whether anything that a silent edge's source calls, directly or through others, fails since then: the source may
 // not get as far as to make the calls that are missing.
 func (j *Judge) hampered(p *observe.Pair, slots int) bool {
 	seen := map[*observe.App]bool{p.Source: true}
@@ -216,7 +222,7 @@ func (j *Judge) hampered(p *observe.Pair, slots int) bool {
 		queue = queue[1:]
 		for _, out := range app.Out {
 			looked++
-			if out != p && failing(out, slots) {
+			if out != p && !out.Barred && failing(out, slots) && !failedBefore(out, p.LastActive) {
 				return true
 			}
 			if !seen[out.Destination] {
@@ -226,6 +232,16 @@ func (j *Judge) hampered(p *observe.Pair, slots int) bool {
 		}
 	}
 	return false
+}
+
+// failedBefore tells whether all that is wrong with an edge was so well before a time.
+func failedBefore(p *observe.Pair, t int64) bool {
+	for family := range observe.Silence {
+		if f := &p.Faults[family]; f.On && f.Since >= t-int64(time.Minute) {
+			return false
+		}
+	}
+	return p.Wrong()
 }
 
 // there tells whether both ends of a silent edge still exist and its source is not idle altogether.
