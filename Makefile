@@ -63,7 +63,7 @@ lint: $(TOOLS)/golangci-lint ## Run go vet, the formatters and golangci-lint
 	@for module in $(MODULES); do (cd $$module && echo "lint $$module" && $(CURDIR)/$(TOOLS)/golangci-lint run --build-tags $(TAGS) -c $(CURDIR)/.golangci.yml ./...) || exit 1; done
 
 .PHONY: e2e
-e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's prometheus)
+e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's prometheus and prometheus-alertmanager)
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 ./...
 
 .PHONY: e2e-browser
@@ -76,9 +76,7 @@ score: ## Replay every recording below RECORDINGS (default recordings/) and scor
 
 .PHONY: score-sim
 score-sim: ## Score the outages found in SEEDS (default 200) simulated meshes from seed FROM (default 1) on; SIM="-healthy -duration 24h …" changes what is simulated
-	@set -euo pipefail; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	$(GO) run -tags $(TAGS) ./cmd/meshsim -out "$$folder" -from $${FROM:-1} -seeds $${SEEDS:-200} $${SIM:-} >/dev/null; \
-	$(GO) run -tags $(TAGS) ./cmd/score "$$folder"
+	$(GO) run -tags $(TAGS) ./cmd/score -simulate $${SEEDS:-200} -from $${FROM:-1} $${SIM:-}
 
 ##@ Measure
 

@@ -162,20 +162,26 @@ func (n *nephilia) graph(start, end time.Time) (map[string]edgeCounts, error) {
 // startPrometheus runs Debian's Prometheus, which scrapes the targets every second, and returns its URL.
 func startPrometheus(t *testing.T, targets ...string) string {
 	t.Helper()
+	return startPrometheusWith(t, "", targets...)
+}
+
+// startPrometheusWith is the same with more of a configuration.
+func startPrometheusWith(t *testing.T, more string, targets ...string) string {
+	t.Helper()
 	if _, err := exec.LookPath("prometheus"); err != nil {
 		t.Fatal("prometheus is not installed: apt-get install prometheus")
 	}
 	folder := t.TempDir()
-	config := "global: {scrape_interval: 1s}\nscrape_configs: []\n"
+	config := "global: {scrape_interval: 1s, evaluation_interval: 1s}\nscrape_configs: []\n"
 	if len(targets) > 0 {
 		encoded, err := json.Marshal(targets)
 		if err != nil {
 			t.Fatal(err)
 		}
-		config = fmt.Sprintf("global: {scrape_interval: 1s}\nscrape_configs:\n  - job_name: nephilia\n    static_configs: [{targets: %s}]\n", encoded)
+		config = fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nscrape_configs:\n  - job_name: nephilia\n    static_configs: [{targets: %s}]\n", encoded)
 	}
 	path := filepath.Join(folder, "prometheus.yml")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(config+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	address := freeAddress(t)

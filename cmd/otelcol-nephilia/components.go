@@ -3,6 +3,7 @@
 package main
 
 import (
+	outagealertexporter "github.com/nephilia/nephilia/exporter/outagealertexporter"
 	topologyexporter "github.com/nephilia/nephilia/exporter/topologyexporter"
 	topologyquery "github.com/nephilia/nephilia/extension/topologyquery"
 	outagedetector "github.com/nephilia/nephilia/processor/outagedetector"
@@ -102,6 +103,7 @@ func components() (otelcol.Factories, error) {
 
 	factories.Exporters, err = otelcol.MakeFactoryMap[exporter.Factory](
 		topologyexporter.NewFactory(),
+		outagealertexporter.NewFactory(),
 		otlpexporter.NewFactory(),
 		otlphttpexporter.NewFactory(),
 		debugexporter.NewFactory(),
@@ -115,6 +117,7 @@ func components() (otelcol.Factories, error) {
 	}
 	factories.ExporterModules = makeModulesMap(factories.Exporters, map[component.Type]string{
 		topologyexporter.NewFactory().Type():              "github.com/nephilia/nephilia v0.1.0",
+		outagealertexporter.NewFactory().Type():           "github.com/nephilia/nephilia v0.1.0",
 		otlpexporter.NewFactory().Type():                  "go.opentelemetry.io/collector/exporter/otlpexporter v0.157.0",
 		otlphttpexporter.NewFactory().Type():              "go.opentelemetry.io/collector/exporter/otlphttpexporter v0.157.0",
 		debugexporter.NewFactory().Type():                 "go.opentelemetry.io/collector/exporter/debugexporter v0.157.0",

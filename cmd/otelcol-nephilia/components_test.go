@@ -76,6 +76,7 @@ func TestManifestIsWhatIsBuilt(t *testing.T) {
 		{factories.ProcessorModules, "service_graph"},
 		{factories.ProcessorModules, "outage_detector"},
 		{factories.ExporterModules, "topology"},
+		{factories.ExporterModules, "outage_alert"},
 		{factories.ExtensionModules, "topology_query"},
 	} {
 		assert.Contains(t, own.types, component.MustNewType(own.name))

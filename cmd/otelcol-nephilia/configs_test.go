@@ -33,6 +33,7 @@ func TestShippedConfigs(t *testing.T) {
 		"NEPHILIA_JAEGER_OTLP":      nowhere,
 		"NEPHILIA_REMOTE_WRITE":     "http://" + nowhere + "/api/v1/write",
 		"NEPHILIA_PROMETHEUS_QUERY": "http://" + nowhere,
+		"NEPHILIA_ALERTMANAGER":     "http://" + nowhere,
 	}
 	for name, overlays := range shippedConfigs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +85,7 @@ func configFiles(t *testing.T) []string {
 
 var (
 	addressLine = regexp.MustCompile(`(?m)^\s*(?:- )?(?:endpoint|host):\s*(\S+)\s*$`)
-	outgoing    = regexp.MustCompile(`NEPHILIA_(GATEWAY|XDS|ZTUNNEL_METRICS|ZTUNNEL_ADMIN|JAEGER_OTLP|REMOTE_WRITE|PROMETHEUS_QUERY)\b`)
+	outgoing    = regexp.MustCompile(`NEPHILIA_(GATEWAY|XDS|ZTUNNEL_METRICS|ZTUNNEL_ADMIN|JAEGER_OTLP|REMOTE_WRITE|PROMETHEUS_QUERY|ALERTMANAGER)\b`)
 )
 
 // Nothing that is shipped listens beyond this machine unless it is told to.

@@ -2,9 +2,11 @@
 // outages found with each recording's truth.json.
 //
 //	go run ./cmd/score [-v] [-json] [path]
+//	go run ./cmd/score -simulate 200 [-from 1] [-healthy -duration 24h]
 //
-// It exits with 1 if an expected outage was missed, found twice, rooted or named wrongly, found or closed late, or if there
-// was a false alarm, and with 2 if a recording could not be replayed.
+// The first form replays the recordings below a path, the second simulates them one by one and keeps none. It exits with 1 if an
+// expected outage was missed, found twice, rooted or named wrongly, found or closed late, or if there was a false alarm, and
+// with 2 if a recording could not be replayed.
 package main
 
 import (
@@ -21,6 +23,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/nephilia/nephilia/internal/meshsim"
 	"github.com/nephilia/nephilia/internal/outage"
 )
 
@@ -39,31 +42,28 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	parallel := flags.Int("parallel", 2, "how many recordings to replay at once")
 	speed := flags.String("speed", "max", "replay speed")
 	events := flags.Bool("events", false, "print every outage event")
+	var series meshsim.Series
+	series.Flags(flags, "simulate")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	root := "recordings"
-	if flags.NArg() > 0 {
-		root = flags.Arg(0)
-	}
-	folders, err := recordings(root)
+	jobs, err := jobsOf(&series, flags.Args())
 	if err != nil {
 		fmt.Fprintln(errs, err)
 		return 2
 	}
-	results := make([]Result, len(folders))
-	failures := make([]error, len(folders))
+	results := make([]Result, len(jobs))
+	failures := make([]error, len(jobs))
 	slots := make(chan struct{}, max(*parallel, 1))
 	var wg sync.WaitGroup
-	for i, folder := range folders {
+	for i, job := range jobs {
+		slots <- struct{}{}
 		wg.Go(func() {
-			slots <- struct{}{}
 			defer func() { <-slots }()
-			results[i], failures[i] = scoreFolder(ctx, folder, *speed)
+			results[i], failures[i] = job(ctx, *speed)
 		})
 	}
 	wg.Wait()
-	code := 0
 	if *asJSON {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
@@ -74,15 +74,43 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	} else {
 		printResults(out, results, failures, *verbose, *events)
 	}
+	code := 0
 	for i := range results {
 		if failures[i] != nil {
-			fmt.Fprintf(errs, "%s: %v\n", folders[i], failures[i])
+			fmt.Fprintln(errs, failures[i])
 			code = 2
 		} else if !results[i].Perfect() && code == 0 {
 			code = 1
 		}
 	}
 	return code
+}
+
+// job scores one recording.
+type job func(ctx context.Context, speed string) (Result, error)
+
+// jobsOf are the recordings to score: those below a path or, if any are to be simulated, those.
+func jobsOf(series *meshsim.Series, paths []string) ([]job, error) {
+	if series.Count > 0 {
+		jobs := make([]job, series.Count)
+		for index := range jobs {
+			jobs[index] = func(ctx context.Context, speed string) (Result, error) { return scoreSimulated(ctx, series, index, speed) }
+		}
+		return jobs, nil
+	}
+	root := "recordings"
+	if len(paths) > 0 {
+		root = paths[0]
+	}
+	folders, err := recordings(root)
+	if err != nil {
+		return nil, err
+	}
+	jobs := make([]job, len(folders))
+	for i, folder := range folders {
+		jobs[i] = func(ctx context.Context, speed string) (Result, error) { return scoreFolder(ctx, folder, speed) }
+	}
+	return jobs, nil
 }
 
 // recordings are the folders below a path that hold a truth.json.
@@ -107,16 +135,33 @@ func recordings(root string) ([]string, error) {
 func scoreFolder(ctx context.Context, folder, speed string) (Result, error) {
 	truth, err := readTruth(folder)
 	if err != nil {
-		return Result{}, err
+		return Result{}, fmt.Errorf("%s: %w", folder, err)
 	}
 	found, err := play(ctx, folder, speed)
 	if err != nil {
-		return Result{}, err
+		return Result{}, fmt.Errorf("%s: %w", folder, err)
 	}
 	result := compare(truth, found.outages)
 	result.Name = filepath.Base(folder)
 	result.transitions = found.transitions
 	return result, nil
+}
+
+// scoreSimulated simulates a recording, scores it and removes it.
+func scoreSimulated(ctx context.Context, series *meshsim.Series, index int, speed string) (result Result, err error) {
+	if err := ctx.Err(); err != nil {
+		return Result{}, err
+	}
+	dir, err := os.MkdirTemp("", "meshsim-")
+	if err != nil {
+		return Result{}, fmt.Errorf("simulating: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	folder, err := series.Write(dir, index)
+	if err != nil {
+		return Result{}, fmt.Errorf("simulating: %w", err)
+	}
+	return scoreFolder(ctx, folder, speed)
 }
 
 // transition is one outage event as it was sent.

@@ -52,7 +52,7 @@ func (s *sink) logs(_ context.Context, logs plog.Logs) error {
 				if record.EventName() != semconv.EventOutage {
 					continue
 				}
-				o, err := outage.FromMap(record.Body().Map())
+				o, err := outage.FromBody(record.Body())
 				if err != nil {
 					return fmt.Errorf("reading an outage event: %w", err)
 				}

@@ -19,6 +19,8 @@ type Options struct {
 	Duration  time.Duration // 4 minutes by default
 	RootRate  float64       // requests per second that enter the mesh
 	Fault     Fault
+	// And is another fault at about the same time, of a workload that has nothing to do with the first.
+	And Fault
 	// ScrapeInterval is the distance of two scrapes; 5 s by default.
 	ScrapeInterval time.Duration
 	// DayCurve lets the load follow the hour and quietens it at night.

@@ -56,62 +56,148 @@ type incident struct {
 	node        string
 	from, until int64
 	factor      float64 // latency's multiple, http_errors' share
+	// whole tells that it is all of it: of node_down the machine and not its ztunnel alone, of identity_error that nobody can open
+	// a new tunnel to the workload either.
+	whole bool
 }
 
-func (i *incident) at(t int64) bool { return i != nil && t >= i.from && t < i.until }
+// incidents are all that goes wrong in a recording.
+type incidents []*incident
 
-func (i *incident) hits(t int64, fault Fault, w *workload) bool {
-	return i.at(t) && i.fault == fault && i.target == w
+// at is the incident of a kind that goes on at a time, nil if there is none.
+func (all incidents) at(t int64, fault Fault) *incident {
+	for _, i := range all {
+		if i.fault == fault && t >= i.from && t < i.until {
+			return i
+		}
+	}
+	return nil
+}
+
+// hits is the incident of a kind that a workload suffers at a time, nil if there is none.
+func (all incidents) hits(t int64, fault Fault, w *workload) *incident {
+	for _, i := range all {
+		if i.fault == fault && i.target == w && t >= i.from && t < i.until {
+			return i
+		}
+	}
+	return nil
 }
 
 // nodeDead tells whether the node's ztunnel is gone at that time.
-func (i *incident) nodeDead(t int64, node string) bool {
-	return i.at(t) && i.fault == FaultNodeDown && i.node == node
+func (all incidents) nodeDead(t int64, node string) *incident {
+	if i := all.at(t, FaultNodeDown); i != nil && i.node == node {
+		return i
+	}
+	return nil
 }
 
 // nodeMute tells whether nothing is heard of the node although it works.
-func (i *incident) nodeMute(t int64, node string) bool {
-	return i.at(t) && i.fault == FaultTelemetryLost && i.node == node
+func (all incidents) nodeMute(t int64, node string) bool {
+	i := all.at(t, FaultTelemetryLost)
+	return i != nil && i.node == node
 }
 
-// newIncident picks a target on which the fault can be seen at all; nil if the mesh has none.
-func newIncident(o Options, m *mesh, random *rand.Rand) *incident {
+// silent tells whether nothing can be heard of a node.
+func (all incidents) silent(t int64, node string) bool {
+	return all.nodeDead(t, node) != nil || all.nodeMute(t, node)
+}
+
+// concern tells whether a workload has a part in any incident.
+func (all incidents) concern(w *workload) bool {
+	for _, i := range all {
+		if i.target == w || i.caller == w {
+			return true
+		}
+	}
+	return false
+}
+
+// newIncidents picks targets on which the faults can be seen at all; nil if the mesh has none.
+func newIncidents(o Options, m *mesh, random *rand.Rand) incidents {
 	if o.Fault == FaultNone {
 		return nil
 	}
-	start := int64(90*time.Second) + random.Int64N(int64(20*time.Second))
-	i := &incident{fault: o.Fault, from: start, until: start + int64(60*time.Second) + random.Int64N(int64(20*time.Second))}
-	var targets []*workload
-	for _, w := range m.workloads {
-		if w.layer > 0 && w.rate >= 2*leastRate && suits(o.Fault, w, m) {
-			targets = append(targets, w)
-		}
+	first := newIncident(o.Fault, m, random, nil)
+	if first == nil || o.And == FaultNone {
+		return some(first)
 	}
-	switch o.Fault {
+	second := newIncident(o.And, m, random, first)
+	if second == nil {
+		return nil
+	}
+	return incidents{first, second}
+}
+
+func some(i *incident) incidents {
+	if i == nil {
+		return nil
+	}
+	return incidents{i}
+}
+
+// newIncident places one fault; beside another one it must neither cause nor feel that.
+func newIncident(fault Fault, m *mesh, random *rand.Rand, other *incident) *incident {
+	start := int64(90*time.Second) + random.Int64N(int64(20*time.Second))
+	i := &incident{fault: fault, from: start, until: start + int64(60*time.Second) + random.Int64N(int64(20*time.Second))}
+	i.whole = random.IntN(2) == 0
+	switch fault {
 	case FaultNodeDown, FaultTelemetryLost:
 		i.node = busiest(m, random)
 		return i
 	case FaultControlPlaneDown:
 		return i
 	}
+	var targets []*workload
+	for _, w := range m.workloads {
+		if w.layer > 0 && w.rate >= 2*leastRate && suits(fault, w, m) && (other == nil || m.apart(w, other.target)) {
+			targets = append(targets, w)
+		}
+	}
 	if len(targets) == 0 {
 		return nil
 	}
 	i.target = targets[random.IntN(len(targets))]
 	i.factor = 0.4 + 0.6*random.Float64()
-	switch o.Fault {
+	switch fault {
 	case FaultLatency:
 		i.factor = 12 + 30*random.Float64()
 	case FaultPartialRefused:
 		i.pod = i.target.pods[random.IntN(len(i.target.pods))]
-	case FaultTrafficLoss, FaultPolicyDenied:
+	case FaultTrafficLoss:
 		callers := callersOf(m, i.target, 4*leastRate)
-		if o.Fault == FaultPolicyDenied {
-			callers = callersOf(m, i.target, leastRate)
-		}
+		i.caller = callers[random.IntN(len(callers))]
+	case FaultPolicyDenied:
+		callers := meshed(callersOf(m, i.target, leastRate))
 		i.caller = callers[random.IntN(len(callers))]
 	}
 	return i
+}
+
+// apart tells whether neither workload calls the other, directly or through others, and nobody but where requests come from calls
+// both: one that failed would starve the other.
+func (m *mesh) apart(a, b *workload) bool {
+	if b == nil || reaches(a, b) || reaches(b, a) {
+		return false
+	}
+	for _, w := range m.workloads {
+		if w.layer > 0 && reaches(w, a) && reaches(w, b) {
+			return false
+		}
+	}
+	return true
+}
+
+func reaches(from, to *workload) bool {
+	if from == to {
+		return true
+	}
+	for _, c := range from.calls {
+		if reaches(c.to, to) {
+			return true
+		}
+	}
+	return false
 }
 
 func suits(fault Fault, w *workload, m *mesh) bool {
@@ -129,24 +215,41 @@ func suits(fault Fault, w *workload, m *mesh) bool {
 		}
 		return false
 	case FaultIdentityError:
-		return len(w.calls) > 0 && callRate(w) >= 2*leastRate
+		return w.mesh && len(tunnelled(w.calls, 2*leastRate)) > 0
+	case FaultPolicyDenied, FaultTLSFailure, FaultNoHealthyUpstream, FaultConnectionReset:
+		return w.mesh && len(meshed(callersOf(m, w, leastRate))) > 0
 	default:
 		return len(callersOf(m, w, leastRate)) > 0
 	}
 }
 
-func callRate(w *workload) (rate float64) {
-	for _, c := range w.calls {
-		rate += c.rate
+func meshed(workloads []*workload) []*workload {
+	var in []*workload
+	for _, w := range workloads {
+		if w.mesh {
+			in = append(in, w)
+		}
 	}
-	return rate
+	return in
 }
 
+// tunnelled are the calls of at least a rate that stay inside the mesh.
+func tunnelled(calls []*call, least float64) []*call {
+	var in []*call
+	for _, c := range calls {
+		if c.to.mesh && c.rate >= least {
+			in = append(in, c)
+		}
+	}
+	return in
+}
+
+// callersOf are the workloads that call another at least that often, so that a ztunnel sees it.
 func callersOf(m *mesh, to *workload, least float64) []*workload {
 	var callers []*workload
 	for _, from := range m.workloads {
 		for _, c := range from.calls {
-			if c.to == to && c.rate >= least {
+			if c.to == to && c.rate >= least && (from.mesh || to.mesh) {
 				callers = append(callers, from)
 			}
 		}
@@ -182,13 +285,14 @@ type Expectation struct {
 }
 
 func (i *incident) expectation(m *mesh) *Expectation {
-	if i == nil {
-		return nil
-	}
 	e := &Expectation{Kind: string(i.fault), From: seconds(i.from), To: seconds(i.until), Edges: [][2]string{}, Within: 10}
 	switch i.fault {
 	case FaultNodeDown, FaultTelemetryLost:
 		e.Root, e.Within = "node/"+i.node, 15
+		if i.fault == FaultNodeDown && i.whole {
+			// Who calls what ran there waits for an answer first.
+			e.Within = 10 + seconds(connectTimeout)
+		}
 		return e
 	case FaultControlPlaneDown:
 		e.Root, e.Within = "istio-system/istiod", 30
@@ -199,10 +303,8 @@ func (i *incident) expectation(m *mesh) *Expectation {
 		return e
 	case FaultIdentityError:
 		e.Root = i.target.id()
-		for _, c := range i.target.calls {
-			if c.rate >= 2*leastRate {
-				e.Edges = append(e.Edges, [2]string{i.target.id(), c.to.id()})
-			}
+		for _, c := range tunnelled(i.target.calls, 2*leastRate) {
+			e.Edges = append(e.Edges, [2]string{i.target.id(), c.to.id()})
 		}
 		return e
 	case FaultPartialRefused:
@@ -214,12 +316,21 @@ func (i *incident) expectation(m *mesh) *Expectation {
 	}
 	e.Root = i.target.id()
 	for _, caller := range callersOf(m, i.target, 2*leastRate) {
-		if i.fault == FaultPolicyDenied && caller != i.caller {
+		if i.fault == FaultPolicyDenied && caller != i.caller || !caller.mesh && i.tunnelOnly() {
 			continue
 		}
 		e.Edges = append(e.Edges, [2]string{caller.id(), i.target.id()})
 	}
 	return e
+}
+
+// tunnelOnly tells whether the fault concerns what comes through the mesh only.
+func (i *incident) tunnelOnly() bool {
+	switch i.fault {
+	case FaultTLSFailure, FaultConnectionReset:
+		return true
+	}
+	return false
 }
 
 func seconds(nanos int64) float64 { return float64(nanos) / 1e9 }

@@ -14,8 +14,9 @@ type ztunnel struct {
 	counters map[seriesKey]*counters
 	order    []seriesKey
 	messages map[string]int // xDS messages by type
-	drops    int            // xDS connections that ended
-	buffer   []byte
+	// xDS connections that could not be had, and that ended as they should.
+	drops, completed int
+	buffer           []byte
 }
 
 type counters struct {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"time"
 )
 
 const always = math.MaxInt64
@@ -14,6 +15,7 @@ type pod struct {
 	name, ip, node, zone string
 	workload             *workload
 	from, until          int64 // ready in [from, until)
+	deaf                 int64 // for how long before its end it listens no more
 	podAddr              netip.Addr
 }
 
@@ -32,7 +34,16 @@ type workload struct {
 	serviceTime             float64 // median, seconds
 	errorRate               float64
 	rate                    float64 // expected requests per second
+	job                     *job    // of what calls in runs, nil for all others
 }
+
+// job is when a workload works that is started now and then, as by a CronJob, and how many requests a second it makes then.
+type job struct {
+	every, runs int64
+	rate        float64
+}
+
+func (j *job) on(at int64) bool { return j == nil || at%j.every < j.runs }
 
 func (w *workload) name() string     { return w.app + "-" + w.version }
 func (w *workload) host() string     { return w.app + "." + w.namespace + ".svc.cluster.local" }
@@ -48,6 +59,7 @@ type call struct {
 	probability float64
 	keepAlive   bool
 	critical    bool // its failure fails the caller's request
+	frail       bool // some of its connections are cut, as happens everywhere
 	route       string
 	sent, recv  int64 // typical bytes
 	rate        float64
@@ -74,8 +86,9 @@ func newMesh(o Options, random *rand.Rand) *mesh {
 		m.nodes = append(m.nodes, fmt.Sprintf("node-%c", 'a'+i))
 	}
 	namespaces := min(12, 2+o.Workloads/15)
-	layers := min(6, 3+o.Workloads/40+random.IntN(2))
+	layers := min(8, 3+o.Workloads/40+random.IntN(3))
 	roots := max(1, o.Workloads/40)
+	jobs := o.Workloads / 40
 	for i := range o.Workloads {
 		w := &workload{
 			app:         fmt.Sprintf("%s%s", words[i%len(words)], suffix(i/len(words))),
@@ -90,8 +103,16 @@ func newMesh(o Options, random *rand.Rand) *mesh {
 		switch {
 		case i < roots:
 			w.app, w.namespace, w.layer = "loadgen"+suffix(i), "load", 0
+		case i < roots+jobs:
+			every := int64(2+random.IntN(12)) * int64(time.Minute)
+			w.app, w.layer, w.mesh = "job"+suffix(i-roots), 0, random.IntN(2) == 0
+			w.job = &job{every: every, runs: every/8 + random.Int64N(every/4), rate: 0.5 + 2*random.Float64()}
 		default:
 			w.layer = 1 + (i-roots)*(layers-1)/max(1, o.Workloads-roots)
+		}
+		// Some of what is called has not joined the mesh.
+		if w.layer > 0 && random.Float64() < 0.08 {
+			w.mesh = false
 		}
 		w.instrumented = random.Float64() < o.Instrumented
 		if random.Float64() < 0.3 {
@@ -140,6 +161,18 @@ func (w *workload) addPod(m *mesh, random *rand.Rand, index, replica int, from i
 	return p
 }
 
+func (m *mesh) podsOn(node string) []*pod {
+	var pods []*pod
+	for _, w := range m.workloads {
+		for _, p := range w.pods {
+			if p.node == node {
+				pods = append(pods, p)
+			}
+		}
+	}
+	return pods
+}
+
 // connect gives every workload callees in deeper layers and lets nobody below the first be without a caller.
 func (m *mesh) connect(random *rand.Rand) {
 	called := map[*workload]bool{}
@@ -152,11 +185,14 @@ func (m *mesh) connect(random *rand.Rand) {
 		called[to] = true
 		c := &call{
 			to: to, probability: 0.3 + 0.7*random.Float64(), critical: random.Float64() < 0.7,
-			keepAlive: random.Float64() < 0.2, route: fmt.Sprintf("/%s/{id}", to.app),
+			keepAlive: random.Float64() < 0.2, frail: random.Float64() < 0.2, route: fmt.Sprintf("/%s/{id}", to.app),
 			sent: 100 + random.Int64N(700), recv: 100 + random.Int64N(6000),
 		}
 		if !to.http {
 			c.critical = true
+		}
+		if from.layer == 0 {
+			c.critical = false // its calls are pages of their own
 		}
 		from.calls = append(from.calls, c)
 	}
@@ -164,7 +200,11 @@ func (m *mesh) connect(random *rand.Rand) {
 		if !from.http {
 			continue
 		}
-		fanOut := 1 + random.IntN(3)
+		// Few call many.
+		fanOut := 1
+		for fanOut < 10 && random.Float64() < 0.55 {
+			fanOut++
+		}
 		for range fanOut {
 			to := m.workloads[random.IntN(len(m.workloads))]
 			if to.layer == from.layer+1 || (to.layer > from.layer && from.layer > 0 && random.Float64() < 0.3) {
@@ -195,8 +235,17 @@ func (m *mesh) spread(rootRate float64) {
 		for _, w := range m.workloads {
 			w.rate = 0
 		}
+		loads := 0
 		for _, root := range m.roots {
-			root.rate = rootRate / float64(len(m.roots))
+			if root.job == nil {
+				loads++
+			}
+		}
+		for _, root := range m.roots {
+			// What jobs do comes and goes: it is nothing to expect.
+			if root.job == nil {
+				root.rate = rootRate / float64(loads)
+			}
 		}
 		var total float64
 		for layer := range 8 {

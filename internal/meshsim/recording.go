@@ -65,7 +65,7 @@ var _ io.Closer = (*part)(nil)
 // cannot show the fault.
 func Write(dir string, options Options) (err error) {
 	random := rand.New(rand.NewPCG(options.Seed, 0x6e657068696c6961))
-	if options.Fault.NeedsSpans() {
+	if options.Fault.NeedsSpans() || options.And.NeedsSpans() {
 		options.Instrumented = 1
 	}
 	if err := options.decide(random); err != nil {
@@ -75,8 +75,8 @@ func Write(dir string, options Options) (err error) {
 		Options: options, random: random, mesh: newMesh(options, random), end: int64(options.Duration),
 		pool: map[poolKey]*connection{}, hbone: map[[2]*pod]uint16{}, ztunnels: map[string]*ztunnel{},
 	}
-	s.incident = newIncident(options, s.mesh, random)
-	if s.incident == nil && options.Fault != FaultNone {
+	s.incidents = newIncidents(options, s.mesh, random)
+	if s.incidents == nil && options.Fault != FaultNone {
 		return ErrNoTarget
 	}
 	s.disturb()
@@ -121,33 +121,64 @@ func Write(dir string, options Options) (err error) {
 
 // watch schedules a ztunnel's scrapes and its own messages.
 func (s *simulation) watch(z *ztunnel, out *part, offset int64) {
-	for at := int64(10*time.Millisecond) + offset; at < s.end; at += int64(s.ScrapeInterval) {
-		s.schedule(at, func() { s.scrape(z, out, at) })
-	}
+	s.scrapes(z, out, int64(10*time.Millisecond)+offset)
 	s.schedule(offset, func() { s.connected(z, 0, 1) })
-	i := s.incident
-	if i == nil {
+	s.renew(z, offset)
+	for _, i := range s.incidents {
+		switch {
+		case i.fault == FaultNodeDown && i.node == z.node:
+			s.schedule(i.from, z.reset)
+			s.schedule(i.until, func() { s.connected(z, i.until, 1) })
+		case i.fault == FaultControlPlaneDown:
+			s.loseControlPlane(z, i, offset)
+		}
+	}
+}
+
+// unanswered is one in how many scrapes fails in a healthy mesh.
+const unanswered = 5000
+
+func (s *simulation) scrapes(z *ztunnel, out *part, at int64) {
+	if at >= s.end {
 		return
 	}
-	switch {
-	case i.fault == FaultNodeDown && i.node == z.node:
-		s.schedule(i.from, z.reset)
-		s.schedule(i.until, func() { s.connected(z, i.until, 1) })
-	case i.fault == FaultControlPlaneDown:
-		s.schedule(i.from, func() { z.drops++ })
-		backoff := int64(100 * time.Millisecond)
-		for at := i.from + offset + 1; at < i.until; at += backoff {
-			backoff = min(2*backoff, int64(15*time.Second))
-			retry := time.Duration(backoff)
-			s.schedule(at, func() {
-				z.drops++
-				z.write(at, "warn", "xds::client:xds{id="+fmt.Sprint(2+z.drops)+"}", "XDS client connection error: gRPC connection error connecting to "+
-					"https://istiod.istio-system.svc:15012: status: Unknown, message: \"client error (Connect): tcp connect error: Connection refused (os error 111)\", "+
-					"retrying in "+retry.String(), nil)
-			})
+	s.schedule(at, func() {
+		s.scrape(z, out, at, s.random.IntN(unanswered) == 0)
+		s.scrapes(z, out, at+int64(s.ScrapeInterval))
+	})
+}
+
+// renew ends a ztunnel's stream to istiod about every half an hour, as istiod does to spread its clients.
+func (s *simulation) renew(z *ztunnel, offset int64) {
+	id := 2
+	for at := offset + s.random.Int64N(int64(30*time.Minute)); at < s.end; at += int64(27*time.Minute) + s.random.Int64N(int64(6*time.Minute)) {
+		if s.incidents.at(at, FaultControlPlaneDown) != nil || s.incidents.silent(at, z.node) {
+			continue
 		}
-		s.schedule(i.until+offset+int64(2*time.Second), func() { s.connected(z, i.until+offset+int64(2*time.Second), 2+z.drops) })
+		stream := id
+		id++
+		s.schedule(at, func() {
+			z.completed++
+			z.write(at, "warn", fmt.Sprintf("xds::client:xds{id=%d}", stream-1), "XDS client complete", nil)
+			s.connected(z, at+int64(20*time.Millisecond), stream)
+		})
 	}
+}
+
+func (s *simulation) loseControlPlane(z *ztunnel, i *incident, offset int64) {
+	s.schedule(i.from, func() { z.drops++ })
+	backoff := int64(100 * time.Millisecond)
+	for at := i.from + offset + 1; at < i.until; at += backoff {
+		backoff = min(2*backoff, int64(15*time.Second))
+		retry := time.Duration(backoff)
+		s.schedule(at, func() {
+			z.drops++
+			z.write(at, "warn", "xds::client:xds{id="+fmt.Sprint(2+z.drops)+"}", "XDS client connection error: gRPC connection error connecting to "+
+				"https://istiod.istio-system.svc:15012: status: Unknown, message: \"client error (Connect): tcp connect error: Connection refused (os error 111)\", "+
+				"retrying in "+retry.String(), nil)
+		})
+	}
+	s.schedule(i.until+offset+int64(2*time.Second), func() { s.connected(z, i.until+offset+int64(2*time.Second), 2+z.drops) })
 }
 
 func (s *simulation) connected(z *ztunnel, at int64, id int) {
@@ -162,7 +193,7 @@ func (s *simulation) disturb() {
 		var all []*call
 		for _, w := range s.mesh.workloads {
 			for _, c := range w.calls {
-				if !c.critical && !c.keepAlive && (s.incident == nil || s.incident.target != c.to && s.incident.target != w) {
+				if !c.critical && !c.keepAlive && c.to.mesh && w.mesh && !s.incidents.concern(c.to) && !s.incidents.concern(w) {
 					all = append(all, c)
 				}
 			}
@@ -174,10 +205,13 @@ func (s *simulation) disturb() {
 	disturbances := 1 + s.random.IntN(3) + int(s.Duration/(3*time.Hour))
 	for range disturbances {
 		w := s.mesh.workloads[s.random.IntN(len(s.mesh.workloads))]
-		if w.layer == 0 || s.incident != nil && (s.incident.target == w || s.incident.caller == w) {
+		if w.layer == 0 || s.incidents.concern(w) {
 			continue
 		}
 		at := s.random.Int64N(s.end)
+		if s.unmanaged(at) {
+			continue
+		}
 		index := 0
 		for n, other := range s.mesh.workloads {
 			if other == w {
@@ -191,6 +225,10 @@ func (s *simulation) disturb() {
 				if old.until == always && len(w.pods) < 9 && old.ready(from) {
 					w.addPod(s.mesh, s.random, index, len(w.pods), from)
 					old.until = from + int64(3*time.Second)
+					if s.random.IntN(2) == 0 {
+						// It stops before everybody has heard that it will.
+						old.deaf = s.random.Int64N(int64(300 * time.Millisecond))
+					}
 				}
 			}
 		case 1: // scaled up and down again
@@ -200,6 +238,17 @@ func (s *simulation) disturb() {
 			}
 		}
 	}
+}
+
+// unmanaged tells whether nobody could hear of what comes or goes about a time: there is no istiod.
+func (s *simulation) unmanaged(at int64) bool {
+	const longest = int64(time.Minute)
+	for _, i := range s.incidents {
+		if i.fault == FaultControlPlaneDown && at > i.from-longest && at < i.until {
+			return true
+		}
+	}
+	return false
 }
 
 type truthPod struct {
@@ -246,10 +295,7 @@ type truth struct {
 
 func (s *simulation) writeTruth(path string) error {
 	var t truth
-	fault := string(s.Fault)
-	if s.Fault == FaultNone {
-		fault = "healthy"
-	}
+	fault := s.name()
 	t.Scenario.Name = fmt.Sprintf("sim-%d-%s", s.Seed, fault)
 	t.Scenario.Seconds = s.Duration.Seconds()
 	t.Scenario.RPS = s.RootRate
@@ -260,10 +306,10 @@ func (s *simulation) writeTruth(path string) error {
 		t.Events = append(t.Events, truthEvent{Time: stamp(at), Do: do, Node: node})
 	}
 	mark(0, "start", "")
-	if i := s.incident; i != nil {
+	for _, i := range s.incidents {
 		t.Scenario.Expect = append(t.Scenario.Expect, i.expectation(s.mesh))
-		mark(i.from, fault, i.node)
-		mark(i.until, "un"+fault, i.node)
+		mark(i.from, string(i.fault), i.node)
+		mark(i.until, "un"+string(i.fault), i.node)
 	}
 	mark(s.end, "end", "")
 	for _, w := range s.mesh.workloads {

@@ -51,9 +51,9 @@ func (k seriesKey) labels() string {
 }
 
 // scrape writes one exposition, or the mark of one that failed.
-func (s *simulation) scrape(z *ztunnel, out *part, at int64) {
+func (s *simulation) scrape(z *ztunnel, out *part, at int64, fails bool) {
 	when := Epoch.Add(time.Duration(at)).Format(time.RFC3339Nano)
-	if s.incident.nodeDead(at, z.node) || s.incident.nodeMute(at, z.node) {
+	if fails || s.incidents.silent(at, z.node) {
 		out.print("## scrape %s failed\n", when)
 		return
 	}
@@ -63,10 +63,17 @@ func (s *simulation) scrape(z *ztunnel, out *part, at int64) {
 	for _, name := range sorted(z.messages) {
 		out.print("istio_xds_message_total{url=%q} %d\n", name, z.messages[name])
 	}
-	if z.drops > 0 {
+	if z.drops+z.completed > 0 {
 		out.print("# HELP istio_xds_connection_terminations The total number of completed connections to xds server (unstable).\n" +
 			"# TYPE istio_xds_connection_terminations counter\n")
-		out.print("istio_xds_connection_terminations_total{reason=\"ConnectionError\"} %d\n", z.drops)
+		for _, ended := range []struct {
+			reason string
+			n      int
+		}{{"Complete", z.completed}, {"ConnectionError", z.drops}} {
+			if ended.n > 0 {
+				out.print("istio_xds_connection_terminations_total{reason=%q} %d\n", ended.reason, ended.n)
+			}
+		}
 	}
 	z.family(out, "istio_tcp_connections_opened", "The total number of TCP connections opened.", func(c *counters, flag string) int64 { return present(c.opened, flag) })
 	z.family(out, "istio_tcp_connections_closed", "The total number of TCP connections closed.", func(c *counters, _ string) int64 { return present(c.closed, "") })

@@ -103,6 +103,8 @@ func shapesOfScrape(all []string) map[string]bool {
 // The simulator may write nothing that a real ztunnel does not write, for what the real recordings hold.
 func TestShapeIsThatOfRealRecordings(t *testing.T) {
 	realLog := shapesOfLog(t, lines(t, realRecordings+"/*/ztunnel-*.log.gz"))
+	// No recording holds what ztunnel's source says of a call to nobody: addresses only.
+	realLog["warn connection failed src.addr dst.addr direction error"] = true
 	realScrape := shapesOfScrape(lines(t, realRecordings+"/*/metrics-*.prom.gz"))
 	for _, fault := range []Fault{FaultNone, FaultPolicyDenied, FaultConnectionRefused, FaultNodeDown} {
 		for seed := range uint64(2) {
@@ -192,4 +194,36 @@ func TestOptionsAreChecked(t *testing.T) {
 	require.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 4}), "workloads")
 	require.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 501}), "workloads")
 	assert.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 10, Fault: FaultLatency, Duration: time.Minute}), "duration")
+}
+
+// Two faults at once have two expectations, of workloads that have nothing to do with each other.
+func TestTwoFaultsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	series := Series{From: 1, Count: 1, Options: Options{Fault: FaultConnectionRefused, And: FaultPolicyDenied, Workloads: 30, Duration: 4 * time.Minute}}
+	folder, err := series.Write(dir, 0)
+	require.NoError(t, err)
+	raw, err := os.ReadFile(filepath.Join(folder, "truth.json"))
+	require.NoError(t, err)
+	var got truth
+	require.NoError(t, json.Unmarshal(raw, &got))
+	require.Len(t, got.Scenario.Expect, 2)
+	assert.NotEqual(t, got.Scenario.Expect[0].Root, got.Scenario.Expect[1].Root)
+	log := strings.Join(lines(t, filepath.Join(folder, "ztunnel-*.log.gz")), "\n")
+	assert.Contains(t, log, "Connection refused (os error 111)")
+	assert.Contains(t, log, "/no-callers")
+}
+
+// A series gives every recording by its index alone, and lets the kinds of faults take turns.
+func TestSeries(t *testing.T) {
+	series := Series{From: 40, Count: 16, Options: Options{Workloads: 12, RootRate: 4}}
+	folder, err := series.Write(t.TempDir(), 1)
+	require.NoError(t, err)
+	assert.Contains(t, filepath.Base(folder), "-"+string(Faults[1]))
+	again, err := series.Write(t.TempDir(), 1)
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Base(folder), filepath.Base(again))
+	healthy := Series{From: 7, Count: 1, Healthy: true, Options: Options{Workloads: 12, RootRate: 4}}
+	folder, err = healthy.Write(t.TempDir(), 0)
+	require.NoError(t, err)
+	assert.Equal(t, "000007-healthy", filepath.Base(folder))
 }

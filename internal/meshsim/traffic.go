@@ -56,17 +56,17 @@ type connection struct {
 
 type simulation struct {
 	Options
-	mesh     *mesh
-	incident *incident
-	random   *rand.Rand
-	queue    effects
-	end      int64
-	pool     map[poolKey]*connection
-	hbone    map[[2]*pod]uint16
-	ztunnels map[string]*ztunnel
-	spans    *spanWriter
-	changes  []change
-	denied   *call // a call that was denied from the start
+	mesh      *mesh
+	incidents incidents
+	random    *rand.Rand
+	queue     effects
+	end       int64
+	pool      map[poolKey]*connection
+	hbone     map[[2]*pod]uint16
+	ztunnels  map[string]*ztunnel
+	spans     *spanWriter
+	changes   []change
+	denied    *call // a call that was denied from the start
 }
 
 type poolKey struct {
@@ -102,18 +102,22 @@ func (s *simulation) load(at int64) float64 {
 // arrive schedules root's next request after at (thinning a Poisson process of the highest rate).
 func (s *simulation) arrive(root *workload, at int64) {
 	const ceiling = 1.2
+	rate := root.rate
+	if root.job != nil {
+		rate = root.job.rate
+	}
 	for {
-		at += int64(s.random.ExpFloat64() / (root.rate * ceiling) * 1e9)
+		at += int64(s.random.ExpFloat64() / (rate * ceiling) * 1e9)
 		if at >= s.end {
 			return
 		}
-		if s.random.Float64()*ceiling < s.load(at) {
+		if root.job.on(at) && s.random.Float64()*ceiling < s.load(at) {
 			break
 		}
 	}
 	s.schedule(at, func() {
 		source := s.choose(root, at)
-		if source != nil && !s.incident.nodeDead(at, source.node) {
+		if source != nil && s.works(source, at) {
 			trace := s.newTrace()
 			s.work(source, at, trace, root.instrumented)
 		}
@@ -121,19 +125,25 @@ func (s *simulation) arrive(root *workload, at int64) {
 	})
 }
 
+const (
+	// pauses is one in how many requests waits for a garbage collector or a lock, cuts one in how many connections of a frail call breaks.
+	pauses = 150
+	cuts   = 700
+)
+
 func (s *simulation) choose(w *workload, at int64) *pod {
 	ready := 0
 	for _, p := range w.pods {
-		if p.ready(at) {
+		if s.eligible(p, at) {
 			ready++
 		}
 	}
-	if ready == 0 || s.incident.hits(at, FaultNoHealthyUpstream, w) {
+	if ready == 0 || s.incidents.hits(at, FaultNoHealthyUpstream, w) != nil {
 		return nil
 	}
 	n := s.random.IntN(ready)
 	for _, p := range w.pods {
-		if p.ready(at) {
+		if s.eligible(p, at) {
 			if n == 0 {
 				return p
 			}
@@ -143,24 +153,45 @@ func (s *simulation) choose(w *workload, at int64) *pod {
 	return nil
 }
 
+// works tells whether a pod can do anything at all: its machine is there and, if it needs one, its ztunnel.
+func (s *simulation) works(p *pod, at int64) bool {
+	dead := s.incidents.nodeDead(at, p.node)
+	return dead == nil || !dead.whole && !p.workload.mesh
+}
+
+// unreachable is how long istiod takes to take the pods of a machine that is gone for unhealthy.
+const unreachable = int64(45 * time.Second)
+
+// eligible tells whether callers are sent to a pod.
+func (s *simulation) eligible(p *pod, at int64) bool {
+	if !p.ready(at) {
+		return false
+	}
+	dead := s.incidents.nodeDead(at, p.node)
+	return dead == nil || !dead.whole || at < dead.from+unreachable
+}
+
 // work is what a pod does for one request from at on: its own time and its calls, one after the other. It returns when
 // it ends and whether it went well.
 func (s *simulation) work(p *pod, at int64, trace traceContext, instrumented bool) (end int64, ok bool) {
 	w := p.workload
 	own := w.serviceTime * math.Exp(s.random.NormFloat64()*0.35)
-	if s.incident.hits(at, FaultLatency, w) {
-		own = own*s.incident.factor + 0.25
+	if s.random.IntN(pauses) == 0 {
+		own *= 2 + 10*s.random.Float64()
+	}
+	if i := s.incidents.hits(at, FaultLatency, w); i != nil {
+		own = own*i.factor + 0.25
 	}
 	at += int64(own * 0.5e9)
 	ok = s.random.Float64() >= w.errorRate
-	if s.incident.hits(at, FaultHTTPErrors, w) && s.random.Float64() < s.incident.factor {
+	if i := s.incidents.hits(at, FaultHTTPErrors, w); i != nil && s.random.Float64() < i.factor {
 		return at + int64(own*0.1e9), false
 	}
 	for _, c := range w.calls {
 		if s.random.Float64() >= c.probability {
 			continue
 		}
-		if s.incident.hits(at, FaultTrafficLoss, c.to) && s.incident.caller == w {
+		if i := s.incidents.hits(at, FaultTrafficLoss, c.to); i != nil && i.caller == w {
 			continue
 		}
 		done, succeeded := s.call(p, c, at, trace, instrumented)
@@ -178,7 +209,10 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 	client := s.startSpan(trace, source, instrumented)
 	start := at
 	at += 200_000 + s.random.Int64N(300_000) // to the other node and through both ztunnels
-	if s.incident.nodeDead(at, source.node) {
+	if dead := s.incidents.nodeDead(at, source.node); dead != nil && (dead.whole || source.workload.mesh) {
+		if dead.whole {
+			return at, false
+		}
 		// Without its ztunnel the pod reaches nobody, and nobody tells of it.
 		end = at + int64(time.Millisecond)
 		client.finishClient(s, c, start, end, 0, true)
@@ -205,7 +239,8 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 	end += 200_000 + s.random.Int64N(300_000)
 	client.finishClient(s, c, start, end, status, !ok)
 
-	if s.incident.hits(at, FaultConnectionReset, c.to) && s.random.Float64() < 0.9 {
+	cut := source.workload.mesh && c.to.mesh && s.incidents.hits(at, FaultConnectionReset, c.to) != nil && s.random.Float64() < 0.9
+	if cut || c.frail && s.random.IntN(cuts) == 0 {
 		conn.sourceError = "receive: Connection reset by peer (os error 104)"
 		conn.destinationError = "receive: Connection reset by peer (os error 104)"
 		ok = false
@@ -219,50 +254,6 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 	s.open(conn)
 	s.close(conn, end)
 	return end, ok
-}
-
-// fails tells whether the connection cannot be had, and until when the client waits for that.
-func (s *simulation) fails(conn *connection, c *call, at int64) (bool, int64) {
-	done := at + 300_000 + s.random.Int64N(700_000)
-	source, to := conn.source, c.to
-	refused := s.incident.hits(at, FaultConnectionRefused, to) ||
-		s.incident.hits(at, FaultPartialRefused, to) && conn.destination == s.incident.pod
-	switch {
-	case s.incident.at(at) && s.incident.fault == FaultIdentityError && s.incident.target == source.workload:
-		conn.sourceError = "identity error: signing gRPC error (status: The service is currently unavailable, message: certificate request failed)"
-		conn.sourceFlag, conn.destinationSilent = "IDENTITY_ERROR", true
-	case conn.destination == nil:
-		conn.sourceError = "no healthy upstream: " + to.vip.String()
-		conn.early, conn.destinationSilent = true, true
-	case s.denied == c || s.incident.hits(at, FaultPolicyDenied, to) && source.workload == s.incident.caller:
-		policy := policyNamespace
-		if s.denied == c {
-			policy = "always-denied"
-		}
-		conn.sourceError, conn.sourceFlag = "http status: 401 Unauthorized", "CONNECT"
-		conn.destinationError = "connection closed due to policy rejection: explicitly denied by: " + to.namespace + "/" + policy
-		conn.destinationFlag = "DENY"
-	case s.incident.nodeDead(at, conn.destination.node):
-		conn.sourceError, conn.sourceFlag, conn.destinationSilent = "io error: Connection refused (os error 111)", "CONNECT", true
-	case refused:
-		conn.sourceError, conn.sourceFlag = "http status: 503 Service Unavailable", "CONNECT"
-		conn.destinationError, conn.destinationFlag = "connection failed: Connection refused (os error 111)", "CONNECT"
-	case s.incident.hits(at, FaultConnectionTimeout, to):
-		done = at + connectTimeout
-		conn.sourceError, conn.sourceFlag = "http status: 503 Service Unavailable", "CONNECT"
-		conn.destinationError, conn.destinationFlag = "connection failed: Connection timed out (os error 110)", "CONNECT"
-	case s.incident.hits(at, FaultTLSFailure, to):
-		conn.sourceError, conn.sourceFlag = "tls error: tls handshake error: received fatal alert: CertificateUnknown", "TLS_FAILURE"
-		conn.destinationSilent = true
-	default:
-		return false, 0
-	}
-	if conn.destination != nil {
-		conn.tunnelPort = s.tunnel(source, conn.destination)
-	}
-	s.open(conn)
-	s.close(conn, done)
-	return true, done
 }
 
 func (s *simulation) tunnel(source, destination *pod) uint16 {
@@ -286,11 +277,16 @@ func (s *simulation) keep(conn *connection, at, end, sent, recv int64) {
 		until := at + int64(20*time.Second) + s.random.Int64N(int64(100*time.Second))
 		for _, p := range []*pod{conn.source, conn.destination} {
 			until = min(until, p.until)
-			if s.incident != nil && s.incident.fault == FaultNodeDown && s.incident.node == p.node && at < s.incident.from {
-				until = min(until, s.incident.from)
+			for _, i := range s.incidents {
+				if i.fault == FaultNodeDown && i.node == p.node && at < i.from {
+					until = min(until, i.from)
+				}
 			}
 		}
 		until = max(until, end)
+		if until == conn.destination.until {
+			kept.destinationError = "connection closed due to connection drain"
+		}
 		s.schedule(until, func() { delete(s.pool, key) })
 		s.close(kept, until)
 	}
@@ -329,7 +325,7 @@ func (s *simulation) side(conn *connection, at int64, outbound bool, do func(*zt
 	if !outbound {
 		p = conn.destination
 	}
-	if !p.workload.mesh || s.incident.nodeDead(at, p.node) || s.incident.nodeMute(at, p.node) {
+	if !p.workload.mesh || s.incidents.silent(at, p.node) {
 		return
 	}
 	do(s.ztunnels[p.node], conn, outbound, at)

@@ -94,7 +94,7 @@ func denyAll(namespace, name, principal string) proto.Message {
 // mesh state that the incident and the pods' lives change while the recording runs.
 func (s *simulation) stateChanges() {
 	const delay = int64(80 * time.Millisecond)
-	if i := s.incident; i != nil {
+	for _, i := range s.incidents {
 		switch i.fault {
 		case FaultPolicyDenied:
 			name := i.target.namespace + "/" + policyNamespace
@@ -103,18 +103,11 @@ func (s *simulation) stateChanges() {
 				change{at: i.from + delay, typeURL: typeAuthorization, resources: map[string]proto.Message{name: policy}},
 				change{at: i.until + delay, typeURL: typeAuthorization, removed: []string{name}})
 		case FaultNoHealthyUpstream:
-			unhealthy, healthy := map[string]proto.Message{}, map[string]proto.Message{}
-			for _, p := range i.target.pods {
-				if !p.ready(i.from) {
-					continue
-				}
-				broken := p.address().(*workloadapi.Address)
-				broken.GetWorkload().Status = workloadapi.WorkloadStatus_UNHEALTHY
-				unhealthy[p.uid()], healthy[p.uid()] = broken, p.address()
+			s.fail(i.target.pods, i.from+delay, i.until+delay)
+		case FaultNodeDown:
+			if i.whole {
+				s.fail(s.mesh.podsOn(i.node), i.from+unreachable+delay, i.until+delay)
 			}
-			s.changes = append(s.changes,
-				change{at: i.from + delay, typeURL: typeAddress, resources: unhealthy},
-				change{at: i.until + delay, typeURL: typeAddress, resources: healthy})
 		}
 	}
 	for _, w := range s.mesh.workloads {
@@ -130,11 +123,26 @@ func (s *simulation) stateChanges() {
 	sort.SliceStable(s.changes, func(a, b int) bool { return s.changes[a].at < s.changes[b].at })
 }
 
+// fail tells that pods are unhealthy for a time.
+func (s *simulation) fail(pods []*pod, from, until int64) {
+	unhealthy, healthy := map[string]proto.Message{}, map[string]proto.Message{}
+	for _, p := range pods {
+		if !p.ready(from) || !p.ready(until) {
+			continue
+		}
+		broken := p.address().(*workloadapi.Address)
+		broken.GetWorkload().Status = workloadapi.WorkloadStatus_UNHEALTHY
+		unhealthy[p.uid()], healthy[p.uid()] = broken, p.address()
+	}
+	s.changes = append(s.changes,
+		change{at: from, typeURL: typeAddress, resources: unhealthy}, change{at: until, typeURL: typeAddress, resources: healthy})
+}
+
 // writeChanges writes xds.binpb: unix nanoseconds, length, DeltaDiscoveryResponse. Nothing arrives while istiod is down.
 func (s *simulation) writeChanges(out *part) error {
 	for n, c := range s.changes {
-		if s.incident.at(c.at) && s.incident.fault == FaultControlPlaneDown {
-			c.at = s.incident.until
+		if i := s.incidents.at(c.at, FaultControlPlaneDown); i != nil {
+			c.at = i.until
 		}
 		response := &discovery.DeltaDiscoveryResponse{
 			SystemVersionInfo: fmt.Sprintf("sim/%d", n), TypeUrl: c.typeURL, Nonce: fmt.Sprintf("sim/%d", n), RemovedResources: c.removed,

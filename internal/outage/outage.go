@@ -90,9 +90,12 @@ func (o *Outage) PutMap(body pcommon.Map) error {
 	return body.FromRaw(raw)
 }
 
-// FromMap reads an outage from an event's body.
-func FromMap(body pcommon.Map) (*Outage, error) {
-	encoded, err := json.Marshal(body.AsRaw())
+// FromBody reads an outage from an event's body.
+func FromBody(body pcommon.Value) (*Outage, error) {
+	if body.Type() != pcommon.ValueTypeMap {
+		return nil, fmt.Errorf("reading outage: the body is no map but %s", body.Type())
+	}
+	encoded, err := json.Marshal(body.Map().AsRaw())
 	if err != nil {
 		return nil, fmt.Errorf("reading outage: %w", err)
 	}

@@ -44,7 +44,9 @@ type detector struct {
 	dropped  observe.Drops
 	overflow uint64
 	closing  []closing
-	gauges   int64 // when the gauges were written last
+	opened   map[opening]int64
+	shown    map[string]labels // by the outage's id: those of its gauge as it was written last
+	gauges   int64             // when the gauges were written last
 	arrived  time.Time
 	waiting  int64 // the boundary whose edges have not come yet, 0 if none
 	saved    int64
@@ -60,6 +62,7 @@ func newDetector(set processor.Settings, cfg *Config) (*detector, error) {
 	}
 	d := &detector{
 		cfg: cfg, id: set.ID, logger: set.Logger, telemetry: telemetry, version: set.BuildInfo.Version,
+		opened: map[opening]int64{}, shown: map[string]labels{},
 		store: observe.NewStore(rules.NewBook(cfg.Rules, cfg.Overrides), cfg.limits(), cfg.objectives()),
 	}
 	d.judge = judge.New(d.store)

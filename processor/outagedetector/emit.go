@@ -1,7 +1,10 @@
 package outagedetector
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -17,8 +20,12 @@ import (
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
 
-// metricBudget is the share of an objective's error budget that is left.
-const metricBudget = "mesh.slo.budget_left"
+const (
+	// metricBudget is the share of an objective's error budget that is left.
+	metricBudget = "mesh.slo.budget_left"
+	// metricOpened counts the outages that opened.
+	metricOpened = "mesh.outages.opened"
+)
 
 // closing is the gauge of an outage that ended: it is written once more, as 0.
 type closing struct {
@@ -33,6 +40,9 @@ func (d *detector) sendEvents(ctx context.Context, transitions []life.Transition
 	}
 	for _, t := range transitions {
 		d.telemetry.OutageDetectorTransitions.Add(ctx, 1, metric.WithAttributes(attribute.String("transition", t.Name)))
+		if t.Name == semconv.TransitionOpened {
+			d.opened[opening{t.Outage.Kind, t.Outage.Severity}]++
+		}
 		if t.Name == semconv.TransitionClosed || t.Name == semconv.TransitionStale {
 			d.closing = append(d.closing, closing{t.Outage, t.At})
 		}
@@ -75,27 +85,67 @@ func (d *detector) appendGauges(metrics pmetric.Metrics, transitions []life.Tran
 	}
 	d.gauges = now
 	budgets := d.budgets(now, refresh)
-	if len(open) == 0 && len(d.closing) == 0 && len(budgets) == 0 {
+	if len(open) == 0 && len(d.closing) == 0 && len(budgets) == 0 && len(d.opened) == 0 {
 		return
 	}
 	scope := metrics.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
 	scope.Scope().SetName(semconv.ScopeOutageDetector)
 	scope.Scope().SetVersion(d.version)
 	if len(open)+len(d.closing) > 0 {
-		points := gauge(scope, semconv.MetricOutage, "1 while an outage is open, 0 at its end.", "1")
+		points := gauge(scope, semconv.MetricOutage, "1 while an outage is open, 0 at its end.", "{outage}")
 		for _, o := range open {
-			outagePoint(points, o, now, 1)
+			l := labelsOf(o)
+			// Once more is known of an outage its series is another one, and the former is over.
+			if before, known := d.shown[o.ID]; known && before != l {
+				before.point(points, now, 0)
+			}
+			d.shown[o.ID] = l
+			l.point(points, now, 1)
 		}
 		for _, c := range d.closing {
-			outagePoint(points, c.outage, c.at, 0)
+			l := labelsOf(c.outage)
+			if before, known := d.shown[c.outage.ID]; known && before != l {
+				before.point(points, c.at, 0)
+			}
+			delete(d.shown, c.outage.ID)
+			l.point(points, c.at, 0)
 		}
 		d.closing = d.closing[:0]
 	}
+	d.appendOpened(scope, now)
 	if len(budgets) > 0 {
 		points := gauge(scope, metricBudget, "The share of an objective's error budget that is left; negative if it is overdrawn.", "1")
 		for _, b := range budgets {
 			b.point(points, now)
 		}
+	}
+}
+
+// opening is what opened outages are counted by.
+type opening struct{ kind, severity string }
+
+// appendOpened adds how many outages opened.
+func (d *detector) appendOpened(scope pmetric.ScopeMetrics, now int64) {
+	if len(d.opened) == 0 {
+		return
+	}
+	m := scope.Metrics().AppendEmpty()
+	m.SetName(metricOpened)
+	m.SetDescription("Outages that opened, by what they were first taken for.")
+	m.SetUnit("{outage}")
+	sum := m.SetEmptySum()
+	sum.SetIsMonotonic(true)
+	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	keys := slices.SortedFunc(maps.Keys(d.opened), func(a, b opening) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.severity, b.severity))
+	})
+	for _, key := range keys {
+		p := sum.DataPoints().AppendEmpty()
+		p.SetStartTimestamp(pcommon.Timestamp(d.store.Begin))
+		p.SetTimestamp(pcommon.Timestamp(now))
+		p.SetIntValue(d.opened[key])
+		p.Attributes().PutStr(semconv.LabelKind, key.kind)
+		p.Attributes().PutStr(semconv.LabelSeverity, key.severity)
 	}
 }
 
@@ -107,17 +157,25 @@ func gauge(scope pmetric.ScopeMetrics, name, description, unit string) pmetric.N
 	return m.SetEmptyGauge().DataPoints()
 }
 
-func outagePoint(points pmetric.NumberDataPointSlice, o *outage.Outage, at, value int64) {
+// labels are those of an outage's gauge.
+type labels struct {
+	id, kind, severity string
+	root               outage.Subject
+}
+
+func labelsOf(o *outage.Outage) labels { return labels{o.ID, o.Kind, o.Severity, o.Root} }
+
+func (l labels) point(points pmetric.NumberDataPointSlice, at, value int64) {
 	p := points.AppendEmpty()
 	p.SetTimestamp(pcommon.Timestamp(at))
 	p.SetIntValue(value)
 	attrs := p.Attributes()
-	attrs.PutStr(semconv.LabelOutageID, o.ID)
-	attrs.PutStr(semconv.LabelKind, o.Kind)
-	attrs.PutStr(semconv.LabelSeverity, o.Severity)
-	attrs.PutStr(semconv.LabelRootType, o.Root.Type)
-	attrs.PutStr(semconv.LabelRootNamespace, o.Root.Namespace)
-	attrs.PutStr(semconv.LabelRootName, o.Root.Name)
+	attrs.PutStr(semconv.LabelOutageID, l.id)
+	attrs.PutStr(semconv.LabelKind, l.kind)
+	attrs.PutStr(semconv.LabelSeverity, l.severity)
+	attrs.PutStr(semconv.LabelRootType, l.root.Type)
+	attrs.PutStr(semconv.LabelRootNamespace, l.root.Namespace)
+	attrs.PutStr(semconv.LabelRootName, l.root.Name)
 }
 
 // budget is the error budget of one workload's objective.

@@ -240,36 +240,73 @@ func (s orderLogs) ConsumeLogs(_ context.Context, logs plog.Logs) error {
 	return nil
 }
 
+// points are all points of a metric that the detector added, in the order in which they came.
+func (w *world) points(name string) (all []pmetric.NumberDataPoint) {
+	for _, md := range w.outMetrics.AllMetrics() {
+		for _, resource := range md.ResourceMetrics().All() {
+			for _, scope := range resource.ScopeMetrics().All() {
+				for _, m := range scope.Metrics().All() {
+					if m.Name() != name {
+						continue
+					}
+					points := pmetric.NewNumberDataPointSlice()
+					if m.Type() == pmetric.MetricTypeSum {
+						points = m.Sum().DataPoints()
+					} else {
+						points = m.Gauge().DataPoints()
+					}
+					for _, p := range points.All() {
+						all = append(all, p)
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
 func TestGauges(t *testing.T) {
 	s := newShop(t, nil)
 	s.health()
 	s.refuse(semconv.ErrorTypeConnectionRefused, "")
 	s.fault()
 	s.recovery()
-	var values []int64
-	for _, md := range s.outMetrics.AllMetrics() {
-		for _, resource := range md.ResourceMetrics().All() {
-			for _, scope := range resource.ScopeMetrics().All() {
-				for _, m := range scope.Metrics().All() {
-					if m.Name() != semconv.MetricOutage {
-						continue
-					}
-					for _, p := range m.Gauge().DataPoints().All() {
-						values = append(values, p.IntValue())
-						assert.Equal(t, map[string]any{
-							"outage_id": s.outages()[0].ID, "kind": "connection_refused", "severity": "critical",
-							"root_type": "workload", "root_namespace": "billing", "root_name": "payment",
-						}, p.Attributes().AsRaw())
-					}
-				}
-			}
+	points := s.points(semconv.MetricOutage)
+	require.Greater(t, len(points), 4)
+	for i, p := range points {
+		assert.Equal(t, map[string]any{
+			"outage_id": s.outages()[0].ID, "kind": "connection_refused", "severity": "critical",
+			"root_type": "workload", "root_namespace": "billing", "root_name": "payment",
+		}, p.Attributes().AsRaw())
+		want := int64(1)
+		if i == len(points)-1 {
+			want = 0
 		}
+		assert.Equal(t, want, p.IntValue())
 	}
-	require.Greater(t, len(values), 4)
-	assert.Equal(t, int64(0), values[len(values)-1])
-	for _, v := range values[:len(values)-1] {
-		assert.Equal(t, int64(1), v)
+	opened := s.points(metricOpened)
+	require.NotEmpty(t, opened)
+	last := opened[len(opened)-1]
+	assert.Equal(t, int64(1), last.IntValue())
+	assert.Equal(t, map[string]any{"kind": "connection_refused", "severity": "critical"}, last.Attributes().AsRaw())
+}
+
+// TestGaugeOfAnotherSeverity holds the gauge under former labels to end when the outage gets others.
+func TestGaugeOfAnotherSeverity(t *testing.T) {
+	s := newShop(t, nil)
+	s.health()
+	s.broken[toPayment] = func(e *worldEdge) {
+		e.ok(4, s.payment...).fail(2, semconv.ErrorTypeConnectionReset, "", s.payment...)
 	}
+	s.run(40*time.Second, s.live)
+	s.refuse(semconv.ErrorTypeConnectionReset, "")
+	s.run(90*time.Second, s.live)
+	newest := map[string]int64{}
+	for _, p := range s.points(semconv.MetricOutage) {
+		severity, _ := p.Attributes().Get("severity")
+		newest[severity.Str()] = p.IntValue()
+	}
+	assert.Equal(t, map[string]int64{"warning": 0, "critical": 1}, newest)
 }
 
 func TestEverythingPassesUnchanged(t *testing.T) {

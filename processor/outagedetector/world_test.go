@@ -439,7 +439,7 @@ func (w *world) events() []told {
 					if record.EventName() != semconv.EventOutage {
 						continue
 					}
-					o, err := outage.FromMap(record.Body().Map())
+					o, err := outage.FromBody(record.Body())
 					require.NoError(w.t, err)
 					transition, _ := record.Attributes().Get(semconv.AttrOutageTransition)
 					all = append(all, told{transition.Str(), o})

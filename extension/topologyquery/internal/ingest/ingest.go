@@ -8,7 +8,6 @@ import (
 	"maps"
 	"sync"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -107,11 +106,7 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 				case record.EventName() == semconv.EventAccess:
 					in.Flows.Add(nodeOf(rl.Resource().Attributes()), record)
 				case record.EventName() == semconv.EventOutage:
-					if record.Body().Type() != pcommon.ValueTypeMap {
-						in.drop("outage")
-						continue
-					}
-					o, err := outage.FromMap(record.Body().Map())
+					o, err := outage.FromBody(record.Body())
 					if err != nil {
 						in.drop("outage")
 						continue

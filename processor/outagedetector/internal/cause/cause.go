@@ -36,6 +36,30 @@ type Blame struct {
 // Fault is the fault itself.
 func (b Blame) Fault() *observe.Fault { return &b.Pair.Faults[b.Family] }
 
+// span is from when to when it is seen.
+func (b Blame) span() (since, lastBad int64) {
+	if f := b.Fault(); !b.Weak {
+		return f.Since, f.LastBad
+	}
+	lane, w := badLane[b.Family], &b.Pair.Win
+	for age := range w.SlotsFor(weakWindow) {
+		if w.At(lane, age) == 0 {
+			continue
+		}
+		since = w.Start(age)
+		lastBad = max(lastBad, since+int64(w.Length()))
+	}
+	return since, lastBad
+}
+
+// badLane is where a family's bad events are counted.
+var badLane = [observe.Families]observe.Lane{
+	observe.Connections: observe.Failed, observe.RequestErrors: observe.RequestsFailed, observe.Latency: observe.Slow,
+}
+
+// weakWindow is how far back the failures of a call are looked for whose rule has not fired.
+const weakWindow = time.Minute
+
 // Explanation is one cause with all that it explains.
 type Explanation struct {
 	Root     outage.Subject
@@ -165,7 +189,8 @@ func (f *Finder) nodes(found []*Explanation, open []Blame, now int64) ([]*Explan
 			Since: n.Down.Since, LastBad: n.Down.LastBad, Recovered: n.Down.Recovered, Nodes: []string{name},
 		}
 		rest := take(e, open, func(b Blame) bool {
-			return f.belongs(b, name) && (n.Down.On || b.Fault().LastBad <= n.Down.Recovered+late)
+			_, lastBad := b.span()
+			return f.belongs(b, name) && (n.Down.On || lastBad <= n.Down.Recovered+late)
 		})
 		e.Confirmed = len(e.Edges) > 0
 		if n.Down.On || len(e.Edges) > 0 {
@@ -355,7 +380,7 @@ func (f *Finder) sources(found []*Explanation, open []Blame) ([]*Explanation, []
 	bySource := map[*observe.App][]Blame{}
 	for _, b := range open {
 		// What the callee answers is the callee's doing; what never reached it may be the caller's.
-		if b.Family == observe.Connections || b.Family == observe.Stalled {
+		if unreached(b) {
 			bySource[b.Pair.Source] = append(bySource[b.Pair.Source], b)
 		}
 	}
@@ -368,13 +393,28 @@ func (f *Finder) sources(found []*Explanation, open []Blame) ([]*Explanation, []
 	slices.SortFunc(suspects, func(a, b *observe.App) int { return observe.CompareNames(a.Name, b.Name) })
 	for _, app := range suspects {
 		e := &Explanation{Root: subject(app)}
-		open = take(e, open, func(b Blame) bool {
-			return b.Pair.Source == app && (b.Family == observe.Connections || b.Family == observe.Stalled)
-		})
+		open = take(e, open, func(b Blame) bool { return b.Pair.Source == app && unreached(b) })
 		e.Kind, e.Rule = dominantKind(e.Edges)
 		found = append(found, e)
 	}
 	return found, open
+}
+
+// unreached tells whether a fault's connections did not get as far as to what they call: no ztunnel there told of them.
+func unreached(b Blame) bool {
+	if b.Family == observe.Stalled {
+		return true
+	}
+	if b.Family != observe.Connections {
+		return false
+	}
+	since, _ := b.span()
+	for i := range b.Pair.Reasons {
+		if r := &b.Pair.Reasons[i]; r.Told >= since && r.Told > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *Finder) blamesSource(app *observe.App, blames []Blame) bool {
@@ -395,7 +435,8 @@ func (f *Finder) blamesSource(app *observe.App, blames []Blame) bool {
 	}
 	failing, active := 0, 0
 	for _, out := range app.Out {
-		if f.store.Now-out.LastActive >= int64(2*time.Minute) {
+		// Who cannot identify itself still reaches what is outside the mesh.
+		if f.store.Now-out.LastActive >= int64(2*time.Minute) || identity == len(blames) && !out.Tunnelled {
 			continue
 		}
 		active++

@@ -65,54 +65,64 @@ func (c *chains) downstream(b Blame, seen map[*observe.Pair]bool) (Blame, bool) 
 
 // accounts tells how much of b's failures those of a call of its destination can account for, 0 for too little.
 func (c *chains) accounts(b Blame, out *observe.Pair) (Blame, float64) {
-	mine := b.Fault()
-	if other, ok := c.wrong[out]; ok {
-		theirs := other.Fault()
-		if other.Family == observe.Silence || theirs.Since > mine.Since+headStart+int64(out.Win.Length()) {
-			return Blame{}, 0
-		}
-		// Slowness passes as slowness or as failure; failure passes as failure, and as slowness where callers retry.
-		if other.Family == observe.Latency && b.Family == observe.RequestErrors && theirs.Total < mine.Failed/4 {
-			return Blame{}, 0
-		}
-		share := c.share(b, out, max(theirs.Failed, 1))
-		if theirs.Failed < 5 || mine.Failed < 5 {
-			share = max(share, weakShare)
-		}
-		if share < weakShare {
-			return Blame{}, 0
-		}
-		return other, share
+	since, failed := c.began(b)
+	other, ok := c.wrong[out]
+	if !ok {
+		return c.weak(b, out)
 	}
-	return c.weak(b, out)
+	theirs := other.Fault()
+	if other.Family == observe.Silence || theirs.Since > since+headStart+int64(out.Win.Length()) {
+		return Blame{}, 0
+	}
+	// Slowness passes as slowness or as failure; failure passes as failure, and as slowness where callers retry.
+	if other.Family == observe.Latency && b.Family == observe.RequestErrors && theirs.Total < failed/4 {
+		return Blame{}, 0
+	}
+	share := c.share(b, max(theirs.Failed, 1))
+	if theirs.Failed < 5 || failed < 5 {
+		share = max(share, weakShare)
+	}
+	if share < weakShare {
+		return Blame{}, 0
+	}
+	return other, share
 }
+
+// began is since when a blame is seen, and how much failed.
+func (c *chains) began(b Blame) (since int64, failed uint64) {
+	if f := b.Fault(); !b.Weak {
+		return f.Since, f.Failed
+	}
+	since, _ = b.span()
+	slots := b.Pair.Win.SlotsFor(time.Duration(c.store.Now - since))
+	return since, b.Pair.Win.Sum(badLane[b.Family], slots)
+}
+
+// few is up to how many failures of a caller the rule of what it calls can be merely late.
+const few = 12
 
 // weak is a call that fails too seldom for its own rule but as often as its caller's failures need.
 func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
-	mine := b.Fault()
-	// Only while the failures are few can the rule of the call be merely late.
-	if mine.Failed > 12 {
+	since, failed := c.began(b)
+	if failed > few {
 		return Blame{}, 0
 	}
 	out.Win.Advance(c.store.Now)
-	slots := out.Win.SlotsFor(time.Duration(c.store.Now-mine.Since) + out.Win.Length())
-	lanes := [...]struct {
-		family     observe.Family
-		bad, total observe.Lane
+	slots := out.Win.SlotsFor(time.Duration(c.store.Now-since) + out.Win.Length())
+	for _, lane := range [...]struct {
+		family observe.Family
+		total  observe.Lane
 	}{
-		{observe.Connections, observe.Failed, observe.Closed},
-		{observe.RequestErrors, observe.RequestsFailed, observe.Requests},
-		{observe.Latency, observe.Slow, observe.Timed},
-	}
-	for _, lane := range lanes {
-		if lane.family == observe.Latency && b.Family == observe.RequestErrors {
+		{observe.Connections, observe.Closed}, {observe.RequestErrors, observe.Requests}, {observe.Latency, observe.Timed},
+	} {
+		if lane.family == observe.Latency && b.Family == observe.RequestErrors || lane.family == observe.Connections && out.Barred {
 			continue
 		}
-		bad, total := out.Win.Sum(lane.bad, slots), out.Win.Sum(lane.total, slots)
+		bad, total := out.Win.Sum(badLane[lane.family], slots), out.Win.Sum(lane.total, slots)
 		if bad == 0 || float64(bad) < 0.3*float64(total) {
 			continue
 		}
-		if share := c.share(b, out, bad); share >= weakShare {
+		if share := c.share(b, bad); share >= weakShare {
 			return Blame{Pair: out, Family: lane.family, Weak: true}, share
 		}
 	}
@@ -120,8 +130,11 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 }
 
 // share is how much of what fails into b's destination the failures of one of its calls make up.
-func (c *chains) share(b Blame, out *observe.Pair, failed uint64) float64 {
+func (c *chains) share(b Blame, failed uint64) float64 {
 	var into uint64
+	if b.Weak {
+		_, into = c.began(b)
+	}
 	for _, in := range b.Pair.Destination.In {
 		if other, ok := c.wrong[in]; ok && other.Family != observe.Connections {
 			into += other.Fault().Failed

@@ -39,14 +39,13 @@ func (f *Finder) finish(e *Explanation, all []*Explanation, now int64) {
 	})
 	worst := 0.0
 	for _, b := range e.Edges {
+		since, lastBad := b.span()
+		e.Since = earliest(e.Since, since)
+		e.LastBad = max(e.LastBad, min(lastBad, now))
 		if b.Weak {
-			e.Since = earliest(e.Since, now-int64(b.Pair.Win.Length()))
-			e.LastBad = max(e.LastBad, now)
 			continue
 		}
 		fault := b.Fault()
-		e.Since = earliest(e.Since, fault.Since)
-		e.LastBad = max(e.LastBad, fault.LastBad)
 		e.Failed += fault.Failed
 		e.Total += fault.Total
 		worst = max(worst, fault.Ratio)
@@ -140,7 +139,7 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 func (f *Finder) wellElsewhere(b Blame) bool {
 	others := 0
 	for _, out := range b.Pair.Source.Out {
-		if out == b.Pair || f.store.Now-out.LastActive >= int64(2*time.Minute) {
+		if out == b.Pair || !out.Tunnelled || f.store.Now-out.LastActive >= int64(2*time.Minute) {
 			continue
 		}
 		others++

@@ -11,32 +11,34 @@ import (
 
 // connections judges failed connections: by their share, and by reasons that the edge never had.
 func (j *Judge) connections(p *observe.Pair, now int64) {
-	f, w := &p.Faults[observe.Connections], &p.Win
+	f := &p.Faults[observe.Connections]
+	if !f.On && !lately(&p.Win, observe.Failed) {
+		return
+	}
+	c := connectionsOf(p)
 	if f.On {
-		follow(f, w, observe.Failed, observe.Closed, now)
+		c.follow(f, now)
 		j.name(p, f)
-		if recovered(f, w, f.Rule, observe.Failed, observe.Closed, now) {
-			shut(f, w, observe.Failed, now)
+		if c.recovered(f, now) {
+			c.shut(f, now)
 		}
 		return
 	}
-	if w.Total(observe.Failed) == 0 {
-		return
-	}
-	rule, reason := j.dominant(p, w.Start(observe.Slots-1))
+	rule, reason := j.dominant(p, p.Win.Start(observe.Slots-1))
 	if rule == nil {
 		return
 	}
-	s, found := excess(w, rule, observe.Failed, observe.Closed)
+	s, found := c.excess(rule)
 	if !found {
-		if rule, s, found = j.newFailure(p, now); !found {
+		if rule, s, found = j.newFailure(p, c); !found {
 			return
 		}
 	}
-	if reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason) {
+	p.Barred = reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason)
+	if p.Barred {
 		return
 	}
-	open(f, p, rule, s, observe.Failed, observe.Closed, now)
+	c.open(f, p, rule, s, now)
 	j.name(p, f)
 }
 
@@ -101,7 +103,7 @@ func (j *Judge) name(p *observe.Pair, f *observe.Fault) {
 const pastNeeded = 2 * time.Minute
 
 // newFailure looks for a reason that an edge with a past never had.
-func (j *Judge) newFailure(p *observe.Pair, now int64) (*rules.Rule, span, bool) {
+func (j *Judge) newFailure(p *observe.Pair, c counts) (*rules.Rule, span, bool) {
 	rule := p.Rules.Get(rules.NewFailure)
 	if rule == nil {
 		return nil, span{}, false
@@ -115,12 +117,15 @@ func (j *Judge) newFailure(p *observe.Pair, now int64) (*rules.Rule, span, bool)
 			continue
 		}
 		hits, intervals := r.Recent(p, since)
-		total := p.Win.Sum(observe.Closed, slots)
-		normal := p.Win.Normal(observe.Failed, slots) / max(p.Win.Normal(observe.Closed, slots), 1)
+		var total uint64
+		for age := range min(slots, p.Win.Known()) {
+			total += c.all(age)
+		}
+		bad, all := c.normal(slots)
 		if hits >= rule.MinCount && intervals >= rule.MinIntervals &&
-			stats.BinomialTail(hits, max(total, hits), max(rule.Noise, normal)) <= rule.Chance {
-			bad := p.Win.Sum(observe.Failed, slots)
-			return rule, span{slots: slots, bad: bad, total: max(total, bad)}, true
+			stats.BinomialTail(hits, max(total, hits), max(rule.Noise, bad/max(all, 1))) <= rule.Chance {
+			failed := p.Win.Sum(observe.Failed, slots)
+			return rule, span{slots: slots, bad: failed, total: max(total, failed)}, true
 		}
 	}
 	return nil, span{}, false
@@ -128,33 +133,28 @@ func (j *Judge) newFailure(p *observe.Pair, now int64) (*rules.Rule, span, bool)
 
 // requestErrors judges failed requests.
 func (j *Judge) requestErrors(p *observe.Pair, now int64) {
-	f, w := &p.Faults[observe.RequestErrors], &p.Win
-	if f.On {
-		follow(f, w, observe.RequestsFailed, observe.Requests, now)
-		if recovered(f, w, f.Rule, observe.RequestsFailed, observe.Requests, now) {
-			shut(f, w, observe.RequestsFailed, now)
-		}
-		return
-	}
-	rule := p.Rules.Get(rules.HTTPErrors)
-	if s, found := excess(w, rule, observe.RequestsFailed, observe.Requests); found {
-		open(f, p, rule, s, observe.RequestsFailed, observe.Requests, now)
-	}
+	j.simple(p, &p.Faults[observe.RequestErrors], p.Rules.Get(rules.HTTPErrors), requestsOf(p), now)
 }
 
 // latency judges slow requests; which are slow was decided as they were counted.
 func (j *Judge) latency(p *observe.Pair, now int64) {
-	f, w := &p.Faults[observe.Latency], &p.Win
+	j.simple(p, &p.Faults[observe.Latency], p.Rules.Get(rules.SlowRequests), slowOf(p), now)
+}
+
+// simple judges what one rule decides on alone.
+func (j *Judge) simple(p *observe.Pair, f *observe.Fault, rule *rules.Rule, c counts, now int64) {
 	if f.On {
-		follow(f, w, observe.Slow, observe.Timed, now)
-		if recovered(f, w, f.Rule, observe.Slow, observe.Timed, now) {
-			shut(f, w, observe.Slow, now)
+		c.follow(f, now)
+		if c.recovered(f, now) {
+			c.shut(f, now)
 		}
 		return
 	}
-	rule := p.Rules.Get(rules.SlowRequests)
-	if s, found := excess(w, rule, observe.Slow, observe.Timed); found {
-		open(f, p, rule, s, observe.Slow, observe.Timed, now)
+	if !lately(c.w, c.bad) {
+		return
+	}
+	if s, found := c.excess(rule); found {
+		c.open(f, p, rule, s, now)
 	}
 }
 
@@ -165,20 +165,20 @@ func (j *Judge) endpoint(e *observe.Endpoint, now int64) {
 	if rule == nil {
 		return
 	}
-	j.endpointLane(e, &e.Fault, rule, observe.Failed, observe.Closed, observe.Connections, now)
-	j.endpointLane(e, &e.Errors, rule, observe.RequestsFailed, observe.Requests, observe.RequestErrors, now)
+	j.endpointFamily(e, &e.Fault, rule, counts{w: &e.Win, bad: observe.Failed, total: observe.Closed}, observe.Connections, now)
+	j.endpointFamily(e, &e.Errors, rule, counts{w: &e.Win, bad: observe.RequestsFailed, total: observe.Requests}, observe.RequestErrors, now)
 }
 
-func (j *Judge) endpointLane(e *observe.Endpoint, f *observe.Fault, rule *rules.Rule, bad, total observe.Lane, family observe.Family, now int64) {
-	s, found := excess(&e.Win, rule, bad, total)
+func (j *Judge) endpointFamily(e *observe.Endpoint, f *observe.Fault, rule *rules.Rule, c counts, family observe.Family, now int64) {
+	s, found := c.excess(rule)
 	if !found {
 		f.On = false
 		return
 	}
 	if !f.On {
-		start(f, &e.Win, rule, s, bad, total, now)
+		c.start(f, rule, s, now)
 	}
-	follow(f, &e.Win, bad, total, now)
+	c.follow(f, now)
 	if now-f.LastBad > int64(settleTime) {
 		return
 	}
@@ -187,8 +187,12 @@ func (j *Judge) endpointLane(e *observe.Endpoint, f *observe.Fault, rule *rules.
 			continue
 		}
 		p.Win.Advance(now)
-		slots := min(p.Win.SlotsFor(time.Duration(now-f.Since)), p.Win.Since(bad))
-		hit := span{slots: slots, bad: p.Win.Sum(bad, slots), total: p.Win.Sum(total, slots)}
+		mine := requestsOf(p)
+		if family == observe.Connections {
+			mine = connectionsOf(p)
+		}
+		slots := min(p.Win.SlotsFor(time.Duration(now-f.Since)), p.Win.Since(c.bad))
+		hit := span{slots: slots, bad: p.Win.Sum(c.bad, slots), total: p.Win.Sum(c.total, slots)}
 		if hit.bad < rule.MinCount {
 			continue
 		}
@@ -198,7 +202,7 @@ func (j *Judge) endpointLane(e *observe.Endpoint, f *observe.Fault, rule *rules.
 				continue
 			}
 		}
-		open(&p.Faults[family], p, rule, hit, bad, total, now)
+		mine.open(&p.Faults[family], p, rule, hit, now)
 		if family == observe.Connections {
 			j.name(p, &p.Faults[family])
 		} else {

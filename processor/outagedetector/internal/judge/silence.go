@@ -79,9 +79,8 @@ func silentSlots(p *observe.Pair, now int64) int {
 	return int((now - p.LastActive) / int64(p.Win.Length()))
 }
 
-// unlikely tells whether chance would hardly have kept the edge silent for that many slots: judged by the share of slots
-// that used to be active, of all the past and of the latest, and by the number of calls that are missing and how unevenly
-// they used to come. Where connections stay open and only carry bytes, there are no calls to count.
+// unlikely tells whether chance would hardly have kept the edge silent for that many slots: judged by how much used to happen in
+// a slot, and by the share of slots that used to be active, of all the past and of the latest, which must not speak against it.
 func unlikely(p *observe.Pair, slots int, chance float64) bool {
 	w := &p.Win
 	known := w.NormalSlots(slots + 1)
@@ -89,34 +88,50 @@ func unlikely(p *observe.Pair, slots int, chance float64) bool {
 		return false
 	}
 	active := w.Normal(observe.Active, slots+1) / (known + 1)
-	var latest, carried, seen, calls, squares, n float64
+	var latest, n float64
+	var calls, bytes moments
 	for age := slots + 1; age < w.Known(); age++ {
-		c := float64(max(w.At(observe.Closed, age), w.At(observe.Requests, age)))
-		calls, squares, n = calls+c, squares+c*c, n+1
-		alive := float64(w.At(observe.Active, age))
+		calls.add(float64(max(w.At(observe.Closed, age), w.At(observe.Requests, age))))
+		bytes.add(float64(w.At(observe.Bytes, age)))
+		n++
 		if n <= latestSlots {
-			latest += alive
-		}
-		seen += alive
-		if w.At(observe.Opened, age) == 0 && w.At(observe.Requests, age) == 0 {
-			carried += alive
+			latest += float64(w.At(observe.Active, age))
 		}
 	}
 	if n >= usualSlots {
 		active = min(active, latest/(min(n, latestSlots)+1))
 	}
 	silent := math.Pow(1-active, float64(slots))
-	if n == 0 || carried > 0.7*seen {
-		return silent <= chance
-	}
-	mean := calls / n
-	if mean == 0 {
-		return silent <= chance
-	}
-	// Calls are counted one by one; that slots used to be active must only not speak against it.
-	unevenness := max(1, (squares/n-mean*mean)/mean)
-	return silent <= math.Sqrt(chance) && stats.Silence(mean*float64(slots)/unevenness) <= chance
+	// Connections that stay open make no calls to be counted, but what they carry comes in portions all the same.
+	rate := max(calls.events(), bytes.events())
+	return silent <= math.Sqrt(chance) && stats.Silence(rate*float64(slots)) <= chance
 }
+
+// moments are a slot's mean and variance.
+type moments struct{ n, sum, squares float64 }
+
+func (m *moments) add(x float64) {
+	m.n++
+	m.sum += x
+	m.squares += x * x
+}
+
+// events is the least number of independent events in a slot that explain how much its count varies: a sum of such events, each of any
+// size, has a mean whose square is at most their number times its variance.
+func (m *moments) events() float64 {
+	if m.sum == 0 {
+		return 0
+	}
+	mean := m.sum / m.n
+	variance := m.squares/m.n - mean*mean
+	if variance <= 0 {
+		variance = mean // no count of independent events varies less
+	}
+	return min(mean*mean/variance, mostEvents)
+}
+
+// mostEvents bounds what the evenness of a count is taken for.
+const mostEvents = 20
 
 // expected is how many calls would have been made in that many slots. A long-lived connection makes none.
 func expected(p *observe.Pair, slots int) float64 {
@@ -141,6 +156,9 @@ func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
 		if in != p && failing(in, slots) {
 			return false
 		}
+	}
+	if quietened(p.Source, p.LastActive, now) {
+		return false
 	}
 	busy := p.Source.In
 	if len(busy) == 0 {
@@ -170,10 +188,31 @@ func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
 	return bytes > 0 && bytes >= 0.6*usualBytes && seen >= usual/2
 }
 
+// lagging is by how much the last signs of life of two edges may come apart that fell silent together.
+const lagging = 30 * time.Second
+
+// oddSilence is how unlikely a caller's silence must be to explain that of those it calls through others.
+const oddSilence = 0.01
+
+// quietened tells whether a caller of an app fell silent about when the app itself did: then the app is not asked to call.
+func quietened(app *observe.App, since, now int64) bool {
+	for _, in := range app.In {
+		in.Win.Advance(now)
+		length := int64(in.Win.Length())
+		if in.LastActive < since-max(3*length, int64(lagging)) || in.LastActive > since+2*length {
+			continue
+		}
+		if in.Faults[observe.Silence].On || unlikely(in, silentSlots(in, now), oddSilence) {
+			return true
+		}
+	}
+	return false
+}
+
 // maxReach bounds how many edges are looked at for what hampers a source.
 const maxReach = 200
 
-// hampered tells whether anything that a silent edge's source calls, directly or through others, fails: then the source may
+// hampered tells whether anything that a silent edge's source calls, directly or through others, fails since then: the source may
 // not get as far as to make the calls that are missing.
 func (j *Judge) hampered(p *observe.Pair, slots int) bool {
 	seen := map[*observe.App]bool{p.Source: true}
@@ -183,7 +222,7 @@ func (j *Judge) hampered(p *observe.Pair, slots int) bool {
 		queue = queue[1:]
 		for _, out := range app.Out {
 			looked++
-			if out != p && failing(out, slots) {
+			if out != p && !out.Barred && failing(out, slots) && !failedBefore(out, p.LastActive) {
 				return true
 			}
 			if !seen[out.Destination] {
@@ -193,6 +232,16 @@ func (j *Judge) hampered(p *observe.Pair, slots int) bool {
 		}
 	}
 	return false
+}
+
+// failedBefore tells whether all that is wrong with an edge was so well before a time.
+func failedBefore(p *observe.Pair, t int64) bool {
+	for family := range observe.Silence {
+		if f := &p.Faults[family]; f.On && f.Since >= t-int64(time.Minute) {
+			return false
+		}
+	}
+	return p.Wrong()
 }
 
 // there tells whether both ends of a silent edge still exist and its source is not idle altogether.

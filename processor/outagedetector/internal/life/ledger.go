@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -62,6 +63,9 @@ type entry struct {
 	lastSent string
 	idle     int64 // since when it explains nothing
 	restored int64 // the first boundary after a restart, until its faults are seen again
+	// contender is another root that explains a part of the outage, contends since when.
+	contender outage.Subject
+	contends  int64
 }
 
 // tally is an edge's share of an outage: faults may come and go while it lasts.
@@ -112,13 +116,13 @@ func (l *Ledger) Round(explanations []*cause.Explanation) []Transition {
 	for _, e := range rest {
 		if o := l.sharesEdges(e, taken); o != nil {
 			taken[o] = true
-			// Faults that merely have not been seen to end yet say nothing new about the root.
-			if fresh(e, now) {
+			if l.clearer(o, e, now) {
 				l.update(o, e, now)
 			}
 			continue
 		}
-		if l.leftover(e) || !e.Confirmed && now-e.Since < int64(2*l.settings.Confirm) || now-e.Since < int64(l.settings.Confirm) {
+		young := now - e.Since
+		if l.leftover(e) || over(e) || guessed(e) || young < int64(l.settings.Confirm) || !e.Confirmed && young < int64(2*l.settings.Confirm) {
 			continue
 		}
 		if o := l.begin(e, now); o != nil {
@@ -162,6 +166,38 @@ func (l *Ledger) sharesEdges(e *cause.Explanation, taken map[*entry]bool) *entry
 	return nil
 }
 
+// persuasive is how long another root must explain what is left of an outage before it becomes the outage's root.
+const persuasive = 15 * time.Second
+
+// clearer tells whether another explanation says more about an outage's root than the one it has: at once if it explains all that
+// the outage does, else if it goes on. As an outage ends, its edges do well one after the other, and the last of them alone would
+// be explained otherwise; faults that merely have not been seen to end yet say nothing.
+func (l *Ledger) clearer(o *entry, e *cause.Explanation, now int64) bool {
+	if !fresh(e, now) {
+		return false
+	}
+	if o.contender != e.Root {
+		o.contender, o.contends = e.Root, now
+	}
+	return covers(e, o.Blames) || now-o.contends >= int64(persuasive)
+}
+
+// covers tells whether an explanation explains all of the faults.
+func covers(e *cause.Explanation, blames []blameKey) bool {
+	known := make(map[blameKey]bool, len(e.Edges)+len(e.Felt))
+	for _, list := range [][]cause.Blame{e.Edges, e.Felt} {
+		for _, b := range list {
+			known[keyOf(b)] = true
+		}
+	}
+	for _, key := range blames {
+		if !known[key] {
+			return false
+		}
+	}
+	return true
+}
+
 // fresh tells whether what is explained still goes on.
 func fresh(e *cause.Explanation, now int64) bool {
 	for _, b := range e.Edges {
@@ -199,6 +235,25 @@ func (l *Ledger) leftover(e *cause.Explanation) bool {
 		}
 	}
 	return true
+}
+
+// guessed tells whether no rule has fired for anything that is explained: its callers' failures may have yet another cause.
+func guessed(e *cause.Explanation) bool {
+	return len(e.Edges) > 0 && !slices.ContainsFunc(e.Edges, func(b cause.Blame) bool { return !b.Weak })
+}
+
+// overChance is how unlikely the good events since the last bad one must be while a fault goes on for it to look over.
+const overChance = 0.05
+
+// over tells whether everything that is explained looks as if it were over before it was confirmed: a blip, as when a pod is replaced.
+func over(e *cause.Explanation) bool {
+	for _, b := range e.Edges {
+		f := b.Fault()
+		if b.Weak || b.Family == observe.Silence || b.Family == observe.Stalled || math.Pow(1-min(f.Ratio, 1), float64(f.Well)) > overChance {
+			return false
+		}
+	}
+	return len(e.Edges) > 0 && e.Root.Type == cause.TypeWorkload
 }
 
 // begin opens an outage, or takes up one that has only just ended.
@@ -316,7 +371,7 @@ func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
 		out.Severity = e.Severity
 	}
 	o.LastBad = max(o.LastBad, e.LastBad)
-	o.restored = 0
+	o.restored, o.contender = 0, outage.Subject{}
 	o.Nodes = e.Nodes
 	if len(e.Pods) > 0 || e.AllPods {
 		out.Pods = e.Pods
@@ -493,7 +548,12 @@ func (l *Ledger) health(o *entry) health {
 }
 
 func (l *Ledger) end(o *entry, recovered, now int64) {
-	if recovered == 0 || recovered < o.LastBad {
+	switch {
+	case recovered > 0:
+		recovered = max(recovered, o.LastBad)
+	case o.idle > 0:
+		recovered = o.idle
+	default:
 		recovered = now
 	}
 	ended := at(min(recovered, now))

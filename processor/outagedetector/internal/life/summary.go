@@ -24,7 +24,7 @@ func summary(o *entry, e *cause.Explanation) string {
 	sentence := "{root} is in trouble since {since}: {kind} ({failed} of {total})."
 	if e.Rule != nil {
 		sentence = e.Rule.Sentence
-		if e.Rule.Bare != "" && len(out.Edges) == 0 {
+		if e.Rule.Bare != "" && (len(out.Edges) == 0 || total < 2) {
 			sentence = e.Rule.Bare
 		}
 	}

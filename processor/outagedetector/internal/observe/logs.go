@@ -166,11 +166,19 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 	}
 	p.recorded(Failed, t)
 	outbound := attr(attrs, semconv.AttrDirection) == semconv.DirectionOutbound
+	if outbound {
+		p.records[0]++
+	} else {
+		p.records[1]++
+	}
 	// The client's side of a refused tunnel does not know why; the server's record does.
 	r := p.reason(strings.Clone(errorType), strings.Clone(attr(attrs, semconv.AttrPolicy)), t)
 	text := attr(attrs, semconv.AttrErrorMessage)
 	if text == "" {
 		text = record.Body().AsString()
+	}
+	if !outbound {
+		r.Told = max(r.Told, t)
 	}
 	r.addRecord(t, outage.Evidence{
 		Time: time.Unix(0, t).UTC(), Text: bounded(text), Source: ztunnelOf(node),

@@ -191,6 +191,7 @@ func (s *Store) seriesOf(attrs pcommon.Map, t int64) *series {
 	}
 	p.keys++
 	p.native = true
+	p.Tunnelled = p.Tunnelled || key.Security == semconv.SecurityMutualTLS
 	found := &series{pair: p, last: t}
 	s.series[cloneKey(key)] = found
 	return found

@@ -35,6 +35,11 @@ type Pair struct {
 	// FirstSeen is when the edge appeared.
 	FirstSeen int64
 
+	// Barred tells that what fails is denied as it always was.
+	Barred bool
+	// Tunnelled tells that its connections are the mesh's.
+	Tunnelled bool
+
 	keys   int
 	native bool // the service graph reports it
 	hasL7  bool // and its requests
@@ -43,6 +48,8 @@ type Pair struct {
 	queued bool // in the queue of pairs that may fall silent
 	bursts [lanes]burst
 	marks  [lanes]uint64
+	// records are the failed flow records of the client's and of the server's side since the last mark.
+	records [2]uint64
 }
 
 // Family is a way for an edge to be wrong.
@@ -70,13 +77,17 @@ type Fault struct {
 	// Quiet tells that nothing was attempted since LastBad, so that it is unknown whether it still fails.
 	Quiet         bool
 	Failed, Total uint64 // since it began
-	Ratio         float64
+	// Well is how much went well since LastBad.
+	Well  uint64
+	Ratio float64
 	// Kind is the outage's kind as this fault alone would name it; Policy is the policy that denies.
 	Kind, Policy string
 	// Source is the source of telemetry that is lost.
 	Source string
-	// Base is what the edge had counted when the fault began, Lanes where it counts.
+	// Base is what the edge had counted when the fault began: bad events and all.
 	Base [2]uint64
+	// WellBase is how much had gone well at LastBad.
+	WellBase uint64
 	// Cause is the edge whose fault explained this one last, CauseFamily which fault it is.
 	Cause       *Pair
 	CauseFamily Family
@@ -127,7 +138,17 @@ func (p *Pair) begin(b *burst, lane Lane, t int64) {
 var totalOf = [lanes]Lane{Failed: Closed, RequestsFailed: Requests, Slow: Timed}
 
 // Mark remembers what has been counted up to a boundary, so that what begins afterwards is counted from there.
-func (p *Pair) Mark() { p.marks = p.Win.life }
+func (p *Pair) Mark() { p.marks, p.records = p.Win.life, [2]uint64{} }
+
+// Succeeded tells whether anything went well since the last mark. A failure whose reason is still being looked for is among the
+// connections that ended but not yet among the failed ones; its flow record tells.
+func (p *Pair) Succeeded() bool {
+	gained := func(lane Lane) uint64 { return p.Win.life[lane] - p.marks[lane] }
+	return gained(Closed) > max(gained(Failed), p.records[0], p.records[1]) || gained(Requests) > gained(RequestsFailed)
+}
+
+// LastBad is the newest time at which something bad was counted in a lane, as exactly as known; 0 if never.
+func (p *Pair) LastBad(lane Lane) int64 { return p.bursts[lane].last }
 
 // Began is when the run of a lane's events that reaches into [from, to) began, as exactly as known.
 // With it comes what had been counted before; ok is false if nothing more exact than from is known.
@@ -161,6 +182,8 @@ type Reason struct {
 		slot  int64
 		count uint32
 	}
+	// Told is when the server's side gave this reason last: what it tells of has reached it.
+	Told int64
 	// Records is how many flow records gave this reason since the last quiet time, which the counters may not know yet.
 	Records     uint64
 	recordsLast int64

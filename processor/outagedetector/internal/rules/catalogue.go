@@ -38,7 +38,7 @@ type Rule struct {
 	// Signal says in words what is looked at.
 	Signal string
 	Title  string
-	// Sentence is the summary; words in braces are filled in. Bare is the one for an outage without edges, if it differs.
+	// Sentence is the summary; words in braces are filled in. Bare is the one for an outage without edges or figures, if it differs.
 	Sentence string
 	Bare     string
 
@@ -154,6 +154,7 @@ var Catalogue = []Rule{
 		ID: TrafficLoss, Kind: KindTrafficLoss, Title: "Traffic is gone",
 		Signal:   "an edge falls silent although its source still reports and still works; counted against how often it used to be active",
 		Sentence: "{edge} {is} silent since {since}, though {source} works: about {total} calls are missing.",
+		Bare:     "{edge} {is} silent since {since}, though {source} works.",
 		Chance:   1e-7, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
 	},
 	{

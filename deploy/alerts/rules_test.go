@@ -1,0 +1,86 @@
+// Package alerts holds the alert rules that ship to the metrics that there are.
+package alerts
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+// emitted are the metrics of docs/data-model.md that the rules read, under the names that a Prometheus gives them.
+var emitted = map[string]bool{"mesh_outage": true, "mesh_slo_budget_left_ratio": true, "ztunnel_source_up": true}
+
+// internalMetrics are the collector's own, of every component of ours, by those names.
+func internalMetrics(t *testing.T) map[string]bool {
+	names := map[string]bool{}
+	paths, err := filepath.Glob("../../*/*/metadata.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		require.NoError(t, err)
+		var metadata struct {
+			Telemetry struct {
+				Metrics map[string]struct {
+					Sum *struct{ Monotonic bool }
+				}
+			}
+		}
+		require.NoError(t, yaml.Unmarshal(raw, &metadata))
+		for name, metric := range metadata.Telemetry.Metrics {
+			name = "otelcol_" + name
+			if metric.Sum != nil && metric.Sum.Monotonic {
+				name += "_total"
+			}
+			names[name] = true
+		}
+	}
+	return names
+}
+
+func TestRulesReadMetricsThatThereAre(t *testing.T) {
+	promql := parser.NewParser(parser.Options{})
+	groups, errs := rulefmt.ParseFile("nephilia.rules.yaml", false, model.UTF8Validation, promql, slog.New(slog.DiscardHandler))
+	require.Empty(t, errs)
+	require.NotEmpty(t, groups.Groups)
+	internal := internalMetrics(t)
+	for _, group := range groups.Groups {
+		for _, rule := range group.Rules {
+			t.Run(rule.Alert, func(t *testing.T) {
+				assert.Equal(t, "nephilia", rule.Labels["app"])
+				assert.NotEmpty(t, rule.Annotations["summary"])
+				expression, err := promql.ParseExpr(rule.Expr)
+				require.NoError(t, err)
+				for _, selectors := range parser.ExtractSelectors(expression) {
+					for _, matcher := range selectors {
+						if matcher.Name == model.MetricNameLabel {
+							assert.True(t, emitted[matcher.Value] || internal[matcher.Value], "there is no metric %s", matcher.Value)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestEveryAlertIsTested holds promtool's tests, which end-to-end tests run, to name every alert.
+func TestEveryAlertIsTested(t *testing.T) {
+	rules, err := os.ReadFile("nephilia.rules.yaml")
+	require.NoError(t, err)
+	tests, err := os.ReadFile("nephilia.rules.test.yaml")
+	require.NoError(t, err)
+	for _, line := range strings.Split(string(rules), "\n") {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "- alert: "); ok {
+			assert.Contains(t, string(tests), "alertname: "+name, "promtool's tests lack an alert")
+		}
+	}
+}
