@@ -12,8 +12,11 @@ import (
 	"sync/atomic"
 )
 
-// kept is the number of events that a client can catch up on.
-const kept = 256
+// What a client can catch up on: so many events, of so many bytes together.
+const (
+	kept      = 256
+	keptBytes = 16 << 20
+)
 
 // Event is one event of the stream.
 type Event struct {
@@ -33,6 +36,9 @@ type Hub struct {
 	clients map[*Client]struct{}
 	ring    [kept]Event
 	next    uint64
+	// oldest is the number of the oldest event in the ring, bytes the size of all.
+	oldest  uint64
+	bytes   int
 	closed  bool
 	resyncs atomic.Uint64
 }
@@ -61,7 +67,7 @@ func (h *Hub) Publish(eventType string, data []byte) {
 	}
 	h.next++
 	e := Event{ID: h.id(h.next), Type: eventType, Data: data}
-	h.ring[h.next%kept] = e
+	h.keep(e)
 	for c := range h.clients {
 		select {
 		case c.events <- e:
@@ -71,6 +77,20 @@ func (h *Hub) Publish(eventType string, data []byte) {
 			}
 		}
 	}
+}
+
+// keep puts the newest event into the ring, and drops the oldest ones beyond its bounds.
+func (h *Hub) keep(e Event) {
+	if h.oldest == 0 {
+		h.oldest = 1
+	}
+	for h.oldest < h.next && (h.next-h.oldest >= kept || h.bytes+len(e.Data) > keptBytes) {
+		h.bytes -= len(h.ring[h.oldest%kept].Data)
+		h.ring[h.oldest%kept] = Event{}
+		h.oldest++
+	}
+	h.ring[h.next%kept] = e
+	h.bytes += len(e.Data)
 }
 
 // Subscribe adds a client. lastID, unless empty, is the last event that it has seen: those after it come first. resync
@@ -89,7 +109,7 @@ func (h *Hub) Subscribe(lastID string) (c *Client, missed []Event, resync bool, 
 	}
 	boot, number, _ := strings.Cut(lastID, "-")
 	last, parseErr := strconv.ParseUint(number, 10, 64)
-	if parseErr != nil || boot != h.boot || last > h.next || h.next-last > kept {
+	if parseErr != nil || boot != h.boot || last > h.next || last+1 < h.oldest {
 		return c, nil, true, nil
 	}
 	for n := last + 1; n <= h.next; n++ {

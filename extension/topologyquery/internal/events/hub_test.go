@@ -58,3 +58,25 @@ func TestResume(t *testing.T) {
 		assert.Empty(t, missed)
 	}
 }
+
+func TestLargeEventsAreNotKeptForLong(t *testing.T) {
+	h := New(10, 4)
+	h.Publish("small", nil)
+	first := h.Newest()
+	for range 20 {
+		h.Publish("graph", make([]byte, 4<<20))
+		require.LessOrEqual(t, h.bytes, keptBytes)
+	}
+	recent := h.Newest()
+	h.Publish("graph", make([]byte, keptBytes+1))
+	_, missed, resync, err := h.Subscribe(recent)
+	require.NoError(t, err)
+	assert.False(t, resync, "the newest event is always kept")
+	assert.Len(t, missed, 1)
+	_, missed, resync, err = h.Subscribe(first)
+	require.NoError(t, err)
+	assert.True(t, resync)
+	assert.Empty(t, missed)
+	h.Publish("small", nil)
+	assert.Zero(t, h.bytes)
+}
