@@ -48,6 +48,7 @@ const (
 	SourceConfigDump = "config_dump"
 	SourceXDS        = "xds"
 	SourceSpans      = "spans"
+	SourceKubernetes = "kubernetes"
 
 	ReplayRunning = "running"
 	ReplayDone    = "done"

@@ -193,8 +193,14 @@ func (in *ingest) addScraped(md pmetric.Metrics) {
 
 // addScrape takes what a scrape gave; its metrics are not used afterwards.
 func (in *ingest) addScrape(result scrape.Result) {
+	if result.Err != nil && result.Target.Aside {
+		return
+	}
 	in.addScraped(result.Metrics)
 	in.dropped(reasonScrapeSeries, result.Stats.Dropped())
+	if result.Gone || result.Target.Aside {
+		return
+	}
 	up, seen := result.Err == nil, result.At
 	if !up {
 		seen = time.Time{}
@@ -208,6 +214,9 @@ func (in *ingest) addScrape(result scrape.Result) {
 
 // addDump takes a config dump.
 func (in *ingest) addDump(result configdump.Result) {
+	if result.Err != nil && result.Target.Aside {
+		return
+	}
 	up, seen := result.Err == nil, result.At
 	if up {
 		in.dropped(reasonEntityLimit, result.Dump.Dropped)

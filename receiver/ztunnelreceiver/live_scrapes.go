@@ -54,7 +54,7 @@ func (l *live) openMetrics(ctx context.Context, set receiver.Settings, host comp
 	scraper, err := scrape.NewScraper(scrape.ScraperConfig{
 		Interval: config.Interval, Timeout: config.Timeout, Concurrency: concurrency, Client: client,
 		Options: scrape.Options{Families: config.Families, MaxBytes: config.MaxResponseSize},
-	}, targets, func(result scrape.Result) {
+	}, l.metricsTargets(targets), func(result scrape.Result) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.addScrape(result)
@@ -85,7 +85,7 @@ func (l *live) openDumps(ctx context.Context, set receiver.Settings, host compon
 	poller, err := configdump.NewPoller(configdump.PollerConfig{
 		Interval: config.Interval, Timeout: config.Timeout, Concurrency: concurrency, Client: client,
 		Options: configdump.Options{State: config.State, MaxBytes: int(config.MaxResponseSize)},
-	}, targets, func(result configdump.Result) {
+	}, l.dumpTargets(targets), func(result configdump.Result) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.addDump(result)
