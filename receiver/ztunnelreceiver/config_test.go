@@ -91,6 +91,36 @@ func TestConfigDefaults(t *testing.T) {
 	assert.Nil(t, cfg.XDS.Get().client("").TLS)
 }
 
+func TestConfigKubernetes(t *testing.T) {
+	cfg, err := loadConfig(t, "one_collector")
+	require.NoError(t, err)
+	want := defaultKubernetes()
+	want.Waypoints, want.ConfigDump, want.State = true, true, []string{"workloads", "pods", "nodes", "events"}
+	assert.Equal(t, &want, cfg.Kubernetes.Get())
+	assert.True(t, cfg.apiLogs())
+	assert.Empty(t, cfg.AccessLogs.Get().Include)
+	assert.Equal(t, "end", cfg.AccessLogs.Get().StartAt)
+	assert.Equal(t, 5*time.Second, cfg.Metrics.Get().Interval)
+	assert.Equal(t, 30*time.Second, cfg.ConfigDump.Get().Interval)
+
+	cfg, err = loadConfig(t, "daemon_set")
+	require.NoError(t, err)
+	assert.Equal(t, "node-a", cfg.NodeName)
+	assert.False(t, cfg.apiLogs())
+	assert.Equal(t, []string{"/var/log/pods/ambient_ztunnel-*/istio-proxy/*.log"}, cfg.AccessLogs.Get().Include)
+	assert.True(t, cfg.Metrics.HasValue())
+	assert.False(t, cfg.ConfigDump.HasValue())
+
+	cfg, err = loadConfig(t, "away")
+	require.NoError(t, err)
+	assert.Equal(t, &KubernetesConfig{
+		AuthType: "kubeConfig", Kubeconfig: "/home/me/.kube/config", Context: "east", Namespace: "istio-system",
+		ZtunnelSelector: "app=ztunnel,rev=canary", WaypointSelector: "waypoint=yes", Logs: "off", Metrics: true, MetricsPort: 15090,
+		Waypoints: true, WorkloadNamespaces: []string{"shop", "billing"},
+	}, cfg.Kubernetes.Get())
+	assert.False(t, cfg.AccessLogs.HasValue())
+}
+
 func TestConfigReplay(t *testing.T) {
 	for name, want := range map[string]ReplayConfig{
 		"replay":        {Directory: "recordings/policy-deny", Speed: 0, Rebase: rebaseNow, Loop: true},
@@ -145,6 +175,21 @@ func TestConfigErrors(t *testing.T) {
 		"no_series":           "max_series must be positive",
 		"short_expiry":        "series_expiry must be 0",
 		"bad_threshold":       "slow_threshold must not be negative",
+
+		"bad_auth":              `auth_type "none"`,
+		"needless_kubeconfig":   "for auth_type kubeConfig only",
+		"no_namespace":          "namespace is needed",
+		"no_selector":           "ztunnel_selector is needed",
+		"bad_selector":          "waypoint_selector: ",
+		"bad_logs":              `logs "stream"`,
+		"no_port":               "metrics_port must be positive",
+		"bad_state":             `state "secrets"`,
+		"same_state":            `state "nodes" is there twice`,
+		"empty_namespace":       "a namespace is empty",
+		"nothing_of_kubernetes": "nothing is to be read",
+		"files_of_nobody":       "whose log is it",
+		"files_and_streams":     "exclude each other",
+		"kubernetes_replay":     "replay and a live source exclude each other",
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := loadConfig(t, name)

@@ -24,8 +24,8 @@ const (
 	// that writes nothing does not even begin to answer.
 	assumedWorking = 2 * time.Second
 	// maxVain is how often the log before is read in vain until it is believed to be at its end.
-	maxVain = 10
-	lineRoom    = 64
+	maxVain  = 10
+	lineRoom = 64
 )
 
 // follower follows one pod's log. Its goroutine reads; everything else is guarded by the tail's lock.
