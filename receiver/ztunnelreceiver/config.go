@@ -115,33 +115,6 @@ type ConfigDumpConfig struct {
 	State bool `mapstructure:"state"`
 }
 
-// XDSConfig says how to ask istiod for the mesh's state.
-type XDSConfig struct {
-	// Endpoint is host:port; 15010 is plaintext, 15012 TLS.
-	Endpoint string `mapstructure:"endpoint"`
-	// TLS is how to reach the endpoint.
-	TLS XDSTLSConfig `mapstructure:"tls"`
-	// TokenFile holds the service account token of audience istio-ca, which is read again for each stream. It is sent over TLS only.
-	TokenFile string `mapstructure:"token_file"`
-	// PodName, Namespace and ClusterID say who asks. istiod takes a token only from the namespace of its service account, and
-	// asks the API server of that cluster about it.
-	PodName   string `mapstructure:"pod_name"`
-	Namespace string `mapstructure:"namespace"`
-	ClusterID string `mapstructure:"cluster_id"`
-	// MaxResources bounds the entities that are held.
-	MaxResources int `mapstructure:"max_resources"`
-}
-
-// XDSTLSConfig is how to reach istiod.
-type XDSTLSConfig struct {
-	// Insecure is plaintext.
-	Insecure bool `mapstructure:"insecure"`
-	// CAFile is the root certificate; by default the system's.
-	CAFile string `mapstructure:"ca_file"`
-	// ServerNameOverride is the name in istiod's certificate, where it is not the endpoint's.
-	ServerNameOverride string `mapstructure:"server_name_override"`
-}
-
 // ReplayConfig plays a recording.
 type ReplayConfig struct {
 	// Directory holds the recording.
@@ -357,21 +330,6 @@ func validateScrapes(client confighttp.ClientConfig, interval time.Duration, max
 	}
 	if maxSize <= 0 {
 		errs = append(errs, errors.New("max_response_size must be positive"))
-	}
-	return errors.Join(errs...)
-}
-
-// Validate implements xconfmap.Validator.
-func (c *XDSConfig) Validate() error {
-	var errs []error
-	if c.Endpoint == "" {
-		errs = append(errs, errors.New("endpoint is needed: istiod's host:port"))
-	}
-	if c.TLS.Insecure && (c.TLS.CAFile != "" || c.TLS.ServerNameOverride != "") {
-		errs = append(errs, errors.New("tls: insecure excludes ca_file and server_name_override"))
-	}
-	if c.MaxResources < 1 {
-		errs = append(errs, errors.New("max_resources must be positive"))
 	}
 	return errors.Join(errs...)
 }

@@ -62,7 +62,7 @@ func TestConfig(t *testing.T) {
 			CAFile: "/var/run/secrets/istio/root-cert.pem", TokenFile: "/var/run/secrets/tokens/istio-token",
 			ServerName: "istiod.istio-system.svc",
 		},
-	}, cfg.XDS.Get().client(cfg.NodeName))
+	}, cfg.XDS.Get().client(cfg.NodeName, cfg.XDS.Get().MaxResources))
 
 	ztunnel, err := cfg.target(metrics.Endpoints[0])
 	require.NoError(t, err)
@@ -88,7 +88,25 @@ func TestConfigDefaults(t *testing.T) {
 
 	cfg, err = loadConfig(t, "gateway")
 	require.NoError(t, err)
-	assert.Nil(t, cfg.XDS.Get().client("").TLS)
+	assert.Nil(t, cfg.XDS.Get().client("", 0).TLS)
+}
+
+func TestConfigClusters(t *testing.T) {
+	cfg, err := loadConfig(t, "clusters")
+	require.NoError(t, err)
+	config := cfg.XDS.Get()
+	var endpoints, ids []string
+	for _, cluster := range config.clusters() {
+		endpoints, ids = append(endpoints, cluster.Endpoint), append(ids, cluster.ClusterID)
+	}
+	assert.Equal(t, []string{"istiod.east:15012", "istiod.west:15012"}, endpoints)
+	assert.Equal(t, []string{"east", "west"}, ids)
+	assert.Equal(t, 200_000, config.MaxResources)
+	assert.Equal(t, "/tokens/west", config.clusters()[1].client("", 0).TLS.TokenFile)
+
+	cfg, err = loadConfig(t, "first_cluster_too")
+	require.NoError(t, err)
+	assert.Len(t, cfg.XDS.Get().clusters(), 2)
 }
 
 func TestConfigKubernetes(t *testing.T) {
@@ -168,6 +186,10 @@ func TestConfigErrors(t *testing.T) {
 		"bad_size":            "max_response_size must be positive",
 		"bad_family":          `family "*_total"`,
 		"no_istiod":           "endpoint is needed: istiod",
+		"no_cluster_id":       "b:15012: cluster_id is needed",
+		"same_cluster_id":     `b:15012: cluster_id "east" is there twice`,
+		"cluster_of_nowhere":  "endpoint is needed",
+		"insecure_cluster":    "b:15012: tls: insecure excludes",
 		"insecure_ca":         "insecure excludes",
 		"no_resources":        "max_resources must be positive",
 		"short_flush":         "flush_interval must be at least",

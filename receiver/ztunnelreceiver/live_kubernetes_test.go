@@ -300,7 +300,9 @@ func TestKubernetesTargets(t *testing.T) {
 
 	// One that is there and does not answer.
 	broken.Store(true)
-	r.until("failures", func() bool { return !out.beats()["metrics node-a"] && !out.beats()["metrics node-b"] && !out.ups()["127.0.0.3"].up })
+	r.until("failures", func() bool {
+		return !out.beats()["metrics node-a"] && !out.beats()["metrics node-b"] && !out.ups()["127.0.0.3"].up
+	})
 	broken.Store(false)
 	r.until("recovery", func() bool { return out.beats()["metrics node-a"] && out.beats()["metrics node-b"] })
 
