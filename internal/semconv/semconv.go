@@ -171,6 +171,16 @@ const (
 	DirectionOutbound = "outbound"
 )
 
+// Changes in Kubernetes.
+const (
+	EventChange = "k8s.change"
+
+	AttrChangeReason     = "k8s.change.reason"
+	AttrObjectKind       = "k8s.object.kind"
+	AttrObjectName       = "k8s.object.name"
+	AttrCanonicalService = "istio.canonical_service"
+)
+
 // Outages.
 const (
 	MetricOutage = "mesh.outage"

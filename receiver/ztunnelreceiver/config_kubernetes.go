@@ -49,6 +49,11 @@ const (
 	logsAPI   = "api"
 	logsFiles = "files"
 	logsOff   = "off"
+
+	stateWorkloads = "workloads"
+	statePods      = "pods"
+	stateNodes     = "nodes"
+	stateEvents    = "events"
 )
 
 func defaultKubernetes() KubernetesConfig {
@@ -131,7 +136,7 @@ func (c *KubernetesConfig) Validate() error {
 }
 
 // stateKinds are the values of state.
-var stateKinds = []string{"workloads", "pods", "nodes", "events"}
+var stateKinds = []string{stateWorkloads, statePods, stateNodes, stateEvents}
 
 // client says how to reach the API server.
 func (c *KubernetesConfig) client() kube.ClientConfig {

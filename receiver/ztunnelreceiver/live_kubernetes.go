@@ -3,6 +3,7 @@ package ztunnelreceiver
 import (
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/configdump"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kubestate"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/podlogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/scrape"
 )
@@ -58,6 +60,13 @@ func (l *live) openKubernetes() error {
 	}
 	k := &kubernetes{live: l, cfg: cfg, clients: clients, fleet: newFleet(), failing: map[string]struct{}{}}
 	l.kube = k
+	if len(cfg.State) > 0 {
+		state, err := kubestate.New(clients.API, cfg.state(), k.report, stateSink{k}, l.clock.Now)
+		if err != nil {
+			return err
+		}
+		l.sources = append(l.sources, state.Run)
+	}
 	if !cfg.discovers() {
 		return nil
 	}
@@ -71,6 +80,33 @@ func (l *live) openKubernetes() error {
 	}
 	l.sources = append(l.sources, k.discovery.Run)
 	return nil
+}
+
+// state says what of the cluster's state to follow.
+func (c *KubernetesConfig) state() kubestate.Config {
+	return kubestate.Config{
+		Workloads: slices.Contains(c.State, stateWorkloads), Pods: slices.Contains(c.State, statePods),
+		Nodes: slices.Contains(c.State, stateNodes), Events: slices.Contains(c.State, stateEvents),
+		Namespaces: c.WorkloadNamespaces, Node: c.Node,
+	}
+}
+
+// stateSink takes what is new about the cluster.
+type stateSink struct{ *kubernetes }
+
+// Changed implements kubestate.Sink.
+func (s stateSink) Changed(changes []mesh.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.addChanges(changes)
+}
+
+// NodeGone implements kubestate.Sink: a node that is gone has no ztunnel.
+func (s stateSink) NodeGone(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live.live.remove(node)
+	s.addEvents([]mesh.Event{ztunnelEvent(&kube.Pod{Node: node}, s.live.cfg.ClusterName, s.clock.Now(), true)})
 }
 
 // discovers tells whether pods have to be found.

@@ -24,6 +24,9 @@ import (
 	"go.opentelemetry.io/collector/confmap/xconfmap"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -317,6 +320,75 @@ func TestKubernetesTargets(t *testing.T) {
 	assert.True(t, out.beats()["metrics node-a"], "what is known is scraped on")
 	server.Restart()
 	r.until("the API server again", func() bool { return out.beats()["kubernetes "] })
+}
+
+func TestKubernetesState(t *testing.T) {
+	server := kubetest.Start(t)
+	replicas := int32(3)
+	deployment := &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "catalog-v1", UID: "1", Generation: 1, CreationTimestamp: metav1.NewTime(kubetest.Born)},
+		Spec:       appsv1.DeploymentSpec{Replicas: &replicas},
+	}
+	server.Put("deployments", deployment)
+	server.Put("nodes", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a", UID: "1", CreationTimestamp: metav1.NewTime(kubetest.Born)}})
+	out := &sink{}
+	r := newKubeRig(t, server, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, map[string]any{
+		"logs": "off", "metrics": false, "state": []any{"workloads", "pods", "nodes", "events"},
+	})
+	defer r.end()
+	changes := func() (list []mesh.Change) {
+		for _, ld := range out.logs {
+			for _, rl := range ld.ResourceLogs().All() {
+				for _, sl := range rl.ScopeLogs().All() {
+					for _, record := range sl.LogRecords().All() {
+						if record.EventName() == semconv.EventChange {
+							change, err := mesh.ParseChange(record)
+							require.NoError(t, err)
+							list = append(list, change)
+						}
+					}
+				}
+			}
+		}
+		return list
+	}
+	r.until("everything is watched", func() bool {
+		for _, resource := range []string{"deployments", "statefulsets", "daemonsets", "pods", "nodes", "events"} {
+			if server.Seen("watch "+resource) == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	assert.Empty(t, changes(), "what was there before is no change")
+	replicas = 0
+	server.Put("deployments", deployment)
+	r.until("the change", func() bool { return len(changes()) == 1 })
+	got := changes()[0]
+	assert.False(t, got.Time.AsTime().Before(epoch))
+	got.Time, got.Observed = 0, 0
+	assert.Equal(t, mesh.Change{
+		Reason: mesh.ChangeScaled, Kind: "Deployment", Namespace: "shop", Name: "catalog-v1", App: "catalog-v1",
+		Text: "deployment shop/catalog-v1 was scaled from 3 to 0",
+	}, got)
+
+	server.Delete("nodes", "", "node-a")
+	r.until("the node's end", func() bool { return len(changes()) == 2 })
+	assert.Equal(t, mesh.ChangeRemoved, changes()[1].Reason)
+	_, entities := out.events(t)
+	assert.Equal(t, 1, entities[mesh.TypeZtunnel], "its ztunnel is gone too")
+}
+
+func TestChangesAreBounded(t *testing.T) {
+	_, in := newTestIngest(t, createDefaultConfig().(*Config), &sink{})
+	for range 3 {
+		in.addChanges(make([]mesh.Change, maxChanges/2+1))
+	}
+	assert.Len(t, in.changes, maxChanges)
+	in.wants.logs = nil
+	in.changes = nil
+	in.addChanges(make([]mesh.Change, 1))
+	assert.Empty(t, in.changes)
 }
 
 func TestKubernetesThroughTheFactory(t *testing.T) {

@@ -32,6 +32,7 @@ const (
 	reasonFile         = "recording_file"
 	reasonScrapeSeries = "scrape_series"
 	reasonPods         = "pod_limit"
+	reasonChanges      = "change_limit"
 )
 
 // telemetry counts what the receiver does, and warns of it, now and then, where somebody has to act.
