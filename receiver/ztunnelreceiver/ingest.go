@@ -227,9 +227,6 @@ func (in *ingest) addScrape(result scrape.Result) {
 
 // addDump takes a config dump.
 func (in *ingest) addDump(result configdump.Result) {
-	if result.Err != nil && result.Target.Aside {
-		return
-	}
 	up, seen := result.Err == nil, result.At
 	if up {
 		in.dropped(reasonEntityLimit, result.Dump.Dropped)

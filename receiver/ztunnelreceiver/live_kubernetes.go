@@ -2,7 +2,9 @@ package ztunnelreceiver
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -234,7 +236,45 @@ func (f foundTargets) Targets() []scrape.Target {
 	return targets
 }
 
-func (l *live) dumpTargets(static configdump.StaticTargets) configdump.TargetProvider { return static }
+// adminPort is where a ztunnel serves its config dump, on its own localhost.
+const adminPort = 15000
+
+// dumpTargets are the ztunnels' config dumps, of those that speak for their node.
+type dumpTargets struct{ kube *kubernetes }
+
+func dumpHost(pod *kube.Pod) string { return pod.Name + "." + pod.Namespace }
+
+// Targets implements configdump.TargetProvider.
+func (d dumpTargets) Targets() []configdump.Target {
+	var targets []configdump.Target
+	for _, pod := range d.kube.discovery.Ztunnels() {
+		if !pod.Aside {
+			targets = append(targets, configdump.Target{
+				Node: pod.Node, URL: "http://" + net.JoinHostPort(dumpHost(&pod), strconv.Itoa(adminPort)) + dumpPath,
+			})
+		}
+	}
+	return targets
+}
+
+// dumpClient reaches the ztunnels' localhosts by forwarding a port for each request.
+func (k *kubernetes) dumpClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			for _, pod := range k.discovery.Ztunnels() {
+				if dumpHost(&pod) == host {
+					return k.clients.Forward(ctx, pod, adminPort)
+				}
+			}
+			return nil, fmt.Errorf("no pod %s any more", host)
+		},
+	}}
+}
 
 // podSink takes what pods log; the lock is held.
 type podSink struct{ *live }

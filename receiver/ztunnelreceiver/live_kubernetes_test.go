@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -320,6 +321,34 @@ func TestKubernetesTargets(t *testing.T) {
 	assert.True(t, out.beats()["metrics node-a"], "what is known is scraped on")
 	server.Restart()
 	r.until("the API server again", func() bool { return out.beats()["kubernetes "] })
+}
+
+func TestKubernetesConfigDumps(t *testing.T) {
+	dump := lines(t, filepath.Join(recordings, "baseline", "config_dump-node-a.jsonl.gz"))[0]
+	_, dump, _ = strings.Cut(dump, `"config_dump": `)
+	dump = strings.TrimSuffix(dump, "}")
+	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != dumpPath {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, dump)
+	}))
+	t.Cleanup(admin.Close)
+	server := kubetest.Start(t)
+	server.Put("pods", kubetest.Ztunnel("ztunnel-a", "node-a", "127.0.0.1"))
+	server.Put("pods", kubetest.Ztunnel("ztunnel-b", "node-b", "127.0.0.1"))
+	server.SetPort("istio-system", "ztunnel-a", "15000", admin.Listener.Addr().String())
+	out := &sink{}
+	r := newKubeRig(t, server, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, map[string]any{
+		"logs": "off", "metrics": false, "config_dump": true,
+	})
+	defer r.end()
+	r.until("a dump", func() bool {
+		z := out.ztunnels(t)["node-a"]
+		return z != nil && len(z.Certificates) > 0 && len(out.beats()) == 3
+	})
+	assert.Equal(t, map[string]bool{"config_dump node-a": true, "config_dump node-b": false, "kubernetes ": true}, out.beats())
 }
 
 func TestKubernetesState(t *testing.T) {

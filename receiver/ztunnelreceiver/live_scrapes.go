@@ -82,10 +82,22 @@ func (l *live) openDumps(ctx context.Context, set receiver.Settings, host compon
 		}
 		targets = append(targets, configdump.Target{Node: cmp.Or(endpoint.Node, l.cfg.NodeName), URL: address})
 	}
+	if len(targets) > 0 {
+		if err := l.pollDumps(config, client, targets); err != nil {
+			return err
+		}
+	}
+	if _, _, found := l.cfg.reads(); found {
+		return l.pollDumps(config, l.kube.dumpClient(), dumpTargets{l.kube})
+	}
+	return nil
+}
+
+func (l *live) pollDumps(config *ConfigDumpConfig, client *http.Client, targets configdump.TargetProvider) error {
 	poller, err := configdump.NewPoller(configdump.PollerConfig{
 		Interval: config.Interval, Timeout: config.Timeout, Concurrency: concurrency, Client: client,
 		Options: configdump.Options{State: config.State, MaxBytes: int(config.MaxResponseSize)},
-	}, l.dumpTargets(targets), func(result configdump.Result) {
+	}, targets, func(result configdump.Result) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.addDump(result)

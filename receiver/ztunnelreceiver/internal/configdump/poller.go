@@ -17,8 +17,6 @@ type Target struct {
 	// Node is the ztunnel's node; empty to believe the dump.
 	Node string
 	URL  string
-	// Aside tells that a failure says nothing: the ztunnel is about to go.
-	Aside bool
 }
 
 // TargetProvider says whom to ask. It is asked at every tick and must answer at once.

@@ -50,6 +50,8 @@ type Server struct {
 	oldest  int
 	changed chan struct{}
 	logs    map[string]*Log // by namespace/name
+	// ports are what ports of pods' localhosts lead to, by namespace/name:port.
+	ports map[string]string
 	// fault answers instead of the server if it returns true.
 	fault func(w http.ResponseWriter, r *http.Request) bool
 	// wrap may stand between the server and who asked.
@@ -68,7 +70,7 @@ type change struct {
 func Start(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{
-		tb: tb, objects: map[string]runtime.Object{}, changed: make(chan struct{}), logs: map[string]*Log{}, seen: map[string]int{}, version: 1,
+		tb: tb, objects: map[string]runtime.Object{}, changed: make(chan struct{}), logs: map[string]*Log{}, ports: map[string]string{}, seen: map[string]int{}, version: 1,
 	}
 	s.listen("127.0.0.1:0")
 	tb.Cleanup(s.Stop)
@@ -266,6 +268,8 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		if err = apierrors.NewNotFound(noResource, parts[1]); log != nil {
 			err = log.serve(ctx, w, r)
 		}
+	case resource == "pods/portforward":
+		err = s.forward(ctx, w, r, namespace+"/"+parts[1])
 	case verb == "list":
 		err = s.list(w, r, resource, namespace)
 	case verb == "watch":
