@@ -12,8 +12,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 )
 
 const (
@@ -34,7 +34,7 @@ func (c *Clients) Forward(ctx context.Context, pod Pod, port uint16) (net.Conn, 
 	if err != nil {
 		return nil, fmt.Errorf("forwarding a port: %w", err)
 	}
-	connection, _, err := spdy.Negotiate(upgrader, &http.Client{Transport: transport}, request, forwardProtocol)
+	connection, _, err := spdy.NegotiateStreaming(upgrader, &http.Client{Transport: transport}, request, forwardProtocol)
 	if err != nil {
 		return nil, fmt.Errorf("forwarding a port of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
@@ -105,7 +105,7 @@ func (f *forwarded) Read(data []byte) (int, error) {
 // Close implements net.Conn.
 func (f *forwarded) Close() (err error) {
 	f.close.Do(func() {
-		_ = f.Stream.Reset()
+		_ = f.Reset()
 		err = f.connection.Close()
 	})
 	return err
@@ -115,7 +115,9 @@ func (f *forwarded) Close() (err error) {
 func (*forwarded) LocalAddr() net.Addr { return &net.TCPAddr{} }
 
 // RemoteAddr implements net.Conn.
-func (f *forwarded) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(f.port)} }
+func (f *forwarded) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(f.port)}
+}
 
 // SetDeadline implements net.Conn, without effect: who uses it closes it when it lasts too long.
 func (*forwarded) SetDeadline(time.Time) error { return nil }

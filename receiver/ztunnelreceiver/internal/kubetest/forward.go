@@ -10,8 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/httpstream"
-	"k8s.io/apimachinery/pkg/util/httpstream/spdy"
+	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
 // SetPort lets a port of a pod's localhost lead to an address; empty takes it away.
@@ -37,7 +37,7 @@ func (s *Server) forward(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if connection == nil {
 		return nil
 	}
-	defer connection.Close()
+	defer func() { _ = connection.Close() }()
 	var complaints httpstream.Stream
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -69,8 +69,7 @@ func (s *Server) forward(ctx context.Context, w http.ResponseWriter, r *http.Req
 		case <-connection.CloseChan():
 			return nil
 		case <-ctx.Done():
-			connection.Close()
-			return nil
+			return connection.Close()
 		}
 	}
 }

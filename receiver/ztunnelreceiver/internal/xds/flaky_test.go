@@ -178,4 +178,3 @@ func orEmpty(m map[string]string) map[string]string {
 	}
 	return m
 }
-
