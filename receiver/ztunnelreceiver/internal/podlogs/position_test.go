@@ -1,14 +1,19 @@
 package podlogs
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC).UnixNano()
@@ -158,4 +163,30 @@ func BenchmarkTake(b *testing.B) {
 		at += 100_000
 		p.add(at, hashOf(at, text))
 	}
+}
+
+// countingSink takes entries without keeping them.
+type countingSink struct{ Sink }
+
+func (countingSink) Entry(string, []byte) {}
+
+func BenchmarkReader(b *testing.B) {
+	const lines = 1000
+	var text strings.Builder
+	for n := range lines {
+		fmt.Fprintf(&text, "2026-11-23T21:25:00.%09dZ 2026-11-23T21:25:00.250079Z\tinfo\taccess\tconnection complete\tsrc.addr=10.244.1.11:%d\n", n*1_000_000, n)
+	}
+	tail := New(Config{MaxEntry: 65536}, nil, countingSink{}, &sync.Mutex{}, func(context.Context) {})
+	b.Cleanup(func() { _ = tail.Stop() })
+	f := &follower{tail: tail, splitter: accesslog.NewEntrySplitter(65536, 0)}
+	b.ReportAllocs()
+	for b.Loop() {
+		f.position.from, f.position.newest, f.position.taken = 0, 0, f.position.taken[:0]
+		r := reader{follower: f}
+		r.begin()
+		if err := r.read(b.Context(), strings.NewReader(text.String())); err != nil || !r.fresh {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*lines), "ns/line")
 }
