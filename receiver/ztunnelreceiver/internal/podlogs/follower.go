@@ -23,9 +23,10 @@ const (
 	// assumedWorking is after how long without an error a request that was sent counts as a stream: the kubelet of a container
 	// that writes nothing does not even begin to answer.
 	assumedWorking = 2 * time.Second
-	// maxVain is how often the log before is read in vain until it is believed to be at its end.
-	maxVain  = 10
-	lineRoom = 64
+	// maxVain is how often the log before is read in vain until it is believed to be at its end, maxBefore how often at all.
+	maxVain   = 10
+	maxBefore = 100
+	lineRoom  = 64
 )
 
 // follower follows one pod's log. Its goroutine reads; everything else is guarded by the tail's lock.
@@ -130,7 +131,8 @@ func (f *follower) stream(ctx context.Context) (fresh bool, err error) {
 // if it were whole, so what counts is that the log's last line was taken. Of a line that the runtime cut in parts, or that the
 // container did not end, this can never be told: what brings nothing new many times over is at its end.
 func (f *follower) before(ctx context.Context, pod kube.Pod) (fresh bool, repeated int, err error) {
-	for vain := 0; vain < maxVain; {
+	vain := 0
+	for range maxBefore {
 		done, again, err := f.beforeTaken(ctx, pod)
 		repeated += again
 		if apierrors.IsBadRequest(err) || apierrors.IsNotFound(err) {
@@ -154,8 +156,11 @@ func (f *follower) before(ctx context.Context, pod kube.Pod) (fresh bool, repeat
 		if err != nil {
 			return fresh || r.fresh, repeated, err
 		}
-		if vain++; r.fresh {
+		switch vain++; {
+		case r.fresh:
 			fresh, vain = true, 0
+		case vain == maxVain:
+			return fresh, repeated, nil
 		}
 	}
 	return fresh, repeated, nil
