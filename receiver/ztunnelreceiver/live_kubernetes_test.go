@@ -51,7 +51,7 @@ func newKubeRig(t *testing.T, server *kubetest.Server, clock *steppedClock, stor
 		raw["access_logs"] = map[string]any{"start_at": "beginning", "storage": storageID.String()}
 	}
 	if settings["metrics"] != false {
-		raw["metrics"] = map[string]any{"interval": "20ms", "timeout": "20ms"}
+		raw["metrics"] = map[string]any{"interval": "500ms", "timeout": "500ms"}
 	}
 	require.NoError(t, confmap.NewFromStringMap(raw).Unmarshal(cfg))
 	require.NoError(t, xconfmap.Validate(cfg))

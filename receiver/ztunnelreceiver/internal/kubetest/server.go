@@ -240,6 +240,8 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	resource, verb := parts[0], "list"
 	if len(parts) > 2 {
 		resource, verb = parts[0]+"/"+parts[2], "get"
+	} else if r.URL.Query().Get("sendInitialEvents") != "" {
+		verb = "watchlist"
 	} else if r.URL.Query().Get("watch") != "" {
 		verb = "watch"
 	}
@@ -272,6 +274,9 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 		err = s.forward(ctx, w, r, namespace+"/"+parts[1])
 	case verb == "list":
 		err = s.list(w, r, resource, namespace)
+	case verb == "watchlist":
+		// An older server: the client lists instead.
+		err = apierrors.NewInvalid(noKind, "sendInitialEvents", nil)
 	case verb == "watch":
 		err = s.watch(ctx, w, r, resource, namespace)
 	default:
@@ -322,9 +327,6 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, resource, namespac
 }
 
 func (s *Server) watch(ctx context.Context, w http.ResponseWriter, r *http.Request, resource, namespace string) error {
-	if r.URL.Query().Get("sendInitialEvents") != "" {
-		return apierrors.NewInvalid(noKind, "sendInitialEvents", nil)
-	}
 	from, err := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
 	if err != nil {
 		return apierrors.NewBadRequest(err.Error())
