@@ -48,6 +48,7 @@ const (
 	SourceConfigDump = "config_dump"
 	SourceXDS        = "xds"
 	SourceSpans      = "spans"
+	SourceKubernetes = "kubernetes"
 
 	ReplayRunning = "running"
 	ReplayDone    = "done"
@@ -168,6 +169,16 @@ const (
 
 	DirectionInbound  = "inbound"
 	DirectionOutbound = "outbound"
+)
+
+// Changes in Kubernetes.
+const (
+	EventChange = "k8s.change"
+
+	AttrChangeReason     = "k8s.change.reason"
+	AttrObjectKind       = "k8s.object.kind"
+	AttrObjectName       = "k8s.object.name"
+	AttrCanonicalService = "istio.canonical_service"
 )
 
 // Outages.

@@ -43,6 +43,7 @@ type Config struct {
 	Metrics    configoptional.Optional[MetricsConfig]    `mapstructure:"metrics"`
 	ConfigDump configoptional.Optional[ConfigDumpConfig] `mapstructure:"config_dump"`
 	XDS        configoptional.Optional[XDSConfig]        `mapstructure:"xds"`
+	Kubernetes configoptional.Optional[KubernetesConfig] `mapstructure:"kubernetes"`
 	Replay     configoptional.Optional[ReplayConfig]     `mapstructure:"replay"`
 
 	// prevent unkeyed literal initialization
@@ -114,33 +115,6 @@ type ConfigDumpConfig struct {
 	State bool `mapstructure:"state"`
 }
 
-// XDSConfig says how to ask istiod for the mesh's state.
-type XDSConfig struct {
-	// Endpoint is host:port; 15010 is plaintext, 15012 TLS.
-	Endpoint string `mapstructure:"endpoint"`
-	// TLS is how to reach the endpoint.
-	TLS XDSTLSConfig `mapstructure:"tls"`
-	// TokenFile holds the service account token of audience istio-ca, which is read again for each stream. It is sent over TLS only.
-	TokenFile string `mapstructure:"token_file"`
-	// PodName, Namespace and ClusterID say who asks. istiod takes a token only from the namespace of its service account, and
-	// asks the API server of that cluster about it.
-	PodName   string `mapstructure:"pod_name"`
-	Namespace string `mapstructure:"namespace"`
-	ClusterID string `mapstructure:"cluster_id"`
-	// MaxResources bounds the entities that are held.
-	MaxResources int `mapstructure:"max_resources"`
-}
-
-// XDSTLSConfig is how to reach istiod.
-type XDSTLSConfig struct {
-	// Insecure is plaintext.
-	Insecure bool `mapstructure:"insecure"`
-	// CAFile is the root certificate; by default the system's.
-	CAFile string `mapstructure:"ca_file"`
-	// ServerNameOverride is the name in istiod's certificate, where it is not the endpoint's.
-	ServerNameOverride string `mapstructure:"server_name_override"`
-}
-
 // ReplayConfig plays a recording.
 type ReplayConfig struct {
 	// Directory holds the recording.
@@ -201,6 +175,7 @@ func createDefaultConfig() component.Config {
 		XDS: configoptional.Default(XDSConfig{
 			MaxResources: 200_000,
 		}),
+		Kubernetes: configoptional.Default(defaultKubernetes()),
 		Replay: configoptional.Default(ReplayConfig{
 			Speed:  1,
 			Rebase: rebaseNone,
@@ -211,10 +186,10 @@ func createDefaultConfig() component.Config {
 // Validate implements xconfmap.Validator. The sources validate themselves.
 func (c *Config) Validate() error {
 	var errs []error
-	live := c.AccessLogs.HasValue() || c.Metrics.HasValue() || c.ConfigDump.HasValue() || c.XDS.HasValue()
+	live := c.AccessLogs.HasValue() || c.Metrics.HasValue() || c.ConfigDump.HasValue() || c.XDS.HasValue() || c.Kubernetes.HasValue()
 	switch {
 	case !live && !c.Replay.HasValue():
-		errs = append(errs, errors.New("no source: one of access_logs, metrics, config_dump, xds and replay is needed"))
+		errs = append(errs, errors.New("no source: one of access_logs, metrics, config_dump, xds, kubernetes and replay is needed"))
 	case live && c.Replay.HasValue():
 		errs = append(errs, errors.New("replay and a live source exclude each other: one clock drives everything"))
 	}
@@ -233,20 +208,39 @@ func (c *Config) Validate() error {
 	if c.Spans.SlowThreshold < 0 {
 		errs = append(errs, errors.New("spans::slow_threshold must not be negative"))
 	}
-	if logs := c.AccessLogs.Get(); logs != nil && c.NodeName == "" && logs.NodeFrom == (NodeFromConfig{}) {
-		errs = append(errs, errors.New("access_logs: whose log is it? node_name (in Kubernetes ${env:K8S_NODE_NAME}) or access_logs::node_from is needed"))
+	fromAPI, metricsFound, dumpsFound := c.reads()
+	if logs := c.AccessLogs.Get(); logs != nil {
+		errs = append(errs, c.validateFiles(logs, fromAPI))
 	}
 	if metrics := c.Metrics.Get(); metrics != nil {
-		errs = append(errs, c.validateEndpoints("metrics", metrics.Endpoints, true))
+		errs = append(errs, c.validateEndpoints("metrics", metrics.Endpoints, metricsFound, true))
 	}
 	if dumps := c.ConfigDump.Get(); dumps != nil {
-		errs = append(errs, c.validateEndpoints("config_dump", dumps.Endpoints, false))
+		errs = append(errs, c.validateEndpoints("config_dump", dumps.Endpoints, dumpsFound, false))
 	}
 	return errors.Join(errs...)
 }
 
-func (c *Config) validateEndpoints(source string, endpoints []EndpointConfig, waypoints bool) error {
+func (c *Config) validateFiles(logs *AccessLogsConfig, fromAPI bool) error {
+	switch {
+	case fromAPI && len(logs.Include) > 0:
+		return errors.New("access_logs: include and kubernetes::logs \"api\" exclude each other")
+	case fromAPI:
+		return nil
+	case len(logs.Include) == 0:
+		return errors.New("access_logs: include is needed: the files that ztunnels log to")
+	case c.NodeName == "" && logs.NodeFrom == (NodeFromConfig{}):
+		return errors.New("access_logs: whose log is it? node_name (in Kubernetes ${env:K8S_NODE_NAME}) or access_logs::node_from is needed")
+	}
+	return nil
+}
+
+// validateEndpoints checks a source's endpoints; found tells that others are found through Kubernetes.
+func (c *Config) validateEndpoints(source string, endpoints []EndpointConfig, found, waypoints bool) error {
 	var errs []error
+	if len(endpoints) == 0 && !found {
+		errs = append(errs, errors.New(source+": endpoints is needed"))
+	}
 	fail := func(i int, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s::endpoints::%d: %w", source, i, fmt.Errorf(format, args...)))
 	}
@@ -283,9 +277,6 @@ func (c *Config) validateEndpoints(source string, endpoints []EndpointConfig, wa
 // Validate implements xconfmap.Validator.
 func (c *AccessLogsConfig) Validate() error {
 	var errs []error
-	if len(c.Include) == 0 {
-		errs = append(errs, errors.New("include is needed: the files that ztunnels log to"))
-	}
 	if c.StartAt != startAtBeginning && c.StartAt != startAtEnd {
 		errs = append(errs, fmt.Errorf("start_at %q must be %q or %q", c.StartAt, startAtBeginning, startAtEnd))
 	}
@@ -316,23 +307,20 @@ func (c *AccessLogsConfig) Validate() error {
 // Validate implements xconfmap.Validator.
 func (c *MetricsConfig) Validate() error {
 	return errors.Join(
-		validateScrapes(c.ClientConfig, c.Endpoints, c.Interval, c.MaxResponseSize),
+		validateScrapes(c.ClientConfig, c.Interval, c.MaxResponseSize),
 		scrape.Options{Families: c.Families}.Validate(),
 	)
 }
 
 // Validate implements xconfmap.Validator.
 func (c *ConfigDumpConfig) Validate() error {
-	return validateScrapes(c.ClientConfig, c.Endpoints, c.Interval, c.MaxResponseSize)
+	return validateScrapes(c.ClientConfig, c.Interval, c.MaxResponseSize)
 }
 
-func validateScrapes(client confighttp.ClientConfig, endpoints []EndpointConfig, interval time.Duration, maxSize int64) error {
+func validateScrapes(client confighttp.ClientConfig, interval time.Duration, maxSize int64) error {
 	var errs []error
 	if client.Endpoint != "" {
 		errs = append(errs, errors.New("endpoint is not for here: list endpoints"))
-	}
-	if len(endpoints) == 0 {
-		errs = append(errs, errors.New("endpoints is needed"))
 	}
 	if interval <= 0 {
 		errs = append(errs, errors.New("interval must be positive"))
@@ -342,21 +330,6 @@ func validateScrapes(client confighttp.ClientConfig, endpoints []EndpointConfig,
 	}
 	if maxSize <= 0 {
 		errs = append(errs, errors.New("max_response_size must be positive"))
-	}
-	return errors.Join(errs...)
-}
-
-// Validate implements xconfmap.Validator.
-func (c *XDSConfig) Validate() error {
-	var errs []error
-	if c.Endpoint == "" {
-		errs = append(errs, errors.New("endpoint is needed: istiod's host:port"))
-	}
-	if c.TLS.Insecure && (c.TLS.CAFile != "" || c.TLS.ServerNameOverride != "") {
-		errs = append(errs, errors.New("tls: insecure excludes ca_file and server_name_override"))
-	}
-	if c.MaxResources < 1 {
-		errs = append(errs, errors.New("max_resources must be positive"))
 	}
 	return errors.Join(errs...)
 }

@@ -62,7 +62,7 @@ func TestConfig(t *testing.T) {
 			CAFile: "/var/run/secrets/istio/root-cert.pem", TokenFile: "/var/run/secrets/tokens/istio-token",
 			ServerName: "istiod.istio-system.svc",
 		},
-	}, cfg.XDS.Get().client(cfg.NodeName))
+	}, cfg.XDS.Get().client(cfg.NodeName, cfg.XDS.Get().MaxResources))
 
 	ztunnel, err := cfg.target(metrics.Endpoints[0])
 	require.NoError(t, err)
@@ -88,7 +88,55 @@ func TestConfigDefaults(t *testing.T) {
 
 	cfg, err = loadConfig(t, "gateway")
 	require.NoError(t, err)
-	assert.Nil(t, cfg.XDS.Get().client("").TLS)
+	assert.Nil(t, cfg.XDS.Get().client("", 0).TLS)
+}
+
+func TestConfigClusters(t *testing.T) {
+	cfg, err := loadConfig(t, "clusters")
+	require.NoError(t, err)
+	config := cfg.XDS.Get()
+	var endpoints, ids []string
+	for _, cluster := range config.clusters() {
+		endpoints, ids = append(endpoints, cluster.Endpoint), append(ids, cluster.ClusterID)
+	}
+	assert.Equal(t, []string{"istiod.east:15012", "istiod.west:15012"}, endpoints)
+	assert.Equal(t, []string{"east", "west"}, ids)
+	assert.Equal(t, 200_000, config.MaxResources)
+	assert.Equal(t, "/tokens/west", config.clusters()[1].client("", 0).TLS.TokenFile)
+
+	cfg, err = loadConfig(t, "first_cluster_too")
+	require.NoError(t, err)
+	assert.Len(t, cfg.XDS.Get().clusters(), 2)
+}
+
+func TestConfigKubernetes(t *testing.T) {
+	cfg, err := loadConfig(t, "one_collector")
+	require.NoError(t, err)
+	want := defaultKubernetes()
+	want.Waypoints, want.ConfigDump, want.State = true, true, []string{"workloads", "pods", "nodes", "events"}
+	assert.Equal(t, &want, cfg.Kubernetes.Get())
+	assert.True(t, cfg.apiLogs())
+	assert.Empty(t, cfg.AccessLogs.Get().Include)
+	assert.Equal(t, "end", cfg.AccessLogs.Get().StartAt)
+	assert.Equal(t, 5*time.Second, cfg.Metrics.Get().Interval)
+	assert.Equal(t, 30*time.Second, cfg.ConfigDump.Get().Interval)
+
+	cfg, err = loadConfig(t, "daemon_set")
+	require.NoError(t, err)
+	assert.Equal(t, "node-a", cfg.NodeName)
+	assert.False(t, cfg.apiLogs())
+	assert.Equal(t, []string{"/var/log/pods/ambient_ztunnel-*/istio-proxy/*.log"}, cfg.AccessLogs.Get().Include)
+	assert.True(t, cfg.Metrics.HasValue())
+	assert.False(t, cfg.ConfigDump.HasValue())
+
+	cfg, err = loadConfig(t, "away")
+	require.NoError(t, err)
+	assert.Equal(t, &KubernetesConfig{
+		AuthType: "kubeConfig", Kubeconfig: "/home/me/.kube/config", Context: "east", Namespace: "istio-system",
+		ZtunnelSelector: "app=ztunnel,rev=canary", WaypointSelector: "waypoint=yes", Logs: "off", Metrics: true, MetricsPort: 15090,
+		Waypoints: true, WorkloadNamespaces: []string{"shop", "billing"},
+	}, cfg.Kubernetes.Get())
+	assert.False(t, cfg.AccessLogs.HasValue())
 }
 
 func TestConfigReplay(t *testing.T) {
@@ -138,6 +186,10 @@ func TestConfigErrors(t *testing.T) {
 		"bad_size":            "max_response_size must be positive",
 		"bad_family":          `family "*_total"`,
 		"no_istiod":           "endpoint is needed: istiod",
+		"no_cluster_id":       "b:15012: cluster_id is needed",
+		"same_cluster_id":     `b:15012: cluster_id "east" is there twice`,
+		"cluster_of_nowhere":  "endpoint is needed",
+		"insecure_cluster":    "b:15012: tls: insecure excludes",
 		"insecure_ca":         "insecure excludes",
 		"no_resources":        "max_resources must be positive",
 		"short_flush":         "flush_interval must be at least",
@@ -145,6 +197,21 @@ func TestConfigErrors(t *testing.T) {
 		"no_series":           "max_series must be positive",
 		"short_expiry":        "series_expiry must be 0",
 		"bad_threshold":       "slow_threshold must not be negative",
+
+		"bad_auth":              `auth_type "none"`,
+		"needless_kubeconfig":   "for auth_type kubeConfig only",
+		"no_namespace":          "namespace is needed",
+		"no_selector":           "ztunnel_selector is needed",
+		"bad_selector":          "waypoint_selector: ",
+		"bad_logs":              `logs "stream"`,
+		"no_port":               "metrics_port must be positive",
+		"bad_state":             `state "secrets"`,
+		"same_state":            `state "nodes" is there twice`,
+		"empty_namespace":       "a namespace is empty",
+		"nothing_of_kubernetes": "nothing is to be read",
+		"files_of_nobody":       "whose log is it",
+		"files_and_streams":     "exclude each other",
+		"kubernetes_replay":     "replay and a live source exclude each other",
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := loadConfig(t, name)

@@ -30,6 +30,8 @@ const (
 	maxGathered = 8192
 	// dumpPatience is after how long without a dump another ztunnel's is believed about the mesh.
 	dumpPatience = 2 * time.Minute
+	// maxChanges bounds the changes that gather between two boundaries.
+	maxChanges = 10_000
 	// format is what the collector's own telemetry calls the receiver's data.
 	format = "ztunnel"
 )
@@ -56,6 +58,7 @@ type ingest struct {
 	// Gathered since the last boundary.
 	scraped pmetric.Metrics
 	events  []mesh.Event
+	changes []mesh.Change
 	spans   ptrace.Traces
 
 	logs    outbox[plog.Logs]
@@ -184,6 +187,16 @@ func (in *ingest) addEvents(events []mesh.Event) {
 	}
 }
 
+// addChanges takes what changed of what the mesh runs on.
+func (in *ingest) addChanges(changes []mesh.Change) {
+	if in.wants.logs == nil {
+		return
+	}
+	room := min(len(changes), maxChanges-len(in.changes))
+	in.changes = append(in.changes, changes[:room]...)
+	in.dropped(reasonChanges, len(changes)-room)
+}
+
 // addScraped takes scraped series; md is not used afterwards.
 func (in *ingest) addScraped(md pmetric.Metrics) {
 	if in.wants.metrics != nil {
@@ -193,8 +206,14 @@ func (in *ingest) addScraped(md pmetric.Metrics) {
 
 // addScrape takes what a scrape gave; its metrics are not used afterwards.
 func (in *ingest) addScrape(result scrape.Result) {
+	if result.Err != nil && result.Target.Aside {
+		return
+	}
 	in.addScraped(result.Metrics)
 	in.dropped(reasonScrapeSeries, result.Stats.Dropped())
+	if result.Gone || result.Target.Aside {
+		return
+	}
 	up, seen := result.Err == nil, result.At
 	if !up {
 		seen = time.Time{}
@@ -243,6 +262,7 @@ func (in *ingest) addSpans(spans ptrace.Traces) {
 func (in *ingest) sendRecords(ctx context.Context) {
 	if in.wants.logs != nil {
 		logs := in.takeEvents()
+		in.takeChanges(logs)
 		in.flow.FlushLogs().ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
 		in.logs.put(logs)
 		in.logs.flush(ctx)
@@ -275,6 +295,23 @@ func (in *ingest) takeEvents() plog.Logs {
 	clear(in.events)
 	in.events = in.events[:0]
 	return logs
+}
+
+func (in *ingest) takeChanges(logs plog.Logs) {
+	if len(in.changes) == 0 {
+		return
+	}
+	resource := logs.ResourceLogs().AppendEmpty()
+	if in.cfg.ClusterName != "" {
+		resource.Resource().Attributes().PutStr(semconv.AttrClusterName, in.cfg.ClusterName)
+	}
+	scope := resource.ScopeLogs().AppendEmpty()
+	scope.Scope().SetName(semconv.ScopeReceiver)
+	for _, change := range in.changes {
+		change.AppendTo(scope.LogRecords())
+	}
+	clear(in.changes)
+	in.changes = in.changes[:0]
 }
 
 // flush hands on everything that belongs before the boundary at: records and spans, then, committed, metrics and heartbeats.

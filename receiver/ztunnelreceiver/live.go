@@ -38,8 +38,11 @@ type live struct {
 	clock replay.Clock
 	// client is the storage, nil if none is configured.
 	client storage.Client
-	tail   *tail.Tail
-	times  boundaries
+	// follower follows logs: tail, which reads files, or pods; nil where no logs are read.
+	follower follower
+	tail     *tail.Tail
+	kube     *kubernetes // nil without Kubernetes
+	times    boundaries
 
 	mu sync.Mutex
 	// flushed is closed and replaced at each flush.
@@ -52,6 +55,17 @@ type live struct {
 	opened bool
 	// sources run until the context ends.
 	sources []func(ctx context.Context)
+}
+
+// follower follows logs and says how far it is.
+type follower interface {
+	// Quiesce returns with the lock held, and with true if positions and entries say the same.
+	Quiesce(ctx context.Context) bool
+	// Changes are the positions that changed since they were last committed.
+	Changes() (ops []*storage.Operation, committed func(), err error)
+	// Readable says for each node whether its log can be read.
+	Readable() map[string]bool
+	Stop() error
 }
 
 func newLive(cfg *Config, in *ingest, clock replay.Clock) *live {
@@ -85,16 +99,27 @@ func (l *live) open(ctx context.Context, set receiver.Settings, host component.H
 		l.tel.ReceiverZtunnelClockSteps.Add(ctx, 1)
 	}
 	l.flow.Advance(l.times.next())
+	if err := l.openKubernetes(); err != nil {
+		return fmt.Errorf("kubernetes: %w", err)
+	}
 	if err := l.openScrapes(ctx, set, host); err != nil {
 		return err
 	}
 	if err := l.openXDS(); err != nil {
 		return err
 	}
-	if logs != nil {
-		if err := l.openTail(ctx, set, logs); err != nil {
-			return err
-		}
+	if logs == nil {
+		l.opened = true
+		return nil
+	}
+	var err error
+	if l.cfg.apiLogs() {
+		err = l.openPodLogs(ctx, logs)
+	} else {
+		err = l.openTail(ctx, set, logs)
+	}
+	if err != nil {
+		return fmt.Errorf("access_logs: %w", err)
 	}
 	l.opened = true
 	return nil
@@ -113,7 +138,7 @@ func (l *live) openTail(ctx context.Context, set receiver.Settings, logs *Access
 	if logs.NodeFrom.PathRegexp != "" {
 		pattern, err := regexp.Compile(logs.NodeFrom.PathRegexp)
 		if err != nil {
-			return fmt.Errorf("access_logs::node_from::path_regexp: %w", err)
+			return fmt.Errorf("node_from::path_regexp: %w", err)
 		}
 		config.NodeFrom = pattern
 	}
@@ -121,14 +146,14 @@ func (l *live) openTail(ctx context.Context, set receiver.Settings, logs *Access
 	if l.client != nil {
 		store = l.client
 	}
-	follower, err := tail.New(config, set.TelemetrySettings, store, tailSink{l}, &l.mu, l.awaitRoom)
+	files, err := tail.New(config, set.TelemetrySettings, store, tailSink{l}, &l.mu, l.awaitRoom)
 	if err != nil {
-		return fmt.Errorf("access_logs: %w", err)
+		return err
 	}
-	if err := follower.Start(ctx); err != nil {
-		return fmt.Errorf("access_logs: %w", err)
+	if err := files.Start(ctx); err != nil {
+		return err
 	}
-	l.tail = follower
+	l.tail, l.follower = files, files
 	return nil
 }
 
@@ -202,9 +227,9 @@ func (l *live) restore(ctx context.Context) (last time.Time, err error) {
 func (l *live) save(ctx context.Context, at time.Time) {
 	var ops []*storage.Operation
 	committed := func() {}
-	if l.tail != nil {
+	if l.follower != nil {
 		var err error
-		if ops, committed, err = l.tail.Changes(); err != nil {
+		if ops, committed, err = l.follower.Changes(); err != nil {
 			l.saveFailed(ctx, err)
 			return
 		}
@@ -254,9 +279,9 @@ func (l *live) tick(ctx context.Context) {
 	}
 	l.checkFiles()
 	whole := true
-	if l.tail != nil {
+	if l.follower != nil {
 		wait, cancel := context.WithTimeout(ctx, time.Duration(quiesce*float64(l.cfg.FlushInterval)))
-		whole = l.tail.Quiesce(wait)
+		whole = l.follower.Quiesce(wait)
 		cancel()
 	} else {
 		l.mu.Lock()
@@ -268,9 +293,12 @@ func (l *live) tick(ctx context.Context) {
 // boundary flushes; the lock is held.
 func (l *live) boundary(ctx context.Context, at time.Time, whole bool) {
 	if l.lostEvents && l.snapshot != nil {
-		l.lostEvents = false
 		l.snapshot(at)
 	}
+	if l.kube != nil {
+		l.kube.boundary(at, l.lostEvents)
+	}
+	l.lostEvents = false
 	l.flush(ctx, at, whole, nil)
 	if whole {
 		l.flow.Advance(at.Add(l.cfg.FlushInterval))
@@ -281,13 +309,16 @@ func (l *live) boundary(ctx context.Context, at time.Time, whole bool) {
 
 // checkFiles states of which nodes the log can be read. It does not need the lock.
 func (l *live) checkFiles() {
-	if l.tail == nil {
+	if l.follower == nil {
 		return
 	}
-	readable := l.tail.Readable()
+	readable := l.follower.Readable()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for node, ok := range readable {
+		if l.kube != nil && l.kube.gone(node) {
+			continue
+		}
 		l.live.set(semconv.SourceAccessLog, node, ok, time.Time{})
 	}
 }
@@ -295,8 +326,8 @@ func (l *live) checkFiles() {
 // close ends reading and hands on and stores what was read last. It comes after run, or after open failed.
 func (l *live) close(ctx context.Context) error {
 	var errs []error
-	if l.tail != nil {
-		errs = append(errs, l.tail.Stop())
+	if l.follower != nil {
+		errs = append(errs, l.follower.Stop())
 		l.mu.Lock()
 		defer l.mu.Unlock()
 	}
@@ -306,6 +337,9 @@ func (l *live) close(ctx context.Context) error {
 	}
 	if l.client != nil {
 		errs = append(errs, l.client.Close(ctx))
+	}
+	if l.kube != nil {
+		l.kube.clients.Close()
 	}
 	return errors.Join(errs...)
 }

@@ -54,7 +54,7 @@ func (l *live) openMetrics(ctx context.Context, set receiver.Settings, host comp
 	scraper, err := scrape.NewScraper(scrape.ScraperConfig{
 		Interval: config.Interval, Timeout: config.Timeout, Concurrency: concurrency, Client: client,
 		Options: scrape.Options{Families: config.Families, MaxBytes: config.MaxResponseSize},
-	}, targets, func(result scrape.Result) {
+	}, l.metricsTargets(targets), func(result scrape.Result) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.addScrape(result)
@@ -82,6 +82,18 @@ func (l *live) openDumps(ctx context.Context, set receiver.Settings, host compon
 		}
 		targets = append(targets, configdump.Target{Node: cmp.Or(endpoint.Node, l.cfg.NodeName), URL: address})
 	}
+	if len(targets) > 0 {
+		if err := l.pollDumps(config, client, targets); err != nil {
+			return err
+		}
+	}
+	if _, _, found := l.cfg.reads(); found {
+		return l.pollDumps(config, l.kube.dumpClient(), dumpTargets{l.kube})
+	}
+	return nil
+}
+
+func (l *live) pollDumps(config *ConfigDumpConfig, client *http.Client, targets configdump.TargetProvider) error {
 	poller, err := configdump.NewPoller(configdump.PollerConfig{
 		Interval: config.Interval, Timeout: config.Timeout, Concurrency: concurrency, Client: client,
 		Options: configdump.Options{State: config.State, MaxBytes: int(config.MaxResponseSize)},

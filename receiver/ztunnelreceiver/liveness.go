@@ -57,6 +57,17 @@ func (l *liveness) seen(source, node string, at time.Time) {
 	}
 }
 
+// remove forgets all sources of a node.
+func (l *liveness) remove(node string) {
+	l.order = slices.DeleteFunc(l.order, func(key sourceKey) bool {
+		if key.node != node {
+			return false
+		}
+		delete(l.states, key)
+		return true
+	})
+}
+
 // nodes lists the nodes that have that source.
 func (l *liveness) nodes(source string) []string {
 	var nodes []string

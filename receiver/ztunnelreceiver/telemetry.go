@@ -24,12 +24,15 @@ const (
 	attrSignal  = "signal"
 	attrOutcome = "outcome"
 	attrKind    = "kind"
+	attrRole    = "role"
 
 	reasonEntityLimit  = "entity_limit"
 	reasonEntity       = "entity_invalid"
 	reasonPart         = "recording_part"
 	reasonFile         = "recording_file"
 	reasonScrapeSeries = "scrape_series"
+	reasonPods         = "pod_limit"
+	reasonChanges      = "change_limit"
 )
 
 // telemetry counts what the receiver does, and warns of it, now and then, where somebody has to act.

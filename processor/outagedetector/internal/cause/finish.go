@@ -171,7 +171,7 @@ func (f *Finder) evidence(e *Explanation) {
 		about := c.App.Name != "" && c.App.Name == e.Root.Name && c.App.Namespace == e.Root.Namespace ||
 			c.Policy != "" && c.Policy == e.Policy || c.Node != "" && e.Root.Type == TypeNode && c.Node == e.Root.Name
 		if about {
-			found = append(found, outage.Evidence{Time: time.Unix(0, c.Time).UTC(), Text: c.Text, Source: "istiod"})
+			found = append(found, outage.Evidence{Time: time.Unix(0, c.Time).UTC(), Text: c.Text, Source: c.Source})
 		}
 	}
 	if e.Root.Type == TypeNode {

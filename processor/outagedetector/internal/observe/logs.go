@@ -23,7 +23,15 @@ type Change struct {
 	App    outage.Name
 	Node   string
 	Gone   bool
+	// Source says who told it: istiod, or Kubernetes.
+	Source string
 }
+
+// The sources of changes.
+const (
+	FromIstiod     = "istiod"
+	FromKubernetes = "kubernetes"
+)
 
 const (
 	maxChanges = 256
@@ -50,6 +58,8 @@ func (s *Store) Logs(batch plog.Logs) {
 					s.flow(record, node)
 				case record.EventName() == semconv.EventZtunnelLog:
 					s.message(record, node)
+				case record.EventName() == semconv.EventChange:
+					s.kubernetes(record)
 				}
 			}
 		}
@@ -73,6 +83,10 @@ func (s *Store) entity(record plog.LogRecord) {
 	switch e := event.Entity.(type) {
 	case *mesh.Policy:
 		s.policyChange(e, previous, event.Deleted, t, initial)
+	case *mesh.Ztunnel:
+		if event.Deleted {
+			s.left(e.Node)
+		}
 	case *mesh.Workload:
 		s.podsStale = true
 		if !event.Deleted && len(s.serviceApps) < s.limits.Entities {
@@ -103,7 +117,7 @@ func (s *Store) policyChange(p *mesh.Policy, previous mesh.Entity, deleted bool,
 	}
 	key := p.Key()
 	s.policies[key] = t
-	s.change(Change{Time: t, Policy: key, Gone: deleted, Text: "AuthorizationPolicy " + key + " " + what})
+	s.change(Change{Time: t, Source: FromIstiod, Policy: key, Gone: deleted, Text: "AuthorizationPolicy " + key + " " + what})
 }
 
 func (s *Store) workloadChange(w *mesh.Workload, previous mesh.Entity, deleted bool, t int64) {
@@ -126,7 +140,7 @@ func (s *Store) workloadChange(w *mesh.Workload, previous mesh.Entity, deleted b
 		app = old
 	}
 	s.change(Change{
-		Time: t, App: outage.Name{Namespace: app.Namespace, Name: app.App()}, Node: app.Node, Gone: deleted || what == "unhealthy",
+		Time: t, Source: FromIstiod, App: outage.Name{Namespace: app.Namespace, Name: app.App()}, Node: app.Node, Gone: deleted || what == "unhealthy",
 		Text: "pod " + app.Namespace + "/" + app.Name + " " + what,
 	})
 }

@@ -128,7 +128,10 @@ func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) {
 				src.report(number(point) > 0, t)
 			}
 		case semconv.MetricUp:
-			// Beside the heartbeat a scrape's own result: it says at which moment.
+			// Beside the heartbeat a scrape's own result: it says at which moment. One without a value is the end of a target that went away.
+			if point.Flags().NoRecordedValue() {
+				continue
+			}
 			if src := n.source(semconv.SourceMetrics); src != nil && node != "" {
 				src.report(number(point) > 0, t)
 				src.Sampled = max(src.Sampled, t)

@@ -35,6 +35,11 @@ type TelemetryBuilder struct {
 	ReceiverZtunnelFlowsOverflowed  metric.Int64Counter
 	ReceiverZtunnelItemsDropped     metric.Int64Counter
 	ReceiverZtunnelItemsRefused     metric.Int64Counter
+	ReceiverZtunnelKubernetesErrors metric.Int64Counter
+	ReceiverZtunnelLogGaps          metric.Int64Counter
+	ReceiverZtunnelLogLinesRepeated metric.Int64Counter
+	ReceiverZtunnelLogReconnects    metric.Int64Counter
+	ReceiverZtunnelPods             metric.Int64Gauge
 	ReceiverZtunnelScrapeErrors     metric.Int64Counter
 	ReceiverZtunnelSeries           metric.Int64Gauge
 	ReceiverZtunnelSeriesExpired    metric.Int64Counter
@@ -122,6 +127,36 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_ztunnel_items_refused",
 		metric.WithDescription("Log records, metric points and spans that the next component refused. [Alpha]"),
 		metric.WithUnit("{item}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverZtunnelKubernetesErrors, err = builder.meter.Int64Counter(
+		"otelcol_receiver_ztunnel_kubernetes_errors",
+		metric.WithDescription("Lists and watches of the Kubernetes API server that failed or broke off, by resource and reason. They are made again. [Alpha]"),
+		metric.WithUnit("{error}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverZtunnelLogGaps, err = builder.meter.Int64Counter(
+		"otelcol_receiver_ztunnel_log_gaps",
+		metric.WithDescription("Streams of pods' logs that repeated nothing of what came before, so that lines may be missing. The log was rotated away while no stream was open, or the container restarted twice. [Alpha]"),
+		metric.WithUnit("{gap}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverZtunnelLogLinesRepeated, err = builder.meter.Int64Counter(
+		"otelcol_receiver_ztunnel_log_lines_repeated",
+		metric.WithDescription("Lines of pods' logs that came again at the beginning of a stream and were left out. [Alpha]"),
+		metric.WithUnit("{line}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverZtunnelLogReconnects, err = builder.meter.Int64Counter(
+		"otelcol_receiver_ztunnel_log_reconnects",
+		metric.WithDescription("Streams of pods' logs that ended or could not be had, by reason. They are opened again. [Alpha]"),
+		metric.WithUnit("{stream}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverZtunnelPods, err = builder.meter.Int64Gauge(
+		"otelcol_receiver_ztunnel_pods",
+		metric.WithDescription("Pods that are known through Kubernetes. [Alpha]"),
+		metric.WithUnit("{pod}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverZtunnelScrapeErrors, err = builder.meter.Int64Counter(

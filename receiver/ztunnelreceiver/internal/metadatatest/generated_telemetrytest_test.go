@@ -28,6 +28,11 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ReceiverZtunnelFlowsOverflowed.Add(context.Background(), 1)
 	tb.ReceiverZtunnelItemsDropped.Add(context.Background(), 1)
 	tb.ReceiverZtunnelItemsRefused.Add(context.Background(), 1)
+	tb.ReceiverZtunnelKubernetesErrors.Add(context.Background(), 1)
+	tb.ReceiverZtunnelLogGaps.Add(context.Background(), 1)
+	tb.ReceiverZtunnelLogLinesRepeated.Add(context.Background(), 1)
+	tb.ReceiverZtunnelLogReconnects.Add(context.Background(), 1)
+	tb.ReceiverZtunnelPods.Record(context.Background(), 1)
 	tb.ReceiverZtunnelScrapeErrors.Add(context.Background(), 1)
 	tb.ReceiverZtunnelSeries.Record(context.Background(), 1)
 	tb.ReceiverZtunnelSeriesExpired.Add(context.Background(), 1)
@@ -57,6 +62,21 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverZtunnelItemsRefused(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverZtunnelKubernetesErrors(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverZtunnelLogGaps(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverZtunnelLogLinesRepeated(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverZtunnelLogReconnects(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverZtunnelPods(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverZtunnelScrapeErrors(t, testTel,

@@ -28,14 +28,17 @@ type Loop[T, M any] struct {
 	// Visit is called by several goroutines at once, but for each target by one only. missed counts the ticks since the
 	// target's last visit that were left out because that visit was still waiting or going on.
 	Visit func(ctx context.Context, target T, memory *M, missed int)
+	// Forget is told of a target that was visited and is listed no longer, after its last visit. It may be nil.
+	Forget func(target T)
 
 	mu     sync.Mutex
-	known  map[string]*visited[M]
+	known  map[string]*visited[T, M]
 	visits sync.WaitGroup
 	slots  chan struct{}
 }
 
-type visited[M any] struct {
+type visited[T, M any] struct {
+	target T
 	memory M
 	busy   bool
 	missed int
@@ -77,11 +80,20 @@ func untilTick(now time.Time, interval time.Duration) time.Duration {
 }
 
 func (l *Loop[T, M]) tick(ctx context.Context) {
+	for _, target := range l.begin(ctx) {
+		if l.Forget != nil {
+			l.Forget(target)
+		}
+	}
+}
+
+// begin begins all visits that are due and returns the targets that are gone.
+func (l *Loop[T, M]) begin(ctx context.Context) (gone []T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.slots == nil {
 		l.slots = make(chan struct{}, l.Concurrency)
-		l.known = map[string]*visited[M]{}
+		l.known = map[string]*visited[T, M]{}
 	}
 	listed := map[string]struct{}{}
 	for _, target := range l.Targets() {
@@ -92,24 +104,26 @@ func (l *Loop[T, M]) tick(ctx context.Context) {
 		listed[key] = struct{}{}
 		state := l.known[key]
 		if state == nil {
-			state = &visited[M]{}
+			state = &visited[T, M]{}
 			l.known[key] = state
 		}
 		if state.busy {
 			state.missed++
 			continue
 		}
-		state.busy = true
+		state.busy, state.target = true, target
 		l.visits.Go(func() { l.visit(ctx, target, state) })
 	}
 	for key, state := range l.known {
 		if _, ok := listed[key]; !ok && !state.busy {
+			gone = append(gone, state.target)
 			delete(l.known, key)
 		}
 	}
+	return gone
 }
 
-func (l *Loop[T, M]) visit(ctx context.Context, target T, state *visited[M]) {
+func (l *Loop[T, M]) visit(ctx context.Context, target T, state *visited[T, M]) {
 	select {
 	case l.slots <- struct{}{}:
 	case <-ctx.Done():

@@ -53,6 +53,8 @@ type Result struct {
 	Restarted bool
 	// Missed counts the ticks left out since the last scrape, because that took too long.
 	Missed int
+	// Gone tells that the target is no longer there; Metrics then end its "up".
+	Gone bool
 }
 
 // Scraper scrapes targets at an interval.
@@ -71,7 +73,7 @@ func NewScraper(config ScraperConfig, targets TargetProvider, sink func(Result))
 	s := &Scraper{options: config.Options, client: poll.WithoutRedirects(config.Client), sink: sink}
 	s.loop = poll.Loop[Target, memory]{
 		Interval: config.Interval, Timeout: config.Timeout, Concurrency: config.Concurrency,
-		Targets: targets.Targets, Key: Target.Key, Visit: s.visit,
+		Targets: targets.Targets, Key: Target.Key, Visit: s.visit, Forget: s.forget,
 	}
 	if err := s.loop.Validate(); err != nil {
 		return nil, fmt.Errorf("scraper: %w", err)
@@ -106,9 +108,20 @@ func (s *Scraper) visit(ctx context.Context, target Target, m *memory, missed in
 	s.sink(result)
 }
 
+func (s *Scraper) forget(target Target) {
+	at := time.Now()
+	s.sink(Result{Target: target, At: at, Metrics: Stale(target, at), Gone: true})
+}
+
 func (s *Scraper) scrape(ctx context.Context, target Target, at time.Time, tracker *Tracker) (pmetric.Metrics, Stats, error) {
+	if target.URL == "" {
+		return pmetric.Metrics{}, Stats{}, fmt.Errorf("it has no address yet: %s", target.Waiting)
+	}
 	response, err := poll.Get(ctx, s.client, target.URL, accept)
 	if err != nil {
+		if target.Waiting != "" {
+			err = fmt.Errorf("%w (%s)", err, target.Waiting)
+		}
 		return pmetric.Metrics{}, Stats{}, err
 	}
 	defer response.Body.Close()

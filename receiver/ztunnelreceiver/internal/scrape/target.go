@@ -33,6 +33,10 @@ type Target struct {
 	Cluster string
 	// URL is where a live target is scraped.
 	URL string
+	// Waiting says what keeps a target from being scraped that is there; empty where nothing does.
+	Waiting string
+	// Aside tells that a failure of this target says nothing: it is about to go, or another one speaks for the same node.
+	Aside bool
 }
 
 // Key identifies the target among those of a Scraper.
@@ -62,6 +66,13 @@ func Down(target Target, at time.Time) pmetric.Metrics {
 	return md
 }
 
+// Stale is the last of a target that is no longer there: its "up" has no value any more.
+func Stale(target Target, at time.Time) pmetric.Metrics {
+	md := pmetric.NewMetrics()
+	appendUp(newScope(md, target), pcommon.NewTimestampFromTime(at), 0).SetFlags(pmetric.DefaultDataPointFlags.WithNoRecordedValue(true))
+	return md
+}
+
 func newScope(md pmetric.Metrics, target Target) pmetric.ScopeMetrics {
 	rm := md.ResourceMetrics().AppendEmpty()
 	target.Resource(rm.Resource().Attributes())
@@ -70,11 +81,12 @@ func newScope(md pmetric.Metrics, target Target) pmetric.ScopeMetrics {
 	return sm
 }
 
-func appendUp(sm pmetric.ScopeMetrics, at pcommon.Timestamp, value int64) {
+func appendUp(sm pmetric.ScopeMetrics, at pcommon.Timestamp, value int64) pmetric.NumberDataPoint {
 	m := sm.Metrics().AppendEmpty()
 	m.SetName(semconv.MetricUp)
 	m.SetDescription("The scraping was successful")
 	point := m.SetEmptyGauge().DataPoints().AppendEmpty()
 	point.SetTimestamp(at)
 	point.SetIntValue(value)
+	return point
 }

@@ -1,0 +1,303 @@
+package podlogs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
+)
+
+// Config says how to follow logs. Zero durations mean the defaults.
+type Config struct {
+	// FromEnd leaves out what pods wrote that are there at the very first start, before it.
+	FromEnd bool
+	// MaxEntry is the largest entry in bytes; of a longer one the beginning is passed on.
+	MaxEntry int
+	// MinBackoff and MaxBackoff are the waits between two streams of a pod.
+	MinBackoff, MaxBackoff time.Duration
+	// MaxAge is after how long a stream is replaced, give or take a fifth: one that hangs looks like a container that writes nothing.
+	MaxAge time.Duration
+}
+
+// Defaults of Config.
+const (
+	DefaultMinBackoff = 250 * time.Millisecond
+	DefaultMaxBackoff = 15 * time.Second
+	DefaultMaxAge     = 30 * time.Minute
+)
+
+const (
+	// indexKey is where the uids of the pods are stored of which there is a position, each under positionKey and its uid.
+	indexKey    = "podlogs/pods"
+	positionKey = "podlogs/position/"
+)
+
+// Source opens logs.
+type Source interface {
+	// Open opens the log of a pod's container. Errors are the API server's.
+	Open(ctx context.Context, pod kube.Pod, options kube.LogOptions) (io.ReadCloser, error)
+}
+
+// Store is what is kept over a restart: the part of storage.Client that is needed.
+type Store interface {
+	Get(ctx context.Context, key string) ([]byte, error)
+}
+
+// Sink takes entries and hears of what happens. Calls come while the tail's lock is held.
+type Sink interface {
+	Entry(node string, entry []byte)
+	// Damaged counts lines that are not as they should be.
+	Damaged(what Damage, n int64)
+	// Skipped counts lines that came again.
+	Skipped(n int64)
+	// Reconnect tells that a stream ended or could not be had, in a word, and why in the latter case.
+	Reconnect(pod kube.Pod, reason string, err error)
+	// Gap tells that lines may be missing: a stream repeated nothing of what came before it.
+	Gap(pod kube.Pod)
+}
+
+// Damage says what is wrong with a line.
+type Damage string
+
+// The kinds of damage.
+const (
+	DamageNoTime Damage = "no_time"
+	DamageOrphan Damage = "orphan"
+)
+
+// Tail follows the logs of pods. Its lock, which it shares with its owner, orders the taking of lines and the owner's work.
+type Tail struct {
+	cfg    Config
+	source Source
+	sink   Sink
+	lock   sync.Locker
+	ready  func(ctx context.Context)
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	// All below is guarded by lock.
+
+	followers map[string]*follower
+	// restored are the states of pods that were not seen yet since the start.
+	restored map[string][]byte
+	// begun is set once it was said which pods there are; known when there was a start before this one.
+	begun, known bool
+	// indexed is what the storage has under indexKey, removed are uids whose position is to be deleted from it.
+	indexed []string
+	removed []string
+	stopped bool
+}
+
+// New returns a tail that takes lock whenever it calls the sink, and calls ready, without the lock, after it did: ready may
+// wait in order to hold up reading.
+func New(cfg Config, source Source, sink Sink, lock sync.Locker, ready func(ctx context.Context)) *Tail {
+	setDefault(&cfg.MinBackoff, DefaultMinBackoff)
+	setDefault(&cfg.MaxBackoff, max(DefaultMaxBackoff, cfg.MinBackoff))
+	setDefault(&cfg.MaxAge, DefaultMaxAge)
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Tail{
+		cfg: cfg, source: source, sink: sink, lock: lock, ready: ready, ctx: ctx, cancel: cancel,
+		followers: map[string]*follower{}, restored: map[string][]byte{},
+	}
+}
+
+func setDefault(value *time.Duration, fallback time.Duration) {
+	if *value == 0 {
+		*value = fallback
+	}
+}
+
+// Restore reads what Changes gave before a restart. It comes before Follow.
+func (t *Tail) Restore(ctx context.Context, store Store) error {
+	encoded, err := store.Get(ctx, indexKey)
+	if err != nil {
+		return fmt.Errorf("reading positions in pods' logs: %w", err)
+	}
+	if encoded == nil {
+		return nil
+	}
+	var uids []string
+	if err := json.Unmarshal(encoded, &uids); err != nil {
+		return fmt.Errorf("reading positions in pods' logs: %w", err)
+	}
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	for _, uid := range uids {
+		state, err := store.Get(ctx, positionKey+uid)
+		if err != nil {
+			return fmt.Errorf("reading the position in a pod's log: %w", err)
+		}
+		if state != nil {
+			t.restored[uid] = state
+		}
+	}
+	t.known, t.indexed = true, uids
+	return nil
+}
+
+// Follow says which pods there are. It returns the number of pods whose stored position is damaged; they are followed from now on.
+func (t *Tail) Follow(pods []kube.Pod, now time.Time) (damaged int) {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	if t.stopped {
+		return 0
+	}
+	there := make(map[string]struct{}, len(pods))
+	for _, pod := range pods {
+		there[pod.UID] = struct{}{}
+		if f, known := t.followers[pod.UID]; known {
+			f.update(pod)
+			continue
+		}
+		f := &follower{tail: t, pod: pod, wake: make(chan struct{}, 1), splitter: accesslog.NewEntrySplitter(t.cfg.MaxEntry, 0), dirty: true}
+		if state, ok := t.restored[pod.UID]; ok {
+			position, held, err := readState(state)
+			if err != nil {
+				damaged++
+				position = startAt(now.UnixNano())
+			}
+			f.position = position
+			f.splitter.SetState(held)
+		} else if t.cfg.FromEnd && !t.known && !t.begun {
+			f.position = startAt(now.UnixNano())
+		}
+		delete(t.restored, pod.UID)
+		t.followers[pod.UID] = f
+		ctx, cancel := context.WithCancel(t.ctx)
+		f.cancel = cancel
+		t.wg.Go(func() {
+			defer cancel()
+			f.run(ctx)
+			t.finished(f)
+		})
+	}
+	for uid := range t.restored {
+		t.removed = append(t.removed, uid)
+	}
+	clear(t.restored)
+	for uid, f := range t.followers {
+		if _, ok := there[uid]; !ok && f.expiry == nil {
+			f.expiry = time.AfterFunc(goneGrace, f.cancel)
+		}
+	}
+	t.begun = true
+	return damaged
+}
+
+// update takes over what is new about a pod; the lock is held.
+func (f *follower) update(pod kube.Pod) {
+	again := pod.Restarts != f.pod.Restarts || pod.Waiting != f.pod.Waiting
+	f.pod = pod
+	if again {
+		select {
+		case f.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// finished takes leave of a pod that is gone.
+func (t *Tail) finished(f *follower) {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	if f.expiry == nil || t.stopped {
+		return
+	}
+	f.expiry.Stop()
+	f.flush()
+	delete(t.followers, f.pod.UID)
+	t.removed = append(t.removed, f.pod.UID)
+}
+
+func (t *Tail) maxAge() time.Duration {
+	fifth := t.cfg.MaxAge / 5
+	return t.cfg.MaxAge - fifth + rand.N(2*fifth+1)
+}
+
+// Stop ends reading. Afterwards Changes returns the last positions. The lock must not be held.
+func (t *Tail) Stop() error {
+	t.lock.Lock()
+	t.stopped = true
+	for _, f := range t.followers {
+		if f.expiry != nil {
+			f.expiry.Stop()
+		}
+	}
+	t.lock.Unlock()
+	t.cancel()
+	t.wg.Wait()
+	return nil
+}
+
+// Quiesce returns with the lock held and true: between two lines, positions and entries always say the same. Entries that
+// waited for a whole boundary for lines that continue them are passed on.
+func (t *Tail) Quiesce(context.Context) bool {
+	t.lock.Lock()
+	for _, f := range t.followers {
+		if !f.fed {
+			f.flush()
+		}
+		f.fed = false
+	}
+	return true
+}
+
+// Changes returns what changed since it was last committed. It is to be called with the lock held.
+func (t *Tail) Changes() (ops []*storage.Operation, committed func(), err error) {
+	if !t.begun {
+		// What is stored may be of pods that were not heard of yet.
+		return nil, func() {}, nil
+	}
+	uids := make([]string, 0, len(t.followers))
+	var dirty []*follower
+	for uid, f := range t.followers {
+		uids = append(uids, uid)
+		if f.dirty {
+			dirty = append(dirty, f)
+			ops = append(ops, storage.SetOperation(positionKey+uid, f.position.appendState(f.splitter.AppendState(nil))))
+		}
+	}
+	slices.Sort(uids)
+	removed := len(t.removed)
+	for _, uid := range t.removed {
+		ops = append(ops, storage.DeleteOperation(positionKey+uid))
+	}
+	if t.indexed == nil || !slices.Equal(uids, t.indexed) {
+		encoded, err := json.Marshal(uids)
+		if err != nil {
+			return nil, nil, fmt.Errorf("encoding positions in pods' logs: %w", err)
+		}
+		ops = append(ops, storage.SetOperation(indexKey, encoded))
+	}
+	return ops, func() {
+		for _, f := range dirty {
+			f.dirty = false
+		}
+		t.removed = t.removed[removed:]
+		t.indexed = uids
+	}, nil
+}
+
+// Readable says of each node with a pod whether its log can be read now.
+func (t *Tail) Readable() map[string]bool {
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	readable := make(map[string]bool, len(t.followers))
+	for _, f := range t.followers {
+		if !f.pod.Aside && f.expiry == nil {
+			readable[f.pod.Node] = f.working
+		}
+	}
+	return readable
+}
