@@ -94,7 +94,9 @@ func jobsOf(series *meshsim.Series, paths []string) ([]job, error) {
 	if series.Count > 0 {
 		jobs := make([]job, series.Count)
 		for index := range jobs {
-			jobs[index] = func(ctx context.Context, speed string) (Result, error) { return scoreSimulated(ctx, series, index, speed) }
+			jobs[index] = func(ctx context.Context, speed string) (Result, error) {
+				return scoreSimulated(ctx, series, index, speed)
+			}
 		}
 		return jobs, nil
 	}

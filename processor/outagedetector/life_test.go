@@ -249,11 +249,9 @@ func (w *world) points(name string) (all []pmetric.NumberDataPoint) {
 					if m.Name() != name {
 						continue
 					}
-					points := pmetric.NewNumberDataPointSlice()
+					points := m.Gauge().DataPoints()
 					if m.Type() == pmetric.MetricTypeSum {
 						points = m.Sum().DataPoints()
-					} else {
-						points = m.Gauge().DataPoints()
 					}
 					for _, p := range points.All() {
 						all = append(all, p)

@@ -263,16 +263,14 @@ func (g *graph) commit(ctx context.Context) {
 	if s == nil {
 		return
 	}
-	err := s.journal.Commit(ctx)
-	switch {
-	case err == nil:
-		g.telemetry.ServiceGraphStorageSize.Record(g.ctx, int64(s.journal.Size()))
-		s.failing = false
-	default:
+	if err := s.journal.Commit(ctx); err != nil {
 		g.telemetry.ServiceGraphStorageFailed.Add(g.ctx, 1)
 		if !s.failing {
 			g.logger.Error("The service graph could not be stored", zap.Error(err))
 		}
 		s.failing = true
+		return
 	}
+	s.failing = false
+	g.telemetry.ServiceGraphStorageSize.Record(g.ctx, int64(s.journal.Size()))
 }

@@ -61,7 +61,7 @@ func codeParty(c *journal.Coder, p *edge.Party) {
 
 func codeFailed(c *journal.Coder, counts *[]failedCount) {
 	journal.Slice(c, counts, 2*maxReasons, func(f *failedCount) {
-		f.Reason.Code(c)
+		f.Code(c)
 		codeCount(c, &f.n)
 	})
 }
@@ -201,7 +201,7 @@ func (s *flowSeries) code(c *journal.Coder, p *pair) {
 	s.received.code(c)
 	journal.Slice(c, &s.failed, maxReasons, func(f *failedSeries) {
 		f.reason.Code(c)
-		f.cumulative.code(c)
+		f.code(c)
 	})
 	s.duration.Code(c)
 }

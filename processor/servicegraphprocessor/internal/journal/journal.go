@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strconv"
 
 	"go.opentelemetry.io/collector/extension/xextension/storage"
@@ -146,7 +147,7 @@ func (j *Journal) Record(kind uint64) *Coder {
 // Commit stores what was recorded since the last commit, all or nothing. After an error everything must be written
 // anew.
 func (j *Journal) Commit(ctx context.Context) error {
-	entries := append(j.ready, j.coder.data)
+	entries := slices.Concat(j.ready, [][]byte{j.coder.data})
 	if len(entries) == 1 && len(entries[0]) == 0 {
 		return nil
 	}

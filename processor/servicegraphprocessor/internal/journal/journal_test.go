@@ -178,12 +178,12 @@ func TestDamage(t *testing.T) {
 }
 
 func FuzzReplay(f *testing.F) {
-	(func() {
+	func() {
 		c := Coder{written: map[string]uint64{}}
 		(&thing{id: 1, name: "a", parts: []uint64{1, 2}}).code(&c)
 		(&thing{id: 2, name: "a", weight: 3}).code(&c)
 		f.Add(c.data)
-	})()
+	}()
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		c := Coder{reading: true, data: data, intern: func(s string) string { return s }}
 		for len(c.data) > 0 && c.err == nil {

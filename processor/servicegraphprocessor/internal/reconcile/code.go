@@ -28,7 +28,7 @@ func (f *Failures) Code(c *journal.Coder, ways int) {
 	f.Lead.Code(c)
 	journal.Slice(c, &f.held, maxHeld, func(h *heldFailure) {
 		codeTime(c, &h.at)
-		h.Failed.Code(c, ways)
+		h.Code(c, ways)
 	})
 	if c.Reading() {
 		f.pending = 0
