@@ -249,9 +249,11 @@ func (w *world) points(name string) (all []pmetric.NumberDataPoint) {
 					if m.Name() != name {
 						continue
 					}
-					points := m.Gauge().DataPoints()
+					var points pmetric.NumberDataPointSlice
 					if m.Type() == pmetric.MetricTypeSum {
 						points = m.Sum().DataPoints()
+					} else {
+						points = m.Gauge().DataPoints()
 					}
 					for _, p := range points.All() {
 						all = append(all, p)

@@ -53,6 +53,9 @@ func newKubeRig(t *testing.T, server *kubetest.Server, clock *steppedClock, stor
 	if settings["metrics"] != false {
 		raw["metrics"] = map[string]any{"interval": "500ms", "timeout": "500ms"}
 	}
+	if settings["config_dump"] == true {
+		raw["config_dump"] = map[string]any{"interval": "500ms", "timeout": "500ms"}
+	}
 	require.NoError(t, confmap.NewFromStringMap(raw).Unmarshal(cfg))
 	require.NoError(t, xconfmap.Validate(cfg))
 	tel, err := newTelemetry(componenttest.NewNopTelemetrySettings())
@@ -314,7 +317,7 @@ func TestKubernetesTargets(t *testing.T) {
 	server.Delete("pods", "istio-system", "ztunnel-b")
 	r.until("the node's end", func() bool { return out.ztunnels(t)["node-b"] == nil })
 	assert.Equal(t, map[string]bool{"metrics node-a": true, "kubernetes ": true}, out.beats())
-	assert.True(t, out.ups()["127.0.0.3"].stale)
+	r.until("the end of its target", func() bool { return out.ups()["127.0.0.3"].stale })
 
 	server.Stop()
 	r.until("no API server", func() bool { return !out.beats()["kubernetes "] })

@@ -140,6 +140,10 @@ func TestDiscoveryThroughAServer(t *testing.T) {
 	one := discover(t, clients.API, DiscoveryConfig{Namespace: "istio-system", ZtunnelSelector: "app=ztunnel", Node: "node-b"})
 	all.ztunnels(t, "node-a/ztunnel-a", "node-b/ztunnel-b")
 	one.ztunnels(t, "node-b/ztunnel-b")
+	assert.Positive(t, server.Seen("watchlist pods"))
+	all.mu.Lock()
+	assert.Empty(t, all.errors, "that a server cannot stream lists is no error")
+	all.mu.Unlock()
 
 	// Changed while no watch was open, and the server forgot how.
 	server.Put("pods", kubetest.Ztunnel("ztunnel-c", "node-c", "10.0.0.3"))

@@ -67,6 +67,10 @@ func NewInformer[L runtime.Object](api kubernetes.Interface, r Resource[L], hand
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			restrict(&options)
 			w, err := r.Client.Watch(ctx, options)
+			if options.SendInitialEvents != nil && apierrors.IsInvalid(err) {
+				// A server that cannot stream a list: the client asks for the list then.
+				return nil, err
+			}
 			if told(ctx, err); err != nil {
 				return nil, err
 			}
