@@ -78,6 +78,15 @@ e2e-browser: $(BINARY) ## Run the browser tests of the UI on recordings (needs N
 e2e-cluster: $(BINARY) $(CLUSTER_PARTS) $(TOOLS)/helm ## Run the chart in a cluster of a real API server, istiod and simulated ztunnels (as root; needs Debian's etcd-server, prometheus and iptables)
 	cd e2e/cluster && $(GO) test -v -count=1 -timeout 30m -parallel $${CLUSTERS:-3} ./... $(ARGS)
 
+.PHONY: test-deploy
+test-deploy: $(BINARY) $(TOOLS)/helm ## Check the chart, the kustomize bases and the image's recipe
+	cd e2e/cluster && $(GO) test -count=1 ./chart
+
+.PHONY: deploy
+deploy: $(BINARY) $(TOOLS)/helm ## Take config/ into the chart and render the kustomize bases from it
+	cp config/agent.yaml config/gateway.yaml config/standalone.yaml deploy/helm/nephilia/files/
+	cd e2e/cluster && $(GO) test -count=1 ./chart -run '^TestKustomize$$' -update
+
 # The real parts take five minutes to build on two cores; then they are there until their versions change.
 $(CLUSTER)/kube-apiserver: e2e/cluster/apiserver/go.mod e2e/cluster/apiserver/go.sum
 	@mkdir -p $(CLUSTER)

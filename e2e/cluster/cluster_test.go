@@ -140,6 +140,14 @@ func newCluster(t *testing.T, recording *mesh.Recording) *cluster {
 	if err := c.objects.Create(ctx, recording); err != nil {
 		t.Fatal(err)
 	}
+	for _, action := range recording.Actions {
+		if action.At > 0 {
+			continue
+		}
+		if err := c.objects.Act(ctx, action); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c.runner = &kubelet.Runner{
 		Client: c.control.Client, Network: c.network, Folder: filepath.Join(c.folder, "pods"),
 		Binary: program(t, "NEPHILIA_BINARY", "bin/otelcol-nephilia"),
@@ -330,6 +338,9 @@ func (c *cluster) act(ctx context.Context, start time.Time) error {
 	}
 	var changes []change
 	for _, action := range c.recording.Actions {
+		if action.At == 0 {
+			continue // it was there before
+		}
 		changes = append(changes, change{action.At, func() error { return c.objects.Act(ctx, action) }})
 	}
 	for i := range c.recording.Pods {

@@ -43,6 +43,16 @@ sidecar.istio.io/inject: "false"
 {{- end }}
 {{- end }}
 
+{{- define "nephilia.serverSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
 {{- define "nephilia.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -175,4 +185,12 @@ livenessProbe:
   secret:
     secretName: {{ .Values.api.htpasswdSecret }}
 {{- end }}
+{{- end }}
+
+{{- /* Which part serves the API, the metrics and OTLP, and its name. */}}
+{{- define "nephilia.server" -}}
+{{- ternary "gateway" "standalone" (eq .Values.mode "agents") }}
+{{- end }}
+{{- define "nephilia.serverName" -}}
+{{- if eq .Values.mode "agents" }}{{ include "nephilia.fullname" . }}-gateway{{ else }}{{ include "nephilia.fullname" . }}{{ end }}
 {{- end }}
