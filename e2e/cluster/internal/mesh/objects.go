@@ -111,7 +111,7 @@ func (o *Objects) CreateZtunnel(ctx context.Context, node, ip string) (*corev1.P
 		ObjectMeta: metav1.ObjectMeta{
 			Name: "ztunnel-" + strings.TrimPrefix(node, "node-") + "x7k2", GenerateName: "ztunnel-", Namespace: "istio-system",
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "ztunnel", UID: "ztunnel", Controller: &controller}},
-			Labels: map[string]string{"app": "ztunnel", "app.kubernetes.io/name": "ztunnel", "istio.io/dataplane-mode": "none"},
+			Labels:          map[string]string{"app": "ztunnel", "app.kubernetes.io/name": "ztunnel", "istio.io/dataplane-mode": "none"},
 		},
 		Spec: corev1.PodSpec{
 			NodeName: node, ServiceAccountName: "ztunnel",
