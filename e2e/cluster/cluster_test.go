@@ -289,16 +289,15 @@ func (c *cluster) runAgents(ctx context.Context, t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.agents = append(c.agents, c.run(ctx, t, object, agentAddress(n), c.kubelets[n],
-				fmt.Sprintf("NEPHILIA_ZTUNNEL_METRICS=http://%s:15020/metrics", ztunnelAddress(n))))
+			c.agents = append(c.agents, c.run(ctx, t, object, agentAddress(n), c.kubelets[n]))
 		}
 	}
 }
 
 // run runs a pod until the test's end.
-func (c *cluster) run(ctx context.Context, t *testing.T, object *corev1.Pod, address netip.Addr, node *kubelet.Kubelet, env ...string) *kubelet.Pod {
+func (c *cluster) run(ctx context.Context, t *testing.T, object *corev1.Pod, address netip.Addr, node *kubelet.Kubelet) *kubelet.Pod {
 	t.Helper()
-	pod, err := c.runner.Run(ctx, object, address, node, env...)
+	pod, err := c.runner.Run(ctx, object, address, node)
 	if err != nil {
 		t.Fatal(err)
 	}

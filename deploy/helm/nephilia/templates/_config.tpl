@@ -5,6 +5,20 @@
 {{- range $i := until (int .Values.gateway.replicas) }}
 {{- $exporters = append $exporters (printf "otlp_grpc/gateway-%d" $i) }}
 {{- end }}
+receivers:
+  ztunnel:
+    # The ztunnel of the node is found by the API server, for its address is a pod's.
+    kubernetes:
+      namespace: {{ .Values.mesh.istioNamespace }}
+      node: ${env:K8S_NODE_NAME}
+      logs: files
+      metrics: true
+      config_dump: {{ .Values.kubernetes.configDump }}
+    metrics:
+      endpoints: []
+    config_dump:
+      enabled: {{ .Values.kubernetes.configDump }}
+      endpoints: []
 exporters:
   {{- range $i := until (int .Values.gateway.replicas) }}
   otlp_grpc/gateway-{{ $i }}:
@@ -40,6 +54,13 @@ receivers:
     xds:
       pod_name: ${env:POD_NAME}
       namespace: ${env:POD_NAMESPACE}
+    {{- if include "nephilia.followsCluster" . }}
+    kubernetes:
+      namespace: {{ .Values.mesh.istioNamespace }}
+      logs: "off"
+      metrics: false
+      {{- include "nephilia.followed" . | nindent 6 }}
+    {{- end }}
   {{- if .Values.tls.existingSecret }}
   otlp:
     protocols:
@@ -58,6 +79,20 @@ receivers:
     xds:
       pod_name: ${env:POD_NAME}
       namespace: ${env:POD_NAMESPACE}
+    # Nothing of a node is mounted: logs come through the API server.
+    kubernetes:
+      namespace: {{ .Values.mesh.istioNamespace }}
+      logs: api
+      metrics: true
+      config_dump: {{ .Values.kubernetes.configDump }}
+      {{- include "nephilia.followed" . | nindent 6 }}
+    access_logs:
+      include: []
+    metrics:
+      endpoints: []
+    config_dump:
+      enabled: {{ .Values.kubernetes.configDump }}
+      endpoints: []
 {{- include "nephilia.serverConfig" . }}
 {{- end }}
 
@@ -73,6 +108,18 @@ extensions:
       auth:
         authenticator: basicauth/api
 service:
-  extensions: {{ ternary (list "file_storage" "basicauth/api" "topology_query" "health_check") (list "basicauth/api" "topology_query" "health_check") (eq .Values.mode "standalone") | toJson }}
+  extensions: [file_storage, basicauth/api, topology_query, health_check]
+{{- end }}
+{{- end }}
+
+{{- define "nephilia.followsCluster" -}}
+{{- if or .Values.kubernetes.waypoints .Values.kubernetes.state }}true{{ end }}
+{{- end }}
+
+{{- define "nephilia.followed" -}}
+waypoints: {{ .Values.kubernetes.waypoints }}
+state: {{ toJson .Values.kubernetes.state }}
+{{- with .Values.kubernetes.namespaces }}
+workload_namespaces: {{ toJson . }}
 {{- end }}
 {{- end }}

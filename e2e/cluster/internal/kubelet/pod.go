@@ -44,7 +44,6 @@ type Pod struct {
 
 	runner  *Runner
 	kubelet *Kubelet // nil where it needs nothing of its node
-	env     []string // beside what the container asks for
 	folder  string
 	root    string
 	uid     uint32
@@ -55,8 +54,8 @@ type Pod struct {
 	process *process.Process
 }
 
-// Run starts a pod that exists in the API server, with variables beside those that it asks for. Volume claims are folders that outlive the pod.
-func (r *Runner) Run(ctx context.Context, object *corev1.Pod, address netip.Addr, node *Kubelet, env ...string) (*Pod, error) {
+// Run starts a pod that exists in the API server. Volume claims are folders that outlive the pod.
+func (r *Runner) Run(ctx context.Context, object *corev1.Pod, address netip.Addr, node *Kubelet) (*Pod, error) {
 	if len(object.Spec.Containers) != 1 {
 		return nil, fmt.Errorf("pod %s has %d containers", object.Name, len(object.Spec.Containers))
 	}
@@ -64,7 +63,7 @@ func (r *Runner) Run(ctx context.Context, object *corev1.Pod, address netip.Addr
 	if err != nil {
 		return nil, err
 	}
-	p := &Pod{Object: object, Namespace: namespace, runner: r, kubelet: node, env: env, folder: filepath.Join(r.Folder, object.Name)}
+	p := &Pod{Object: object, Namespace: namespace, runner: r, kubelet: node, folder: filepath.Join(r.Folder, object.Name)}
 	p.root = filepath.Join(p.folder, "root")
 	p.identify()
 	if err := p.build(ctx); err != nil {
@@ -239,10 +238,10 @@ func (p *Pod) Remove() error {
 
 // environment resolves a container's variables.
 func (p *Pod) environment(container *corev1.Container) ([]string, error) {
-	env := append([]string{
+	env := []string{
 		"PATH=/", "HOSTNAME=" + p.Object.Name,
 		"KUBERNETES_SERVICE_HOST=" + p.runner.API.Addr().String(), fmt.Sprintf("KUBERNETES_SERVICE_PORT=%d", p.runner.API.Port()),
-	}, p.env...)
+	}
 	for _, variable := range container.Env {
 		value := expand(variable.Value, env)
 		if from := variable.ValueFrom; from != nil {
