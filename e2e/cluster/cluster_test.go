@@ -179,6 +179,14 @@ func (c *cluster) createNamespaces(ctx context.Context) error {
 	return err
 }
 
+func (c *cluster) createNamespace(t *testing.T, name string) {
+	t.Helper()
+	_, err := c.control.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (c *cluster) startNode(ctx context.Context, t *testing.T, i int, node string) {
 	t.Helper()
 	machine, err := c.network.Join(node, nodeAddress(i))
@@ -250,6 +258,7 @@ func (c *cluster) install(t *testing.T, values ...string) {
 		return err
 	})
 	c.runGateways(ctx, t)
+	c.runStandalone(ctx, t)
 	c.runAgents(ctx, t)
 	for _, pod := range append(append([]*kubelet.Pod(nil), c.gateways...), c.agents...) {
 		c.awaitReady(t, pod)
@@ -274,6 +283,22 @@ func (c *cluster) runGateways(ctx context.Context, t *testing.T) {
 			}
 			c.gateways = append(c.gateways, c.run(ctx, t, object, gatewayAddress(ordinal), nil))
 		}
+	}
+}
+
+// runStandalone runs the pod that does everything; it counts as a gateway, for it serves the API.
+func (c *cluster) runStandalone(ctx context.Context, t *testing.T) {
+	t.Helper()
+	deployments, err := c.control.Client.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range deployments.Items {
+		object, err := workload.DeploymentPod(ctx, c.control.Client, &deployments.Items[i], nodes[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.gateways = append(c.gateways, c.run(ctx, t, object, gatewayAddress(0), nil))
 	}
 }
 

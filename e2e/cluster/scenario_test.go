@@ -65,6 +65,10 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name: "one pod", fault: "policy_denied", seed: 5, seconds: 80, from: 20, until: 50, values: []string{`mode="standalone"`},
+		steps: []step{{30, crash(gateway(0), 2)}, {60, restartIstiod(time.Second)}},
+	},
+	{
 		name: "packets lost", fault: "policy_denied", seed: 2, seconds: 90, from: 25, until: 60,
 		steps: []step{{10, lose(0.1)}, {75, lose(0)}},
 	},

@@ -108,6 +108,20 @@ func DaemonPod(ctx context.Context, client kubernetes.Interface, set *appsv1.Dae
 	return create(ctx, client, pod)
 }
 
+// DeploymentPod creates the only pod of a Deployment on a node.
+func DeploymentPod(ctx context.Context, client kubernetes.Interface, deployment *appsv1.Deployment, node string) (*corev1.Pod, error) {
+	const hash = "6c8f7d9b5"
+	pod := newPod(deployment.Name+"-"+hash+"-x2z4q", deployment.Namespace, &deployment.Spec.Template)
+	pod.GenerateName = deployment.Name + "-" + hash + "-"
+	pod.Labels["pod-template-hash"] = hash
+	controller := true
+	pod.OwnerReferences = []metav1.OwnerReference{{
+		APIVersion: "apps/v1", Kind: "ReplicaSet", Name: deployment.Name + "-" + hash, UID: deployment.UID, Controller: &controller,
+	}}
+	pod.Spec.NodeName = node
+	return create(ctx, client, pod)
+}
+
 // StatefulPod creates a pod of a StatefulSet, with its claims, on a node.
 func StatefulPod(ctx context.Context, client kubernetes.Interface, set *appsv1.StatefulSet, ordinal int, node string) (*corev1.Pod, error) {
 	pod := newPod(fmt.Sprintf("%s-%d", set.Name, ordinal), set.Namespace, &set.Spec.Template)
