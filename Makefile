@@ -15,7 +15,11 @@ METADATA := $(wildcard $(shell git ls-files --cached --others --exclude-standard
 SOURCES  := $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.go' go.mod go.sum 'extension/topologyquery/*'))
 
 # The modules beside the root one.
-MODULES  := $(patsubst %/,%,$(dir $(wildcard bench/go.mod e2e/go.mod)))
+MODULES  := $(patsubst %/,%,$(dir $(wildcard bench/go.mod e2e/go.mod e2e/cluster/go.mod)))
+
+# What takes part in the cluster that the product is tested in.
+CLUSTER  := bin/e2e
+CLUSTER_PARTS := $(CLUSTER)/kube-apiserver $(CLUSTER)/pilot-discovery $(CLUSTER)/istio-crds.yaml $(CLUSTER)/meshsim
 
 ##@ Use
 
@@ -70,6 +74,39 @@ e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's pr
 e2e-browser: $(BINARY) ## Run the browser tests of the UI on recordings (needs Node and Debian's chromium)
 	cd e2e/browser && npm ci && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) npm test
 
+.PHONY: e2e-cluster
+e2e-cluster: $(BINARY) $(CLUSTER_PARTS) $(TOOLS)/helm ## Run the chart in a cluster of a real API server, istiod and simulated ztunnels (as root; needs Debian's etcd-server, prometheus and iptables)
+	cd e2e/cluster && $(GO) test -v -count=1 -timeout 30m -parallel $${CLUSTERS:-3} ./... $(ARGS)
+
+.PHONY: test-deploy
+test-deploy: $(BINARY) $(TOOLS)/helm ## Check the chart, the kustomize bases and the image's recipe
+	cd e2e/cluster && $(GO) test -count=1 ./chart
+
+.PHONY: deploy
+deploy: $(BINARY) $(TOOLS)/helm ## Take config/ into the chart and render the kustomize bases from it
+	cp config/agent.yaml config/gateway.yaml config/standalone.yaml deploy/helm/nephilia/files/
+	cd e2e/cluster && $(GO) test -count=1 ./chart -run '^TestKustomize$$' -update
+
+# The real parts take five minutes to build on two cores; then they are there until their versions change.
+$(CLUSTER)/kube-apiserver: e2e/cluster/apiserver/go.mod e2e/cluster/apiserver/go.sum
+	@mkdir -p $(CLUSTER)
+	cd e2e/cluster/apiserver && $(GO) build -ldflags="-s -w" -o $(CURDIR)/$(CLUSTER)/ tool
+	@touch $@
+
+$(CLUSTER)/pilot-discovery: e2e/cluster/istiod/go.mod e2e/cluster/istiod/go.sum
+	@mkdir -p $(CLUSTER)
+	cd e2e/cluster/istiod && $(GO) build -ldflags="-s -w" -o $(CURDIR)/$(CLUSTER)/ tool
+	@touch $@
+
+$(CLUSTER)/istio-crds.yaml: e2e/cluster/istiod/go.mod e2e/cluster/istiod/go.sum
+	@mkdir -p $(CLUSTER)
+	cd e2e/cluster/istiod && $(GO) mod download istio.io/istio && \
+	  install -m 644 "$$($(GO) list -m -f '{{.Dir}}' istio.io/istio)/manifests/charts/base/files/crd-all.gen.yaml" $(CURDIR)/$@
+
+$(CLUSTER)/meshsim: $(SOURCES)
+	@mkdir -p $(CLUSTER)
+	$(GO) build -tags $(TAGS) -ldflags="-s -w" -o $@ ./cmd/meshsim
+
 .PHONY: score
 score: ## Replay every recording below RECORDINGS (default recordings/) and score the outages found
 	$(GO) run -tags $(TAGS) ./cmd/score $${RECORDINGS:-recordings}
@@ -110,7 +147,7 @@ ui: ## Build the web UI into the extension (needs Node)
 	cd ui && npm ci && npm run build
 
 .PHONY: tools
-tools: $(TOOLS)/builder $(TOOLS)/mdatagen $(TOOLS)/benchstat $(TOOLS)/golangci-lint ## Build the development tools into bin/tools
+tools: $(TOOLS)/builder $(TOOLS)/mdatagen $(TOOLS)/benchstat $(TOOLS)/golangci-lint $(TOOLS)/helm ## Build the development tools into bin/tools
 
 $(TOOLS)/builder $(TOOLS)/mdatagen $(TOOLS)/benchstat &: internal/tools/go.mod internal/tools/go.sum
 	@mkdir -p $(TOOLS)
@@ -120,6 +157,11 @@ $(TOOLS)/builder $(TOOLS)/mdatagen $(TOOLS)/benchstat &: internal/tools/go.mod i
 $(TOOLS)/golangci-lint: internal/tools/lint/go.mod internal/tools/lint/go.sum
 	@mkdir -p $(TOOLS)
 	cd internal/tools/lint && $(GO) build -o $(CURDIR)/$(TOOLS)/ tool
+	@touch $@
+
+$(TOOLS)/helm: internal/tools/helm/go.mod internal/tools/helm/go.sum
+	@mkdir -p $(TOOLS)
+	cd internal/tools/helm && $(GO) build -ldflags="-s -w" -o $(CURDIR)/$(TOOLS)/ tool
 	@touch $@
 
 ##@ Help

@@ -21,6 +21,8 @@ type Options struct {
 	Fault     Fault
 	// And is another fault at about the same time, of a workload that has nothing to do with the first.
 	And Fault
+	// FaultFrom and FaultFor place the fault in time; by default it begins after 90 to 110 s and lasts 60 to 80 s.
+	FaultFrom, FaultFor time.Duration
 	// ScrapeInterval is the distance of two scrapes; 5 s by default.
 	ScrapeInterval time.Duration
 	// DayCurve lets the load follow the hour and quietens it at night.
@@ -44,8 +46,14 @@ func (o *Options) decide(random *rand.Rand) error {
 	if o.Duration == 0 {
 		o.Duration = 4 * time.Minute
 	}
-	if o.Fault != FaultNone && o.Duration < 4*time.Minute {
-		return errors.New("duration: a recording with a fault takes at least 4 minutes")
+	if (o.FaultFrom == 0) != (o.FaultFor == 0) {
+		return errors.New("a fault is placed by both its beginning and its length")
+	}
+	if o.Fault != FaultNone && o.FaultFor == 0 && o.Duration < 4*time.Minute {
+		return errors.New("duration: a recording with a fault that is not placed takes at least 4 minutes")
+	}
+	if o.FaultFrom+o.FaultFor > o.Duration {
+		return errors.New("the fault ends after the recording")
 	}
 	if o.RootRate == 0 {
 		o.RootRate = min(60, max(6, float64(o.Workloads)*0.3))

@@ -119,6 +119,9 @@ func newIncidents(o Options, m *mesh, random *rand.Rand) incidents {
 		return nil
 	}
 	first := newIncident(o.Fault, m, random, nil)
+	if first != nil && o.FaultFor > 0 {
+		first.from, first.until = int64(o.FaultFrom), int64(o.FaultFrom+o.FaultFor)
+	}
 	if first == nil || o.And == FaultNone {
 		return some(first)
 	}

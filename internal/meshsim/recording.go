@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 	"time"
 )
 
@@ -262,6 +263,39 @@ type truthPod struct {
 	Ready     bool
 	Mesh      bool
 	Zone      string `json:"zone"`
+	// From and Until are when a pod came and went, in seconds after the start; 0: it was there from the beginning, to the end.
+	From  float64 `json:"from_s,omitempty"`
+	Until float64 `json:"until_s,omitempty"`
+}
+
+// truthAction is what a fault changes in the mesh's configuration.
+type truthAction struct {
+	At   float64  `json:"at"`
+	Do   string   `json:"do"`
+	Name string   `json:"name"`
+	NS   string   `json:"ns,omitempty"`
+	App  string   `json:"app,omitempty"`
+	From []string `json:"from,omitempty"`
+}
+
+// actions are what an administrator would have done to bring about what happens.
+func (s *simulation) actions() []truthAction {
+	actions := []truthAction{}
+	if s.denied != nil {
+		actions = append(actions, truthAction{Do: "deny", Name: "always-denied", NS: s.denied.to.namespace, App: s.denied.to.app, From: []string{"nobody"}})
+	}
+	for _, i := range s.incidents {
+		if i.fault != FaultPolicyDenied {
+			continue
+		}
+		actions = append(actions,
+			truthAction{
+				At: seconds(i.from), Do: "deny", Name: policyNamespace, NS: i.target.namespace, App: i.target.app,
+				From: []string{strings.TrimPrefix(i.caller.identity(), "spiffe://")},
+			},
+			truthAction{At: seconds(i.until), Do: "undeny", Name: policyNamespace})
+	}
+	return actions
 }
 
 type truthService struct {
@@ -285,7 +319,7 @@ type truth struct {
 		Seconds float64        `json:"seconds"`
 		RPS     float64        `json:"rps"`
 		About   string         `json:"about"`
-		Actions []any          `json:"actions"`
+		Actions []truthAction  `json:"actions"`
 		Expect  []*Expectation `json:"expect"`
 	} `json:"scenario"`
 	Events   []truthEvent   `json:"events"`
@@ -300,7 +334,7 @@ func (s *simulation) writeTruth(path string) error {
 	t.Scenario.Seconds = s.Duration.Seconds()
 	t.Scenario.RPS = s.RootRate
 	t.Scenario.About = fmt.Sprintf("simulated mesh of %d workloads on %d nodes: %s", s.Workloads, len(s.mesh.nodes), fault)
-	t.Scenario.Actions = []any{}
+	t.Scenario.Actions = s.actions()
 	t.Scenario.Expect = []*Expectation{}
 	mark := func(at int64, do, node string) {
 		t.Events = append(t.Events, truthEvent{Time: stamp(at), Do: do, Node: node})
@@ -314,7 +348,14 @@ func (s *simulation) writeTruth(path string) error {
 	mark(s.end, "end", "")
 	for _, w := range s.mesh.workloads {
 		for _, p := range w.pods {
-			t.Pods = append(t.Pods, truthPod{p.name, w.namespace, w.app, p.ip, p.node, w.app, w.version, p.ready(0), w.mesh, p.zone})
+			pod := truthPod{
+				Name: p.name, Namespace: w.namespace, SA: w.app, IP: p.ip, Node: p.node, App: w.app, Version: w.version,
+				Ready: p.ready(0), Mesh: w.mesh, Zone: p.zone, From: seconds(p.from),
+			}
+			if p.until < s.end {
+				pod.Until = seconds(p.until)
+			}
+			t.Pods = append(t.Pods, pod)
 		}
 		if w.layer > 0 {
 			name := "tcp"

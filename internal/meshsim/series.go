@@ -27,6 +27,8 @@ func (s *Series) Flags(flags *flag.FlagSet, count string) {
 	flags.StringVar((*string)(&s.Options.Fault), "fault", "", "this fault in every simulated recording; without it the kinds take turns")
 	flags.IntVar(&s.Options.Workloads, "workloads", 0, "workloads of each mesh, 5 to 500; 0: by the seed")
 	flags.DurationVar(&s.Options.Duration, "duration", 0, "length of each simulated recording; 0: 4m")
+	flags.DurationVar(&s.Options.FaultFrom, "fault-from", 0, "when the fault begins; 0: after 90 to 110 s")
+	flags.DurationVar(&s.Options.FaultFor, "fault-for", 0, "how long it lasts; 0: 60 to 80 s")
 	flags.Float64Var(&s.Options.RootRate, "rate", 0, "requests per second that enter the mesh; 0: by its size")
 	flags.DurationVar(&s.Options.ScrapeInterval, "scrape-interval", 0, "time between scrapes; 0: 5s")
 	flags.BoolVar(&s.Options.DayCurve, "day-curve", false, "let the load follow the hour")

@@ -69,13 +69,14 @@ type cumulative struct {
 }
 
 // advance returns what came on top of the last point. The first point counts in full from its start; a point that
-// starts later than the last one, or holds less, counts in full on top; one that is older is ignored.
+// starts later than the last one, or holds less, counts in full on top; one that is older is ignored. A point that
+// starts at its own time holds what went before: somebody else follows the same counter from here on.
 func (c *cumulative) advance(start, at pcommon.Timestamp, value uint64) uint64 {
 	if c.known && (at < c.time || start < c.start) {
 		return 0
 	}
 	delta := value
-	if c.known && start == c.start && value >= c.value {
+	if c.known && (start == c.start || start == at) && value >= c.value {
 		delta = value - c.value
 	}
 	*c = cumulative{start: start, time: at, value: value, known: true}

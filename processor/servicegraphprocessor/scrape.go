@@ -244,7 +244,8 @@ func (t *scrapeTarget) begin(at pcommon.Timestamp) {
 }
 
 // advance takes over a series's value and returns how much it counts: what a series already had when its target was
-// first seen is a baseline; one that appears later, or begins anew, counts in full.
+// first seen is a baseline; one that appears later, or begins anew, counts in full. One that starts at its very time has
+// not begun anew: somebody else scrapes the target from here on, such as an agent that was restarted.
 func (s *scrapeSeries) advance(target *scrapeTarget, start, at pcommon.Timestamp, value uint64, known bool) uint64 {
 	var delta uint64
 	switch {
@@ -260,7 +261,7 @@ func (s *scrapeSeries) advance(target *scrapeTarget, start, at pcommon.Timestamp
 			s.baseline = value
 		}
 		s.group.carried[s.side].add(s.counter, int64(value-s.baseline))
-	case start > s.start || value < s.value:
+	case value < s.value || start > s.start && start < at:
 		target.restarted = true
 		delta = value
 		s.group.current[s.side].add(s.counter, int64(value)-int64(s.value))

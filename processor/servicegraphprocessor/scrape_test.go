@@ -137,6 +137,37 @@ func TestLogIsNotOvertakenByCounters(t *testing.T) {
 	assert.Equal(t, map[string]uint64{"policy_denied shop/no": 1}, e.Failed)
 }
 
+// TestAnotherScraperContinues lets the agent that scrapes a ztunnel restart: it cannot know since when the ztunnel
+// counts, and says so by a start that is the time of its first scrape.
+func TestAnotherScraperContinues(t *testing.T) {
+	p := newPipelines(t, nil).known()
+	p.step(1, func(b *batch) { b.tcp(0.5, tcp{node: "node-a", reporter: "source", start: 0.5}) })
+	p.step(6, func(b *batch) {
+		b.tcp(5.5, tcp{node: "node-a", reporter: "source", start: 0.5, opened: 12, closed: 10, clientSent: 100})
+	})
+	p.step(11, func(b *batch) {
+		b.tcp(10.5, tcp{node: "node-a", reporter: "source", start: 10.5, opened: 15, closed: 13, clientSent: 130})
+	})
+	p.step(16, func(b *batch) {
+		b.tcp(15.5, tcp{node: "node-a", reporter: "source", start: 10.5, opened: 18, closed: 16, clientSent: 160})
+	})
+	p.step(19, nil)
+	e := p.edges()[testEdge()]
+	assert.EqualValues(t, 16, e.Closed)
+	assert.EqualValues(t, 18, e.Opened)
+	assert.EqualValues(t, 2, e.Active)
+	assert.EqualValues(t, 160, e.Sent)
+
+	// The ztunnel was restarted as well, before the new agent looked.
+	p.step(21, func(b *batch) {
+		b.tcp(20.5, tcp{node: "node-a", reporter: "source", start: 20.5, opened: 4, closed: 4, clientSent: 40})
+	})
+	p.step(24, nil)
+	e = p.edges()[testEdge()]
+	assert.EqualValues(t, 20, e.Closed)
+	assert.Zero(t, e.Active)
+}
+
 func TestRestartedZtunnelHasNothingOpen(t *testing.T) {
 	p := newPipelines(t, nil).known()
 	p.step(1, func(b *batch) { b.tcp(0.5, tcp{node: "node-a", reporter: "source", start: 0.5, opened: 7, closed: 2}) })

@@ -176,7 +176,8 @@ func (g *graph) addWaypointDurations(s *waypointSeries, target *scrapeTarget, po
 		g.dropped("invalid_point", 1)
 		return
 	}
-	fresh := !s.total.known || point.StartTimestamp() > s.total.start || point.Count() < s.total.value || len(s.buckets) != counts.Len()
+	began := point.StartTimestamp() > s.total.start && point.StartTimestamp() < point.Timestamp()
+	fresh := !s.total.known || began || point.Count() < s.total.value || len(s.buckets) != counts.Len()
 	n := s.advance(target, point.StartTimestamp(), point.Timestamp(), point.Count())
 	if fresh {
 		s.sum = 0

@@ -28,15 +28,17 @@ func (c *counter) increment(point pmetric.NumberDataPoint, delta, fromZero bool)
 	if delta {
 		return uint64(value)
 	}
-	return c.step(value, point.StartTimestamp(), fromZero)
+	return c.step(value, point.StartTimestamp(), point.Timestamp(), fromZero)
 }
 
-func (c *counter) step(value float64, start pcommon.Timestamp, fromZero bool) uint64 {
+// step returns what came on top. A point that starts at its own time holds what went before: somebody else follows the
+// same counter from here on.
+func (c *counter) step(value float64, start, at pcommon.Timestamp, fromZero bool) uint64 {
 	added := value - c.previous
 	switch {
 	case !c.seen && !fromZero:
 		added = 0
-	case c.seen && (value < c.previous || start > c.start && c.start != 0):
+	case c.seen && (value < c.previous || start > c.start && c.start != 0 && start < at):
 		added = value
 	}
 	c.seen, c.previous, c.start = true, value, start

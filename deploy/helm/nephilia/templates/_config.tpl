@@ -1,0 +1,125 @@
+{{- /* What the chart changes in config/agent.yaml: an exporter, with a queue of its own, for each gateway. */}}
+{{- define "nephilia.agentConfig" -}}
+{{- $gateway := printf "%s-gateway" (include "nephilia.fullname" .) }}
+{{- $exporters := list }}
+{{- range $i := until (int .Values.gateway.replicas) }}
+{{- $exporters = append $exporters (printf "otlp_grpc/gateway-%d" $i) }}
+{{- end }}
+receivers:
+  ztunnel:
+    # The ztunnel of the node is found by the API server, for its address is a pod's.
+    kubernetes:
+      namespace: {{ .Values.mesh.istioNamespace }}
+      node: ${env:K8S_NODE_NAME}
+      logs: files
+      metrics: true
+      config_dump: {{ .Values.kubernetes.configDump }}
+    metrics:
+      endpoints: []
+    config_dump:
+      enabled: {{ .Values.kubernetes.configDump }}
+      endpoints: []
+exporters:
+  {{- range $i := until (int .Values.gateway.replicas) }}
+  otlp_grpc/gateway-{{ $i }}:
+    endpoint: dns:///{{ $gateway }}-{{ $i }}.{{ $gateway }}.{{ $.Release.Namespace }}.svc:4317
+    tls:
+      {{- if $.Values.tls.existingSecret }}
+      ca_file: /etc/nephilia-tls/ca.crt
+      reload_interval: 10m
+      {{- else }}
+      insecure: true
+      {{- end }}
+    compression: zstd
+    sending_queue:
+      storage: file_storage
+      num_consumers: 1
+      queue_size: 10000
+    retry_on_failure:
+      max_elapsed_time: 0
+  {{- end }}
+service:
+  pipelines:
+    metrics:
+      exporters: {{ toJson $exporters }}
+    logs:
+      exporters: {{ toJson $exporters }}
+    traces:
+      exporters: {{ toJson $exporters }}
+{{- end }}
+
+{{- define "nephilia.gatewayConfig" -}}
+receivers:
+  ztunnel:
+    xds:
+      pod_name: ${env:POD_NAME}
+      namespace: ${env:POD_NAMESPACE}
+    {{- if include "nephilia.followsCluster" . }}
+    kubernetes:
+      namespace: {{ .Values.mesh.istioNamespace }}
+      logs: "off"
+      metrics: false
+      {{- include "nephilia.followed" . | nindent 6 }}
+    {{- end }}
+  {{- if .Values.tls.existingSecret }}
+  otlp:
+    protocols:
+      grpc:
+        tls:
+          cert_file: /etc/nephilia-tls/tls.crt
+          key_file: /etc/nephilia-tls/tls.key
+          reload_interval: 10m
+  {{- end }}
+{{- include "nephilia.serverConfig" . }}
+{{- end }}
+
+{{- define "nephilia.standaloneConfig" -}}
+receivers:
+  ztunnel:
+    xds:
+      pod_name: ${env:POD_NAME}
+      namespace: ${env:POD_NAMESPACE}
+    # Nothing of a node is mounted: logs come through the API server.
+    kubernetes:
+      namespace: {{ .Values.mesh.istioNamespace }}
+      logs: api
+      metrics: true
+      config_dump: {{ .Values.kubernetes.configDump }}
+      {{- include "nephilia.followed" . | nindent 6 }}
+    access_logs:
+      include: []
+    metrics:
+      endpoints: []
+    config_dump:
+      enabled: {{ .Values.kubernetes.configDump }}
+      endpoints: []
+{{- include "nephilia.serverConfig" . }}
+{{- end }}
+
+{{- define "nephilia.serverConfig" -}}
+{{- $users := and .Values.api.exposed .Values.api.htpasswdSecret }}
+{{- if $users }}
+extensions:
+  basicauth/api:
+    htpasswd:
+      file: /etc/nephilia-users/{{ .Values.api.htpasswdKey }}
+  topology_query:
+    http:
+      auth:
+        authenticator: basicauth/api
+service:
+  extensions: [file_storage, basicauth/api, topology_query, health_check]
+{{- end }}
+{{- end }}
+
+{{- define "nephilia.followsCluster" -}}
+{{- if or .Values.kubernetes.waypoints .Values.kubernetes.state }}true{{ end }}
+{{- end }}
+
+{{- define "nephilia.followed" -}}
+waypoints: {{ .Values.kubernetes.waypoints }}
+state: {{ toJson .Values.kubernetes.state }}
+{{- with .Values.kubernetes.namespaces }}
+workload_namespaces: {{ toJson . }}
+{{- end }}
+{{- end }}

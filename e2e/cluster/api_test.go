@@ -1,0 +1,121 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nephilia/nephilia/e2e/cluster/internal/kubelet"
+	"github.com/nephilia/nephilia/e2e/cluster/internal/mesh"
+	"github.com/nephilia/nephilia/e2e/cluster/internal/network"
+	"github.com/nephilia/nephilia/e2e/cluster/internal/process"
+)
+
+// tail is the end of what a pod said, without the chatter.
+func tail(pod *kubelet.Pod) string {
+	var kept []string
+	for line := range strings.Lines(process.Tail(pod.Log(), 256<<10)) {
+		if !strings.Contains(line, "\tinfo\t") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept[max(0, len(kept)-15):], "")
+}
+
+// get reads a resource from within a namespace; out may be nil.
+func get(from *network.Namespace, address string, query url.Values, out any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DialContext: from.DialContext, DisableKeepAlives: true}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"?"+query.Encode(), http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s: %.500s", address, response.Status, body)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(body, out)
+}
+
+// awaitReady waits for the pod's readiness probe to succeed.
+func (c *cluster) awaitReady(t *testing.T, pod *kubelet.Pod) {
+	t.Helper()
+	eventually(t, pod.Object.Name+" is ready", func() error {
+		if !pod.Alive() {
+			t.Fatalf("%s ended:\n%s", pod.Object.Name, tail(pod))
+		}
+		return get(pod.Namespace, fmt.Sprintf("http://%s:13133/", pod.Namespace.Address), nil, nil)
+	})
+}
+
+// graph reads the connections of each edge that a gateway knows.
+func graph(gateway *kubelet.Pod, start, end time.Time) (map[mesh.Flow]mesh.Count, error) {
+	var answer struct {
+		Nodes []struct{ ID, Namespace, Name string }
+		Edges []struct {
+			Source, Destination string
+			Port                int
+			Connections         struct{ Closed, Failed float64 }
+		}
+	}
+	query := url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
+	if err := get(gateway.Namespace, "http://127.0.0.1:16680/api/v1/graph", query, &answer); err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	for _, node := range answer.Nodes {
+		names[node.ID] = node.Namespace + "/" + node.Name
+	}
+	counts := map[mesh.Flow]mesh.Count{}
+	for _, edge := range answer.Edges {
+		if edge.Connections.Closed == 0 {
+			continue // open ones only, of which the access log says nothing
+		}
+		flow := mesh.Flow{Source: names[edge.Source], Destination: names[edge.Destination], Port: edge.Port}
+		count := counts[flow]
+		count.Closed += int(edge.Connections.Closed)
+		count.Failed += int(edge.Connections.Failed)
+		counts[flow] = count
+	}
+	return counts, nil
+}
+
+// outage is one that a gateway found.
+type outage struct {
+	ID, State, Kind string
+	Root            struct{ Type, Namespace, Name string }
+	StartedAt       time.Time `json:"started_at"`
+	EndedAt         time.Time `json:"ended_at"`
+}
+
+func (o *outage) root() string {
+	if o.Root.Type == "node" {
+		return "node/" + o.Root.Name
+	}
+	return o.Root.Namespace + "/" + o.Root.Name
+}
+
+func outages(gateway *kubelet.Pod, start, end time.Time) ([]outage, error) {
+	var answer struct{ Outages []outage }
+	query := url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
+	err := get(gateway.Namespace, "http://127.0.0.1:16680/api/v1/outages", query, &answer)
+	return answer.Outages, err
+}
