@@ -116,13 +116,16 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 		return true
 	}
 	for _, b := range e.Edges {
-		if b.Family != observe.Connections || b.Weak {
+		if b.Family != observe.Connections && b.Family != observe.Stalled || b.Weak {
 			continue
 		}
 		if b.Fault().Kind == rules.KindIdentityError && !f.wellElsewhere(b) {
 			return false
 		}
 		node := f.failsOnlyOn(b.Pair.Destination, b.Fault().Since)
+		if b.Family == observe.Stalled {
+			node = f.runsOnlyOn(b.Pair.Destination)
+		}
 		n, ok := f.store.Nodes[node]
 		if !ok || node == "" {
 			continue
@@ -133,6 +136,18 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 		}
 	}
 	return true
+}
+
+// runsOnlyOn is the node on which all of an app's pods run, empty if there are several.
+func (f *Finder) runsOnlyOn(app *observe.App) string {
+	node := ""
+	for _, w := range f.store.Pods(app.Name) {
+		if node != "" && w.Node != node {
+			return ""
+		}
+		node = w.Node
+	}
+	return node
 }
 
 // wellElsewhere tells whether a fault's source got through to others since, so that it is not the source's own.

@@ -123,7 +123,7 @@ var Catalogue = []Rule{
 		ID: NewFailure, Kind: "that of the reason", Title: "A reason to fail that the edge never had",
 		Signal:   "the same as above, of an error type new to an edge with a past",
 		Sentence: "{edge} {fails} now and then since {since}, as never before: {kind} ({failed} of {total}).",
-		MinCount: 3, Chance: 1e-4, Noise: 0.002, MinIntervals: 2, Window: time.Minute, Severity: Warning,
+		MinCount: 3, Chance: 2e-7, Noise: 0.002, MinIntervals: 2, Window: time.Minute, Severity: Warning,
 	},
 	{
 		ID: PartialOutage, Kind: "that of the reason", Title: "Some endpoints fail",
