@@ -122,16 +122,17 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 		if b.Fault().Kind == rules.KindIdentityError && !f.wellElsewhere(b) {
 			return false
 		}
-		node := f.failsOnlyOn(b.Pair.Destination, b.Fault().Since)
+		node, since := f.failsOnlyOn(b.Pair.Destination, b.Fault().Since), b.Fault().Since
 		if b.Family == observe.Stalled {
-			node = f.runsOnlyOn(b.Pair.Destination)
+			// When it began is known to the slot only.
+			node, since = f.runsOnlyOn(b.Pair.Destination), since+int64(b.Pair.Win.Length())
 		}
 		n, ok := f.store.Nodes[node]
 		if !ok || node == "" {
 			continue
 		}
 		src, ok := n.Sources[semconv.SourceMetrics]
-		if ok && src.Sampled > 0 && src.Sampled <= b.Fault().Since && n.LastRecord <= b.Fault().Since {
+		if ok && src.Sampled > 0 && src.Sampled <= since && n.LastRecord <= since {
 			return false
 		}
 	}

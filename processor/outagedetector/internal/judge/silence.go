@@ -183,8 +183,9 @@ func (j *Judge) activity(p *observe.Pair, now int64, slots int) float64 {
 		}
 		// Connections that stay open make no calls to be counted: what they carry shows life. Calls of one edge may carry much more
 		// than those of another, so that each edge is compared with itself.
-		if known := other.Win.NormalSlots(same + 1); known > 0 {
-			carried = min(carried, share(float64(other.Win.Sum(observe.Bytes, same)), other.Win.Normal(observe.Bytes, same+1)/known*float64(same)))
+		if before := other.Win.Normal(observe.Bytes, same+1); before > 0 {
+			before *= float64(same) / other.Win.NormalSlots(same+1)
+			carried = min(carried, share(float64(other.Win.Sum(observe.Bytes, same)), before))
 			called++
 		}
 	}
@@ -201,10 +202,7 @@ func (j *Judge) activity(p *observe.Pair, now int64, slots int) float64 {
 const leastActivity = 0.4
 
 func share(seen, usual float64) float64 {
-	switch {
-	case usual <= 0:
-		return 1
-	case seen < leastActivity*usual:
+	if seen < leastActivity*usual {
 		return 0
 	}
 	return min(seen/usual, 1)

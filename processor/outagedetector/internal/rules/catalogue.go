@@ -155,7 +155,7 @@ var Catalogue = []Rule{
 		Signal:   "an edge falls silent although its source still reports and still works; counted against how often it used to be active",
 		Sentence: "{edge} {is} silent since {since}, though {source} works: about {total} calls are missing.",
 		Bare:     "{edge} {is} silent since {since}, though {source} works.",
-		Chance:   1e-7, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
+		Chance:   1e-9, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
 	},
 	{
 		ID: CertificateExpiry, Kind: KindIdentityError, Title: "A certificate is about to expire",
