@@ -145,8 +145,8 @@ var Catalogue = []Rule{
 	},
 	{
 		ID: SlowRequests, Kind: KindLatency, Title: "Requests are slow",
-		Signal: "requests slower than the edge's route ever is: above its median by `factor` times, by six median absolute " +
-			"deviations, and above its 98th percentile (`mesh.edge.request.duration`)",
+		Signal: "requests slower than the edge's route ever is: above its median by `factor` times and by six median absolute " +
+			"deviations (or `factor` times above its 98th percentile), and above its 98th percentile (`mesh.edge.request.duration`)",
 		Sentence: "{edge} {is} slow since {since}: {failed} of {total} requests to {root} take longer than they ever do.",
 		MinCount: 5, MinRatio: 0.3, Chance: 1e-7, Noise: 0.02, MinIntervals: 2, Window: time.Minute, Factor: 2, Severity: Warning,
 	},
