@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -53,36 +54,39 @@ const (
 	slack = 30 * time.Second
 )
 
-// compare assigns each outage found to the expected one that it is, at most one to each; the others are false alarms.
+// compare assigns each outage found to the expected one that it is, the likest first and at most one to each; the others are false
+// alarms.
 func compare(truth *Truth, outages []*outage.Outage) Result {
-	result := Result{found: outages}
+	result := Result{found: outages, Expected: make([]Match, len(truth.Scenario.Expect))}
 	used := make([]bool, len(outages))
-	for _, expected := range truth.Scenario.Expect {
-		from, to := truth.at(expected.FromSeconds), truth.at(expected.ToSeconds)
-		best, bestScore := -1, -1
-		for i, o := range outages {
-			if used[i] || !overlaps(o, from, to) {
-				continue
-			}
-			if score := likeness(expected, o); score > bestScore && score > 0 {
-				best, bestScore = i, score
+	type pair struct{ expected, found, likeness int }
+	var pairs []pair
+	for i, e := range truth.Scenario.Expect {
+		result.Expected[i].Expected = e
+		for k, o := range outages {
+			if like := likeness(e, o); like > 0 && overlaps(o, truth.at(e.FromSeconds), truth.at(e.ToSeconds)) {
+				pairs = append(pairs, pair{i, k, like})
 			}
 		}
-		m := Match{Expected: expected}
-		if best >= 0 {
-			used[best] = true
-			m = judge(truth, expected, outages[best])
-			for i, o := range outages {
-				if !used[i] && overlaps(o, from, to) && sameRoot(expected.Root, o.Root) {
-					used[i] = true
-					m.Times++
-				}
-			}
-		}
-		result.Expected = append(result.Expected, m)
 	}
-	for i, o := range outages {
-		if !used[i] {
+	slices.SortStableFunc(pairs, func(a, b pair) int { return cmp.Compare(b.likeness, a.likeness) })
+	for _, p := range pairs {
+		if m := &result.Expected[p.expected]; m.Outage == nil && !used[p.found] {
+			used[p.found] = true
+			*m = judge(truth, m.Expected, outages[p.found])
+		}
+	}
+	for i := range result.Expected {
+		m := &result.Expected[i]
+		for k, o := range outages {
+			if m.Outage != nil && !used[k] && overlaps(o, truth.at(m.Expected.FromSeconds), truth.at(m.Expected.ToSeconds)) && sameRoot(m.Expected.Root, o.Root) {
+				used[k] = true
+				m.Times++
+			}
+		}
+	}
+	for k, o := range outages {
+		if !used[k] {
 			result.FalseAlarms = append(result.FalseAlarms, o)
 		}
 	}

@@ -113,6 +113,16 @@ func (all incidents) concern(w *workload) bool {
 	return false
 }
 
+// below tells whether a workload or anything that it calls, directly or through others, has a part in any incident.
+func (all incidents) below(w *workload) bool {
+	for _, i := range all {
+		if i.target != nil && reaches(w, i.target) || i.caller != nil && reaches(w, i.caller) {
+			return true
+		}
+	}
+	return false
+}
+
 // newIncidents picks targets on which the faults can be seen at all; nil if the mesh has none.
 func newIncidents(o Options, m *mesh, random *rand.Rand) incidents {
 	if o.Fault == FaultNone {
@@ -189,6 +199,15 @@ func (m *mesh) apart(a, b *workload) bool {
 		}
 	}
 	return true
+}
+
+func (w *workload) callTo(to *workload) *call {
+	for _, c := range w.calls {
+		if c.to == to {
+			return c
+		}
+	}
+	return nil
 }
 
 func reaches(from, to *workload) bool {
@@ -319,6 +338,9 @@ func (i *incident) expectation(m *mesh) *Expectation {
 	}
 	e.Root = i.target.id()
 	for _, caller := range callersOf(m, i.target, 2*leastRate) {
+		if float64(caller.callTo(i.target).made) < leastRate*seconds(i.from) {
+			continue // it seldom gets as far
+		}
 		if i.fault == FaultPolicyDenied && caller != i.caller || !caller.mesh && i.tunnelOnly() {
 			continue
 		}

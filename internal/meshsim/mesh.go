@@ -63,6 +63,7 @@ type call struct {
 	route       string
 	sent, recv  int64 // typical bytes
 	rate        float64
+	made        int // calls before anything went wrong
 }
 
 type mesh struct {

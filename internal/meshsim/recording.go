@@ -194,7 +194,7 @@ func (s *simulation) disturb() {
 		var all []*call
 		for _, w := range s.mesh.workloads {
 			for _, c := range w.calls {
-				if !c.critical && !c.keepAlive && c.to.mesh && w.mesh && !s.incidents.concern(c.to) && !s.incidents.concern(w) {
+				if w.layer > 0 && !c.critical && !c.keepAlive && c.to.mesh && w.mesh && !s.incidents.concern(w) && !s.incidents.below(c.to) {
 					all = append(all, c)
 				}
 			}

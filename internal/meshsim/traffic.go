@@ -206,6 +206,9 @@ func (s *simulation) work(p *pod, at int64, trace traceContext, instrumented boo
 
 // call is one request of a pod to another workload, over a connection of its own or one that is kept.
 func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, instrumented bool) (end int64, ok bool) {
+	if len(s.incidents) > 0 && at < s.incidents[0].from {
+		c.made++
+	}
 	client := s.startSpan(trace, source, instrumented)
 	start := at
 	at += 200_000 + s.random.Int64N(300_000) // to the other node and through both ztunnels

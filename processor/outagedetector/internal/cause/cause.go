@@ -116,7 +116,7 @@ func (f *Finder) Explain() []*Explanation {
 	for _, b := range wrong {
 		root, ok := chains.explain(b)
 		if !ok {
-			if !echo(b, now) {
+			if !echo(b) {
 				open = append(open, b)
 			}
 			continue
@@ -145,17 +145,17 @@ func (f *Finder) Explain() []*Explanation {
 	return found
 }
 
-// echoing is how much longer than its cause a fault may take to be seen to end.
+// echoing is how much later than its cause is seen to end a fault's last failure may be.
 const echoing = int64(20 * time.Second)
 
-// echo tells whether a fault is only what is left of one whose cause has just ended.
-func echo(b Blame, now int64) bool {
+// echo tells whether a fault is only what is left of one whose cause has ended: nothing failed since then but what was under way.
+func echo(b Blame) bool {
 	f := b.Fault()
 	if f.Cause == nil {
 		return false
 	}
 	cause := &f.Cause.Faults[f.CauseFamily]
-	return !cause.On && cause.Ended > 0 && now-cause.Ended <= max(echoing, 2*int64(b.Pair.Win.Length()))
+	return !cause.On && cause.Ended > 0 && f.LastBad-cause.Ended <= max(echoing, 2*int64(b.Pair.Win.Length()))
 }
 
 func (f *Finder) wrong() []Blame {
@@ -207,29 +207,31 @@ const (
 	late = int64(6 * time.Second)
 )
 
-// belongs tells whether a fault is explained by its node: its failing pods run there and nowhere else.
+// belongs tells whether a fault is explained by its node: what fails there are the pods that run there.
 func (f *Finder) belongs(b Blame, node string) bool {
 	if b.Family == observe.Connections && !lostWith(b.Fault().Kind) {
 		return false
 	}
-	here, elsewhere := false, false
-	since := f.store.Nodes[node].Down.Since - int64(30*time.Second)
-	for _, e := range b.Pair.Destination.Endpoints {
-		failed := e.Win.Sum(observe.Failed, e.Win.SlotsFor(time.Duration(f.store.Now-since)))
-		if failed == 0 {
-			continue
+	var here, elsewhere uint64
+	if b.Family != observe.Stalled {
+		since := f.store.Nodes[node].Down.Since - int64(30*time.Second)
+		for _, e := range b.Pair.Destination.Endpoints {
+			failed := e.Win.Sum(observe.Failed, e.Win.SlotsFor(time.Duration(f.store.Now-since)))
+			if e.Node == node {
+				here += failed
+			} else {
+				elsewhere += failed
+			}
 		}
-		here = here || e.Node == node
-		elsewhere = elsewhere || e.Node != node
 	}
-	if here {
-		return !elsewhere
-	}
-	if elsewhere {
-		return false
+	if here+elsewhere > 0 {
+		return here >= mostly*elsewhere
 	}
 	return f.store.Touches(b.Pair.Destination, node) || f.store.Touches(b.Pair.Source, node)
 }
+
+// mostly is how many times more must fail on a node than elsewhere: now and then something fails everywhere.
+const mostly = 3
 
 func lostWith(kind string) bool {
 	switch kind {

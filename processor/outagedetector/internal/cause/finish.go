@@ -116,23 +116,39 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 		return true
 	}
 	for _, b := range e.Edges {
-		if b.Family != observe.Connections || b.Weak {
+		if b.Family != observe.Connections && b.Family != observe.Stalled || b.Weak {
 			continue
 		}
 		if b.Fault().Kind == rules.KindIdentityError && !f.wellElsewhere(b) {
 			return false
 		}
-		node := f.failsOnlyOn(b.Pair.Destination, b.Fault().Since)
+		node, since := f.failsOnlyOn(b.Pair.Destination, b.Fault().Since), b.Fault().Since
+		if b.Family == observe.Stalled {
+			// When it began is known to the slot only.
+			node, since = f.runsOnlyOn(b.Pair.Destination), since+int64(b.Pair.Win.Length())
+		}
 		n, ok := f.store.Nodes[node]
 		if !ok || node == "" {
 			continue
 		}
 		src, ok := n.Sources[semconv.SourceMetrics]
-		if ok && src.Sampled > 0 && src.Sampled <= b.Fault().Since && n.LastRecord <= b.Fault().Since {
+		if ok && src.Sampled > 0 && src.Sampled <= since && n.LastRecord <= since {
 			return false
 		}
 	}
 	return true
+}
+
+// runsOnlyOn is the node on which all of an app's pods run, empty if there are several.
+func (f *Finder) runsOnlyOn(app *observe.App) string {
+	node := ""
+	for _, w := range f.store.Pods(app.Name) {
+		if node != "" && w.Node != node {
+			return ""
+		}
+		node = w.Node
+	}
+	return node
 }
 
 // wellElsewhere tells whether a fault's source got through to others since, so that it is not the source's own.

@@ -102,6 +102,21 @@ func (j *Judge) nodeUp(n *observe.Node, metrics *observe.Source, still bool, now
 	}
 	if now-f.LastBad >= int64(settleTime) && (n.LastRecord > f.LastBad || now-f.LastBad >= int64(2*settleTime) || hurt.wellPods > 0) {
 		f.On = false
+		j.forgive(n.Name, f.LastBad)
+	}
+}
+
+// forgive ends what a node's outage explains, also on edges on which too little failed for a fault of their own.
+func (j *Judge) forgive(node string, until int64) {
+	for _, e := range j.store.EndpointsOn(node) {
+		for _, edges := range [][]*observe.Pair{e.App.In, e.App.Out} {
+			for _, p := range edges {
+				if !p.Wrong() {
+					p.Win.Forgive(observe.Failed, until)
+					p.Win.Forgive(observe.RequestsFailed, until)
+				}
+			}
+		}
 	}
 }
 

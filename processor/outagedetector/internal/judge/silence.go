@@ -2,8 +2,10 @@ package judge
 
 import (
 	"math"
+	"slices"
 	"time"
 
+	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
@@ -59,7 +61,7 @@ func (j *Judge) silence(p *observe.Pair, now int64) {
 		return
 	}
 	slots := silentSlots(p, now)
-	if slots < rule.MinIntervals || !unlikely(p, slots, rule.Chance) || !j.works(p, now, slots) {
+	if slots < rule.MinIntervals || !unlikely(p, slots, 1, rule.Chance) || !unlikely(p, slots, j.activity(p, now, slots), rule.Chance) {
 		if now-p.LastActive < int64(max(giveUp, 10*p.Win.Length())) {
 			// The longer it lasts, the less often it is looked at.
 			j.store.AwaitSilence(p, now+max((now-p.LastActive)/4, int64(p.Win.Length())))
@@ -81,7 +83,8 @@ func silentSlots(p *observe.Pair, now int64) int {
 
 // unlikely tells whether chance would hardly have kept the edge silent for that many slots: judged by how much used to happen in
 // a slot, and by the share of slots that used to be active, of all the past and of the latest, which must not speak against it.
-func unlikely(p *observe.Pair, slots int, chance float64) bool {
+// Activity is how much the source does at present, as a share of what it did then.
+func unlikely(p *observe.Pair, slots int, activity, chance float64) bool {
 	w := &p.Win
 	known := w.NormalSlots(slots + 1)
 	if known < usualSlots {
@@ -104,7 +107,7 @@ func unlikely(p *observe.Pair, slots int, chance float64) bool {
 	silent := math.Pow(1-active, float64(slots))
 	// Connections that stay open make no calls to be counted, but what they carry comes in portions all the same.
 	rate := max(calls.events(), bytes.events())
-	return silent <= math.Sqrt(chance) && stats.Silence(rate*float64(slots)) <= chance
+	return silent <= math.Sqrt(chance) && stats.Silence(rate*activity*float64(slots)) <= chance
 }
 
 // moments are a slot's mean and variance.
@@ -143,49 +146,66 @@ func expected(p *observe.Pair, slots int) float64 {
 	return calls / known * float64(slots)
 }
 
-// works tells whether an edge's source still reports, still exists and still does what it does: is called as before without
-// failing or, if nobody calls it, calls others as before. Only then is its silence a loss.
-func (j *Judge) works(p *observe.Pair, now int64, slots int) bool {
-	if !j.reports(p.Source, now) || j.removed(p.Source) || j.removed(p.Destination) || j.rolledOut(p.Source, p.LastActive) {
-		return false
+// activity is how much a silent edge's source does, as a share of what it usually does: is called without failing or, if nobody
+// calls it, calls others. It is 0 where the source no longer reports, no longer exists or is kept from making the missing calls:
+// only the silence of a source that works is a loss.
+func (j *Judge) activity(p *observe.Pair, now int64, slots int) float64 {
+	if !j.reports(p, now) || j.removed(p.Source) || j.removed(p.Destination) || j.rolledOut(p.Source, p.LastActive) {
+		return 0
 	}
-	if j.hampered(p, slots) {
-		return false
+	if j.hampered(p, slots) || quietened(p.Source, p.LastActive, now) {
+		return 0
 	}
 	for _, in := range p.Destination.In {
 		if in != p && failing(in, slots) {
-			return false
+			return 0
 		}
-	}
-	if quietened(p.Source, p.LastActive, now) {
-		return false
 	}
 	busy := p.Source.In
 	if len(busy) == 0 {
 		busy = p.Source.Out
 	}
-	var seen, usual, bytes, usualBytes float64
+	carried, called := 1.0, 0
+	var seen, usual float64
 	for _, other := range busy {
 		if other == p {
 			continue
 		}
 		if failing(other, slots) {
-			return false
+			return 0
 		}
 		other.Win.Advance(now)
 		same := other.Win.SlotsFor(time.Duration(slots) * p.Win.Length())
-		seen += float64(max(other.Win.Sum(observe.Closed, same), other.Win.Sum(observe.Requests, same)))
-		usual += expected(other, same)
-		bytes += float64(other.Win.Sum(observe.Bytes, same))
-		if known := other.Win.NormalSlots(same + 1); known > 0 {
-			usualBytes += other.Win.Normal(observe.Bytes, same+1) / known * float64(same)
+		if other.Win.Total(observe.Requests) > 0 || keptOpen(other) == 0 {
+			seen += float64(max(other.Win.Sum(observe.Closed, same), other.Win.Sum(observe.Requests, same)))
+			usual += expected(other, same)
+			continue
+		}
+		// Connections that stay open make no calls to be counted: what they carry shows life. Calls of one edge may carry much more
+		// than those of another, so that each edge is compared with itself.
+		if before := other.Win.Normal(observe.Bytes, same+1); before > 0 {
+			before *= float64(same) / other.Win.NormalSlots(same+1)
+			carried = min(carried, share(float64(other.Win.Sum(observe.Bytes, same)), before))
+			called++
 		}
 	}
-	if seen >= leastSeen {
-		return seen >= usual/2
+	switch {
+	case usual >= leastSeen:
+		return min(carried, share(seen, usual))
+	case called > 0:
+		return carried
 	}
-	// Connections that stay open make no calls to be counted: what they carry shows life.
-	return bytes > 0 && bytes >= 0.6*usualBytes && seen >= usual/2
+	return 0
+}
+
+// leastActivity is the share of its usual activity below which a source does not count as working.
+const leastActivity = 0.4
+
+func share(seen, usual float64) float64 {
+	if seen < leastActivity*usual {
+		return 0
+	}
+	return min(seen/usual, 1)
 }
 
 // lagging is by how much the last signs of life of two edges may come apart that fell silent together.
@@ -202,7 +222,7 @@ func quietened(app *observe.App, since, now int64) bool {
 		if in.LastActive < since-max(3*length, int64(lagging)) || in.LastActive > since+2*length {
 			continue
 		}
-		if in.Faults[observe.Silence].On || unlikely(in, silentSlots(in, now), oddSilence) {
+		if in.Faults[observe.Silence].On || unlikely(in, silentSlots(in, now), 1, oddSilence) {
 			return true
 		}
 	}
@@ -246,7 +266,7 @@ func failedBefore(p *observe.Pair, t int64) bool {
 
 // there tells whether both ends of a silent edge still exist and its source is not idle altogether.
 func (j *Judge) there(p *observe.Pair, now int64) bool {
-	if !j.reports(p.Source, now) || j.removed(p.Source) || j.removed(p.Destination) {
+	if !j.reports(p, now) || j.removed(p.Source) || j.removed(p.Destination) {
 		return false
 	}
 	idle := int64(max(2*time.Minute, 3*p.Win.Length()))
@@ -274,9 +294,14 @@ func failing(p *observe.Pair, slots int) bool {
 	return connections >= 2 && 5*connections >= p.Win.Sum(observe.Closed, slots) || requests >= 2 && 5*requests >= p.Win.Sum(observe.Requests, slots)
 }
 
-// reports tells whether the ztunnels of an app's nodes still deliver.
-func (j *Judge) reports(app *observe.App, now int64) bool {
-	for _, w := range j.store.Pods(app.Name) {
+// reports tells whether the ztunnels that tell of an edge still deliver: those of its source or, where that is not in the mesh, of
+// its destination.
+func (j *Judge) reports(p *observe.Pair, now int64) bool {
+	pods := j.store.Pods(p.Source.Name)
+	if !slices.ContainsFunc(pods, (*mesh.Workload).InMesh) {
+		pods = j.store.Pods(p.Destination.Name)
+	}
+	for _, w := range pods {
 		n, ok := j.store.Nodes[w.Node]
 		if !ok {
 			continue

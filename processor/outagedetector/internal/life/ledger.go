@@ -359,13 +359,17 @@ func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
 	if len(e.Candidates) >= len(out.Candidates) || out.Root != e.Root {
 		out.Candidates = e.Candidates
 	}
-	out.Root, out.Kind = e.Root, e.Kind
+	// As its edges do well one after the other, what is left of an outage may be of another kind.
+	if out.Root != e.Root || out.Kind == "" || out.Kind == e.Kind || explainsAll(e, o) {
+		out.Kind = e.Kind
+		if e.Rule != nil {
+			o.Rule = e.Rule.ID
+		}
+	}
+	out.Root = e.Root
 	out.Policy = cmp.Or(e.Policy, out.Policy)
 	if out.Kind != rules.KindPolicyDenied {
 		out.Policy = ""
-	}
-	if e.Rule != nil {
-		o.Rule = e.Rule.ID
 	}
 	if out.Severity != rules.Critical {
 		out.Severity = e.Severity
@@ -395,9 +399,27 @@ func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
 	out.Summary = summary(o, e)
 }
 
+// explainsAll tells whether an explanation has all edges that ever were part of the outage.
+func explainsAll(e *cause.Explanation, o *entry) bool {
+	has := make(map[string]bool, len(e.Edges))
+	for _, b := range e.Edges {
+		has[edgeKey(b.Pair)] = true
+	}
+	for key := range o.Edges {
+		if !has[key] {
+			return false
+		}
+	}
+	return true
+}
+
+func edgeKey(p *observe.Pair) string {
+	return p.Source.Name.Namespace + "/" + p.Source.Name.Name + ">" + p.Destination.Name.Namespace + "/" + p.Destination.Name.Name
+}
+
 func (l *Ledger) tally(o *entry, b cause.Blame) {
 	p := b.Pair
-	key := p.Source.Name.Namespace + "/" + p.Source.Name.Name + ">" + p.Destination.Name.Namespace + "/" + p.Destination.Name.Name
+	key := edgeKey(p)
 	t, ok := o.Edges[key]
 	if !ok {
 		if len(o.Edges) >= maxEdges {

@@ -11,9 +11,11 @@ func (t *timing) slowAbove(set *rules.Set) int {
 	if rule == nil || t.Usual.Total() < leastDurations {
 		return 0
 	}
-	median := t.Usual.Median()
-	limit := median + max(6*t.Usual.MAD(median), factorBuckets(rule.Factor))
-	return max(limit, t.Usual.Quantile(0.98))
+	median, high, factor := t.Usual.Median(), t.Usual.Quantile(0.98), factorBuckets(rule.Factor)
+	// Where some requests take another way than the others the deviation is as wide as the two are apart: beyond all that there ever
+	// was is slow nevertheless.
+	deviation := min(6*t.Usual.MAD(median), high-median+factor)
+	return max(median+deviation, median+factor, high)
 }
 
 // factorBuckets is how many latency buckets (four an octave) a factor spans.

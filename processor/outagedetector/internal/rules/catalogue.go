@@ -123,7 +123,7 @@ var Catalogue = []Rule{
 		ID: NewFailure, Kind: "that of the reason", Title: "A reason to fail that the edge never had",
 		Signal:   "the same as above, of an error type new to an edge with a past",
 		Sentence: "{edge} {fails} now and then since {since}, as never before: {kind} ({failed} of {total}).",
-		MinCount: 3, Chance: 1e-4, Noise: 0.002, MinIntervals: 2, Window: time.Minute, Severity: Warning,
+		MinCount: 3, Chance: 2e-7, Noise: 0.002, MinIntervals: 2, Window: time.Minute, Severity: Warning,
 	},
 	{
 		ID: PartialOutage, Kind: "that of the reason", Title: "Some endpoints fail",
@@ -145,8 +145,8 @@ var Catalogue = []Rule{
 	},
 	{
 		ID: SlowRequests, Kind: KindLatency, Title: "Requests are slow",
-		Signal: "requests slower than the edge's route ever is: above its median by `factor` times, by six median absolute " +
-			"deviations, and above its 98th percentile (`mesh.edge.request.duration`)",
+		Signal: "requests slower than the edge's route ever is: above its median by `factor` times and by six median absolute " +
+			"deviations (or `factor` times above its 98th percentile), and above its 98th percentile (`mesh.edge.request.duration`)",
 		Sentence: "{edge} {is} slow since {since}: {failed} of {total} requests to {root} take longer than they ever do.",
 		MinCount: 5, MinRatio: 0.3, Chance: 1e-7, Noise: 0.02, MinIntervals: 2, Window: time.Minute, Factor: 2, Severity: Warning,
 	},
@@ -155,7 +155,7 @@ var Catalogue = []Rule{
 		Signal:   "an edge falls silent although its source still reports and still works; counted against how often it used to be active",
 		Sentence: "{edge} {is} silent since {since}, though {source} works: about {total} calls are missing.",
 		Bare:     "{edge} {is} silent since {since}, though {source} works.",
-		Chance:   1e-7, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
+		Chance:   1e-9, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
 	},
 	{
 		ID: CertificateExpiry, Kind: KindIdentityError, Title: "A certificate is about to expire",
