@@ -190,6 +190,41 @@ type encoder struct {
 }
 
 func (e *encoder) edge(b []byte, g *Graph, one *Edge) []byte {
+	if one.Counts.Kept == nil {
+		b = e.encodeCounts(e.encodeHead(b, g, one), one.Counts)
+	} else {
+		b = e.appendKept(b, g, one)
+	}
+	b = append(b, `,"health":`...)
+	b = appendString(b, one.Health)
+	return append(b, '}')
+}
+
+// appendKept appends an edge, up to its health, as it was encoded before if it still is the same.
+func (e *encoder) appendKept(b []byte, g *Graph, one *Edge) []byte {
+	source, destination := g.Nodes[one.Source].ID, g.Nodes[one.Destination].ID
+	known := one.Counts.Kept.Load()
+	same := known != nil && known.Source == source && known.Destination == destination
+	if same && known.Seconds == e.seconds {
+		return append(append(b, known.Head...), known.JSON...)
+	}
+	from := len(b)
+	if same {
+		b = append(b, known.Head...)
+	} else {
+		b = e.encodeHead(b, g, one)
+	}
+	head := len(b)
+	b = e.encodeCounts(b, one.Counts)
+	encoded := bytes.Clone(b[from:])
+	one.Counts.Kept.Store(&live.Encoding{
+		Source: source, Destination: destination, Head: encoded[:head-from], Seconds: e.seconds, JSON: encoded[head-from:],
+	})
+	return b
+}
+
+// encodeHead appends what tells an edge apart.
+func (e *encoder) encodeHead(b []byte, g *Graph, one *Edge) []byte {
 	source, destination := g.Nodes[one.Source].ID, g.Nodes[one.Destination].ID
 	b = append(b, `{"id":"`...)
 	b = strconv.AppendUint(b, e.edgeID(source, destination, one), 16)
@@ -210,27 +245,10 @@ func (e *encoder) edge(b []byte, g *Graph, one *Edge) []byte {
 	b = append(b, `,"security":`...)
 	b = appendString(b, one.Security)
 	b = append(b, `,"waypoint":`...)
-	b = appendString(b, one.Waypoint)
-	b = e.appendCounts(b, one.Counts)
-	b = append(b, `,"health":`...)
-	b = appendString(b, one.Health)
-	return append(b, '}')
+	return appendString(b, one.Waypoint)
 }
 
-// appendCounts appends the members of an edge that say what happened on it, as they were encoded before if they are kept.
-func (e *encoder) appendCounts(b []byte, c *live.Counts) []byte {
-	if c.Kept == nil {
-		return e.encodeCounts(b, c)
-	}
-	if known := c.Kept.Load(); known != nil && known.Seconds == e.seconds {
-		return append(b, known.JSON...)
-	}
-	from := len(b)
-	b = e.encodeCounts(b, c)
-	c.Kept.Store(&live.Encoding{Seconds: e.seconds, JSON: bytes.Clone(b[from:])})
-	return b
-}
-
+// encodeCounts appends the members of an edge that say what happened on it.
 func (e *encoder) encodeCounts(b []byte, c *live.Counts) []byte {
 	b = append(b, `,"connections":{"opened":`...)
 	b = strconv.AppendUint(b, c.Fields[live.Opened], 10)

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"unique"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
@@ -134,22 +135,14 @@ type Graph struct {
 
 type nodeKey struct{ kind, cluster, namespace, name string }
 
-type edgeKey struct {
-	source, destination         int
-	service, protocol, security string
-	waypoint                    string
-	port                        uint16
-}
-
 // Builder collects edges. It is not safe for concurrent use.
 type Builder struct {
 	options Options
 	mesh    Mesh
 	byName  map[inventory.Name]*inventory.Workload
 	nodes   map[nodeKey]int
-	edges   map[edgeKey]*Edge
 	// parties are the nodes of parties that were seen already, unless grouped by service.
-	parties map[edge.Party]int
+	parties map[unique.Handle[edge.Party]]int
 	// slab is room for edges; they are not moved.
 	slab  []Edge
 	graph Graph
@@ -162,42 +155,36 @@ func NewBuilder(m Mesh, options Options, sizeHint int) *Builder {
 		mesh:    m,
 		byName:  m.ByName(),
 		nodes:   make(map[nodeKey]int, sizeHint/8),
-		edges:   make(map[edgeKey]*Edge, sizeHint),
-		parties: make(map[edge.Party]int, sizeHint/8),
+		parties: make(map[unique.Handle[edge.Party]]int, sizeHint/8),
 		graph:   Graph{Start: options.Start, End: options.End, Edges: make([]*Edge, 0, sizeHint)},
 	}
 }
 
 // Add adds what happened on an edge. Counts that are not kept belong to the graph from here on: it may add to them.
 func (b *Builder) Add(key *edge.Key, counts *live.Counts) {
+	b.add(key, unique.Make(key.Source), unique.Make(key.Destination), counts)
+}
+
+// AddLive is Add for an edge of the live graph.
+func (b *Builder) AddLive(e *live.Edge, counts *live.Counts) {
+	b.add(&e.Key, e.Source, e.Destination, counts)
+}
+
+func (b *Builder) add(key *edge.Key, source, destination unique.Handle[edge.Party], counts *live.Counts) {
 	if ns := b.options.Namespace; ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
-		return
-	}
-	k := edgeKey{
-		source:      b.party(&key.Source, "", key.Security),
-		destination: b.party(&key.Destination, key.Service, key.Security),
-		protocol:    key.Protocol,
-		security:    Security(key.Security),
-		waypoint:    key.Waypoint,
-	}
-	if b.options.GroupBy != ByNamespace {
-		k.service, k.port = key.Service, key.Port
-	}
-	e, ok := b.edges[k]
-	if ok {
-		e.Counts = e.Counts.Own()
-		e.Counts.Merge(counts)
 		return
 	}
 	if len(b.slab) == cap(b.slab) {
 		b.slab = make([]Edge, 0, max(slabEdges, cap(b.graph.Edges)-len(b.graph.Edges)))
 	}
 	b.slab = append(b.slab, Edge{
-		Source: k.source, Destination: k.destination, Service: k.service, Port: k.port,
-		Protocol: k.protocol, Security: k.security, Waypoint: k.waypoint, Counts: counts,
+		Source: b.party(&key.Source, source, "", key.Security), Destination: b.party(&key.Destination, destination, key.Service, key.Security),
+		Protocol: key.Protocol, Security: Security(key.Security), Waypoint: key.Waypoint, Counts: counts,
 	})
-	e = &b.slab[len(b.slab)-1]
-	b.edges[k] = e
+	e := &b.slab[len(b.slab)-1]
+	if b.options.GroupBy != ByNamespace {
+		e.Service, e.Port = key.Service, key.Port
+	}
 	b.graph.Edges = append(b.graph.Edges, e)
 }
 
@@ -216,11 +203,11 @@ func Security(policy string) string {
 }
 
 // party returns the index of a party's node.
-func (b *Builder) party(p *edge.Party, service, security string) int {
+func (b *Builder) party(p *edge.Party, handle unique.Handle[edge.Party], service, security string) int {
 	if b.options.GroupBy == ByService {
 		return b.resolve(p, service, security)
 	}
-	if at, ok := b.parties[*p]; ok {
+	if at, ok := b.parties[handle]; ok {
 		if security == semconv.SecurityMutualTLS && p.Namespace != "" {
 			// Where nothing else is known of it, what speaks mutual TLS is in the mesh.
 			if n := &b.graph.Nodes[at]; !n.InMesh && b.byName[inventory.Name{Namespace: p.Namespace, Name: p.Workload}] == nil {
@@ -230,7 +217,7 @@ func (b *Builder) party(p *edge.Party, service, security string) int {
 		return at
 	}
 	at := b.resolve(p, service, security)
-	b.parties[*p] = at
+	b.parties[handle] = at
 	return at
 }
 
@@ -348,6 +335,7 @@ func (b *Builder) node(key nodeKey, fill func(n *Node)) int {
 // Edges judges and returns the graph of the edges that were added alone: without idle workloads, and without what
 // only all of a node's edges could tell of it.
 func (b *Builder) Edges() *Graph {
+	b.merge()
 	b.judge()
 	return &b.graph
 }
@@ -355,7 +343,6 @@ func (b *Builder) Edges() *Graph {
 // Graph judges and returns the graph; the builder must not be used any more.
 func (b *Builder) Graph() *Graph {
 	b.rollUp()
-	b.judge()
 	order := make([]int, len(b.graph.Nodes))
 	for i := range order {
 		order[i] = i
@@ -371,17 +358,36 @@ func (b *Builder) Graph() *Graph {
 	for _, e := range b.graph.Edges {
 		e.Source, e.Destination = place[e.Source], place[e.Destination]
 	}
-	slices.SortFunc(b.graph.Edges, func(x, y *Edge) int {
-		if x.Source != y.Source {
-			return x.Source - y.Source
-		}
-		if x.Destination != y.Destination {
-			return x.Destination - y.Destination
-		}
-		return cmp.Or(cmp.Compare(x.Service, y.Service), cmp.Compare(x.Port, y.Port), cmp.Compare(x.Protocol, y.Protocol),
-			cmp.Compare(x.Security, y.Security), cmp.Compare(x.Waypoint, y.Waypoint))
-	})
+	b.merge()
+	b.judge()
 	return &b.graph
+}
+
+// merge sorts the edges and makes one of those that grouping does not tell apart.
+func (b *Builder) merge() {
+	slices.SortStableFunc(b.graph.Edges, (*Edge).compare)
+	kept := b.graph.Edges[:0]
+	for _, e := range b.graph.Edges {
+		if len(kept) == 0 || kept[len(kept)-1].compare(e) != 0 {
+			kept = append(kept, e)
+			continue
+		}
+		one := kept[len(kept)-1]
+		one.Counts = one.Counts.Own()
+		one.Counts.Merge(e.Counts)
+	}
+	b.graph.Edges = kept
+}
+
+func (e *Edge) compare(other *Edge) int {
+	if e.Source != other.Source {
+		return e.Source - other.Source
+	}
+	if e.Destination != other.Destination {
+		return e.Destination - other.Destination
+	}
+	return cmp.Or(cmp.Compare(e.Service, other.Service), cmp.Compare(e.Port, other.Port), cmp.Compare(e.Protocol, other.Protocol),
+		cmp.Compare(e.Security, other.Security), cmp.Compare(e.Waypoint, other.Waypoint))
 }
 
 // rollUp adds the workloads that are known and idle, and gives grouped nodes all of their pods.
@@ -404,7 +410,7 @@ func (b *Builder) rollUp() {
 			continue
 		}
 		p := edge.Party{Workload: w.Name.Name, Namespace: w.Namespace, App: w.App, Version: w.Version, Cluster: w.Cluster}
-		at := b.party(&p, "", "")
+		at := b.party(&p, unique.Make(p), "", "")
 		g := groups[at]
 		if g == nil {
 			g = &group{}

@@ -63,7 +63,7 @@ func (s *Server) buildPooled(ctx context.Context, options graph.Options, idle bo
 		release = window.Release
 		b = graph.NewBuilder(s.Inventory, options, len(window.Edges))
 		for i, e := range window.Edges {
-			b.Add(&e.Key, window.Counts[i])
+			b.AddLive(e, window.Counts[i])
 		}
 	} else {
 		from = "history"

@@ -56,7 +56,7 @@ func (s *Server) publishGraph(after uint64) (newest uint64) {
 	}
 	b := graph.NewBuilder(s.Inventory, options, len(changed.Edges))
 	for i, e := range changed.Edges {
-		b.Add(&e.Key, changed.Counts[i])
+		b.AddLive(e, changed.Counts[i])
 	}
 	g := b.Edges()
 	body := make([]byte, 0, 128+1024*len(g.Edges))

@@ -49,10 +49,12 @@ type Counts struct {
 	Kept *atomic.Pointer[Encoding]
 }
 
-// Encoding is how counts of a window of so many seconds were encoded.
+// Encoding is how counts of a window of so many seconds were encoded, and before them the edge between two nodes.
 type Encoding struct {
-	Seconds float64
-	JSON    []byte
+	Source, Destination string
+	Head                []byte
+	Seconds             float64
+	JSON                []byte
 }
 
 // Own returns counts that may be changed: these, or a copy if they are kept.

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unique"
 
 	"github.com/nephilia/nephilia/internal/edge"
 )
@@ -65,6 +66,8 @@ func New(settings Settings) *Graph {
 // Edge is one edge of the graph. Its key never changes.
 type Edge struct {
 	Key edge.Key
+	// Source and Destination are the key's, to be compared at once.
+	Source, Destination unique.Handle[edge.Party]
 
 	graph   *Graph
 	reasons []Reason
@@ -110,7 +113,7 @@ func (w Writer) Edge(key edge.Key) *Edge {
 		w.g.rejected++
 		return nil
 	}
-	e := &Edge{Key: key, graph: w.g}
+	e := &Edge{Key: key, Source: unique.Make(key.Source), Destination: unique.Make(key.Destination), graph: w.g}
 	w.g.edges[key] = e
 	w.g.list = append(w.g.list, e)
 	w.g.version++
