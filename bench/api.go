@@ -56,11 +56,11 @@ func benchAPI(ctx context.Context, binary, folder, profiles string, workloads, e
 	if err != nil {
 		return err
 	}
-	port, err := freePort()
+	port, err := freePort(ctx)
 	if err != nil {
 		return err
 	}
-	pprof, err := freePort()
+	pprof, err := freePort(ctx)
 	if err != nil {
 		return err
 	}

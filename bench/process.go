@@ -30,8 +30,8 @@ type usage struct {
 	peakRSS int64 // bytes
 }
 
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
@@ -41,7 +41,7 @@ func freePort() (int, error) {
 
 // startCollector runs the binary with a configuration, which must not say anything of service::telemetry.
 func startCollector(ctx context.Context, binary, folder, config string) (*collector, error) {
-	port, err := freePort()
+	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err
 	}

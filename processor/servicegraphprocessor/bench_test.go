@@ -158,6 +158,32 @@ func BenchmarkEmit(b *testing.B) {
 	b.ReportMetric(float64(20_000)*float64(b.N)/b.Elapsed().Seconds(), "edges/s")
 }
 
+// BenchmarkJournal records and commits what changed: all of 20,000 edges and the pairs that lead to them.
+func BenchmarkJournal(b *testing.B) {
+	l := newLoadedGraph(b, 20_000)
+	l.cfg.Storage = &storageID
+	store := &memory{values: map[string][]byte{}}
+	require.NoError(b, l.open(b.Context(), storageHost{storageID: store}))
+	change := func() {
+		l.advance()
+		l.apply()
+		l.clock.set(pcommon.NewTimestampFromTime(l.at))
+		l.flush(true)
+	}
+	bytes := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		change()
+		before := l.saved.journal.Size()
+		b.StartTimer()
+		l.saved.record(l.graph)
+		l.commit(b.Context())
+		bytes = l.saved.journal.Size() - before
+	}
+	b.ReportMetric(float64(bytes)/20_000, "B/edge")
+}
+
 // BenchmarkQuietFlush flushes a graph of 20,000 edges of which none changed.
 func BenchmarkQuietFlush(b *testing.B) {
 	l := newLoadedGraph(b, 20_000)
