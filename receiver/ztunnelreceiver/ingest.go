@@ -52,6 +52,8 @@ type ingest struct {
 	tel  *telemetry
 	flow *flow.Processor
 	live *liveness
+	// waypoints tells of each waypoint that is scraped whether it answers.
+	waypoints map[string]bool
 	// dumps says what is new in the mesh's state that config dumps hold.
 	dumps *configdump.State
 
@@ -81,7 +83,7 @@ func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetr
 		return nil, fmt.Errorf("observing the receiver: %w", err)
 	}
 	in := &ingest{
-		cfg: cfg, tel: tel, live: newLiveness(), dumps: configdump.NewState(dumpPatience), wants: next,
+		cfg: cfg, tel: tel, live: newLiveness(), waypoints: map[string]bool{}, dumps: configdump.NewState(dumpPatience), wants: next,
 		scraped: pmetric.NewMetrics(), spans: ptrace.NewTraces(),
 	}
 	flowConfig := flow.Config{
@@ -211,6 +213,9 @@ func (in *ingest) addScrape(result scrape.Result) {
 	}
 	in.addScraped(result.Metrics)
 	in.dropped(reasonScrapeSeries, result.Stats.Dropped())
+	if result.Gone {
+		delete(in.waypoints, result.Target.Name)
+	}
 	if result.Gone || result.Target.Aside {
 		return
 	}
@@ -219,10 +224,18 @@ func (in *ingest) addScrape(result scrape.Result) {
 		seen = time.Time{}
 		in.failed(semconv.SourceMetrics, "A scrape failed", result.Target.Name, result.Err)
 	}
-	// A waypoint has "up" alone: it is no node's.
 	if result.Target.Kind == scrape.Ztunnel {
 		in.live.set(semconv.SourceMetrics, result.Target.Name, up, seen)
+		return
 	}
+	// Waypoints are no node's: together they are one source, which delivers while any of them answers.
+	if _, known := in.waypoints[result.Target.Name]; known || len(in.waypoints) < maxSources {
+		in.waypoints[result.Target.Name] = up
+	}
+	for _, answers := range in.waypoints {
+		up = up || answers
+	}
+	in.live.set(semconv.SourceMetrics, "", up, seen)
 }
 
 // addDump takes a config dump.
