@@ -53,10 +53,12 @@ func (f *Finder) belongs(b Blame, node string) bool {
 	if b.Family != observe.Stalled {
 		since := f.store.Nodes[node].Down.Since - int64(30*time.Second)
 		for _, e := range b.Pair.Destination.Endpoints {
-			failed := e.Win.Sum(observe.Failed, e.Win.SlotsFor(time.Duration(f.store.Now-since)))
-			if e.Node == node {
+			slots := e.Win.SlotsFor(time.Duration(f.store.Now - since))
+			failed := e.Win.Sum(observe.Failed, slots)
+			switch {
+			case e.Node == node:
 				here += failed
-			} else {
+			case fewOf*failed >= e.Win.Sum(observe.Closed, slots):
 				elsewhere += failed
 			}
 		}
@@ -67,8 +69,12 @@ func (f *Finder) belongs(b Blame, node string) bool {
 	return f.store.Touches(b.Pair.Destination, node) || f.store.Touches(b.Pair.Source, node)
 }
 
-// mostly is how many times more must fail on a node than elsewhere: now and then something fails everywhere.
-const mostly = 3
+const (
+	// mostly is how many times more must fail on a node than elsewhere.
+	mostly = 3
+	// fewOf is one in how many failures of a pod are no sign: now and then something fails everywhere.
+	fewOf = 4
+)
 
 func lostWith(kind string) bool {
 	switch kind {

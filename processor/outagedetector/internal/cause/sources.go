@@ -81,7 +81,7 @@ func (f *Finder) blamesSource(app *observe.App, blames []Blame) bool {
 			continue
 		}
 		active++
-		if out.Wrong() || out.LastSuccess < first {
+		if out.Wrong() || out.LastSuccess < first || !got(out, first) {
 			failing++
 		}
 	}
@@ -91,6 +91,21 @@ func (f *Finder) blamesSource(app *observe.App, blames []Blame) bool {
 		return everywhere
 	}
 	return everywhere && len(blames) >= 2 && last-first <= together && f.apart(blames)
+}
+
+// got tells whether an edge's source got through to its destination in any slot that began since a time. A connection that was opened
+// before and has only now ended says nothing.
+func got(p *observe.Pair, since int64) bool {
+	w := &p.Win
+	var opened, closed, failed, requests, bad uint64
+	for age := 0; age < w.Known() && w.Start(age) >= since; age++ {
+		opened, closed, failed = opened+w.At(observe.Opened, age), closed+w.At(observe.Closed, age), failed+w.At(observe.Failed, age)
+		requests, bad = requests+w.At(observe.Requests, age), bad+w.At(observe.RequestsFailed, age)
+	}
+	if w.Ever(observe.Opened) == 0 {
+		opened = closed
+	}
+	return requests > bad || min(opened, closed) > failed
 }
 
 // apart tells whether what is called fails together by no more than being called: the failing pods run on several nodes.
