@@ -41,7 +41,7 @@ const (
 	// lingering is how long after a node is back the faults of its edges may take to be seen to end.
 	lingering = int64(time.Minute)
 	// late is how much later than the node's return what failed before may still be reported.
-	late = int64(6 * time.Second)
+	late = int64(20 * time.Second)
 )
 
 // belongs tells whether a fault is explained by its node: what fails there are the pods that run there.
