@@ -158,10 +158,6 @@ func weakKind(b Blame) (string, *rules.Rule) {
 			}
 		}
 	}
-	for i := range rules.Catalogue {
-		if rules.Catalogue[i].ID == id {
-			return rules.Catalogue[i].Kind, &rules.Catalogue[i]
-		}
-	}
-	return "", nil
+	rule := rules.Named(id)
+	return rule.Kind, rule
 }

@@ -159,7 +159,7 @@ func (f *Finder) wellElsewhere(b Blame) bool {
 			continue
 		}
 		others++
-		if out.LastSuccess > b.Fault().Since+int64(2*time.Second) {
+		if out.LastSuccess > b.Fault().Since+int64(2*time.Second) && got(out, b.Fault().Since) {
 			return true
 		}
 	}

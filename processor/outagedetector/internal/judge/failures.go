@@ -169,6 +169,16 @@ func (j *Judge) endpoint(e *observe.Endpoint, now int64) {
 	j.endpointFamily(e, &e.Errors, rule, counts{w: &e.Win, bad: observe.RequestsFailed, total: observe.Requests}, observe.RequestErrors, now)
 }
 
+// odd tells whether chance hardly explains what fails on an edge, what its kept connections carry taken into account: of these a pod
+// tells only the ends.
+func (c counts) odd(hit span, rule *rules.Rule) bool {
+	var all uint64
+	for age := range hit.slots {
+		all += c.all(age)
+	}
+	return stats.BinomialTail(hit.bad, all, c.noise(rule, hit.slots)) <= rule.Chance
+}
+
 func (j *Judge) endpointFamily(e *observe.Endpoint, f *observe.Fault, rule *rules.Rule, c counts, family observe.Family, now int64) {
 	s, found := c.excess(rule)
 	if !found {
@@ -193,7 +203,7 @@ func (j *Judge) endpointFamily(e *observe.Endpoint, f *observe.Fault, rule *rule
 		}
 		slots := min(p.Win.SlotsFor(time.Duration(now-f.Since)), p.Win.Since(c.bad))
 		hit := span{slots: slots, bad: p.Win.Sum(c.bad, slots), total: p.Win.Sum(c.total, slots)}
-		if hit.bad < rule.MinCount {
+		if hit.bad < rule.MinCount || mine.kept > 0 && !mine.odd(hit, rule) {
 			continue
 		}
 		if family == observe.Connections {

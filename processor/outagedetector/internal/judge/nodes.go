@@ -193,6 +193,44 @@ func (j *Judge) hurt(node string, since, well int64) injury {
 			h.good += good
 		}
 	}
+	if h.failedPods+h.wellPods == 0 {
+		return j.hurtApps(node, since, well)
+	}
+	return h
+}
+
+// hurtApps looks at the apps all of whose pods run on a node, where nothing tells of single pods.
+func (j *Judge) hurtApps(node string, since, well int64) injury {
+	var h injury
+	for _, name := range j.store.AppsOn(node) {
+		app, ok := j.store.Apps[name]
+		if !ok {
+			continue
+		}
+		var failed, good uint64
+		for _, p := range app.In {
+			p.Win.Advance(j.store.Now)
+			for age := 0; age < p.Win.Known() && p.Win.Start(age) >= since; age++ {
+				bad := p.Win.At(observe.Failed, age)
+				failed += bad
+				if bad > 0 && (h.first == 0 || p.Win.Start(age) < h.first) {
+					h.first = p.Win.Start(age)
+				}
+				if all := max(p.Win.At(observe.Closed, age), p.Win.At(observe.Requests, age)); p.Win.Start(age) >= well && all > bad {
+					good += all - bad
+				}
+			}
+		}
+		switch {
+		case failed > 0 && failed >= good:
+			h.failed += failed
+			h.failedPods++
+			h.apps++
+		case good > 0:
+			h.wellPods++
+			h.good += good
+		}
+	}
 	return h
 }
 

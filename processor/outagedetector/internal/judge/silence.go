@@ -184,8 +184,9 @@ func (j *Judge) activity(p *observe.Pair, now int64, slots int) float64 {
 		// Connections that stay open make no calls to be counted: what they carry shows life. Calls of one edge may carry much more
 		// than those of another, so that each edge is compared with itself.
 		if before := other.Win.Normal(observe.Bytes, same+1); before > 0 {
-			before *= float64(same) / other.Win.NormalSlots(same+1)
-			carried = min(carried, share(float64(other.Win.Sum(observe.Bytes, same)), before))
+			then := float64(same) / other.Win.NormalSlots(same+1)
+			carried = min(carried, share(float64(other.Win.Sum(observe.Bytes, same)), before*then),
+				share(float64(other.Win.Sum(observe.Active, same)), other.Win.Normal(observe.Active, same+1)*then))
 			called++
 		}
 	}

@@ -6,14 +6,17 @@ import (
 	"strings"
 
 	"github.com/nephilia/nephilia/internal/outage"
-	"github.com/nephilia/nephilia/processor/outagedetector/internal/cause"
+	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
 
-// summary is the outage in the sentence that a person would write at 3 a.m.
-func summary(o *entry, e *cause.Explanation) string {
+// fallback is the sentence of what no rule names.
+const fallback rules.Sentence = "{root} {is|was} in trouble {when}: {kind} ({failed} of {total})."
+
+// summary is the outage in the sentence that a person would write at 3 a.m. or, once it is over, the morning after.
+func summary(o *entry) string {
 	out := &o.Outage
-	failed, total := e.Failed, e.Total
+	failed, total := o.Failed, o.Total
 	if len(out.Edges) > 0 {
 		failed, total = 0, 0
 		for _, edge := range out.Edges {
@@ -21,44 +24,76 @@ func summary(o *entry, e *cause.Explanation) string {
 			total += edge.Total
 		}
 	}
-	sentence := "{root} is in trouble since {since}: {kind} ({failed} of {total})."
-	if e.Rule != nil {
-		sentence = e.Rule.Sentence
-		if e.Rule.Bare != "" && (len(out.Edges) == 0 || total < 2) {
-			sentence = e.Rule.Bare
+	sentence := fallback
+	if rule := rules.Named(o.Rule); rule != nil {
+		sentence = rule.Sentence
+		if rule.Bare != "" && (len(out.Edges) == 0 || total < 2) {
+			sentence = rule.Bare
 		}
 	}
 	policy := "a policy"
 	if out.Policy != "" {
 		policy = "AuthorizationPolicy " + out.Policy
 	}
-	source := e.Source
+	source := o.Source
 	if len(out.Edges) > 0 {
 		source = out.Edges[0].Source.Name
 	}
-	number := func(n int, one, many string) string {
-		if n > 1 {
+	past := out.State != semconv.OutageStateOpen && out.EndedAt != nil
+	verb := func(n int, one, many, then string) string {
+		switch {
+		case past:
+			return then
+		case n > 1:
 			return many
 		}
 		return one
 	}
-	text := strings.NewReplacer(
-		"{edge}", edgeText(out), "{root}", nameOf(out.Root), "{kind}", strings.ReplaceAll(out.Kind, "_", " "),
-		"{since}", at(o.Since).Format("15:04:05"), "{failed}", strconv.FormatUint(failed, 10), "{total}", strconv.FormatUint(total, 10),
-		"{policy}", policy, "{pods}", orText(list(out.Pods, 3), "a pod"), "{nodes}", orText(list(e.Nodes, 3), "a ztunnel"),
-		"{source}", orText(source, "telemetry"), "{podfails}", number(len(out.Pods), "fails", "fail"),
-		"{fails}", number(len(out.Edges), "fails", "fail"), "{hangs}", number(len(out.Edges), "hangs", "hang"),
-		"{is}", number(len(out.Edges), "is", "are"),
-	).Replace(sentence)
-	if len(out.Pods) > 0 && e.Rule != nil && e.Rule.ID != rules.PartialOutage {
-		text += " Only " + list(out.Pods, 3) + number(len(out.Pods), " is at fault.", " are at fault.")
+	were := "was"
+	if len(out.Edges) > 1 {
+		were = "were"
 	}
-	return text + impactText(out)
+	text := sentence.Fill(map[string]string{
+		"edge": edgeText(out), "root": out.Root.Name, "kind": strings.ReplaceAll(out.Kind, "_", " "), "when": when(o, past),
+		"failed": strconv.FormatUint(failed, 10), "total": strconv.FormatUint(total, 10), "policy": policy,
+		"pods": orText(list(out.Pods, 3), "a pod"), "nodes": orText(list(o.Nodes, 3), "a ztunnel"), "source": orText(source, "telemetry"),
+		"podfails": verb(len(out.Pods), "fails", "fail", "failed"), "fails": verb(len(out.Edges), "fails", "fail", "failed"),
+		"hangs": verb(len(out.Edges), "hangs", "hang", "hung"), "is": verb(len(out.Edges), "is", "are", were),
+	}, past)
+	if len(out.Pods) > 0 && o.Rule != rules.PartialOutage {
+		text += " Only " + list(out.Pods, 3) + pick(len(out.Pods) > 1, pick(past, " were", " are"), pick(past, " was", " is")) + " at fault."
+	}
+	text += impactText(out)
+	if out.State == semconv.OutageStateStale && past {
+		text += " Nothing has been heard of it since."
+	}
+	return text
+}
+
+const clock = "15:04:05"
+
+// when is the outage's time in words; an end that nobody saw is none.
+func when(o *entry, past bool) string {
+	since := at(o.Since).Format(clock)
+	switch {
+	case !past:
+		return "since " + since
+	case o.Outage.State == semconv.OutageStateStale:
+		return "from " + since + " on"
+	}
+	return "from " + since + " to " + o.Outage.EndedAt.Format(clock)
+}
+
+func pick(first bool, one, other string) string {
+	if first {
+		return one
+	}
+	return other
 }
 
 func edgeText(o *outage.Outage) string {
 	if len(o.Edges) == 0 {
-		return nameOf(o.Root)
+		return o.Root.Name
 	}
 	first := o.Edges[0]
 	switch len(o.Edges) {
@@ -90,8 +125,6 @@ func impactText(o *outage.Outage) string {
 		return fmt.Sprintf(" %s and %d more depend on it.", names[0], len(names)-1)
 	}
 }
-
-func nameOf(s outage.Subject) string { return s.Name }
 
 func countOf(n int, noun string) string {
 	if n == 1 {

@@ -1,12 +1,10 @@
 package observe
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/nephilia/nephilia/internal/mesh"
@@ -88,7 +86,7 @@ func (s *Store) entity(record plog.LogRecord) {
 			s.left(e.Node)
 		}
 	case *mesh.Workload:
-		s.podsStale = true
+		s.podsStale, s.stateKnown = true, true
 		if !event.Deleted && len(s.serviceApps) < s.limits.Entities {
 			for service := range e.Services {
 				s.serviceApps[service] = outage.Name{Namespace: e.Namespace, Name: e.App()}
@@ -220,40 +218,6 @@ func bounded(text string) string {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
 	return strings.Clone(text)
-}
-
-func (s *Store) partyOf(attrs pcommon.Map, namespaceAttr, podAttr, addressAttr string) outage.Name {
-	namespace, pod, address := attr(attrs, namespaceAttr), attr(attrs, podAttr), attr(attrs, addressAttr)
-	if pod != "" {
-		if w := s.State.Pod(namespace, pod); w != nil {
-			return outage.Name{Namespace: w.Namespace, Name: w.App()}
-		}
-	}
-	if pod != "" {
-		return outage.Name{Namespace: namespace, Name: pod}
-	}
-	return s.addressName(address)
-}
-
-// addressName is what holds an address is called, or the address where nothing known does.
-func (s *Store) addressName(address string) outage.Name {
-	if addr, err := netip.ParseAddr(address); err == nil {
-		if w := s.State.Address(addr); w != nil {
-			return outage.Name{Namespace: w.Namespace, Name: w.App()}
-		}
-		if service := s.State.VIP(addr); service != nil {
-			return s.serviceName(service)
-		}
-	}
-	return outage.Name{Name: address}
-}
-
-// serviceName is the app behind a service: that of its pods, of those it had, or else the service's own name.
-func (s *Store) serviceName(service *mesh.Service) outage.Name {
-	if name, ok := s.serviceApps[service.Key()]; ok {
-		return name
-	}
-	return outage.Name{Namespace: service.Namespace, Name: service.Name}
 }
 
 func (s *Store) message(record plog.LogRecord, node string) {

@@ -197,22 +197,6 @@ func (s *Store) seriesOf(attrs pcommon.Map, t int64) *series {
 	return found
 }
 
-// partyName is what a party is called. A service that nothing stood behind is known by its virtual IP only.
-func (s *Store) partyName(p *edge.Party, hostname string) outage.Name {
-	switch {
-	case p.App != "":
-		return outage.Name{Namespace: p.Namespace, Name: p.App}
-	case p.Namespace != "" || p.Workload == "":
-		return outage.Name{Namespace: p.Namespace, Name: p.Workload}
-	}
-	if hostname != "" {
-		if service := s.State.Hostname(hostname); service != nil {
-			return s.serviceName(service)
-		}
-	}
-	return s.addressName(p.Workload)
-}
-
 // A key must not keep the batch alive that it came with.
 func cloneKey(key edge.Key) edge.Key {
 	for _, text := range []*string{
@@ -422,7 +406,11 @@ func (s *Store) endpointMetric(name string, metric pmetric.Metric) (boundary int
 			if app == "" {
 				app = attr(attrs, semconv.LabelDestinationWorkload)
 			}
-			e = s.endpoint(namespace, pod, s.app(outage.Name{Namespace: namespace, Name: app}), attr(attrs, semconv.LabelNode), t)
+			name := outage.Name{Namespace: namespace, Name: app}
+			if app == "" || app == pod {
+				name = s.podName(namespace, pod)
+			}
+			e = s.endpoint(namespace, pod, s.app(name), attr(attrs, semconv.LabelNode), t)
 			if e == nil {
 				continue
 			}

@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -180,6 +182,17 @@ func (n *Node) record(newest, t int64, length time.Duration) {
 		n.LastRecord = newest
 		n.Records.Add(t, Active, 1)
 	}
+}
+
+// AppsOn are the apps all of whose pods run on a node by the mesh's state, in a stable order.
+func (s *Store) AppsOn(node string) []outage.Name {
+	elsewhere := map[outage.Name]bool{}
+	for _, w := range s.State.Workloads() {
+		name := outage.Name{Namespace: w.Namespace, Name: w.App()}
+		elsewhere[name] = elsewhere[name] || w.Node != node
+	}
+	maps.DeleteFunc(elsewhere, func(_ outage.Name, also bool) bool { return also })
+	return slices.SortedFunc(maps.Keys(elsewhere), CompareNames)
 }
 
 // Touches tells whether an app has pods on a node, by what serves there and by the mesh's state.

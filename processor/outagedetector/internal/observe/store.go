@@ -59,6 +59,8 @@ type Store struct {
 	policies  map[string]int64
 	pods      map[outage.Name][]*mesh.Workload
 	podsStale bool
+	// stateKnown tells that the mesh's state told of any workload.
+	stateKnown bool
 	// serviceApps are the apps behind services, by the service's key, also while they have no pods.
 	serviceApps map[string]outage.Name
 	beats       [4]int64
@@ -326,7 +328,7 @@ func (s *Store) release(p *Pair) {
 
 // HadPods tells whether an app ever had pods in the mesh's state or served as one.
 func (s *Store) HadPods(name outage.Name) bool {
-	if a, ok := s.Apps[name]; ok && len(a.Endpoints) > 0 && len(s.State.Workloads()) > 0 {
+	if a, ok := s.Apps[name]; ok && len(a.Endpoints) > 0 && s.stateKnown {
 		return true
 	}
 	return false

@@ -38,9 +38,9 @@ type Rule struct {
 	// Signal says in words what is looked at.
 	Signal string
 	Title  string
-	// Sentence is the summary; words in braces are filled in. Bare is the one for an outage without edges or figures, if it differs.
-	Sentence string
-	Bare     string
+	// Sentence is the summary. Bare is the one for an outage without edges or figures, if it differs.
+	Sentence Sentence
+	Bare     Sentence
 
 	Disabled bool
 	// MinCount is the least number of hits: failures, slow requests, ztunnels that warn.
@@ -92,7 +92,7 @@ const (
 
 const failedConnections = "connections that failed for this reason, of those that ended (`mesh.edge.connections.failed`, `.closed`)"
 
-func connectionRule(id, kind, title, sentence string) Rule {
+func connectionRule(id, kind, title string, sentence Sentence) Rule {
 	return Rule{
 		ID: id, Kind: kind, Signal: failedConnections, Title: title, Sentence: sentence,
 		MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute, Severity: Critical,
@@ -102,108 +102,108 @@ func connectionRule(id, kind, title, sentence string) Rule {
 // Catalogue is every rule with its defaults, in the order of the documentation.
 var Catalogue = []Rule{
 	connectionRule(Refused, KindConnectionRefused, "Connections refused",
-		"{edge} {fails} since {since}: {root} refuses connections ({failed} of {total})."),
+		"{edge} {fails} {when}: {root} {refuses|refused} connections ({failed} of {total})."),
 	connectionRule(Timeout, KindConnectionTimeout, "Connections time out",
-		"{edge} {fails} since {since}: connections to {root} time out ({failed} of {total})."),
+		"{edge} {fails} {when}: connections to {root} {time|timed} out ({failed} of {total})."),
 	connectionRule(Reset, KindConnectionReset, "Connections reset",
-		"{edge} {fails} since {since}: connections to {root} are cut ({failed} of {total})."),
+		"{edge} {fails} {when}: connections to {root} {are|were} cut ({failed} of {total})."),
 	connectionRule(NoHealthyUpstream, KindNoHealthyUpstream, "No healthy upstream",
-		"{edge} {fails} since {since}: {root} has no healthy endpoint ({failed} of {total})."),
+		"{edge} {fails} {when}: {root} {has|had} no healthy endpoint ({failed} of {total})."),
 	connectionRule(TLSFailure, KindTLSFailure, "TLS failure",
-		"{edge} {fails} since {since}: the TLS handshake with {root} fails ({failed} of {total})."),
+		"{edge} {fails} {when}: the TLS handshake with {root} {fails|failed} ({failed} of {total})."),
 	connectionRule(IdentityError, KindIdentityError, "Identity error",
-		"{edge} {fails} since {since}: the identity of {root} is not accepted ({failed} of {total})."),
+		"{edge} {fails} {when}: the identity of {root} {is|was} not accepted ({failed} of {total})."),
 	{
 		ID: PolicyDenied, Kind: KindPolicyDenied, Title: "Denied by policy",
 		Signal:   failedConnections + "; an edge that was denied ever since it was first seen needs a policy that was added or changed meanwhile",
-		Sentence: "{edge} {fails} since {since}: {policy} denies it ({failed} of {total}).",
+		Sentence: "{edge} {fails} {when}: {policy} {denies|denied} it ({failed} of {total}).",
 		MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute, Severity: Critical,
 	},
 	{
 		ID: NewFailure, Kind: "that of the reason", Title: "A reason to fail that the edge never had",
 		Signal:   "the same as above, of an error type new to an edge with a past",
-		Sentence: "{edge} {fails} now and then since {since}, as never before: {kind} ({failed} of {total}).",
+		Sentence: "{edge} {fails} now and then {when}, as never before: {kind} ({failed} of {total}).",
 		MinCount: 3, Chance: 2e-7, Noise: 0.002, MinIntervals: 2, Window: time.Minute, Severity: Warning,
 	},
 	{
 		ID: PartialOutage, Kind: "that of the reason", Title: "Some endpoints fail",
 		Signal:   "failures per destination pod (`mesh.endpoint.*`), the others of the workload being well",
-		Sentence: "{pods} of {root} {podfails} since {since}: {kind} ({failed} of {total}).",
+		Sentence: "{pods} of {root} {podfails} {when}: {kind} ({failed} of {total}).",
 		MinCount: 4, MinRatio: 0.3, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 2 * time.Minute, Severity: Warning,
 	},
 	{
 		ID: StalledConnections, Kind: KindConnectionTimeout, Title: "Connections hang",
 		Signal:   "connections of an edge that used to be short are opened and none ends (`mesh.edge.connections.opened`, `.closed`, `.active`)",
-		Sentence: "{edge} {hangs} since {since}: connections to {root} are opened and none ends ({failed} of {total}).",
+		Sentence: "{edge} {hangs} {when}: connections to {root} {are|were} opened and none {ends|ended} ({failed} of {total}).",
 		MinCount: 5, Chance: 1e-6, MinIntervals: 2, Window: time.Minute, Severity: Critical,
 	},
 	{
 		ID: HTTPErrors, Kind: KindHTTPErrors, Title: "Requests fail",
 		Signal:   "failed requests of all requests (`mesh.edge.requests.failed`, or Grafana's `traces_service_graph_request_failed_total`)",
-		Sentence: "{edge} {fails} since {since}: {root} answers with errors ({failed} of {total}).",
+		Sentence: "{edge} {fails} {when}: {root} {answers|answered} with errors ({failed} of {total}).",
 		MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute, Severity: Critical,
 	},
 	{
 		ID: SlowRequests, Kind: KindLatency, Title: "Requests are slow",
 		Signal: "requests slower than the edge's route ever is: above its median by `factor` times and by six median absolute " +
 			"deviations (or `factor` times above its 98th percentile), and above its 98th percentile (`mesh.edge.request.duration`)",
-		Sentence: "{edge} {is} slow since {since}: {failed} of {total} requests to {root} take longer than they ever do.",
+		Sentence: "{edge} {is} slow {when}: {failed} of {total} requests to {root} {take|took} longer than they ever {do|had}.",
 		MinCount: 5, MinRatio: 0.3, Chance: 1e-7, Noise: 0.02, MinIntervals: 2, Window: time.Minute, Factor: 2, Severity: Warning,
 	},
 	{
 		ID: TrafficLoss, Kind: KindTrafficLoss, Title: "Traffic is gone",
 		Signal:   "an edge falls silent although its source still reports and still works; counted against how often it used to be active",
-		Sentence: "{edge} {is} silent since {since}, though {source} works: about {total} calls are missing.",
-		Bare:     "{edge} {is} silent since {since}, though {source} works.",
+		Sentence: "{edge} {is} silent {when}, though {source} {works|worked}: about {total} calls {are|were} missing.",
+		Bare:     "{edge} {is} silent {when}, though {source} {works|worked}.",
 		Chance:   1e-9, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
 	},
 	{
 		ID: CertificateExpiry, Kind: KindIdentityError, Title: "A certificate is about to expire",
 		Signal:   "a ztunnel's certificates (`istio.ztunnel` entities): less than `min_ratio` of the lifetime is left",
-		Sentence: "The certificate of {root} expires and was not renewed ({nodes}).",
+		Sentence: "The certificate of {root} {is|was} overdue for renewal {when} ({nodes}).",
 		MinRatio: 0.1, Severity: Warning,
 	},
 	{
 		ID: CertificateFailures, Kind: KindIdentityError, Title: "Certificates cannot be fetched",
 		Signal:   "a ztunnel's own warnings about certificates (`ztunnel.log`)",
-		Sentence: "{nodes} cannot get certificates since {since} ({failed} attempts).",
+		Sentence: "{nodes} {cannot|could not} get certificates {when} ({failed} attempts).",
 		MinCount: 3, Window: time.Minute, Severity: Warning,
 	},
 	{
 		ID: NodeDown, Kind: KindNodeDown, Title: "A node is down",
 		Signal:   "a node's scrape fails or its ztunnel falls silent, and what runs there fails or falls silent too",
-		Sentence: "{root} is down since {since}: {edge} {fails} ({failed} of {total}).",
-		Bare:     "{root} is down since {since}: its ztunnel cannot be scraped and what runs there is silent.",
+		Sentence: "{root} {is|was} down {when}: {edge} {fails} ({failed} of {total}).",
+		Bare:     "{root} {is|was} down {when}: its ztunnel {cannot|could not} be scraped and what runs there {is|was} silent.",
 		MinCount: 2, Chance: 1e-3, Window: time.Minute, Severity: Critical,
 	},
 	{
 		ID: TelemetryLost, Kind: KindTelemetryLost, Title: "Telemetry is lost",
 		Signal:   "a source reports that it fails, or its heartbeats stop (`ztunnel.source.up`, `up`), and nothing else says that the node is down",
-		Sentence: "Nothing is known of {root} since {since}: no more {source} from there.",
+		Sentence: "Nothing {is|was} known of {root} {when}: no more {source} from there.",
 		MinCount: 3, Hold: 25 * time.Second, Severity: Warning,
 	},
 	{
 		ID: ControlPlaneDown, Kind: KindControlPlaneDown, Title: "The control plane is down",
 		Signal:   "ztunnels that cannot reach it (their own warnings, `istio_xds_connection_terminations_total`); all of them or at least `min_count`",
-		Sentence: "istiod cannot be reached since {since}: {nodes} cannot connect. Traffic flows on; changes do not arrive.",
+		Sentence: "istiod {cannot|could not} be reached {when}: {nodes} {cannot|could not} connect. Traffic {flows|flowed} on; changes {do|did} not arrive.",
 		MinCount: 2, MinIntervals: 2, Window: 20 * time.Second, Hold: 4 * time.Second, Severity: Critical,
 	},
 	{
 		ID: BurnFast, Kind: "that of the failures", Title: "The error budget burns fast",
 		Signal:   "an objective's budget use over the long and the short window",
-		Sentence: "{root} uses its error budget 14 times too fast since {since} ({failed} of {total} in an hour).",
+		Sentence: "{root} {uses|used} its error budget 14 times too fast {when} ({failed} of {total} in an hour).",
 		MinCount: 10, Factor: 14.4, Long: time.Hour, Window: 5 * time.Minute, Severity: Critical,
 	},
 	{
 		ID: BurnMedium, Kind: "that of the failures", Title: "The error budget burns",
 		Signal:   "an objective's budget use over the long and the short window",
-		Sentence: "{root} uses its error budget 6 times too fast since {since} ({failed} of {total} in six hours).",
+		Sentence: "{root} {uses|used} its error budget 6 times too fast {when} ({failed} of {total} in six hours).",
 		MinCount: 10, Factor: 6, Long: 6 * time.Hour, Window: 30 * time.Minute, Severity: Critical,
 	},
 	{
 		ID: BurnSlow, Kind: "that of the failures", Title: "The error budget shrinks",
 		Signal:   "an objective's budget use over the long and the short window",
-		Sentence: "{root} will not keep its objective: its error budget shrinks since {since} ({failed} of {total} in three days).",
+		Sentence: "{root} {will|would} not keep its objective: its error budget {shrinks|shrank} {when} ({failed} of {total} in three days).",
 		MinCount: 10, Factor: 1, Long: 72 * time.Hour, Window: 6 * time.Hour, Severity: Warning,
 	},
 }

@@ -15,7 +15,7 @@ func Document() string {
 		fmt.Fprintf(&b, "#### `%s`: %s\n\n", r.ID, r.Title)
 		fmt.Fprintf(&b, "Kind: %s. Severity: %s. Looks at %s.\n\n", kindText(r.Kind), r.Severity, r.Signal)
 		fmt.Fprintf(&b, "Thresholds: %s.\n\n", strings.Join(r.thresholds(), ", "))
-		fmt.Fprintf(&b, "> %s\n\n", r.Sentence)
+		fmt.Fprintf(&b, "> %s\n\n", r.Sentence.Fill(map[string]string{"when": "since {time}"}, false))
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -130,6 +130,14 @@ var index = func() map[string]int {
 	return m
 }()
 
+// Named is a rule as the catalogue has it, nil if there is none.
+func Named(id string) *Rule {
+	if i := indexOf(id); i >= 0 {
+		return &Catalogue[i]
+	}
+	return nil
+}
+
 func indexOf(id string) int {
 	if i, ok := index[id]; ok {
 		return i

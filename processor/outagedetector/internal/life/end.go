@@ -1,0 +1,150 @@
+package life
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/cause"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+)
+
+const (
+	// quietEnd is how long nothing may fail before what is no longer tried counts as well because the rest does well again.
+	quietEnd = 20 * time.Second
+	// unexplained is how long an outage must explain nothing before it ends: what explains what may change for a moment.
+	unexplained = 5 * time.Second
+)
+
+// review closes an outage that explains nothing any more, and gives up one of which nothing is heard.
+func (l *Ledger) review(o *entry, explained bool, now int64) {
+	h := l.health(o)
+	switch {
+	case explained:
+		o.idle = 0
+		switch {
+		case h.recovered > 0 && now-max(o.LastBad, h.lastBad) >= int64(quietEnd):
+			// What has not been tried since shares its root with what does well again.
+			l.end(o, h.recovered, now)
+		case h.quiet && now-o.LastBad >= int64(l.settings.Quiet):
+			l.stale(o, now)
+		}
+	case o.restored != 0:
+		l.resume(o, now)
+	case o.idle == 0 && l.store.Interval < int64(quietEnd):
+		o.idle = now
+	case now-o.idle >= int64(unexplained):
+		l.end(o, h.recovered, now)
+	}
+}
+
+// resume decides on an outage that was open before a restart and has not been seen since: it ends once its edges are in use
+// and do well.
+func (l *Ledger) resume(o *entry, now int64) {
+	if now-o.restored < int64(2*quietEnd) {
+		return
+	}
+	for _, t := range o.Edges {
+		if p := l.store.Pair(t.Edge.Source, t.Edge.Destination); p != nil && p.LastSuccess > o.restored && !p.Wrong() {
+			l.end(o, now, now)
+			return
+		}
+	}
+	if len(o.Edges) == 0 {
+		l.end(o, now, now)
+	} else if now-o.restored >= int64(l.settings.Quiet) {
+		l.stale(o, now)
+	}
+}
+
+// health is how what an outage is about does now.
+type health struct {
+	// quiet: all that failed is no longer tried.
+	quiet bool
+	// recovered is when the first part of it did well again after the newest failure; 0 while none does.
+	recovered int64
+	lastBad   int64
+}
+
+func (l *Ledger) health(o *entry) health {
+	h := health{quiet: true}
+	var ends []int64
+	for _, t := range o.Edges {
+		p := l.store.Pair(t.Edge.Source, t.Edge.Destination)
+		if p == nil {
+			continue
+		}
+		for family := range observe.Families {
+			f := &p.Faults[family]
+			if f.Outage != o.Outage.ID {
+				continue
+			}
+			h.lastBad = max(h.lastBad, f.LastBad)
+			if f.On {
+				h.quiet = h.quiet && f.Quiet
+			} else if f.Recovered > 0 {
+				ends = append(ends, f.Recovered)
+			}
+		}
+	}
+	switch o.Outage.Root.Type {
+	case cause.TypeNode:
+		h.quiet = false
+		if n, ok := l.store.Nodes[o.Outage.Root.Name]; ok && o.Outage.Kind == rules.KindNodeDown {
+			if n.Down.On {
+				return health{lastBad: n.Down.LastBad}
+			}
+			ends = append(ends, n.Down.Recovered)
+		}
+	case cause.TypeControlPlane:
+		h.quiet = false
+	}
+	for _, end := range ends {
+		if end >= h.lastBad && (h.recovered == 0 || end < h.recovered) {
+			h.recovered = end
+		}
+	}
+	return h
+}
+
+func (l *Ledger) end(o *entry, recovered, now int64) {
+	switch {
+	case recovered > 0:
+		recovered = max(recovered, o.LastBad)
+	case o.idle > 0:
+		recovered = o.idle
+	default:
+		recovered = now
+	}
+	ended := at(min(recovered, now))
+	o.Outage.State = semconv.OutageStateResolved
+	o.Outage.EndedAt = &ended
+	o.Outage.Summary = summary(o)
+	l.note(o, ended.UnixNano(), "ended")
+	l.finishEntry(o, semconv.TransitionClosed, now)
+}
+
+func (l *Ledger) stale(o *entry, now int64) {
+	ended := at(now)
+	o.Outage.State = semconv.OutageStateStale
+	o.Outage.EndedAt = &ended
+	o.Outage.Summary = summary(o)
+	l.note(o, now, "nothing is heard of it any more")
+	l.finishEntry(o, semconv.TransitionStale, now)
+}
+
+func (l *Ledger) finishEntry(o *entry, transition string, now int64) {
+	l.open = slices.DeleteFunc(l.open, func(other *entry) bool { return other == o })
+	l.ended = append(l.ended, o)
+	l.send(o, transition, now)
+}
+
+// Silence makes every open outage stale: no telemetry arrives at all.
+func (l *Ledger) Silence(now int64) []Transition {
+	l.out = l.out[:0]
+	for _, o := range slices.Clone(l.open) {
+		l.stale(o, now)
+	}
+	return l.out
+}

@@ -1,0 +1,129 @@
+package life
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/cause"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+)
+
+// fill brings an outage up to what is known now.
+func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
+	out := &o.Outage
+	if len(e.Candidates) >= len(out.Candidates) || out.Root != e.Root {
+		out.Candidates = e.Candidates
+	}
+	// As its edges do well one after the other, what is left of an outage may be of another kind.
+	if out.Root != e.Root || out.Kind == "" || out.Kind == e.Kind || explainsAll(e, o) {
+		out.Kind = e.Kind
+		if e.Rule != nil {
+			o.Rule = e.Rule.ID
+		}
+	}
+	out.Root = e.Root
+	out.Policy = cmp.Or(e.Policy, out.Policy)
+	if out.Kind != rules.KindPolicyDenied {
+		out.Policy = ""
+	}
+	if out.Severity != rules.Critical {
+		out.Severity = e.Severity
+	}
+	o.LastBad = max(o.LastBad, e.LastBad)
+	o.restored, o.contender = 0, outage.Subject{}
+	o.Nodes, o.Source, o.Failed, o.Total = e.Nodes, e.Source, e.Failed, e.Total
+	if len(e.Pods) > 0 || e.AllPods {
+		out.Pods = e.Pods
+	}
+	o.Blames = o.Blames[:0]
+	for _, list := range [][]cause.Blame{e.Edges, e.Felt} {
+		for _, b := range list {
+			b.Fault().Outage = out.ID
+			o.Blames = append(o.Blames, keyOf(b))
+		}
+	}
+	for _, b := range e.Edges {
+		l.tally(o, b)
+	}
+	l.edges(o)
+	impact := l.finder.Impact(e)
+	if len(impact) >= len(out.Impact) || len(out.Impact) == 0 {
+		out.Impact = impact
+	}
+	out.Evidence = mergeEvidence(out.Evidence, e.Evidence)
+	out.Summary = summary(o)
+}
+
+// explainsAll tells whether an explanation has all edges that ever were part of the outage.
+func explainsAll(e *cause.Explanation, o *entry) bool {
+	has := make(map[string]bool, len(e.Edges))
+	for _, b := range e.Edges {
+		has[edgeKey(b.Pair)] = true
+	}
+	for key := range o.Edges {
+		if !has[key] {
+			return false
+		}
+	}
+	return true
+}
+
+func edgeKey(p *observe.Pair) string {
+	return p.Source.Name.Namespace + "/" + p.Source.Name.Name + ">" + p.Destination.Name.Namespace + "/" + p.Destination.Name.Name
+}
+
+func (l *Ledger) tally(o *entry, b cause.Blame) {
+	p := b.Pair
+	key := edgeKey(p)
+	t, ok := o.Edges[key]
+	if !ok {
+		if len(o.Edges) >= maxEdges {
+			return
+		}
+		t = &tally{Edge: outage.Edge{Source: p.Source.Name, Destination: p.Destination.Name}}
+		o.Edges[key] = t
+	}
+	if b.Weak {
+		return
+	}
+	f := b.Fault()
+	if t.Began != f.Since {
+		t.Failed += t.Last[0]
+		t.Total += t.Last[1]
+		t.Began = f.Since
+	}
+	t.Last = [2]uint64{f.Failed, f.Total}
+	t.Edge.Failed = t.Failed + f.Failed
+	t.Edge.Total = t.Total + f.Total
+}
+
+func (l *Ledger) edges(o *entry) {
+	list := make([]outage.Edge, 0, len(o.Edges))
+	for _, t := range o.Edges {
+		list = append(list, t.Edge)
+	}
+	slices.SortFunc(list, func(a, b outage.Edge) int {
+		return cmp.Or(cmp.Compare(b.Failed, a.Failed), observe.CompareNames(a.Source, b.Source), observe.CompareNames(a.Destination, b.Destination))
+	})
+	o.Outage.Edges = list
+}
+
+const maxEvidence = 30
+
+func mergeEvidence(known, more []outage.Evidence) []outage.Evidence {
+	merged := known
+	for _, e := range more {
+		if !slices.ContainsFunc(known, func(k outage.Evidence) bool {
+			return k.Text == e.Text && k.Source == e.Source
+		}) {
+			merged = append(merged, e)
+		}
+	}
+	slices.SortStableFunc(merged, func(a, b outage.Evidence) int { return a.Time.Compare(b.Time) })
+	if len(merged) > maxEvidence {
+		merged = slices.Delete(merged, maxEvidence/2, len(merged)-maxEvidence/2)
+	}
+	return merged
+}

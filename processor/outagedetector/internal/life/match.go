@@ -1,0 +1,130 @@
+package life
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/cause"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+)
+
+func (l *Ledger) sameRoot(e *cause.Explanation, taken map[*entry]bool) *entry {
+	for _, o := range l.open {
+		if !taken[o] && o.Outage.Root == e.Root && (o.Outage.Policy == "" || e.Policy == "" || o.Outage.Policy == e.Policy) {
+			return o
+		}
+	}
+	return nil
+}
+
+// sharesEdges finds the open outage whose edges the explanation now explains otherwise: its root has become clearer.
+func (l *Ledger) sharesEdges(e *cause.Explanation, taken map[*entry]bool) *entry {
+	for _, o := range l.open {
+		if taken[o] || len(o.Blames) == 0 {
+			continue
+		}
+		shared := 0
+		for _, list := range [][]cause.Blame{e.Edges, e.Felt} {
+			for _, b := range list {
+				if slices.Contains(o.Blames, keyOf(b)) {
+					shared++
+				}
+			}
+		}
+		if 2*shared >= len(o.Blames) && shared > 0 {
+			return o
+		}
+	}
+	return nil
+}
+
+// persuasive is how long another root must explain what is left of an outage before it becomes the outage's root.
+const persuasive = 15 * time.Second
+
+// clearer tells whether another explanation says more about an outage's root than the one it has: at once if it explains all that
+// the outage does, else if it goes on. As an outage ends, its edges do well one after the other, and the last of them alone would
+// be explained otherwise; faults that merely have not been seen to end yet say nothing.
+func (l *Ledger) clearer(o *entry, e *cause.Explanation, now int64) bool {
+	if !fresh(e, now) {
+		return false
+	}
+	if o.contender != e.Root {
+		o.contender, o.contends = e.Root, now
+	}
+	return covers(e, o.Blames) || now-o.contends >= int64(persuasive)
+}
+
+// covers tells whether an explanation explains all of the faults.
+func covers(e *cause.Explanation, blames []blameKey) bool {
+	known := make(map[blameKey]bool, len(e.Edges)+len(e.Felt))
+	for _, list := range [][]cause.Blame{e.Edges, e.Felt} {
+		for _, b := range list {
+			known[keyOf(b)] = true
+		}
+	}
+	for _, key := range blames {
+		if !known[key] {
+			return false
+		}
+	}
+	return true
+}
+
+// fresh tells whether what is explained still goes on.
+func fresh(e *cause.Explanation, now int64) bool {
+	for _, b := range e.Edges {
+		if b.Weak || now-b.Fault().LastBad <= int64(max(2*time.Second, b.Pair.Win.Length())) {
+			return true
+		}
+	}
+	return len(e.Edges) == 0
+}
+
+func keyOf(b cause.Blame) blameKey {
+	return blameKey{b.Pair.Source.Name, b.Pair.Destination.Name, b.Family}
+}
+
+// leftover tells whether an explanation consists of faults that an outage explained which has just ended: the last failures
+// of callers are reported after their callee does well again.
+func (l *Ledger) leftover(e *cause.Explanation) bool {
+	if len(e.Edges) == 0 {
+		return false
+	}
+	for _, b := range e.Edges {
+		id := b.Fault().Outage
+		if id == "" {
+			return false
+		}
+		grace := int64(max(15*time.Second, 2*b.Pair.Win.Length()))
+		known := false
+		for _, o := range append(slices.Clone(l.open), l.ended...) {
+			if o.Outage.ID == id && b.Fault().LastBad <= o.LastBad+grace {
+				known = true
+			}
+		}
+		if !known {
+			return false
+		}
+	}
+	return true
+}
+
+// guessed tells whether no rule has fired for anything that is explained: its callers' failures may have yet another cause.
+func guessed(e *cause.Explanation) bool {
+	return len(e.Edges) > 0 && !slices.ContainsFunc(e.Edges, func(b cause.Blame) bool { return !b.Weak })
+}
+
+// overChance is how unlikely the good events since the last bad one must be while a fault goes on for it to look over.
+const overChance = 0.05
+
+// over tells whether everything that is explained looks as if it were over before it was confirmed: a blip, as when a pod is replaced.
+func over(e *cause.Explanation) bool {
+	for _, b := range e.Edges {
+		f := b.Fault()
+		if b.Weak || b.Family == observe.Silence || b.Family == observe.Stalled || math.Pow(1-min(f.Ratio, 1), float64(f.Well)) > overChance {
+			return false
+		}
+	}
+	return len(e.Edges) > 0 && e.Root.Type == cause.TypeWorkload
+}
