@@ -21,7 +21,7 @@ import (
 func tail(pod *kubelet.Pod) string {
 	var kept []string
 	for line := range strings.Lines(process.Tail(pod.Log(), 256<<10)) {
-		if !strings.Contains(line, "\tinfo\t") {
+		if !strings.Contains(line, "\tinfo\t") && !strings.Contains(line, "grpc@") {
 			kept = append(kept, line)
 		}
 	}

@@ -61,6 +61,7 @@ type cluster struct {
 	runner    *kubelet.Runner
 	agents    []*kubelet.Pod
 	gateways  []*kubelet.Pod
+	watch     *network.Namespace // Prometheus's
 }
 
 // program returns a built program's path.
@@ -95,7 +96,7 @@ func folder(t *testing.T) string {
 }
 
 // newCluster starts everything but the product.
-func newCluster(t *testing.T, recording *mesh.Recording) *cluster {
+func newCluster(t *testing.T, recording *mesh.Recording, connectionAge ...time.Duration) *cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -115,6 +116,8 @@ func newCluster(t *testing.T, recording *mesh.Recording) *cluster {
 		Istiod:    program(t, "NEPHILIA_E2E_ISTIOD", "bin/e2e/pilot-discovery"),
 		CRDs:      program(t, "NEPHILIA_E2E_CRDS", "bin/e2e/istio-crds.yaml"),
 		Namespace: control,
+
+		ConnectionAge: slices.Max(append(connectionAge, 0)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -260,6 +263,7 @@ func (c *cluster) install(t *testing.T, values ...string) {
 	c.runGateways(ctx, t)
 	c.runStandalone(ctx, t)
 	c.runAgents(ctx, t)
+	c.startPrometheus(t)
 	for _, pod := range append(append([]*kubelet.Pod(nil), c.gateways...), c.agents...) {
 		c.awaitReady(t, pod)
 	}

@@ -24,7 +24,8 @@ type scenario struct {
 	// The mesh is played for so many seconds, and broken in between.
 	seconds, from, until int
 	steps                []step
-	values               []string // of the chart
+	connectionAge        time.Duration // of istiod's xDS
+	values               []string      // of the chart
 }
 
 // step is something that happens to the product or to what it depends on, a number of seconds after the start.
@@ -164,6 +165,7 @@ func (s *scenario) run(t *testing.T) {
 		}
 	}
 	c.requireCounts(t, begin)
+	c.requireScraped(t)
 	c.requireOutages(t, begin)
 }
 
@@ -213,6 +215,7 @@ func TestRecording(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.requireCounts(t, begin)
+	c.requireScraped(t)
 	c.requireOutages(t, begin)
 }
 

@@ -30,6 +30,8 @@ type Options struct {
 	Istiod    string // path of pilot-discovery
 	CRDs      string // path of Istio's CRDs
 	Namespace *network.Namespace
+	// ConnectionAge is how long istiod lets an xDS connection live; 30 minutes by default, as in real installations.
+	ConnectionAge time.Duration
 }
 
 // ControlPlane is a running API server and istiod.

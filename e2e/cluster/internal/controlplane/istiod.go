@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ func (c *ControlPlane) StartIstiod() error {
 			"KUBERNETES_SERVICE_HOST=" + address, "KUBERNETES_SERVICE_PORT=6443",
 			"PILOT_CERT_PROVIDER=istiod", "HOME=" + c.options.Folder,
 		},
-		"discovery", "--kubeconfig="+c.kubeconfig, "--domain=cluster.local", "--keepaliveMaxServerConnectionAge=30m",
+		"discovery", "--kubeconfig="+c.kubeconfig, "--domain=cluster.local", "--keepaliveMaxServerConnectionAge="+cmp.Or(c.options.ConnectionAge, 30*time.Minute).String(),
 		"--log_output_level=default:info", "--ctrlz_port=0")
 	return err
 }

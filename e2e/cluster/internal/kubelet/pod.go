@@ -181,6 +181,9 @@ func (p *Pod) setStatus(ctx context.Context) error {
 // Log is the file of what the container prints.
 func (p *Pod) Log() string { return filepath.Join(p.folder, "container.log") }
 
+// Volume is the folder of a volume that is the pod's own.
+func (p *Pod) Volume(name string) string { return filepath.Join(p.folder, "volumes", name) }
+
 // Start starts the container again, with the pod's volumes as they are.
 func (p *Pod) Start() error {
 	container := &p.Object.Spec.Containers[0]

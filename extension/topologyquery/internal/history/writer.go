@@ -60,6 +60,16 @@ func (w *Writer) Batch(ctx context.Context) *Batch {
 	return &Batch{w: w, appender: w.appendable.Appender(ctx)}
 }
 
+// Holds tells whether the storage has a series of these labels in memory: one that was stored in the last hours.
+func (b *Batch) Holds(s *Series) bool {
+	refs, ok := b.appender.(storage.GetRef)
+	if !ok {
+		return false
+	}
+	ref, _ := refs.GetRef(s.labels, s.labels.Hash())
+	return ref != 0
+}
+
 // Float takes a sample over. zeroAt, unless 0, is the time at which the counter began.
 func (b *Batch) Float(s *Series, zeroAt, t int64, v float64) {
 	b.take(s, sample{zeroAt: zeroAt, time: t, value: v})

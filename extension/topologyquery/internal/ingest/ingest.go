@@ -65,7 +65,8 @@ type Ingester struct {
 	mu      sync.Mutex
 	series  map[seriesKey]*series
 	dropped map[string]uint64
-	since   int64
+	since   int64 // the first time that this process heard of
+	before  int64 // the newest time of what was stored before it
 	swept   int64
 }
 

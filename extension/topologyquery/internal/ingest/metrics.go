@@ -34,6 +34,9 @@ type batch struct {
 func (in *Ingester) Metrics(ctx context.Context, md pmetric.Metrics) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if in.since == 0 {
+		_, in.before = in.Sources.Clock()
+	}
 	newest := in.advance(md)
 	b := batch{Ingester: in}
 	if in.History != nil {
@@ -257,7 +260,7 @@ func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		return
 	}
 	count := uint64(value)
-	step := s.step(b.first, start, t, count < s.value)
+	step := s.step(b.began(s, start, t), start, t, count < s.value)
 	if !step.take {
 		b.dropped["late"]++
 		return
@@ -298,7 +301,7 @@ func (b *batch) histogram(resource pcommon.Map, resourceKey seriesKey, metric pm
 		return
 	}
 	start, t := millis(point.StartTimestamp()), millis(point.Timestamp())
-	step := s.step(b.first, start, t, point.Count() < s.value)
+	step := s.step(b.began(s, start, t), start, t, point.Count() < s.value)
 	if !step.take {
 		b.dropped["late"]++
 		return
@@ -325,6 +328,18 @@ func (b *batch) histogram(resource pcommon.Map, resourceKey seriesKey, metric pm
 	if s.stored != nil {
 		b.history.Histogram(s.stored, step.zeroAt, t, native(point, &b.scratch))
 	}
+}
+
+// began tells whether a series that was not known counts from zero. After a restart the history knows which series there
+// were, and how far.
+func (b *batch) began(s *series, start, t int64) bool {
+	switch {
+	case s.known:
+		return false
+	case b.history != nil && b.Restored && s.stored != nil:
+		return start > b.before || !b.history.Holds(s.stored)
+	}
+	return start != 0 && start >= b.first-refresh || t > b.first+settle
 }
 
 // grow adds to the live graph what the histogram in scratch has more than the known one.

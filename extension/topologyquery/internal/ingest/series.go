@@ -119,14 +119,13 @@ type step struct {
 	zeroAt int64
 }
 
-// step decides what a cumulative point (start, t) counts; first is the first time of the data's clock and lower tells
-// that its value lies below the known one.
-func (s *series) step(first, start, t int64, lower bool) step {
+// step decides what a cumulative point (start, t) counts; began tells that a series that was not known counts from zero, and
+// lower that its value lies below the known one.
+func (s *series) step(began bool, start, t int64, lower bool) step {
 	switch {
+	case !s.known && began:
+		return step{take: true, fresh: true, zeroAt: max(min(start, t-1), t-refresh, 1)}
 	case !s.known:
-		if start != 0 && start >= first-refresh || t > first+settle {
-			return step{take: true, fresh: true, zeroAt: max(min(start, t-1), t-refresh, 1)}
-		}
 		return step{take: true, baseline: true}
 	case t < s.time:
 		return step{}
