@@ -58,9 +58,6 @@ type timing struct {
 
 type bucketed [stats.LatencyBuckets]uint32
 
-// latencyOffset is log2(0.1 ms) in buckets.
-const latencyOffset = 13.287712379549449 * 4
-
 func fromExponential(point pmetric.ExponentialHistogramDataPoint, seconds float64) bucketed {
 	var b bucketed
 	shift := math.Log2(seconds)
@@ -72,7 +69,7 @@ func fromExponential(point pmetric.ExponentialHistogramDataPoint, seconds float6
 			continue
 		}
 		middle := (float64(point.Positive().Offset()) + float64(i) + 0.5) * octaves
-		bucket := int(math.Ceil((middle+shift)*4 + latencyOffset))
+		bucket := int(math.Ceil((middle+shift)*(1<<stats.LatencyScale))) + stats.LatencyOffset
 		b[min(max(bucket, 0), stats.LatencyBuckets-1)] += uint32(min(n, math.MaxUint32))
 	}
 	b[0] += uint32(min(point.ZeroCount(), math.MaxUint32))
@@ -100,6 +97,15 @@ func fromExplicit(point pmetric.HistogramDataPoint, seconds float64) bucketed {
 		b[stats.LatencyBucket(value*seconds)] += uint32(min(n, math.MaxUint32))
 	}
 	return b
+}
+
+// scaleOf is the scale that matters for how a histogram's buckets fall into ours: finer ones than ours, in seconds, all fall
+// alike.
+func scaleOf(scale int32, seconds float64) int32 {
+	if seconds == 1 {
+		return min(scale, stats.LatencyScale)
+	}
+	return scale
 }
 
 // increment leaves in b what was added since the last point.

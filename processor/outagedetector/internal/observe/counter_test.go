@@ -1,10 +1,14 @@
 package observe
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
 )
 
 func TestCounterSteps(t *testing.T) {
@@ -27,4 +31,54 @@ func TestCounterSteps(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRescaledHistograms widens an exponential histogram, as a jump in latency does: what was added is judged all the same.
+func TestRescaledHistograms(t *testing.T) {
+	observed := func(scale int32, values map[float64]uint64) pmetric.ExponentialHistogramDataPoint {
+		point := pmetric.NewExponentialHistogramDataPoint()
+		point.SetScale(scale)
+		index := func(v float64) int32 { return int32(math.Ceil(math.Log2(v)*math.Exp2(float64(scale)))) - 1 }
+		low, high := int32(math.MaxInt32), int32(math.MinInt32)
+		for v := range values {
+			low, high = min(low, index(v)), max(high, index(v))
+		}
+		counts := make([]uint64, high-low+1)
+		total := uint64(0)
+		for v, n := range values {
+			counts[index(v)-low] += n
+			total += n
+		}
+		point.Positive().SetOffset(low)
+		point.Positive().BucketCounts().FromRaw(counts)
+		point.SetCount(total)
+		return point
+	}
+	for _, scale := range []int32{2, 3, 4, 5} {
+		var timing timing
+		add := func(point pmetric.ExponentialHistogramDataPoint) (b bucketed, judged bool) {
+			b = fromExponential(point, 1)
+			judged = timing.increment(&b, point.Count(), scaleOf(point.Scale(), 1), 1, false, true)
+			return b, judged
+		}
+		_, judged := add(observed(6, map[float64]uint64{0.009: 40, 0.010: 300, 0.011: 60, 0.013: 5}))
+		assert.True(t, judged)
+		b, judged := add(observed(scale, map[float64]uint64{0.009: 41, 0.010: 300, 0.011: 60, 0.013: 5, 0.4: 70}))
+		assert.True(t, judged, "scale %d", scale)
+		want := bucketed{}
+		want[stats.LatencyBucket(0.009)], want[stats.LatencyBucket(0.4)] = 1, 70
+		assert.Equal(t, want, b, "scale %d", scale)
+	}
+}
+
+func TestLatencyBuckets(t *testing.T) {
+	for bucket := 1; bucket < stats.LatencyBuckets-1; bucket++ {
+		bound := stats.LatencyBound(bucket)
+		assert.Equal(t, bucket, stats.LatencyBucket(bound*0.999))
+		assert.Equal(t, bucket+1, stats.LatencyBucket(bound*1.001))
+	}
+	assert.Zero(t, stats.LatencyBucket(0))
+	assert.Zero(t, stats.LatencyBucket(-1))
+	assert.Zero(t, stats.LatencyBucket(math.NaN()))
+	assert.Equal(t, stats.LatencyBuckets-1, stats.LatencyBucket(math.Inf(1)))
 }

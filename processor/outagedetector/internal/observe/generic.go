@@ -76,8 +76,9 @@ func (s *Store) genericExponential(name string, metric pmetric.Metric) (boundary
 		t := int64(point.Timestamp())
 		boundary = max(boundary, t)
 		if series := s.genericSeries(point.Attributes(), t); series != nil {
-			buckets := fromExponential(point, unitSeconds(metric.Unit()))
-			s.timings(series.pair, series.routeOf(""), &buckets, point.Count(), point.Scale(), point.StartTimestamp(), t, delta)
+			seconds := unitSeconds(metric.Unit())
+			buckets := fromExponential(point, seconds)
+			s.timings(series.pair, series.routeOf(""), &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
 		}
 	}
 	return boundary

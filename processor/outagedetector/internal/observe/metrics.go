@@ -233,8 +233,9 @@ func (s *Store) edgeMetric(name string, metric pmetric.Metric) (boundary int64) 
 			if route == nil {
 				continue
 			}
-			buckets := fromExponential(point, unitSeconds(metric.Unit()))
-			s.timings(series.pair, route, &buckets, point.Count(), point.Scale(), point.StartTimestamp(), t, delta)
+			seconds := unitSeconds(metric.Unit())
+			buckets := fromExponential(point, seconds)
+			s.timings(series.pair, route, &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
 		}
 		return boundary
 	}
@@ -314,6 +315,9 @@ func (s *Store) active(p *Pair, t int64) {
 func (s *Store) count(p *Pair, t int64, lane Lane, n uint64) {
 	if n == 0 {
 		return
+	}
+	if lane == Opened || lane == Closed || lane == Requests {
+		s.pace(p, t, n)
 	}
 	if !p.Win.Add(t, lane, n) {
 		s.Drops.Late++

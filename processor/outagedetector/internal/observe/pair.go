@@ -40,14 +40,15 @@ type Pair struct {
 	// Tunnelled tells that its connections are the mesh's.
 	Tunnelled bool
 
-	keys   int
-	native bool // the service graph reports it
-	hasL7  bool // and its requests
-	dirty  bool
-	judged bool // in the set of pairs with something wrong
-	queued bool // in the queue of pairs that may fall silent
-	bursts [lanes]burst
-	marks  [lanes]uint64
+	keys    int
+	cadence cadence
+	native  bool // the service graph reports it
+	hasL7   bool // and its requests
+	dirty   bool
+	judged  bool // in the set of pairs with something wrong
+	queued  bool // in the queue of pairs that may fall silent
+	bursts  [lanes]burst
+	marks   [lanes]uint64
 	// records are the failed flow records of the client's and of the server's side since the last mark.
 	records [2]uint64
 }

@@ -2,24 +2,27 @@ package stats
 
 import "math"
 
-// Latency buckets: four per octave from 0.1 ms to about two minutes.
+// Latency buckets: four per octave from 0.1 ms to about two minutes. They are those of an exponential histogram of scale
+// LatencyScale in seconds, so that any finer one falls into them as a whole.
 const (
-	LatencyBuckets  = 82
-	latencyMin      = 1e-4 // seconds
-	latencyPerOctav = 4
+	LatencyBuckets = 82
+	LatencyScale   = 2
+	// LatencyOffset is how far a bucket's number lies above the exponential histogram's.
+	LatencyOffset    = 53
+	latencyPerOctave = 1 << LatencyScale
 )
 
 // LatencyBucket is the bucket of a duration in seconds.
 func LatencyBucket(seconds float64) int {
-	if !(seconds > latencyMin) {
+	if !(seconds > 0) {
 		return 0
 	}
-	return min(int(math.Ceil(math.Log2(seconds/latencyMin)*latencyPerOctav)), LatencyBuckets-1)
+	return int(min(max(math.Ceil(math.Log2(seconds)*latencyPerOctave)+LatencyOffset, 0), LatencyBuckets-1))
 }
 
 // LatencyBound is the upper bound of a bucket in seconds.
 func LatencyBound(bucket int) float64 {
-	return latencyMin * math.Exp2(float64(bucket)/latencyPerOctav)
+	return math.Exp2(float64(bucket-LatencyOffset) / latencyPerOctave)
 }
 
 // Latencies is a histogram over the latency buckets; it forgets by halving.
