@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"maps"
 	"math"
@@ -230,4 +231,44 @@ func readScrapedClosed(t *testing.T, folder string) map[[2]party][2]int {
 		}
 	}
 	return closed
+}
+
+// TestWaypointAlone plays the scrapes of a waypoint, five minutes apart, without anything else: its requests are edges, and its
+// failures an outage.
+func TestWaypointAlone(t *testing.T) {
+	const apart, healthy, failing = 5 * time.Minute, 24, 4
+	begin := time.Date(2026, 5, 4, 8, 0, 0, 0, time.UTC)
+	var body strings.Builder
+	series := func(code string, value int) {
+		fmt.Fprintf(&body, "istio_requests_total{reporter=\"waypoint\",source_workload=\"web\",source_canonical_service=\"web\","+
+			"source_workload_namespace=\"shop\",destination_workload=\"orders\",destination_canonical_service=\"orders\","+
+			"destination_workload_namespace=\"shop\",destination_service=\"orders.shop.svc.cluster.local\",request_protocol=\"http\","+
+			"response_code=\"%s\",connection_security_policy=\"mutual_tls\"} %d\n", code, value)
+	}
+	good, bad := 0, 0
+	for i := range healthy + failing + healthy {
+		fmt.Fprintf(&body, "## scrape %s ok\n# TYPE istio_requests_total counter\n", begin.Add(time.Duration(i)*apart).Format(time.RFC3339))
+		series("200", good)
+		if bad > 0 {
+			series("503", bad)
+		}
+		good += 250
+		if i >= healthy && i < healthy+failing {
+			good -= 200
+			bad += 200
+		}
+	}
+	folder := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "metrics-shop-waypoint.prom"), []byte(body.String()), 0o600))
+	c := replayed(t, folder)
+	graph := c.graph(t, begin.Add(12*apart+apart/2), begin.Add(24*time.Hour))
+	require.Len(t, graph.Edges, 1)
+	assert.InDelta(t, (healthy+failing+healthy-1-12)*250, graph.Edges[0].Requests.Total, 0)
+	assert.InDelta(t, failing*200, graph.Edges[0].Requests.Errors, 0)
+	var answer struct{ Outages []apiOutage }
+	c.get(t, "/api/v1/outages", between(begin, begin.Add(24*time.Hour)), &answer)
+	require.Len(t, answer.Outages, 1)
+	assert.Equal(t, "http_errors", answer.Outages[0].Kind)
+	assert.Equal(t, "orders", answer.Outages[0].Root.Name)
+	assert.Equal(t, "resolved", answer.Outages[0].State)
 }

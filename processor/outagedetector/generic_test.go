@@ -144,3 +144,46 @@ func TestEdgesOfOtherSources(t *testing.T) {
 		}
 	}
 }
+
+// TestScrapesMinutesApart holds outages to be found where heartbeats come every few seconds, but what tells of requests is
+// scraped rarely.
+func TestScrapesMinutesApart(t *testing.T) {
+	const ms = time.Millisecond
+	for _, apart := range []time.Duration{30 * time.Second, time.Minute, 5 * time.Minute} {
+		for kind, bad := range map[string]struct {
+			failed uint64
+			took   time.Duration
+		}{
+			"http_errors": {failed: 60, took: 30 * ms},
+			"latency":     {took: 700 * ms},
+		} {
+			t.Run(fmt.Sprintf("%s every %s", kind, apart), func(t *testing.T) {
+				w := newWorld(t, nil)
+				w.node("node-a")
+				web, orders, stock := w.edge("shop/web", "shop/orders"), w.edge("shop/orders", "shop/billing"), w.edge("shop/orders", "shop/stock")
+				scrape := func(times int, failed uint64, took time.Duration) {
+					for range times {
+						w.run(apart-w.interval, nil)
+						w.run(w.interval, func() {
+							web.answer(300, failed, 60*ms+took)
+							orders.answer(100, failed, took)
+							stock.answer(120, 0, 9*ms)
+						})
+					}
+				}
+				scrape(20, 0, 30*ms)
+				require.Empty(t, w.outages())
+				began := w.now
+				scrape(3, bad.failed, bad.took)
+				require.Len(t, w.outages(), 1)
+				o := w.outages()[0]
+				assert.Equal(t, "shop/billing", rootText(o.Root))
+				assert.Equal(t, kind, o.Kind)
+				assert.LessOrEqual(t, o.DetectedAt.Sub(began), 2*apart)
+				scrape(3, 0, 30*ms)
+				require.Len(t, w.outages(), 1)
+				assert.Equal(t, semconv.OutageStateResolved, w.outages()[0].State)
+			})
+		}
+	}
+}

@@ -109,6 +109,10 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 	}
 	out.Win.Advance(c.store.Now)
 	slots := out.Win.SlotsFor(time.Duration(c.store.Now-since) + out.Win.Length())
+	least := 0.3
+	if c.failsOthers(out) {
+		least = 0.1
+	}
 	for _, lane := range [...]struct {
 		family observe.Family
 		total  observe.Lane
@@ -119,7 +123,7 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 			continue
 		}
 		bad, total := out.Win.Sum(badLane[lane.family], slots), out.Win.Sum(lane.total, slots)
-		if bad == 0 || float64(bad) < 0.3*float64(total) {
+		if bad == 0 || float64(bad) < least*float64(total) {
 			continue
 		}
 		if share := c.share(b, bad); share >= weakShare {
@@ -127,6 +131,16 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 		}
 	}
 	return Blame{}, 0
+}
+
+// failsOthers tells whether what an edge leads to fails other callers, by rules of their own.
+func (c *chains) failsOthers(out *observe.Pair) bool {
+	for _, in := range out.Destination.In {
+		if other, ok := c.wrong[in]; ok && in != out && !other.Weak && other.Family != observe.Silence {
+			return true
+		}
+	}
+	return false
 }
 
 // share is how much of what fails into b's destination the failures of one of its calls make up.
