@@ -279,9 +279,9 @@ func TestKubernetesTargets(t *testing.T) {
 	defer r.end()
 	r.until("all are up", func() bool {
 		ups := out.ups()
-		return ups["127.0.0.2"].up && ups["127.0.0.3"].up && ups["127.0.0.5"].up && len(out.beats()) == 3 && len(out.ztunnels(t)) == 2
+		return ups["127.0.0.2"].up && ups["127.0.0.3"].up && ups["127.0.0.5"].up && len(out.beats()) == 4 && len(out.ztunnels(t)) == 2
 	})
-	assert.Equal(t, map[string]bool{"metrics node-a": true, "metrics node-b": true, "kubernetes ": true}, out.beats())
+	assert.Equal(t, map[string]bool{"metrics node-a": true, "metrics node-b": true, "metrics ": true, "kubernetes ": true}, out.beats())
 	assert.Equal(t, upPoint{"ztunnel", "node-a", "127.0.0.2", true, false}, out.ups()["127.0.0.2"])
 	assert.Equal(t, upPoint{"waypoint", "shop/gate", "127.0.0.5", true, false}, out.ups()["127.0.0.5"])
 	assert.Equal(t, &mesh.Ztunnel{Node: "node-a", Name: "ztunnel-a", Namespace: "istio-system", Version: "1.31.0"}, out.ztunnels(t)["node-a"])
@@ -316,7 +316,7 @@ func TestKubernetesTargets(t *testing.T) {
 	// A node that goes.
 	server.Delete("pods", "istio-system", "ztunnel-b")
 	r.until("the node's end", func() bool { return out.ztunnels(t)["node-b"] == nil })
-	assert.Equal(t, map[string]bool{"metrics node-a": true, "kubernetes ": true}, out.beats())
+	assert.Equal(t, map[string]bool{"metrics node-a": true, "metrics ": true, "kubernetes ": true}, out.beats())
 	r.until("the end of its target", func() bool { return out.ups()["127.0.0.3"].stale })
 
 	server.Stop()
