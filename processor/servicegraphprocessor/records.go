@@ -106,6 +106,7 @@ func (p *pair) code(c *journal.Coder) {
 		c.Text(&p.clusters[i])
 		c.Text(&p.addresses[i])
 	}
+	c.Text(&p.node)
 	codeTime(c, &p.first)
 	codeTime(c, &p.seen)
 	c.Bool(&p.resolved)
