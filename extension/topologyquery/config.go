@@ -29,6 +29,7 @@ type Config struct {
 	Jaeger  configoptional.Optional[JaegerConfig] `mapstructure:"jaeger"`
 	Flows   FlowsConfig                           `mapstructure:"flows"`
 	Outages OutagesConfig                         `mapstructure:"outages"`
+	Changes ChangesConfig                         `mapstructure:"changes"`
 	Mesh    MeshConfig                            `mapstructure:"mesh"`
 	Health  HealthConfig                          `mapstructure:"health"`
 	Limits  LimitsConfig                          `mapstructure:"limits"`
@@ -92,6 +93,11 @@ type FlowsConfig struct {
 
 // OutagesConfig bounds the outages that are kept.
 type OutagesConfig struct {
+	Max int `mapstructure:"max"`
+}
+
+// ChangesConfig bounds the changes that are kept.
+type ChangesConfig struct {
 	Max int `mapstructure:"max"`
 }
 
@@ -159,6 +165,7 @@ func createDefaultConfig() component.Config {
 		Jaeger:     configoptional.Default(JaegerConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
 		Flows:      FlowsConfig{Size: 20_000},
 		Outages:    OutagesConfig{Max: 10_000},
+		Changes:    ChangesConfig{Max: 10_000},
 		Mesh:       MeshConfig{MaxEntities: 200_000},
 		Health:     HealthConfig{DegradedAt: 0.01, FailingAt: 0.2, SilentAfter: 30 * time.Second},
 		Limits:     LimitsConfig{Concurrent: 16, Queue: 64, Timeout: 30 * time.Second, MaxRange: 31 * 24 * time.Hour},
@@ -185,6 +192,7 @@ func (c *Config) Validate() error {
 	positive("traces::max_size_mib", c.Traces.MaxSizeMiB > 0)
 	positive("flows::size", c.Flows.Size > 0)
 	positive("outages::max", c.Outages.Max > 0)
+	positive("changes::max", c.Changes.Max > 0)
 	positive("mesh::max_entities", c.Mesh.MaxEntities > 0)
 	positive("health::silent_after", c.Health.SilentAfter > 0)
 	positive("limits::concurrent", c.Limits.Concurrent > 0)

@@ -46,7 +46,7 @@ type topologyQuery struct {
 	directory string
 	closers   []func()
 	// saved is the version of the state on disk.
-	saved [2]uint64
+	saved [3]uint64
 
 	server   *http.Server
 	listener net.Listener

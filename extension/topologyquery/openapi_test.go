@@ -116,6 +116,7 @@ func examples(t *testing.T, base string) map[string][]string {
 		"/api/v1/nodes/{name}":                 {"/api/v1/nodes/node-a"},
 		"/api/v1/nodes/{namespace}/{name}":     {"/api/v1/nodes/_/node-a"},
 		"/api/v1/flows":                        {"/api/v1/flows", "/api/v1/flows?verdict=denied&limit=3", "/api/v1/flows?after=4000&limit=5"},
+		"/api/v1/changes":                      {"/api/v1/changes", "/api/v1/changes?limit=1", "/api/v1/changes?namespace=billing&name=no-checkout", "/api/v1/changes?name=node-a&start=0&end=1"},
 		"/api/v1/traces":                       {"/api/v1/traces", "/api/v1/traces?status=error&layer=l4", "/api/v1/traces?attributes=http.request.method%3DPOST&min_duration=10ms"},
 		"/api/v1/traces/{id}":                  {"/api/v1/traces/" + found.Traces[0].TraceID},
 		"/api/v1/operations":                   {"/api/v1/operations", "/api/v1/operations?service=checkout"},

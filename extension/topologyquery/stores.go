@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
@@ -45,6 +46,7 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 		Sources:   sources.New(),
 		Inventory: inventory.New(t.config.Mesh.MaxEntities),
 		Flows:     flows.New(t.config.Flows.Size),
+		Changes:   changes.New(t.config.Changes.Max),
 		Outages: outages.New(t.config.Outages.Max, func(o *outage.Outage, transition string, at int64) {
 			body, err := httpapi.OutageEvent(o, transition, time.UnixMilli(at))
 			if err != nil {
@@ -88,6 +90,7 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 		Inventory: stores.Inventory,
 		Flows:     stores.Flows,
 		Outages:   stores.Outages,
+		Changes:   stores.Changes,
 		Past:      engine,
 		Traces:    reader,
 		Events:    hub,
@@ -178,6 +181,7 @@ func (t *topologyQuery) restore(stores *ingest.Stores) (restored bool, err error
 	if kept != nil {
 		stores.Inventory.Restore(kept.Mesh)
 		stores.Outages.Restore(kept.Outages)
+		stores.Changes.Restore(kept.Changes)
 		first, clock = kept.First, kept.Clock
 	}
 	if t.embedded != nil {
@@ -213,14 +217,14 @@ func (t *topologyQuery) keepState(ctx context.Context) {
 }
 
 func (t *topologyQuery) saveState(always bool) error {
-	version := [2]uint64{t.stores.Inventory.Version(), t.stores.Outages.Version()}
+	version := [3]uint64{t.stores.Inventory.Version(), t.stores.Outages.Version(), t.stores.Changes.Version()}
 	if !always && version == t.saved {
 		return nil
 	}
 	first, clock := t.stores.Sources.Clock()
 	err := state.Save(t.directory, &state.State{
 		First: first, Clock: clock,
-		Mesh: t.stores.Inventory.Snapshot(), Outages: t.stores.Outages.Snapshot(),
+		Mesh: t.stores.Inventory.Snapshot(), Outages: t.stores.Outages.Snapshot(), Changes: t.stores.Changes.Snapshot(),
 	})
 	if err == nil {
 		t.saved = version

@@ -54,6 +54,7 @@ func (t *topologyQuery) report() error {
 		func() error {
 			return builder.RegisterTopologyQueryDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
 				byReason(o, ingester.Stats().Dropped)
+				byReason(o, map[string]uint64{"change_limit": stores.Changes.Stats().Dropped})
 				if spans != nil {
 					byReason(o, map[string]uint64{"span_limit": spans.Stats().Dropped})
 				}

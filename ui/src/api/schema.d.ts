@@ -311,6 +311,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/changes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What changed, newest first
+         * @description Changes in Kubernetes (rollouts, restarts, evictions, nodes' conditions, warnings) and those that show in the mesh's state: policies that came, changed, went or select other workloads, and pods that came, went, or are ready or not. What was there before is no change. Without start and end, all that are kept.
+         */
+        get: operations["listChanges"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/traces": {
         parameters: {
             query?: never;
@@ -897,6 +917,50 @@ export interface components {
             address?: string;
             port?: number;
             identity?: string;
+            cluster?: string;
+        };
+        ChangeList: {
+            changes: components["schemas"]["Change"][];
+            total: components["schemas"]["Count"];
+            next_cursor?: string;
+        };
+        Change: {
+            /** @description When it happened, as far as its source says; else when it was seen. */
+            time: components["schemas"]["Time"];
+            observed_at: components["schemas"]["Time"];
+            /**
+             * @description Whether Kubernetes told it, or the mesh's state showed it.
+             * @enum {string}
+             */
+            source: "kubernetes" | "mesh";
+            /** @enum {string} */
+            severity: "info" | "warning";
+            /**
+             * @example rollout
+             * @example restarted
+             * @example oom_killed
+             * @example evicted
+             * @example not_ready
+             * @example created
+             * @example applied
+             */
+            reason: string;
+            /** @description A sentence. */
+            text: string;
+            /**
+             * @example Deployment
+             * @example Pod
+             * @example Node
+             * @example AuthorizationPolicy
+             */
+            kind: string;
+            /** @description Absent of a node. */
+            namespace?: string;
+            name: string;
+            /** @description The workload that the object belongs to, or that a policy selects, where known. */
+            workload?: string;
+            app?: string;
+            node?: string;
             cluster?: string;
         };
         TraceSummary: {
@@ -1491,6 +1555,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FlowList"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listChanges: {
+        parameters: {
+            query?: {
+                /** @description RFC 3339 or unix seconds. */
+                start?: components["parameters"]["start"];
+                /** @description RFC 3339 or unix seconds. */
+                end?: components["parameters"]["end"];
+                namespace?: components["parameters"]["namespace"];
+                /** @description The object's, its workload's or its app's; without a namespace also its node's. */
+                name?: string;
+                limit?: components["parameters"]["limit"];
+                /** @description next_cursor of the former page. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The changes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangeList"];
                 };
             };
             default: components["responses"]["Problem"];

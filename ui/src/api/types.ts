@@ -31,3 +31,5 @@ export type Party = Schemas['Party'];
 export type Trace = Schemas['Trace'];
 export type Span = Trace['spans'][number];
 export type TraceSummary = Schemas['TraceSummary'];
+export type Change = Schemas['Change'];
+export type ChangeList = Schemas['ChangeList'];

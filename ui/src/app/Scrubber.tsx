@@ -2,12 +2,14 @@ import '../styles/scrubber.css';
 
 import { useEffect, useRef, useState, type PointerEvent as ReactPointerEvent } from 'react';
 
+import { useAllChanges } from '../api/changes';
 import { dataNow, useLive } from '../api/live';
 import { useAllOutages } from '../api/outages';
 import { useRange } from '../api/queries';
 import { Icon } from '../components/Icon';
 import { useSecond } from '../components/Time';
-import { kindLabel } from '../domain/kinds';
+import { changeMarks } from '../domain/changes';
+import { kindLabel, sentence } from '../domain/kinds';
 import { summaryOf } from '../domain/outages';
 import { clock, formatWindow, fullTime, humanDuration, ticksBetween, toRFC3339 } from '../domain/time';
 import { navigate, href, patchQuery, useLocation } from './router';
@@ -105,6 +107,7 @@ export default function Scrubber() {
       >
         <div className="scrub-line" />
         <Ticks start={start} end={now} />
+        <ChangeTicks start={start} end={now} />
         {outages.map((outage) => {
           const from = Date.parse(outage.started_at);
           const to = outage.ended_at ? Date.parse(outage.ended_at) : now;
@@ -163,6 +166,26 @@ export default function Scrubber() {
         <Icon name="now" size={14} /> Live
       </button>
     </footer>
+  );
+}
+
+const TOLD = 5;
+
+/** Small marks where something changed; what it was is in the pages' lists as well. */
+function ChangeTicks({ start, end }: { start: number; end: number }) {
+  const { data } = useAllChanges();
+  return (
+    <>
+      {changeMarks(data?.changes ?? [], start, end).map(({ from, changes, warning }) => (
+        <span
+          key={from}
+          aria-hidden
+          className={`scrub-change ${warning ? 'warning' : ''}`}
+          style={{ left: `${((from - start) / (end - start)) * 100}%` }}
+          title={[clock(from, end), ...changes.slice(0, TOLD).map((change) => sentence(change.text)), ...(changes.length > TOLD ? [`and ${changes.length - TOLD} more`] : [])].join('\n')}
+        />
+      ))}
+    </>
   );
 }
 

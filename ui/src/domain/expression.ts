@@ -10,7 +10,17 @@
 export type Value = string | number | boolean | string[] | undefined;
 /** What an element says of a field; undefined when the field does not apply to it, which no comparison matches. */
 export type Lookup = (field: string) => Value;
-export type Predicate = (lookup: Lookup) => boolean;
+export interface Predicate {
+  (lookup: Lookup): boolean;
+  /** Comparisons that all hold of whatever it picks. */
+  must?: Comparison[];
+}
+
+export interface Comparison {
+  field: string;
+  op: Op;
+  value: string;
+}
 
 export class ExpressionError extends Error {
   constructor(
@@ -22,7 +32,7 @@ export class ExpressionError extends Error {
   }
 }
 
-type Op = '=' | '!=' | '~' | '!~' | '>' | '>=' | '<' | '<=';
+export type Op = '=' | '!=' | '~' | '!~' | '>' | '>=' | '<' | '<=';
 type Token = { kind: 'op' | 'word' | 'text' | '(' | ')'; text: string; at: number };
 
 /** The fields that an expression may compare, with what they mean. */
@@ -136,7 +146,7 @@ class Parser {
       if (!token || token.kind === ')' || this.isWord('or')) return left;
       if (this.isWord('and')) this.next++;
       const [a, b] = [left, this.not()];
-      left = (lookup) => a(lookup) && b(lookup);
+      left = Object.assign((lookup: Lookup) => a(lookup) && b(lookup), { must: [...(a.must ?? []), ...(b.must ?? [])] });
     }
   }
 
@@ -192,6 +202,10 @@ function comparison(fields: Fields, field: Token, op: Op, value: Token): Predica
   const written = field.text.toLowerCase();
   const name = Object.hasOwn(fields, written) ? written : (ALIASES[written] ?? written);
   if (!Object.hasOwn(fields, name)) throw new ExpressionError(`there is no field "${field.text}"`, field.at);
+  return Object.assign(compared(name, op, value), { must: [{ field: name, op, value: value.text }] });
+}
+
+function compared(name: string, op: Op, value: Token): Predicate {
   switch (op) {
     case '=':
       return equals(name, value.text);

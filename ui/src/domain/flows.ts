@@ -1,5 +1,5 @@
 import type { Flow, Party } from '../api/types';
-import type { Fields, Lookup } from './expression';
+import { parseExpression, type Comparison, type Fields, type Lookup, type Predicate } from './expression';
 
 /** "shop/cart-84b1-a1", or the address of a party without a name. */
 export function partyName(party: Party): string {
@@ -63,6 +63,100 @@ export function flowLookup(flow: Flow): Lookup {
       default: return undefined;
     }
   };
+}
+
+/** A filter's expression, and the part of it that the server searches by; what it leaves to do here is done on what comes. */
+export interface FlowFilter {
+  /** Undefined where everything is picked. */
+  picks: Predicate | undefined;
+  params: Partial<Record<ServerParam, string>>;
+  /** The comparisons that the parameters stand for, as written: "verdict=denied". */
+  asked: string[];
+}
+
+type ServerParam = 'source' | 'destination' | 'namespace' | 'direction' | 'verdict' | 'reason';
+
+const NAME = /^[a-z0-9]([a-z0-9./-]*[a-z0-9])?$/;
+/** Part of a pod's name that is no part of an address. */
+const NAME_PART = /^[a-z0-9/-]*[g-z/-][a-z0-9/-]*$/;
+const CHOICES: Partial<Record<ServerParam, RegExp>> = { direction: /^(inbound|outbound)$/, verdict: /^(forwarded|denied|failed)$/, reason: /^[a-z_]+$/ };
+
+/** Reads a filter; one that does not parse picks everything, and its field says where it does not. */
+export function flowFilter(text: string): FlowFilter {
+  const filter: FlowFilter = { picks: undefined, params: {}, asked: [] };
+  try {
+    filter.picks = parseExpression(text, FLOW_FIELDS);
+  } catch {
+    return filter;
+  }
+  for (const comparison of filter.picks?.must ?? []) {
+    const param = serverParam(comparison);
+    if (!param || filter.params[param] !== undefined) continue;
+    filter.params[param] = comparison.value;
+    filter.asked.push(`${comparison.field}${comparison.op}${comparison.value}`);
+  }
+  return filter;
+}
+
+/** The parameter that selects at least what a comparison does; undefined where there is none. */
+function serverParam({ field, op, value }: Comparison): ServerParam | undefined {
+  const named = (op === '=' && NAME.test(value)) || (op === '~' && NAME_PART.test(value));
+  switch (field) {
+    case 'from': return named ? 'source' : undefined;
+    case 'to': return named ? 'destination' : undefined;
+    case 'service': return op === '=' && NAME.test(value) ? 'destination' : undefined;
+    case 'namespace': return op === '=' && NAME.test(value) ? 'namespace' : undefined;
+    case 'direction':
+    case 'verdict':
+    case 'reason': return op === '=' && CHOICES[field]!.test(value) ? field : undefined;
+    default: return undefined;
+  }
+}
+
+/** The two records of one connection, the better-informed one first; other is undefined where only one side reported. */
+export interface FlowPair {
+  flow: Flow;
+  other: Flow | undefined;
+}
+
+/** How far apart two nodes' clocks and closes of one connection may be. */
+const PAIR_MS = 2000;
+
+/**
+ * One entry for each connection, in the order of the list. The two sides name different sockets (each is one end of the
+ * tunnel), so they pair by client, server and bytes, the nearest in time first.
+ */
+export function pairFlows(flows: Flow[]): FlowPair[] {
+  const candidates: { a: number; b: number; apart: number }[] = [];
+  for (const [a, one] of flows.entries()) {
+    for (let b = a + 1; b < flows.length; b++) {
+      const apart = Math.abs(Date.parse(one.time) - Date.parse(flows[b]!.time));
+      if (apart <= PAIR_MS && sidesOfOne(one, flows[b]!)) candidates.push({ a, b, apart });
+    }
+  }
+  const partner = new Map<number, number>();
+  for (const { a, b } of candidates.sort((x, y) => x.apart - y.apart)) {
+    if (partner.has(a) || partner.has(b)) continue;
+    partner.set(a, b).set(b, a);
+  }
+  const pairs: FlowPair[] = [];
+  for (const [i, flow] of flows.entries()) {
+    const other = partner.get(i);
+    if (other === undefined) pairs.push({ flow, other: undefined });
+    else if (i < other) pairs.push(informed(flow) >= informed(flows[other]!) ? { flow, other: flows[other] } : { flow: flows[other]!, other: flow });
+  }
+  return pairs;
+}
+
+function sidesOfOne(a: Flow, b: Flow): boolean {
+  return a.direction !== b.direction && a.verdict !== 'forwarded' && b.verdict !== 'forwarded' &&
+    a.source.address === b.source.address && a.destination.address === b.destination.address && a.destination.port === b.destination.port &&
+    a.bytes_sent === b.bytes_sent && a.bytes_received === b.bytes_received;
+}
+
+/** The server's side knows by which policy, and the client's often only that the tunnel was refused. */
+function informed({ policy, reason, direction }: Flow): number {
+  return (policy ? 4 : 0) + (reason && reason !== 'other' && reason !== 'connect_failed' ? 2 : 0) + (direction === 'inbound' ? 1 : 0);
 }
 
 const COLUMNS: [string, (flow: Flow) => string | number | undefined][] = [

@@ -4,8 +4,10 @@ import { useTheme } from '../app/theme';
 import { startTraffic, type Traffic } from './animation';
 import type { Point, Positions } from './layout';
 import type { View } from './model';
-import { Renderer, type DrawOptions } from './renderer';
+import { Renderer, type Covered, type DrawOptions } from './renderer';
 import { Tooltip } from './Tooltip';
+
+const UNCOVERED: Covered = { left: 0, bottom: 0 };
 
 export interface CanvasHandle {
   renderer(): Renderer | undefined;
@@ -16,8 +18,8 @@ interface Props {
   positions: Positions;
   options: DrawOptions;
   animate: boolean;
-  /** The width of what lies over its left. */
-  covered?: number;
+  /** How much of it something lies over; the same object as long as it is the same. */
+  covered?: Covered;
   label: string;
   onChoose: (id: string | undefined) => void;
   onOpen: (id: string) => void;
@@ -26,7 +28,7 @@ interface Props {
 }
 
 /** The drawing surface. Arrow keys walk along the edges, so that everything on it is reachable without a mouse. */
-export function Canvas({ view, positions, options, animate, covered = 0, label, onChoose, onOpen, onMoved, ref }: Props) {
+export function Canvas({ view, positions, options, animate, covered = UNCOVERED, label, onChoose, onOpen, onMoved, ref }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const renderer = useRef<Renderer>(undefined);
   const traffic = useRef<Traffic>(undefined);

@@ -17,7 +17,6 @@ import { dataNow } from '../api/live';
 import { Canvas, type CanvasHandle } from './Canvas';
 import { CompareBar } from './CompareBar';
 import { toSVG } from './export';
-import type { Direction } from './layout';
 import type { EdgeColour, EdgeLabel, EdgeWidth } from './labels';
 import { EDGE_LABELS } from './labels';
 import { Legend } from './Legend';
@@ -28,7 +27,8 @@ import { useLayout } from './useLayout';
 
 /** From here on the page offers to fold. */
 const LARGE_NODES = 250;
-const CONTROLS_WIDTH = 52;
+/** The controls lie over the graph's left, on a narrow screen over its bottom. */
+const CONTROLS = { beside: { left: 52, bottom: 0 }, below: { left: 0, bottom: 52 } };
 
 export default function GraphPage() {
   const range = useRange();
@@ -56,11 +56,13 @@ export default function GraphPage() {
   );
   // With every box folded it is another, far smaller picture, and has a layout of its own.
   const whole = view !== undefined && view.boxes.length === 0 && view.nodes.some((node) => node.folded);
-  const { positions, ready, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}`, useDirection());
+  const { positions, ready, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}`, useMedia(portrait) ? 'down' : 'right');
   const options = useMemo(
     () => ({ labels: labels.split(',').filter((label): label is EdgeLabel => label in EDGE_LABELS), width, colour, chosen }),
     [labels, width, colour, chosen],
   );
+
+  const covered = useMedia(narrow) ? CONTROLS.below : CONTROLS.beside;
 
   const canvas = useRef<CanvasHandle>(null);
   const choose = useCallback((id: string | undefined) => patchQuery({ sel: id }, { replace: true }), []);
@@ -118,7 +120,7 @@ export default function GraphPage() {
                 view={drawn}
                 positions={positions}
                 options={options}
-                covered={CONTROLS_WIDTH}
+                covered={covered}
                 animate={query.get('traffic') === '1'}
                 label={`Service graph: ${plural(drawn.nodes.length, 'node')}, ${plural(drawn.edges.length, 'edge')}, ${drawn.nodes.filter((node) => node.health === 'failing').length} failing`}
                 onChoose={choose}
@@ -168,13 +170,15 @@ function predicate(text: string): Predicate | undefined {
 
 const portrait = window.matchMedia('(max-aspect-ratio: 1/1)');
 
-function useDirection(): Direction {
+const narrow = window.matchMedia('(max-width: 500px)');
+
+function useMedia(media: MediaQueryList): boolean {
   return useSyncExternalStore(
     (changed) => {
-      portrait.addEventListener('change', changed);
-      return () => portrait.removeEventListener('change', changed);
+      media.addEventListener('change', changed);
+      return () => media.removeEventListener('change', changed);
     },
-    () => (portrait.matches ? 'down' : 'right'),
+    () => media.matches,
   );
 }
 

@@ -1,9 +1,10 @@
 import type { Health } from '../api/types';
-import { FONT, NODE_FONT_SIZE, NODE_ICON } from './measure';
+import { letter, LINE_HEIGHT } from './lettering';
+import { FONT } from './measure';
 import { pointAt, type Rect } from './route';
 import { WAYPOINT_AT } from './paint';
 import { edgeColour, type Palette } from './palette';
-import { LABEL_LINE, LABEL_SIZE, type Scene } from './scene';
+import type { Scene } from './scene';
 
 const MARGIN = 24;
 
@@ -11,14 +12,17 @@ const MARGIN = 24;
 export function toSVG(scene: Scene, palette: Palette, byTone: boolean): string {
   const { left, top, right, bottom } = scene.bounds;
   const [x, y, width, height] = [left - MARGIN, top - MARGIN, right - left + 2 * MARGIN, bottom - top + 2 * MARGIN].map(round);
+  const lettering = letter(scene, 1, undefined);
   const out = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="${x} ${y} ${width} ${height}" width="${width}" height="${height}" font-family="${escape(FONT)}">`,
     `<rect x="${x}" y="${y}" width="${width}" height="${height}" fill="${palette.canvas}"/>`,
   ];
-  for (const { view, label, rect } of scene.boxes) {
+  for (const box of scene.boxes) {
+    const { view, rect } = box;
+    const name = lettering.boxes.get(box)!;
     out.push(
       `<rect ${area(rect)} rx="12" fill="${view.kind === 'app' ? palette.boxInner : palette.box}" stroke="${healthLine(palette, view.health)}"/>`,
-      text(label, rect.left + 14, rect.top + 19, { size: 11.5, weight: 600, fill: palette.muted }),
+      ...name.lines.map((line) => text(line, name.at.x, name.at.y + name.size * 0.35, { size: name.size, weight: 600, fill: palette.muted })),
     );
   }
   const labels: string[] = [];
@@ -35,17 +39,20 @@ export function toSVG(scene: Scene, palette: Palette, byTone: boolean): string {
       `<g transform="translate(${point(d)}) rotate(${angle})" fill="${colour}" stroke="${colour}" stroke-width="1.8"><path d="M0 0-8-4v8z" stroke="none"/>${bar}</g>`,
     );
     if (edge.view.metrics.waypoints.length > 0) out.push(`<path transform="translate(${point(pointAt(edge.curve, WAYPOINT_AT))})" d="M0-6 6 0 0 6-6 0z" fill="${palette.node}" stroke="${palette.accent}" stroke-width="1.6"/>`);
-    edge.lines.forEach((line, i) => {
+    const label = lettering.labels.get(edge);
+    label?.lines.forEach((line, i) => {
       const fill = i === 0 && edge.tone === 'failing' ? palette.failingText : palette.text;
-      labels.push(text(line, edge.labelAt.x, edge.labelAt.y + (i - (edge.lines.length - 1) / 2) * LABEL_LINE + 3.5, { size: LABEL_SIZE, weight: edge.tone === 'failing' ? 650 : 450, fill, anchor: 'middle', halo: palette.canvas }));
+      labels.push(text(line, label.at.x, label.at.y + ((i - (label.lines.length - 1) / 2) * LINE_HEIGHT + 0.33) * label.size, { size: label.size, weight: edge.tone === 'failing' ? 650 : 450, fill, anchor: 'middle', halo: palette.canvas }));
     });
   }
-  for (const { view, label, rect } of scene.nodes) {
+  for (const node of scene.nodes) {
+    const { view, rect } = node;
+    const { name, mark: at } = lettering.nodes.get(node)!;
     const unwell = view.health === 'failing' || view.health === 'degraded';
     out.push(
       `<rect ${area(rect)} rx="8" fill="${view.inMesh ? palette.node : palette.canvas}" stroke="${healthLine(palette, view.health)}" stroke-width="${unwell ? 2.5 : 1.4}"${view.inMesh ? '' : ' stroke-dasharray="4 3"'}/>`,
-      mark(view.health, rect.left + 18, (rect.top + rect.bottom) / 2, palette),
-      text(label, rect.left + NODE_ICON, (rect.top + rect.bottom) / 2 + 4, { size: NODE_FONT_SIZE, weight: unwell ? 650 : 500, fill: palette.text }),
+      mark(view.health, at.x, at.y, palette),
+      ...(name?.lines ?? []).map((line) => text(line, name!.at.x, name!.at.y + name!.size * 0.34, { size: name!.size, weight: unwell ? 650 : 500, fill: palette.text })),
     );
   }
   out.push(...labels, '</svg>');

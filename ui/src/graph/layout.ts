@@ -36,6 +36,8 @@ export type Positions = Record<string, Point>;
 
 const NODE_GAP = 26;
 const RANK_GAP = 96;
+/** What two ranks of a whole graph leave between them: the length of an edge's label, or its lines and the borders of two boxes. */
+const LABEL_ROOM = { right: 100, down: 78 };
 /**
  * Above these in one box, ranks and crossings cost more than they show, and forces place the nodes. In a large graph even
  * small boxes have to be quick.
@@ -74,10 +76,28 @@ export function layout(input: LayoutInput): Positions {
   return layoutByBox(input);
 }
 
+/** Width to height of what a graph is looked at on. */
+const ASPECT = { right: 1.5, down: 0.75 };
+const WORTHWHILE = 1.04;
+
+/** In ranks; a rank that is longer than the screen is wide breaks into two, as often as that lets the whole be drawn larger. */
 function layoutWhole(input: LayoutInput): Positions {
+  const broken = new Map<string, number>();
+  let best = inRanks(input, broken);
+  for (let largest = zoomOf(input, best); ; ) {
+    for (const id of everySecondOfLongest(input, best)) broken.set(id, (broken.get(id) ?? 0) + 1);
+    const next = inRanks(input, broken);
+    const zoom = zoomOf(input, next);
+    if (zoom < largest * WORTHWHILE || !boxesApart(input, next)) return best;
+    [best, largest] = [next, zoom];
+  }
+}
+
+/** broken says how many ranks further a node stands from its callers than it could. */
+function inRanks(input: LayoutInput, broken: ReadonlyMap<string, number>): Positions {
   const graph = new Graph({ compound: true });
   const right = input.direction !== 'down';
-  graph.setGraph({ rankdir: right ? 'LR' : 'TB', nodesep: right ? 32 : 36, ranksep: right ? RANK_GAP * 0.6 : 36, edgesep: 16, ranker: 'network-simplex' });
+  graph.setGraph({ rankdir: right ? 'LR' : 'TB', nodesep: right ? 40 : 24, ranksep: right ? RANK_GAP * 0.6 : 36, edgesep: 16, ranker: 'network-simplex' });
   graph.setDefaultEdgeLabel(() => ({}));
   const boxes = new Map(input.boxes.map((box) => [box.id, box.parent]));
   for (const box of input.boxes) graph.setNode(box.id, {});
@@ -87,15 +107,52 @@ function layoutWhole(input: LayoutInput): Positions {
     if (box !== undefined && boxes.has(box)) graph.setParent(id, box);
   }
   for (const { source, destination } of dedupe(input.edges)) {
-    if (graph.hasNode(source) && graph.hasNode(destination)) graph.setEdge(source, destination, { width: right ? 52 : 24, height: right ? 14 : 30, labelpos: 'c' });
+    if (!graph.hasNode(source) || !graph.hasNode(destination)) continue;
+    graph.setEdge(source, destination, { width: right ? 52 : 24, height: right ? 14 : 30, labelpos: 'c', minlen: 1 + (broken.get(destination) ?? 0) });
   }
   dagreLayout(graph);
-  const positions: Positions = {};
-  for (const { id } of input.nodes) {
-    const { x, y } = graph.node(id) as Point;
-    positions[id] = { x: Math.round(x), y: Math.round(y) };
+  const placed = new Map(input.nodes.map(({ id }) => [id, graph.node(id) as Point]));
+  closeRanks(input.nodes, placed, right ? 'x' : 'y', right ? LABEL_ROOM.right : LABEL_ROOM.down);
+  return Object.fromEntries([...placed].map(([id, { x, y }]) => [id, { x: Math.round(x), y: Math.round(y) }]));
+}
+
+/** How large a layout can be drawn on a screen of its direction's shape and of height 1. */
+function zoomOf({ nodes, boxes, edges, direction = 'right' }: LayoutInput, positions: Positions): number {
+  const rects = [...nodes.map((node) => rectOf(positions[node.id]!, node.width, node.height, node.box)), ...boxRects({ nodes, boxes, edges }, positions)];
+  const width = Math.max(...rects.map((rect) => rect.right)) - Math.min(...rects.map((rect) => rect.left));
+  const height = Math.max(...rects.map((rect) => rect.bottom)) - Math.min(...rects.map((rect) => rect.top));
+  return Math.min(ASPECT[direction] / width, 1 / height);
+}
+
+function everySecondOfLongest({ nodes, direction }: LayoutInput, positions: Positions): string[] {
+  const [along, across] = direction === 'down' ? (['y', 'x'] as const) : (['x', 'y'] as const);
+  const size = across === 'x' ? 'width' : 'height';
+  const length = (rank: LayoutNode[]) => rank.reduce((sum, node) => sum + node[size], 0);
+  const longest = ranksOf(nodes, (id) => positions[id]!, along).reduce((a, b) => (length(b) > length(a) ? b : a));
+  return longest.toSorted((a, b) => positions[a.id]![across] - positions[b.id]![across]).filter((_, i) => i % 2 === 1).map((node) => node.id);
+}
+
+/** The nodes of each rank, the first rank first. */
+function ranksOf(nodes: LayoutNode[], at: (id: string) => Point, along: 'x' | 'y'): LayoutNode[][] {
+  const ranks = new Map<number, LayoutNode[]>();
+  for (const node of nodes) {
+    const place = Math.round(at(node.id)[along]);
+    const rank = ranks.get(place);
+    if (rank) rank.push(node);
+    else ranks.set(place, [node]);
   }
-  return positions;
+  return [...ranks].sort(([a], [b]) => a - b).map(([, rank]) => rank);
+}
+
+/** Moves ranks to one distance: dagre leaves room between them for every border of a box and every rank that an edge passes. */
+function closeRanks(nodes: LayoutNode[], placed: Map<string, Point>, along: 'x' | 'y', gap: number): void {
+  const size = along === 'x' ? 'width' : 'height';
+  let edge = 0;
+  for (const rank of ranksOf(nodes, (id) => placed.get(id)!, along)) {
+    const extent = Math.max(...rank.map((node) => node[size]));
+    for (const { id } of rank) placed.set(id, { ...placed.get(id)!, [along]: edge + extent / 2 });
+    edge += extent + gap;
+  }
 }
 
 /** Whether no two boxes of one parent, and no box and a node outside it, lie over each other. */

@@ -1,11 +1,15 @@
 /** Sizes of what is drawn, before it is drawn. */
 export const FONT = "'Inter Variable', system-ui, sans-serif";
-export const NODE_FONT_SIZE = 12;
-export const NODE_HEIGHT = 34;
+export const NODE_FONT_SIZE = 15;
+export const NODE_WEIGHT = { well: 500, unwell: 650 };
+export const NODE_HEIGHT = 36;
+export const LABEL_SIZE = 12.5;
+export const BOX_FONT_SIZE = 13;
+export const MARK_RADIUS = 7;
 /** What a box leaves free around its content, its name included. */
-export const BOX_PADDING = { x: 26, top: 32, bottom: 22 };
+export const BOX_PADDING = { x: 18, top: 32, bottom: 18 };
 /** Space on the left of a node's label for its health. */
-export const NODE_ICON = 30;
+export const NODE_ICON = 29;
 
 const KNOWN = 20_000;
 const widths = new Map<string, number>();
@@ -33,5 +37,5 @@ export function nodeLabel(label: string, members?: number): string {
 }
 
 export function nodeWidth(label: string): number {
-  return Math.max(84, Math.ceil(textWidth(label, NODE_FONT_SIZE, 600)) + NODE_ICON + 14);
+  return Math.max(84, Math.ceil(textWidth(label, NODE_FONT_SIZE, NODE_WEIGHT.unwell)) + NODE_ICON + 10);
 }

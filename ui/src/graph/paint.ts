@@ -1,7 +1,8 @@
 import { edgeColour, type Palette } from './palette';
-import { FONT, NODE_FONT_SIZE, NODE_ICON } from './measure';
+import { BOX_NAME_SCALE, LINE_HEIGHT, type Lettering, type NodeWriting, type Writing } from './lettering';
+import { FONT, NODE_WEIGHT } from './measure';
 import { pointAt, type Rect } from './route';
-import { LABEL_LINE, LABEL_SIZE, overlap, type Scene, type SceneBox, type SceneEdge, type SceneNode } from './scene';
+import { overlap, type Scene, type SceneBox, type SceneEdge, type SceneNode } from './scene';
 
 export interface Camera {
   /** Screen position of the layout's origin, and screen pixels per layout unit. */
@@ -16,9 +17,7 @@ export interface PaintState {
   byTone: boolean;
 }
 
-/** Below these scales text is not legible and is left out. */
-const NODE_TEXT_SCALE = 0.38;
-const EDGE_TEXT_SCALE = 0.62;
+/** Below this scale the marks on edges are too small to be told apart. */
 const DETAIL_SCALE = 0.3;
 const DIMMED = 0.2;
 /** Where on its edge the mark of a waypoint stands. */
@@ -26,21 +25,22 @@ export const WAYPOINT_AT = 0.12;
 /** Lines per stroke: one path with all of them is as slow as a path for each. */
 const CHUNK = 48;
 
-/** Draws what of a scene lies within width × height screen pixels. */
-export function paint(context: CanvasRenderingContext2D, scene: Scene, camera: Camera, width: number, height: number, palette: Palette, state: PaintState): void {
+/** Draws what of a scene and its lettering lies within width × height screen pixels. */
+export function paint(context: CanvasRenderingContext2D, scene: Scene, lettering: Lettering, camera: Camera, width: number, height: number, palette: Palette, state: PaintState): void {
   const view: Rect = { left: -camera.x / camera.scale, top: -camera.y / camera.scale, right: (width - camera.x) / camera.scale, bottom: (height - camera.y) / camera.scale };
   context.fillStyle = palette.canvas;
   context.fillRect(0, 0, width, height);
   context.save();
   context.translate(camera.x, camera.y);
   context.scale(camera.scale, camera.scale);
-  for (const box of scene.boxes) if (overlap(box.rect, view)) paintBox(context, box, camera.scale, palette, state);
+  for (const box of scene.boxes) if (overlap(box.rect, view)) paintBox(context, box, lettering.boxes.get(box)!, camera.scale, palette, state);
   paintEdges(context, scene.edges.filter((edge) => overlap(edge.bounds, inflate(view, 12))), scene.crowded, camera.scale, palette, state);
   if (camera.scale >= DETAIL_SCALE) for (const edge of scene.edges) if (edge.view.metrics.waypoints.length > 0 && overlap(edge.bounds, view)) waypointMark(context, edge, palette);
-  for (const node of scene.nodes) if (overlap(inflate(node.rect, 12), view)) paintNode(context, node, camera.scale, palette, state);
-  if (camera.scale >= EDGE_TEXT_SCALE) for (const edge of scene.edges) if (edge.lines.length > 0 && overlap(edge.bounds, inflate(view, 80))) paintLabel(context, edge, palette);
+  for (const node of scene.nodes) if (overlap(inflate(node.rect, 12), view)) paintNode(context, node, lettering.nodes.get(node)!, camera.scale, palette, state);
+  for (const [edge, label] of lettering.labels) if (overlap(edge.bounds, inflate(view, 80))) paintLabel(context, edge, label, palette);
+  for (const [node, { name }] of lettering.nodes) if (name?.outside && overlap(inflate(node.rect, 160), view)) paintName(context, node, name, palette);
   // From far away the names of boxes are what orients; they lie over everything, at a size that can be read.
-  if (camera.scale < EDGE_TEXT_SCALE) for (const box of scene.boxes) if (box.view.parent === undefined && overlap(box.rect, view)) paintBoxName(context, box, camera.scale, palette);
+  for (const [box, name] of lettering.boxes) if (name.outside && overlap(box.rect, view)) paintBoxName(context, box, name, palette);
   context.restore();
 }
 
@@ -53,7 +53,7 @@ function roundRect(context: CanvasRenderingContext2D, { left, top, right, bottom
   context.roundRect(left, top, right - left, bottom - top, radius);
 }
 
-function paintBox(context: CanvasRenderingContext2D, { view, label, rect }: SceneBox, scale: number, palette: Palette, state: PaintState): void {
+function paintBox(context: CanvasRenderingContext2D, { view, rect }: SceneBox, name: Writing, scale: number, palette: Palette, state: PaintState): void {
   roundRect(context, rect, 12);
   context.fillStyle = view.kind === 'app' ? palette.boxInner : palette.box;
   context.fill();
@@ -61,27 +61,33 @@ function paintBox(context: CanvasRenderingContext2D, { view, label, rect }: Scen
   context.strokeStyle = state.chosen === view.id ? palette.accent : tone;
   context.lineWidth = (state.chosen === view.id ? 2.5 : view.health === 'failing' || view.health === 'degraded' ? 1.5 : 1) / Math.min(1, Math.max(scale, 0.5));
   context.stroke();
-  if (scale < EDGE_TEXT_SCALE) return;
+  if (name.outside || scale < BOX_NAME_SCALE) return;
   context.fillStyle = palette.muted;
-  context.font = `600 11.5px ${FONT}`;
+  context.font = `600 ${name.size}px ${FONT}`;
   context.textAlign = 'left';
   context.textBaseline = 'middle';
-  context.fillText(label, rect.left + 14, rect.top + 15);
+  for (const line of name.lines) context.fillText(line, name.at.x, name.at.y);
 }
 
-function paintBoxName(context: CanvasRenderingContext2D, { view, label, rect }: SceneBox, scale: number, palette: Palette): void {
-  const size = 12 / scale;
-  const name = view.health === 'failing' ? `✕ ${label}` : view.health === 'degraded' ? `▲ ${label}` : label;
-  context.font = `650 ${size}px ${FONT}`;
+function paintBoxName(context: CanvasRenderingContext2D, { view }: SceneBox, name: Writing, palette: Palette): void {
+  const colour = view.health === 'failing' ? palette.failingText : view.health === 'degraded' ? palette.degradedText : palette.text;
+  write(context, name, 650, palette.canvas, () => colour);
+}
+
+/** Lines around their middle, with a halo that parts them from what they stand on. */
+function write(context: CanvasRenderingContext2D, { lines, at, size }: Writing, weight: number, halo: string, colour: (line: number) => string): void {
+  context.font = `${weight} ${size}px ${FONT}`;
   context.textAlign = 'center';
-  context.textBaseline = 'bottom';
+  context.textBaseline = 'middle';
   context.lineJoin = 'round';
   context.lineWidth = size * 0.35;
-  context.strokeStyle = palette.canvas;
-  const x = (rect.left + rect.right) / 2;
-  context.strokeText(name, x, rect.top - size * 0.25);
-  context.fillStyle = view.health === 'failing' ? palette.failingText : view.health === 'degraded' ? palette.degradedText : palette.text;
-  context.fillText(name, x, rect.top - size * 0.25);
+  context.strokeStyle = halo;
+  const top = at.y - ((lines.length - 1) / 2) * size * LINE_HEIGHT;
+  lines.forEach((text, i) => context.strokeText(text, at.x, top + i * size * LINE_HEIGHT));
+  lines.forEach((text, i) => {
+    context.fillStyle = colour(i);
+    context.fillText(text, at.x, top + i * size * LINE_HEIGHT);
+  });
 }
 
 /** Edges of one look in few strokes, the unwell over the well, what is chosen or hovered on top. */
@@ -191,24 +197,19 @@ function arrow(context: CanvasRenderingContext2D, edge: SceneEdge, width: number
   context.restore();
 }
 
-function paintLabel(context: CanvasRenderingContext2D, { view, tone, lines, labelAt }: SceneEdge, palette: Palette): void {
+function paintLabel(context: CanvasRenderingContext2D, { view, tone }: SceneEdge, label: Writing, palette: Palette): void {
   context.globalAlpha = view.dimmed ? DIMMED : 1;
-  context.font = `${tone === 'failing' ? 650 : 450} ${LABEL_SIZE}px ${FONT}`;
-  context.textAlign = 'center';
-  context.textBaseline = 'middle';
-  context.lineJoin = 'round';
-  context.lineWidth = 4;
-  context.strokeStyle = palette.canvas;
-  lines.forEach((text, i) => {
-    const y = labelAt.y + (i - (lines.length - 1) / 2) * LABEL_LINE;
-    context.strokeText(text, labelAt.x, y);
-    context.fillStyle = i === 0 && tone === 'failing' ? palette.failingText : i === 0 && tone === 'degraded' ? palette.degradedText : palette.text;
-    context.fillText(text, labelAt.x, y);
-  });
+  write(context, label, tone === 'failing' ? 650 : 450, palette.canvas, (line) => (line > 0 ? palette.text : tone === 'failing' ? palette.failingText : tone === 'degraded' ? palette.degradedText : palette.text));
   context.globalAlpha = 1;
 }
 
-function paintNode(context: CanvasRenderingContext2D, { view, label, rect }: SceneNode, scale: number, palette: Palette, state: PaintState): void {
+function paintName(context: CanvasRenderingContext2D, { view }: SceneNode, name: Writing, palette: Palette): void {
+  context.globalAlpha = view.dimmed ? DIMMED : 1;
+  write(context, name, view.health === 'failing' || view.health === 'degraded' ? 650 : 550, palette.canvas, () => palette.text);
+  context.globalAlpha = 1;
+}
+
+function paintNode(context: CanvasRenderingContext2D, { view, rect }: SceneNode, { name, mark }: NodeWriting, scale: number, palette: Palette, state: PaintState): void {
   context.globalAlpha = view.dimmed ? DIMMED : 1;
   const unwell = view.health === 'failing' || view.health === 'degraded';
   const tone = view.health === 'failing' ? palette.failing : view.health === 'degraded' ? palette.degraded : palette.border;
@@ -238,21 +239,22 @@ function paintNode(context: CanvasRenderingContext2D, { view, label, rect }: Sce
     context.lineWidth = 2.5;
     context.stroke();
   }
-  if (scale >= NODE_TEXT_SCALE) {
-    paintMark(context, view.health, rect.left + 18, (rect.top + rect.bottom) / 2, palette);
+  if (name && !name.outside) {
     context.fillStyle = palette.text;
-    context.font = `${unwell ? 650 : 500} ${NODE_FONT_SIZE}px ${FONT}`;
-    context.textAlign = 'left';
+    context.font = `${unwell ? NODE_WEIGHT.unwell : NODE_WEIGHT.well} ${name.size}px ${FONT}`;
+    context.textAlign = name.centred ? 'center' : 'left';
     context.textBaseline = 'middle';
-    context.fillText(label, rect.left + NODE_ICON, (rect.top + rect.bottom) / 2 + 0.5);
+    for (const line of name.lines) context.fillText(line, name.at.x, name.at.y + 0.5);
   }
+  if (scale >= DETAIL_SCALE) paintMark(context, view.health, mark.x, mark.y, mark.zoom, palette);
   context.globalAlpha = 1;
 }
 
 /** Health as a shape: octagon with a cross, triangle, tick in a disc, ring. */
-function paintMark(context: CanvasRenderingContext2D, health: string, x: number, y: number, palette: Palette): void {
+function paintMark(context: CanvasRenderingContext2D, health: string, x: number, y: number, zoom: number, palette: Palette): void {
   context.save();
   context.translate(x, y);
+  context.scale(zoom, zoom);
   context.lineCap = 'round';
   context.lineJoin = 'round';
   context.lineWidth = 1.8;

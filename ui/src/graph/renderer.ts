@@ -1,10 +1,16 @@
 import type { Point, Positions } from './layout';
+import { letter, type Lettering } from './lettering';
 import type { View } from './model';
 import { paint, type Camera } from './paint';
 import { readPalette, type Palette } from './palette';
 import { buildScene, hit, type DrawOptions, type Scene } from './scene';
 
 export type { DrawOptions } from './scene';
+
+export interface Covered {
+  left: number;
+  bottom: number;
+}
 
 export interface RendererEvents {
   choose(id: string | undefined): void;
@@ -17,8 +23,8 @@ export interface RendererEvents {
 
 const [MIN_SCALE, MAX_SCALE] = [0.04, 3];
 /** What a fit leaves free. A handful of nodes is not blown up to fill a wall. */
-const MARGIN = 26;
-const LARGEST_FIT = 1.2;
+const MARGIN = 18;
+const LARGEST_FIT = 1;
 /** Below this many pixels a press that moves is still a click. */
 const DRAG_FROM = 4;
 const REACH = 7;
@@ -35,6 +41,7 @@ export class Renderer {
   private positions: Positions = {};
   private options: DrawOptions | undefined;
   private sceneNow: Scene | undefined;
+  private lettering: Lettering | undefined;
   private camera: Camera = { x: 0, y: 0, scale: 1 };
   private size = { width: 0, height: 0 };
   private hot: string | undefined;
@@ -50,8 +57,8 @@ export class Renderer {
   constructor(
     private readonly host: HTMLElement,
     private readonly events: RendererEvents,
-    /** The width of what lies over the left of the host. */
-    private readonly covered: number,
+    /** How much of the host's left and bottom something lies over. */
+    private readonly covered: Covered,
   ) {
     this.palette = readPalette();
     this.canvas = document.createElement('canvas');
@@ -84,6 +91,7 @@ export class Renderer {
   private rebuild(): void {
     if (!this.view || !this.options) return;
     this.sceneNow = buildScene(this.view, this.positions, this.options);
+    this.lettering = undefined;
     this.invalidate();
     this.events.shown();
   }
@@ -144,7 +152,9 @@ export class Renderer {
     if (!this.sceneNow || this.size.width === 0) return;
     const began = performance.now();
     this.context.setTransform(this.ratio(), 0, 0, this.ratio(), 0, 0);
-    paint(this.context, this.sceneNow, this.camera, this.size.width, this.size.height, this.palette, { chosen: this.options?.chosen, hot: this.hot, byTone: this.options?.colour !== 'health' });
+    const scale = step(this.camera.scale);
+    if (this.lettering?.scale !== scale) this.lettering = letter(this.sceneNow, scale, this.options?.chosen);
+    paint(this.context, this.sceneNow, this.lettering, this.camera, this.size.width, this.size.height, this.palette, { chosen: this.options?.chosen, hot: this.hot, byTone: this.options?.colour !== 'health' });
     this.slow = performance.now() - began > SLOW_MS || this.sceneNow.crowded;
     performance.measure('nephilia.paint', { start: began });
   }
@@ -180,10 +190,11 @@ export class Renderer {
     const { width, height } = this.size;
     if (!bounds || bounds.right <= bounds.left || width === 0) return;
     this.fitted = true;
+    const { left, bottom } = this.covered;
     // From far away the names of the boxes stand above them.
     const [w, h] = [bounds.right - bounds.left, bounds.bottom - bounds.top];
-    const scale = Math.max(MIN_SCALE, Math.min((width - this.covered - 2 * MARGIN) / w, (height - 2 * MARGIN) / h, LARGEST_FIT));
-    this.camera = { scale, x: this.covered + (width - this.covered) / 2 - (bounds.left + w / 2) * scale, y: height / 2 - (bounds.top + h / 2) * scale };
+    const scale = Math.max(MIN_SCALE, Math.min((width - left - 2 * MARGIN) / w, (height - bottom - 2 * MARGIN) / h, LARGEST_FIT));
+    this.camera = { scale, x: left + (width - left) / 2 - (bounds.left + w / 2) * scale, y: (height - bottom) / 2 - (bounds.top + h / 2) * scale };
     this.invalidate();
     this.events.shown();
   }
@@ -215,7 +226,7 @@ export class Renderer {
     canvas.width = Math.ceil(w * scale);
     canvas.height = Math.ceil(h * scale);
     const camera = { scale, x: (MARGIN - scene.bounds.left) * scale, y: (MARGIN - scene.bounds.top) * scale };
-    paint(canvas.getContext('2d', { alpha: false })!, scene, camera, canvas.width, canvas.height, this.palette, { chosen: undefined, hot: undefined, byTone: this.options?.colour !== 'health' });
+    paint(canvas.getContext('2d', { alpha: false })!, scene, letter(scene, 1, undefined), camera, canvas.width, canvas.height, this.palette, { chosen: undefined, hot: undefined, byTone: this.options?.colour !== 'health' });
     return new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error('The picture is too large.'))), 'image/png'));
   }
 
@@ -311,4 +322,9 @@ export class Renderer {
     this.host.style.cursor = found === undefined ? '' : 'pointer';
     this.invalidate();
   }
+}
+
+/** Lettering changes in steps of three per cent, so that a zoom does not letter every frame, and is never too small. */
+function step(scale: number): number {
+  return 1.03 ** Math.floor(Math.log(scale) / Math.log(1.03) + 1e-6);
 }

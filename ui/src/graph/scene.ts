@@ -1,6 +1,6 @@
 import { edgeLabel, edgeTone, edgeWidth, type EdgeColour, type EdgeLabel, type EdgeWidth } from './labels';
 import type { Point, Positions } from './layout';
-import { BOX_PADDING, NODE_HEIGHT, nodeLabel, nodeWidth, textWidth } from './measure';
+import { BOX_PADDING, NODE_HEIGHT, nodeLabel, nodeWidth } from './measure';
 import type { View, ViewBox, ViewEdge, ViewNode } from './model';
 import { boundsOf, line, loop, pointAt, routeEdges, sample, type Curve, type Rect } from './route';
 
@@ -36,8 +36,8 @@ export interface SceneEdge {
   bounds: Rect;
   tone: string;
   width: number;
+  /** What its label says, and where it would stand best. */
   lines: string[];
-  /** Middle of the label. */
   labelAt: Point;
 }
 
@@ -53,8 +53,6 @@ const CROWDED_EDGES = 600;
 const DENSE_EDGES = 120;
 const DENSE_PER_NODE = 6;
 const PIECES = 18;
-export const LABEL_SIZE = 10.5;
-export const LABEL_LINE = 12.5;
 
 export function buildScene(view: View, positions: Positions, options: DrawOptions): Scene {
   const crowded = isCrowded(view);
@@ -86,7 +84,6 @@ export function buildScene(view: View, positions: Positions, options: DrawOption
       lines: label === '' ? [] : label.split('\n'), labelAt: pointAt(curve, 0.5),
     };
   });
-  placeLabels(edges, nodes, options.chosen);
   return { boxes, nodes, edges, crowded, bounds: unite([...nodes.map((node) => node.rect), ...boxes.map((box) => box.rect)]) };
 }
 
@@ -126,40 +123,6 @@ function unite(rects: Rect[]): Rect {
     all.bottom = Math.max(all.bottom, rect.bottom);
   }
   return rects.length > 0 ? all : { left: 0, top: 0, right: 0, bottom: 0 };
-}
-
-/** Where on its edge a label may stand, the best first. */
-const PLACES = [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82];
-/** The share of a label that may be covered before it is left out; hovering the edge still says all of it. */
-const COVERED = 0.12;
-
-/** Puts every label where it covers the least of other labels and of nodes. Those of what is unwell come first and always show. */
-function placeLabels(edges: SceneEdge[], nodes: SceneNode[], chosen: string | undefined): void {
-  const taken: Rect[] = nodes.map((node) => node.rect);
-  const first = ({ tone, view }: SceneEdge) => (view.id === chosen ? 0 : tone === 'failing' ? 1 : tone === 'degraded' ? 2 : 3);
-  // Then in the order of their names, so that a label keeps its place while the others keep theirs.
-  for (const edge of edges.filter((one) => one.lines.length > 0).sort((a, b) => first(a) - first(b) || (a.view.id < b.view.id ? -1 : 1))) {
-    const [halfWidth, halfHeight] = [Math.max(...edge.lines.map((text) => textWidth(text, LABEL_SIZE, 500))) / 2 + 3, (edge.lines.length * LABEL_LINE) / 2 + 1];
-    const rectAt = ({ x, y }: Point) => ({ left: x - halfWidth, right: x + halfWidth, top: y - halfHeight, bottom: y + halfHeight });
-    let [at, least] = [edge.labelAt, Infinity];
-    for (const t of PLACES) {
-      const point = pointAt(edge.curve, t);
-      const rect = rectAt(point);
-      const area = taken.reduce((sum, other) => sum + common(rect, other), 0);
-      if (area < least) [at, least] = [point, area];
-      if (least === 0) break;
-    }
-    if (least > COVERED * 4 * halfWidth * halfHeight && first(edge) === 3) {
-      edge.lines = [];
-      continue;
-    }
-    edge.labelAt = at;
-    taken.push(rectAt(at));
-  }
-}
-
-function common(a: Rect, b: Rect): number {
-  return Math.max(0, Math.min(a.right, b.right) - Math.max(a.left, b.left)) * Math.max(0, Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
 }
 
 export function overlap(a: Rect, b: Rect): boolean {

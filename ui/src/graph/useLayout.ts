@@ -90,7 +90,7 @@ export function useLayout(view: View | undefined, graph: string, direction: Dire
   return { positions: current?.positions, ready: current?.view, tidy, move };
 }
 
-function inputOf(view: View): LayoutInput {
+export function inputOf(view: View): LayoutInput {
   return {
     nodes: view.nodes.map((node) => ({ id: node.id, box: node.box, width: nodeWidth(nodeLabel(node.label, node.folded?.members.length)), height: NODE_HEIGHT })),
     boxes: view.boxes.map(({ id, parent }) => ({ id, parent })),

@@ -15,13 +15,12 @@ import { SearchField } from '../components/ListPage';
 import { SideFrame } from '../components/SideFrame';
 import { Empty, Failure, Loading } from '../components/State';
 import { useSecond } from '../components/Time';
-import { parseExpression } from '../domain/expression';
-import { FLOW_FIELDS, flowLookup, flowsToCSV, partyName, shortIdentity } from '../domain/flows';
+import { FLOW_FIELDS, flowFilter, flowLookup, flowsToCSV, partyName, shortIdentity } from '../domain/flows';
 import { bytes, count, millis } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
 import { clock, fullTime, relative } from '../domain/time';
 import { save } from '../domain/save';
-import { useFlows } from './useFlows';
+import { KEPT, useFlows } from './useFlows';
 
 const ROW = 33;
 const NUMBERS = new Set(['Sent', 'Received', 'Life', 'Age']);
@@ -41,12 +40,16 @@ export default function Flows() {
   const [paused, setPaused] = useState(false);
   const [openID, setOpenID] = useState<number>();
   const [filter, setFilter] = useParam('filter', '', { replace: true });
-  const filters = useMemo(() => ({ source, destination, namespace, verdict, direction, reason }), [source, destination, namespace, verdict, direction, reason]);
+  const expression = useMemo(() => flowFilter(filter), [filter]);
+  const chosen = useMemo(() => ({ source, destination, namespace, verdict, direction, reason }), [source, destination, namespace, verdict, direction, reason]);
+  // What is chosen beside the expression comes first; either narrows what the server searches.
+  const filters = useMemo(() => ({ ...expression.params, ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value)) }), [expression, chosen]);
   const { flows: loaded, error, pending, waiting, older } = useFlows(filters, paused);
-  const flows = useMemo(() => matching(loaded, filter), [loaded, filter]);
+  const { picks } = expression;
+  const flows = useMemo(() => (picks ? loaded.filter((flow) => picks(flowLookup(flow))) : loaded), [loaded, picks]);
   const open = flows.find((flow) => flow.cursor === openID);
   const live = range.at === undefined;
-  const filtered = filter !== '' || Object.values(filters).some(Boolean);
+  const filtered = filter !== '' || Object.values(chosen).some(Boolean);
 
   return (
     <div className="flows-page">
@@ -77,6 +80,14 @@ export default function Flows() {
         <Choice label="Reason" value={reason} set={setReason} any="Every reason" options={Object.fromEntries(REASONS.map((one) => [one, kindLabel(one)]))} />
         <Choice label="Reported by" value={direction} set={setDirection} any="Both sides' reports" options={{ outbound: "Client's side", inbound: "Server's side" }} />
       </div>
+      {picks && !pending && (
+        <p className="flows-searched muted small" role="status">
+          Searched: {older || loaded.length >= KEPT ? `the newest ${count(loaded.length)}` : `all ${count(loaded.length)}`} connections of this time that the server keeps
+          {expression.asked.length > 0 && <> with {expression.asked.map((one, i) => <span key={one}>{i > 0 && ' and '}<code>{one}</code></span>)}</>}
+          {Object.values(chosen).some(Boolean) && ' and the choices above'}.
+          {older && ` Older ones are searched at the list's end, ${count(KEPT)} at most.`}
+        </p>
+      )}
       {error && flows.length > 0 && (
         <p className="fault flows-fault" role="alert">
           {error.message} What is shown may be stale.
@@ -96,16 +107,6 @@ export default function Flows() {
       )}
     </div>
   );
-}
-
-/** The flows that an expression picks; all while it does not parse, which its field says. */
-function matching(flows: Flow[], filter: string): Flow[] {
-  try {
-    const picks = parseExpression(filter, FLOW_FIELDS);
-    return picks ? flows.filter((flow) => picks(flowLookup(flow))) : flows;
-  } catch {
-    return flows;
-  }
 }
 
 function Choice({ label, value, set, any, options }: { label: string; value: string; set: (value: string) => void; any: string; options: Record<string, string> }) {

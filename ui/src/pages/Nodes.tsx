@@ -6,6 +6,7 @@ import { href, navigate, pathOf } from '../app/router';
 import type { PageProps } from '../app/routes';
 import type { ColumnDef } from '../components/DataTable';
 import { Certificates } from '../components/Certificates';
+import { Changes } from '../components/Changes';
 import { Crumbs } from '../components/Crumbs';
 import { HealthIcon, HealthMark } from '../components/HealthMark';
 import { Link } from '../components/Link';
@@ -153,6 +154,7 @@ function Detail({ name }: { name: string }) {
           </div>
         </section>
       </div>
+      <Changes name={data.name} />
       <Pods pods={data.pod_list} node={data.name} />
       <Certificates list={data.certificate_list} />
     </div>

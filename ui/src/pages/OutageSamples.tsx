@@ -1,14 +1,16 @@
 import { shownNow, useLatest, useRange } from '../api/queries';
-import type { Flow, FlowList, Outage, TraceSummary } from '../api/types';
+import type { FlowList, Outage, TraceSummary } from '../api/types';
 import { pathOf } from '../app/router';
 import { Link } from '../components/Link';
 import { TableHead } from '../components/TableHead';
+import { pairFlows, type FlowPair } from '../domain/flows';
 import { bytes, millis } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
 import { clock, formatWindow, toRFC3339 } from '../domain/time';
 
 const FLOWS = 8;
 const TRACES = 8;
+const SIDES = { outbound: 'the client saw', inbound: 'the server said' };
 
 /** Single connections that failed, and traces in which the caller met errors, of what fails first in an outage. */
 export function OutageSamples({ outage, from, to }: { outage: Outage; from: number; to: number }) {
@@ -20,7 +22,7 @@ export function OutageSamples({ outage, from, to }: { outage: Outage; from: numb
   const every = { enabled: edge !== undefined, everyMs: over ? 10_000 : 5000 };
   const { data } = useLatest<FlowList>('/flows', { source: edge?.source.name, destination: edge?.destination.name, ...range, limit: 100 }, every);
   const { data: found } = useLatest<{ traces: TraceSummary[] }>('/traces', { service: edge?.source.name, status: 'error', layer: 'l7', ...range, limit: TRACES }, every);
-  const flows = (data?.flows ?? []).filter((flow) => flow.verdict !== 'forwarded').slice(0, FLOWS);
+  const flows = pairFlows((data?.flows ?? []).filter((flow) => flow.verdict !== 'forwarded')).slice(0, FLOWS);
   const known = outage.trace_ids ?? [];
   const traces = (found?.traces ?? []).filter((trace) => !known.includes(trace.trace_id));
   if (flows.length === 0 && known.length === 0 && traces.length === 0) return null;
@@ -31,7 +33,7 @@ export function OutageSamples({ outage, from, to }: { outage: Outage; from: numb
         <h2 id="samples">Samples</h2>
         <span className="spacer" />
         {edge && flows.length > 0 && (
-          <Link to="/flows" params={{ source: edge.source.name, destination: edge.destination.name, verdict: flows[0]?.verdict, ...window }}>
+          <Link to="/flows" params={{ source: edge.source.name, destination: edge.destination.name, verdict: flows[0]?.flow.verdict, ...window }}>
             All flows of it
           </Link>
         )}
@@ -58,19 +60,24 @@ export function OutageSamples({ outage, from, to }: { outage: Outage; from: numb
   );
 }
 
-function Connections({ flows }: { flows: Flow[] }) {
+function Connections({ flows }: { flows: FlowPair[] }) {
   return (
     <div className="table-scroll">
       <table className="table compact" aria-label="Connections that failed">
         <TableHead columns={['Closed', 'From', 'To', 'Why', '#Bytes', '#Life']} />
         <tbody>
-          {flows.map((flow) => (
+          {flows.map(({ flow, other }) => (
             <tr key={flow.cursor}>
               <td className="nowrap">{clock(Date.parse(flow.time), shownNow())}</td>
               <td className="nowrap">{flow.source.pod ?? flow.source.address}</td>
               <td className="nowrap">{flow.destination.pod ?? flow.destination.address}</td>
               <td>
                 <span className="text-failing">{kindLabel(flow.reason ?? flow.verdict)}</span> <span className="muted small">{flow.message}</span>
+                {other?.message && other.message !== flow.message && (
+                  <div className="muted small">
+                    {SIDES[other.direction]}: {other.message}
+                  </div>
+                )}
               </td>
               <td className="num">{bytes(flow.bytes_sent + flow.bytes_received)}</td>
               <td className="num">{millis(flow.duration_ms)}</td>

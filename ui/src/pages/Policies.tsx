@@ -7,6 +7,7 @@ import type { PageProps } from '../app/routes';
 import { TimeChart, type Line } from '../charts/TimeChart';
 import type { ColumnDef } from '../components/DataTable';
 import { Crumbs } from '../components/Crumbs';
+import { Changes } from '../components/Changes';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Failure, Loading } from '../components/State';
@@ -15,6 +16,7 @@ import { count, percent } from '../domain/format';
 import { sentence } from '../domain/kinds';
 import { share } from '../domain/metrics';
 import { subjectName } from '../domain/outages';
+import { policySentences } from '../domain/policy';
 
 type Row = Answer['policies'][number];
 
@@ -78,8 +80,14 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
         <span className={`badge ${data.action === 'DENY' ? 'degraded' : ''}`}>{data.action}</span>
         <span className="badge">{scope(data.scope)}</span>
         {data.dry_run && <span className="badge accent">dry run</span>}
-        {!data.present && <span className="badge failing">gone from the mesh</span>}
+        {!data.present && <span className="badge failing">{range.at === undefined ? 'gone from the mesh' : 'gone by now'}</span>}
       </div>
+      <section className="card" aria-label="Rules">
+        <div className="card-head">
+          <h2>Rules</h2>
+        </div>
+        <RulesInWords action={data.action} rules={data.rules} />
+      </section>
       <div className="two-columns">
         <div className="card chart-card">
           <TimeChart title="Denied connections" lines={lines} fill />
@@ -89,7 +97,7 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
             <h2>Applies to</h2>
           </div>
           {data.workloads.length === 0 ? (
-            <p className="card-body muted">{data.present ? 'It selects no workload.' : 'Nothing any more: the policy is gone from the mesh.'}</p>
+            <p className="card-body muted">{data.present ? 'It selects no workload.' : 'Nothing any more: the policy is gone from the mesh by now.'}</p>
           ) : (
             <ul className="impact">
               {data.workloads.map((workload) => (
@@ -130,16 +138,32 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
           </div>
         )}
       </section>
-      <section className="card" aria-label="Rules">
-        <div className="card-head">
-          <h2>Rules</h2>
-          <span className="muted small">as istiod sent them</span>
-        </div>
-        <pre className="rules" tabIndex={0}>
-          {rulesText(data.rules)}
-        </pre>
-      </section>
+      <Changes namespace={namespace} name={name} />
     </div>
+  );
+}
+
+/** Sentences, the raw form folded below; the raw form alone where this build has no words for it. */
+function RulesInWords({ action, rules }: { action: string; rules: unknown }) {
+  const sentences = policySentences(action, rules);
+  const raw = (
+    <pre className="rules" tabIndex={0}>
+      {rulesText(rules)}
+    </pre>
+  );
+  if (!sentences) return action === 'UNKNOWN' ? <p className="card-body muted">The policy was gone before this collector could read it.</p> : raw;
+  return (
+    <>
+      <ul className="rule-sentences">
+        {sentences.map((text, i) => (
+          <li key={i}>{text}</li>
+        ))}
+      </ul>
+      <details className="rules-raw">
+        <summary>As istiod sent them</summary>
+        {raw}
+      </details>
+    </>
   );
 }
 

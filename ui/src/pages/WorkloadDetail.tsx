@@ -3,6 +3,7 @@ import type { WorkloadDetail as Detail } from '../api/types';
 import { pathOf } from '../app/router';
 import { TrafficCharts } from '../charts/TrafficCharts';
 import { Certificates } from '../components/Certificates';
+import { Changes } from '../components/Changes';
 import { Crumbs } from '../components/Crumbs';
 import { HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
@@ -61,6 +62,7 @@ export default function WorkloadDetail({ namespace, name }: { namespace: string;
       <Neighbours title="Calls to it" edges={data.inbound} nodes={data.nodes} side="source" />
       <Neighbours title="Calls from it" edges={data.outbound} nodes={data.nodes} side="destination" />
       <Pods pods={data.pods} />
+      <Changes namespace={namespace} name={name} />
       <div className="two-columns">
         <section className="card" aria-labelledby="policies">
           <div className="card-head">

@@ -6,7 +6,7 @@ import { rangeParams, useRange } from '../api/queries';
 import type { Flow, FlowList } from '../api/types';
 
 /** The newest flows that are kept in the table, and how often it asks for more. */
-const KEPT = 3000;
+export const KEPT = 3000;
 const FIRST = 500;
 const EVERY_MS = 700;
 

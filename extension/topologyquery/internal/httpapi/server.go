@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
@@ -36,6 +37,7 @@ type Stores struct {
 	Inventory *inventory.Inventory
 	Flows     *flows.Ring
 	Outages   *outages.Store
+	Changes   *changes.Store
 	Past      Past
 	Traces    traces.Reader
 	Events    *events.Hub
@@ -116,6 +118,7 @@ func (s *Server) Handler() http.Handler {
 		"/api/v1/nodes/{name}":                 s.node,
 		"/api/v1/nodes/{namespace}/{name}":     s.node,
 		"/api/v1/flows":                        s.flows,
+		"/api/v1/changes":                      s.listChanges,
 		"/api/v1/traces":                       s.searchTraces,
 		"/api/v1/traces/{id}":                  s.trace,
 		"/api/v1/operations":                   s.operations,

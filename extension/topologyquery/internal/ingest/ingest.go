@@ -1,6 +1,6 @@
 // Package ingest takes over what reaches the topology exporter and brings each part to its store: edges to the live
-// graph and the history, liveness to the sources, entity events to the inventory, flow records, outages and spans to
-// theirs.
+// graph and the history, liveness to the sources, entity events to the inventory, flow records, changes, outages and
+// spans to theirs.
 package ingest
 
 import (
@@ -8,9 +8,11 @@ import (
 	"maps"
 	"sync"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
@@ -34,6 +36,7 @@ type Stores struct {
 	Sources   *sources.Tracker
 	Inventory *inventory.Inventory
 	Flows     *flows.Ring
+	Changes   *changes.Store
 	Outages   *outages.Store
 	// History is nil where something else stores the metrics.
 	History *history.Writer
@@ -61,6 +64,7 @@ type Ingester struct {
 
 	identity identity
 	namer    *history.Namer
+	mesh     changes.Mesh
 
 	mu      sync.Mutex
 	series  map[seriesKey]*series
@@ -88,7 +92,7 @@ func (in *Ingester) changed() {
 	}
 }
 
-// Logs takes over entity events, flow records and outage events.
+// Logs takes over entity events, flow records, changes and outage events.
 func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 	for _, rl := range ld.ResourceLogs().All() {
 		for _, sl := range rl.ScopeLogs().All() {
@@ -101,11 +105,18 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 						in.drop("entity")
 						continue
 					}
-					if !in.Inventory.Apply(event) {
+					previous, taken := in.Inventory.Apply(event)
+					if !taken {
 						in.drop("entity_limit")
+						continue
+					}
+					for _, change := range in.mesh.Compare(previous, event) {
+						in.Changes.Add(change)
 					}
 				case record.EventName() == semconv.EventAccess:
 					in.Flows.Add(nodeOf(rl.Resource().Attributes()), record)
+				case record.EventName() == semconv.EventChange:
+					in.change(rl.Resource(), record)
 				case record.EventName() == semconv.EventOutage:
 					o, err := outage.FromBody(record.Body())
 					if err != nil {
@@ -119,6 +130,21 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 	}
 	in.changed()
 	return nil
+}
+
+func (in *Ingester) change(resource pcommon.Resource, record plog.LogRecord) {
+	change, err := mesh.ParseChange(record)
+	if err != nil {
+		in.drop("change")
+		return
+	}
+	var workload string
+	if change.Kind == "Pod" {
+		if pod := in.Inventory.Pod(change.Namespace, change.Name); pod != nil {
+			workload = pod.Owner()
+		}
+	}
+	in.Changes.Add(changes.FromKubernetes(change, text(resource.Attributes(), semconv.AttrClusterName), workload))
 }
 
 // Traces takes spans over.

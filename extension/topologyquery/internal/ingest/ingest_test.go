@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
@@ -30,7 +31,7 @@ func newIngester(change func(*Settings)) *Ingester {
 	}
 	return New(Stores{
 		Live:    live.New(live.Settings{Window: 900_000, Resolution: 1000, MaxEdges: 100}),
-		Sources: sources.New(), Inventory: inventory.New(100), Flows: flows.New(10), Outages: outages.New(10, nil),
+		Sources: sources.New(), Inventory: inventory.New(100), Flows: flows.New(10), Changes: changes.New(10), Outages: outages.New(10, nil),
 	}, settings)
 }
 
@@ -186,4 +187,24 @@ func BenchmarkPoint(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func TestChanges(t *testing.T) {
+	in := newIngester(nil)
+	require.True(t, func() bool {
+		_, taken := in.Inventory.Apply(mesh.Event{Entity: &mesh.Workload{UID: "a", Name: "catalog-v1-a", Namespace: "shop", WorkloadName: "catalog-v1"}})
+		return taken
+	}())
+	ld := plog.NewLogs()
+	rl := ld.ResourceLogs().AppendEmpty()
+	rl.Resource().Attributes().PutStr(semconv.AttrClusterName, "east")
+	records := rl.ScopeLogs().AppendEmpty().LogRecords()
+	mesh.Change{Time: stamp(origin), Observed: stamp(origin), Reason: mesh.ChangeOOMKilled, Kind: "Pod", Namespace: "shop", Name: "catalog-v1-a", Warning: true}.AppendTo(records)
+	mesh.Change{Time: stamp(origin), Reason: mesh.ChangeCordoned, Name: "of no kind"}.AppendTo(records)
+	require.NoError(t, in.Logs(t.Context(), ld))
+	list, _, _ := in.Changes.List(changes.Filter{Namespace: "shop", Name: "catalog-v1"}, nil, 10)
+	require.Len(t, list, 1)
+	assert.Equal(t, "oom_killed", list[0].Reason)
+	assert.Equal(t, "east", list[0].Cluster)
+	assert.Equal(t, map[string]uint64{"change": 1}, in.Stats().Dropped)
 }

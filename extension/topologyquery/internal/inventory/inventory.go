@@ -61,13 +61,14 @@ func New(limit int) *Inventory {
 	}
 }
 
-// Apply takes over an event; false means that the bound on entities keeps it out.
-func (inv *Inventory) Apply(event mesh.Event) bool {
+// Apply takes over an event and returns the entity's former state, nil where there was none. taken is false where the
+// bound on entities keeps it out.
+func (inv *Inventory) Apply(event mesh.Event) (previous mesh.Entity, taken bool) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	previous, taken := inv.state.Apply(event)
+	previous, taken = inv.state.Apply(event)
 	if !taken {
-		return false
+		return nil, false
 	}
 	inv.version++
 	if old, ok := previous.(*mesh.Workload); ok && old != nil {
@@ -92,7 +93,7 @@ func (inv *Inventory) Apply(event mesh.Event) bool {
 		delete(inv.gone, name)
 		delete(inv.goneAt, name)
 	}
-	return true
+	return previous, true
 }
 
 func (inv *Inventory) remember(name Name, w *mesh.Workload, at pcommon.Timestamp) {

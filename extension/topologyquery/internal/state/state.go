@@ -1,4 +1,4 @@
-// Package state keeps on disk what is not in the history's series: the mesh, the outages and the data's clock, so that
+// Package state keeps on disk what is not in the history's series: the mesh, the outages, the changes and the data's clock, so that
 // they are served again after a restart.
 package state
 
@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 )
@@ -32,6 +33,7 @@ type State struct {
 
 	Mesh    inventory.Snapshot `json:"mesh"`
 	Outages outages.Snapshot   `json:"outages"`
+	Changes []changes.Change   `json:"changes"`
 }
 
 // Save writes the state to a directory: whole, or not at all.
