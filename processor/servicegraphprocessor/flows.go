@@ -302,6 +302,7 @@ func (g *graph) flowSeries(key *flowKey, start, at pcommon.Timestamp) *flowSerie
 		p.ways[series.way].bySource = true
 	}
 	p.users++
+	p.reporters[owned.side] = owned.node
 	g.flows.series[owned] = series
 	if g.saved != nil {
 		series.key = &owned
