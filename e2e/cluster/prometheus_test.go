@@ -17,7 +17,7 @@ import (
 	"github.com/nephilia/nephilia/e2e/cluster/internal/process"
 )
 
-// startPrometheus runs Debian's Prometheus, which scrapes what serves the edges.
+// startPrometheus runs Debian's Prometheus, which scrapes what serves the edges and takes what is written to it.
 func (c *cluster) startPrometheus(t *testing.T) {
 	t.Helper()
 	path, err := exec.LookPath("prometheus")
@@ -45,7 +45,8 @@ func (c *cluster) startPrometheus(t *testing.T) {
 	}
 	p, err := process.Start(process.Program{
 		Name: "prometheus", Namespace: c.watch, Path: path, Dir: home, Log: filepath.Join(home, "prometheus.log"),
-		Args: []string{"--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:9090", "--log.level=warn"},
+		Args: []string{"--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=0.0.0.0:9090", "--log.level=warn",
+			"--web.enable-remote-write-receiver", "--enable-feature=native-histograms"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -70,6 +70,12 @@ var scenarios = []scenario{
 		steps: []step{{30, crash(gateway(0), 2)}, {60, restartIstiod(time.Second)}},
 	},
 	{
+		// Both write to one store and read from it what they wrote.
+		name: "shared store", fault: "connection_refused", seed: 8, seconds: 70, from: 20, until: 50,
+		values: []string{`history={"remoteWrite":"http://10.0.0.20:9090/api/v1/write","query":"http://10.0.0.20:9090"}`},
+		steps:  []step{{30, crash(gateway(0), 3)}},
+	},
+	{
 		name: "packets lost", fault: "policy_denied", seed: 2, seconds: 90, from: 25, until: 60,
 		steps: []step{{10, lose(0.1)}, {75, lose(0)}},
 	},
@@ -242,6 +248,7 @@ func (c *cluster) requireCounts(t *testing.T, begin time.Time) {
 func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
 	t.Helper()
 	ids := map[string][]string{}
+	told := map[string]string{}
 	for _, gateway := range c.gateways {
 		c.settle(t, gateway.Object.Name+" has found every outage once", func() error {
 			found, err := outages(gateway, begin.Add(-time.Minute), time.Now().Add(time.Minute))
@@ -259,6 +266,7 @@ func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
 				said = append(said, fmt.Sprintf("%s of %s (%s) from %s to %s", o.Kind, o.root(), o.State, o.StartedAt.Sub(begin), o.EndedAt.Sub(begin)))
 				ids[gateway.Object.Name] = append(ids[gateway.Object.Name], o.ID)
 			}
+			told[gateway.Object.Name] = strings.Join(said, "; ")
 			var errs []error
 			for _, expected := range c.recording.Expect {
 				key := expected.Kind + " of " + expected.Root
@@ -271,7 +279,7 @@ func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
 				errs = append(errs, fmt.Errorf("%s: found %d times, though it never was", key, times))
 			}
 			if len(errs) > 0 {
-				errs = append(errs, fmt.Errorf("found: %s", strings.Join(said, "; ")))
+				errs = append(errs, fmt.Errorf("found: %s", told[gateway.Object.Name]))
 			}
 			return errors.Join(errs...)
 		})
@@ -283,7 +291,7 @@ func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
 			first = ids[name]
 		}
 		if !slices.Equal(first, ids[name]) {
-			t.Errorf("gateways name the same outages differently: %v", ids)
+			t.Errorf("gateways name the same outages differently: %v: %v", ids, told)
 		}
 	}
 }

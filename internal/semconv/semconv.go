@@ -56,6 +56,7 @@ const (
 
 // Edge and endpoint metrics of the service graph.
 const (
+	MetricGraphTime              = "mesh.graph.time"
 	MetricEdgeOpened             = "mesh.edge.connections.opened"
 	MetricEdgeClosed             = "mesh.edge.connections.closed"
 	MetricEdgeFailed             = "mesh.edge.connections.failed"

@@ -276,7 +276,7 @@ func TestPassesEverythingElse(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, map[string]int{"some_gauge": 1, semconv.MetricSourceUp: 2}, names)
+	assert.Equal(t, map[string]int{"some_gauge": 1, semconv.MetricSourceUp: 2, semconv.MetricGraphTime: 1}, names)
 
 	logs := plog.NewLogs()
 	logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords().AppendEmpty().Body().SetStr("hello")

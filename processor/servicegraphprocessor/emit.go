@@ -14,7 +14,7 @@ import (
 
 // edgeMetrics are the data points of one emission, by metric (docs/data-model.md, section 4).
 type edgeMetrics struct {
-	opened, closed, failed, active, io, requests, requestsFailed             pmetric.NumberDataPointSlice
+	time, opened, closed, failed, active, io, requests, requestsFailed       pmetric.NumberDataPointSlice
 	endpointClosed, endpointFailed, endpointRequests, endpointRequestsFailed pmetric.NumberDataPointSlice
 	graphRequests, graphFailed                                               pmetric.NumberDataPointSlice
 	duration, requestDuration                                                pmetric.ExponentialHistogramDataPointSlice
@@ -29,6 +29,7 @@ func newEdgeMetrics(version string) (pmetric.Metrics, *edgeMetrics) {
 	scope.Scope().SetName(metadata.ScopeName)
 	scope.Scope().SetVersion(version)
 	m := &edgeMetrics{scope: scope}
+	m.time = m.gauge(semconv.MetricGraphTime, "The time before which the graph is complete, since 1970.", "s")
 	m.opened = m.sum(semconv.MetricEdgeOpened, "Connections that were attempted.", "{connection}")
 	m.closed = m.sum(semconv.MetricEdgeClosed, "Connections that ended, well or not.", "{connection}")
 	m.failed = m.sum(semconv.MetricEdgeFailed, "Connections that failed.", "{connection}")
@@ -97,16 +98,14 @@ func (m *edgeMetrics) trim() {
 	})
 }
 
-// emit builds the metrics of what changed since the last emission and of what was silent for the refresh interval.
-// The second result is false if there is nothing to emit.
-func (g *graph) emit(now pcommon.Timestamp) (pmetric.Metrics, bool) {
+// emit builds the metrics of what changed since the last emission and of what was silent for the refresh interval, and tells
+// how far the graph is.
+func (g *graph) emit(now pcommon.Timestamp) pmetric.Metrics {
 	refresh := now - min(now, pcommon.Timestamp(g.cfg.RefreshInterval))
-	stale := g.edges.oldest != nil && g.edges.oldest.emitted <= refresh
-	refreshAll := g.refreshed <= refresh
-	if len(g.edges.dirty) == 0 && len(g.dirtyEndpoints) == 0 && len(g.services.dirty) == 0 && !stale && !refreshAll {
-		return pmetric.Metrics{}, false
-	}
 	metrics, m := newEdgeMetrics(g.version)
+	reached := m.time.AppendEmpty()
+	reached.SetTimestamp(now)
+	reached.SetDoubleValue(float64(now) / 1e9)
 	for _, e := range g.edges.dirty {
 		e.dirty = false
 		g.emitEdge(m, e, now, false)
@@ -138,15 +137,12 @@ func (g *graph) emit(now pcommon.Timestamp) (pmetric.Metrics, bool) {
 	}
 	clear(g.services.dirty)
 	g.services.dirty = g.services.dirty[:0]
-	if refreshAll {
+	if g.refreshed <= refresh {
 		g.refreshed = now
 		g.refreshRest(m, now, refresh)
 	}
 	m.trim()
-	if m.scope.Metrics().Len() == 0 {
-		return pmetric.Metrics{}, false
-	}
-	return metrics, true
+	return metrics
 }
 
 // refreshRest repeats the series beside the edges that did not change, and forgets those that are silent for long.

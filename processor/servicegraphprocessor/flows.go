@@ -304,6 +304,7 @@ func (g *graph) flowSeries(key *flowKey, start, at pcommon.Timestamp) *flowSerie
 		p.node = owned.node
 	}
 	p.users++
+	p.reporters[owned.side] = owned.node
 	g.flows.series[owned] = series
 	if g.saved != nil {
 		series.key = &owned

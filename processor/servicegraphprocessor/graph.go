@@ -21,8 +21,12 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 
-// quiet is how long heartbeats must be missing, by the wall clock, before the graph's clock goes on without them.
-const quiet = 30 * time.Second
+// How long heartbeats must be missing, by the wall clock, before the graph's clock goes on without them. Nodes that were heard
+// are given more time: it may be the graph that is cut off from them, and what they send afterwards belongs to its own time.
+const (
+	quiet  = 30 * time.Second
+	cutOff = 90 * time.Second
+)
 
 // graph is the service graph that the processors of one component ID share.
 //
@@ -68,6 +72,9 @@ type graph struct {
 	refreshed pcommon.Timestamp
 	swept     pcommon.Timestamp
 	finished  bool // a replay is over
+	// admitted is up to when what nodes send is taken where they have to wait for each other; moved is closed when that changes.
+	admitted pcommon.Timestamp
+	moved    chan struct{}
 
 	// wall is the wall clock at the last heartbeat, now the wall clock.
 	wall    time.Time
@@ -104,6 +111,7 @@ func newGraph(set processor.Settings, cfg *Config) (*graph, error) {
 		weights:   map[weightKey]uint64{},
 		weighed:   map[string]bool{},
 		now:       time.Now,
+		moved:     make(chan struct{}),
 	}
 	g.edges = newEdgeTable(cfg, g.overflowed)
 	g.flowSpans = newFlowSpanTable(cfg)
@@ -176,6 +184,9 @@ func (g *graph) learnScope(records plog.LogRecordSlice) {
 
 // consumeMetrics implements the metrics processor.
 func (g *graph) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) error {
+	if err := g.awaitTurn(ctx, metrics); err != nil {
+		return err
+	}
 	g.sending.Lock()
 	defer g.sending.Unlock()
 	edges, traces, marker := g.applyMetrics(metrics)
@@ -212,7 +223,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) (edges pmetric.Metrics, tr
 		return resource.ScopeMetrics().Len() == 0
 	})
 	if g.clock.beats() {
-		g.clock.advance()
+		g.clock.advance(g.now())
 	}
 	if replayDone(metrics) {
 		done = true
@@ -222,6 +233,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) (edges pmetric.Metrics, tr
 	}
 	edges, traces = g.flush(done)
 	g.saved.record(g)
+	g.admit()
 	return edges, traces, marker
 }
 
@@ -234,6 +246,8 @@ func (g *graph) applyMetric(source *metricSource, metric pmetric.Metric) bool {
 		return true
 	case name == semconv.MetricSourceUp:
 		g.applyHeartbeats(source, metric)
+	case name == semconv.MetricReplayPosition:
+		g.clock.replay = true
 	default:
 		g.applyScraped(source, metric)
 	}
@@ -246,9 +260,10 @@ func (g *graph) applyHeartbeats(source *metricSource, metric pmetric.Metric) {
 	}
 	points := metric.Gauge().DataPoints()
 	for i := range points.Len() {
-		g.clock.heartbeat(source.node, points.At(i).Timestamp())
-		g.wall = g.now()
 		g.finished = false
+		if now := g.now(); g.clock.heartbeat(source.node, points.At(i).Timestamp(), now) {
+			g.wall = now
+		}
 	}
 }
 
@@ -275,10 +290,9 @@ func (g *graph) flush(force bool) (pmetric.Metrics, ptrace.Traces) {
 	g.settleWaypoints(now, force)
 	traces = g.flowSpans.flush(g, now, force)
 	g.sweep(now)
-	if edges, ok := g.emit(now); ok {
-		metrics = edges
-	}
+	metrics = g.emit(now)
 	g.flushed = now
+	g.clock.flushed()
 	g.record()
 	return metrics, traces
 }
@@ -330,7 +344,7 @@ func (g *graph) tickState() (pmetric.Metrics, ptrace.Traces) {
 	defer g.mu.Unlock()
 	now := g.now()
 	switch elapsed := now.Sub(g.wall); {
-	case g.finished, elapsed < quiet:
+	case g.finished, elapsed < quiet, g.clock.named && elapsed < cutOff:
 		// Before the first heartbeat, too: a replay may take a while to begin, and has a time of its own.
 		return pmetric.NewMetrics(), ptrace.NewTraces()
 	case g.clock.beats():

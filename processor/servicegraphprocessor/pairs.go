@@ -35,6 +35,7 @@ type pair struct {
 	failures                          reconcile.Failures
 
 	ways          []way
+	reporters     [2]string // the node that reported each end last
 	hasSource     bool
 	sourceWay     int // the way of the source's last report
 	pendingFailed [2][]reconcile.Failed
@@ -152,6 +153,7 @@ func (p *pair) fail(by side, reason reconcile.Reason, way int, n uint64) {
 // settlePair counts what the pair's ends reported since the last flush, once each, and credits it to its edges.
 func (g *graph) settlePair(p *pair, now pcommon.Timestamp) {
 	limits := g.limits
+	limits.Heard = [2]pcommon.Timestamp{g.heardOf(p, bySource), g.heardOf(p, byDestination)}
 	pending := p.totals()
 	source, destination := p.closed.Apply(now, pending[bySource].closed, pending[byDestination].closed, limits)
 	if n := p.closed.TakeSettled(); n > 0 {
@@ -174,6 +176,16 @@ func (g *graph) settlePair(p *pair, now pcommon.Timestamp) {
 	p.pendingFailed[bySource] = p.pendingFailed[bySource][:0]
 	p.pendingFailed[byDestination] = p.pendingFailed[byDestination][:0]
 	p.creditFailed(g.flows.counted)
+}
+
+// heardOf is the time before which one end of a pair has said all it has to say: what it has not reported until then it will
+// report, if it is late and not gone.
+func (g *graph) heardOf(p *pair, by side) pcommon.Timestamp {
+	node := p.reporters[by]
+	if pod := [...]*mesh.Workload{p.sourcePod, p.destinationPod}[by]; node == "" && pod != nil && pod.InMesh() {
+		node = pod.Node
+	}
+	return g.clock.heardOf(node)
 }
 
 func (p *pair) creditFailed(counted []reconcile.Failed) {

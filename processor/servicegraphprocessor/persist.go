@@ -198,6 +198,15 @@ func (s *saved) recordClock(g *graph) {
 	c := s.journal.Record(recordClock)
 	codeTime(c, &g.clock.time)
 	codeTime(c, &g.flushed)
+	for name, n := range g.clock.nodes {
+		if n.at != n.stored || s.journal.Anew() {
+			c := s.journal.Record(recordNode)
+			c.Text(&name)
+			codeTime(c, &n.at)
+			n.stored = n.at
+			g.clock.nodes[name] = n
+		}
+	}
 }
 
 func (s *saved) recordEdge(e *edgeState) {

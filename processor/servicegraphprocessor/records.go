@@ -23,6 +23,7 @@ const (
 	recordPairGone
 	recordEndpointGone
 	recordServiceGone
+	recordNode
 )
 
 // Bounds of what one record may claim to hold.

@@ -18,6 +18,7 @@ type restored struct {
 	endpoints     map[podName]*endpoint
 	services      map[serviceKey]*serviceEdge
 	weights       map[weightKey]uint64
+	nodes         map[string]pcommon.Timestamp
 
 	lastEdge, lastPair uint64
 }
@@ -26,6 +27,7 @@ func newRestored() *restored {
 	return &restored{
 		edges: map[uint64]*edgeState{}, pairs: map[uint64]*pair{}, endpoints: map[podName]*endpoint{},
 		services: map[serviceKey]*serviceEdge{}, weights: map[weightKey]uint64{},
+		nodes: map[string]pcommon.Timestamp{},
 	}
 }
 
@@ -64,6 +66,14 @@ func (r *restored) read(kind uint64, c *journal.Coder) {
 		var n uint64
 		c.Uint(&n)
 		r.weights[key] = n
+	case recordNode:
+		var node string
+		var at pcommon.Timestamp
+		c.Text(&node)
+		codeTime(c, &at)
+		if _, known := r.nodes[node]; known || len(r.nodes) < maxNodes {
+			r.nodes[node] = at
+		}
 	case recordEdgeGone:
 		var id uint64
 		c.Uint(&id)
@@ -88,6 +98,9 @@ func (r *restored) read(kind uint64, c *journal.Coder) {
 // into makes the state the graph's. Everything leaves with the next flush: whether it left before is not known.
 func (r *restored) into(g *graph) {
 	g.clock.time, g.flushed = r.time, r.flushed
+	for node, at := range r.nodes {
+		g.clock.restore(node, at)
+	}
 	for _, id := range slices.Sorted(maps.Keys(r.edges)) {
 		e := r.edges[id]
 		if len(g.edges.byKey) >= g.edges.max && !e.overflow {
@@ -130,6 +143,7 @@ func (r *restored) adoptPair(g *graph, p *pair) {
 	g.flows.pairs[p.key] = p
 	for _, s := range p.series {
 		s.pair = p
+		p.reporters[s.key.side] = s.key.node
 		g.flows.series[*s.key] = s
 	}
 	p.users = len(p.series)

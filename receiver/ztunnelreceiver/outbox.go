@@ -2,8 +2,10 @@ package ztunnelreceiver
 
 import (
 	"context"
+	"errors"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/exporter/exporterhelper"
 )
 
 const (
@@ -55,7 +57,8 @@ func (o *outbox[T]) flush(ctx context.Context) {
 			break
 		}
 		first.attempts++
-		dropped := consumererror.IsPermanent(err) || first.attempts >= maxAttempts
+		// Whoever has a queue has decided how much waits; others may have taken the same telemetry, and must not be kept from newer.
+		dropped := consumererror.IsPermanent(err) || errors.Is(err, exporterhelper.ErrQueueIsFull) || first.attempts >= maxAttempts
 		o.refused(ctx, first.items, dropped, err)
 		if !dropped {
 			break

@@ -3,10 +3,12 @@ package ztunnelreceiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/exporter/exporterhelper"
 )
 
 type refusal struct {
@@ -85,6 +87,22 @@ func TestOutboxDropsWhatIsRefusedForGood(t *testing.T) {
 	box.flush(t.Context())
 	assert.Equal(t, []int{2}, *sent)
 	assert.Equal(t, []refusal{{1, true}}, *refusals)
+}
+
+// TestOutboxDoesNotRetryIntoOthers has one of several exporters with a full queue while the others take everything.
+func TestOutboxDoesNotRetryIntoOthers(t *testing.T) {
+	var taken []int
+	box, _, refusals := newTestOutbox(func(n int) error {
+		taken = append(taken, n)
+		return errors.Join(nil, fmt.Errorf("enqueueing: %w", exporterhelper.ErrQueueIsFull))
+	})
+	for n := range 3 {
+		box.put(n + 1)
+		box.flush(t.Context())
+	}
+	assert.Equal(t, []int{1, 2, 3}, taken)
+	assert.Equal(t, []refusal{{1, true}, {2, true}, {3, true}}, *refusals)
+	assert.True(t, box.empty())
 }
 
 func TestOutboxIsBounded(t *testing.T) {

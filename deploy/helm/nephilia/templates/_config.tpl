@@ -31,11 +31,19 @@ exporters:
       insecure: true
       {{- end }}
     compression: zstd
+    # A gateway that comes back is to be found soon; then it takes what all agents kept in the order of its times, for which one
+    # may have to wait for another.
+    keepalive:
+      time: 10s
+      timeout: 5s
+    timeout: 30s
     sending_queue:
       storage: file_storage
       num_consumers: 1
       queue_size: 10000
     retry_on_failure:
+      initial_interval: 1s
+      max_interval: 5s
       max_elapsed_time: 0
   {{- end }}
 service:
@@ -98,17 +106,52 @@ receivers:
 
 {{- define "nephilia.serverConfig" -}}
 {{- $users := and .Values.api.exposed .Values.api.htpasswdSecret }}
-{{- if $users }}
+{{- with .Values.history.remoteWrite }}
+exporters:
+  prometheus_remote_write:
+    endpoint: {{ . | quote }}
+    external_labels:
+      {{ $.Values.history.replicaLabel }}: ${env:POD_NAME}
+    # Samples of one series must arrive in the order of their times.
+    remote_write_queue:
+      num_consumers: 1
+    # The node is an attribute of the resource: without it what nodes report would be one series, which servers refuse.
+    resource_to_telemetry_conversion:
+      enabled: true
+    target_info:
+      enabled: false
+{{- end }}
+{{- if or $users .Values.history.query }}
 extensions:
+  {{- if $users }}
   basicauth/api:
     htpasswd:
       file: /etc/nephilia-users/{{ .Values.api.htpasswdKey }}
+  {{- end }}
   topology_query:
+    {{- if $users }}
     http:
       auth:
         authenticator: basicauth/api
+    {{- end }}
+    {{- with .Values.history.query }}
+    prometheus:
+      endpoint: {{ . | quote }}
+      {{- if not $.Values.history.deduplicated }}
+      selector: {{ printf "%s=\"${env:POD_NAME}\"" $.Values.history.replicaLabel | squote }}
+      {{- end }}
+    {{- end }}
+{{- end }}
+{{- if or $users .Values.history.remoteWrite }}
 service:
+  {{- if $users }}
   extensions: [file_storage, basicauth/api, topology_query, health_check]
+  {{- end }}
+  {{- if .Values.history.remoteWrite }}
+  pipelines:
+    metrics:
+      exporters: [topology, prometheus, prometheus_remote_write]
+  {{- end }}
 {{- end }}
 {{- end }}
 

@@ -89,6 +89,11 @@ func (k *Kubelet) containerLogs(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if r.URL.Query().Get("previous") == "true" {
+		// No container of a simulated pod was ever restarted. The real one's words.
+		http.Error(w, fmt.Sprintf("previous terminated container %q in pod %q not found", r.PathValue("container"), r.PathValue("pod")), http.StatusBadRequest)
+		return
+	}
 	pattern := filepath.Join(k.Logs, r.PathValue("namespace")+"_"+r.PathValue("pod")+"_*", r.PathValue("container"), "0.log")
 	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) == 0 {

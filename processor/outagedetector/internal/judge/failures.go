@@ -44,8 +44,10 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 
 // alwaysDenied tells whether an edge never got through and no policy changed that: then the denial is as it should be.
 func (j *Judge) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool {
-	// A few that seem to get through are failures whose reason is not known yet.
-	through := p.Win.Ever(observe.Closed) - min(p.Win.Ever(observe.Failed), p.Win.Ever(observe.Closed))
+	// A few that seem to get through are failures whose reason is not known yet: of the newest connections, that is, which are many
+	// of those that are known soon after a restart.
+	closed := p.Win.Ever(observe.Closed) - p.Win.At(observe.Closed, 0)
+	through := closed - min(p.Win.Ever(observe.Failed), closed)
 	if p.LastSuccess != 0 && 50*through > p.Win.Ever(observe.Closed) {
 		return false
 	}

@@ -156,7 +156,7 @@ func (l *Ledger) begin(e *cause.Explanation, now int64) *entry {
 	}
 	o := &entry{Since: e.Since, Edges: map[string]*tally{}}
 	o.Outage = outage.Outage{
-		ID: identity(e), State: semconv.OutageStateOpen, StartedAt: at(e.Since), DetectedAt: at(now),
+		ID: l.identity(e), State: semconv.OutageStateOpen, StartedAt: at(e.Since), DetectedAt: at(now),
 	}
 	l.open = append(l.open, o)
 	l.fill(o, e, now)
@@ -166,10 +166,12 @@ func (l *Ledger) begin(e *cause.Explanation, now int64) *entry {
 	return o
 }
 
-// identity is the same for the same outage, whoever finds it.
-func identity(e *cause.Explanation) string {
+// identity is the same for the same outage, whoever finds it: several that see the same mesh may not agree on the moment at which
+// it began. Of two outages of one root the second is the first again, unless more time than that lies between.
+func (l *Ledger) identity(e *cause.Explanation) string {
+	moment := int64(max(min(time.Minute, l.settings.Flap), time.Millisecond))
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%s\x00%d",
-		e.Kind, e.Root.Type, e.Root.Namespace, e.Root.Name, e.Policy, e.Since/int64(time.Millisecond)))
+		e.Kind, e.Root.Type, e.Root.Namespace, e.Root.Name, e.Policy, e.Since/moment))
 	return hex.EncodeToString(sum[:8])
 }
 

@@ -82,10 +82,12 @@ func counterOf(list *[]reasonCounter, errorType, policy string) *reasonCounter {
 	return &(*list)[len(*list)-1]
 }
 
-// Metrics takes over a batch. Boundary is the newest heartbeat so far or, where there are no heartbeats, the batch's newest
-// edge point; 0 if there is none. Edges tells whether the batch has any: they come after the heartbeats of their boundary.
+// Metrics takes over a batch. Boundary is the time that the service graph has reached; where it does not say, the newest
+// heartbeat so far or, where there are no heartbeats, the batch's newest edge point; 0 if there is none. Edges tells whether
+// the batch brings that boundary's edges: they come after its heartbeats.
 func (s *Store) Metrics(batch pmetric.Metrics) (boundary int64, edges bool) {
 	resources := batch.ResourceMetrics()
+	before := s.reached
 	for i := range resources.Len() {
 		resource := resources.At(i)
 		attrs := resource.Resource().Attributes()
@@ -99,8 +101,10 @@ func (s *Store) Metrics(batch pmetric.Metrics) (boundary int64, edges bool) {
 			}
 		}
 	}
-	edges = boundary > 0
-	if s.newestBeat > 0 {
+	switch edges = boundary > 0; {
+	case s.reached > 0:
+		return s.reached, s.reached > before
+	case s.newestBeat > 0:
 		boundary = s.newestBeat
 	}
 	return boundary, edges
@@ -123,6 +127,11 @@ func (s *Store) metric(metric pmetric.Metric, from origin, ours bool) int64 {
 		s.nodeMetric(name, metric, from.node)
 	case name == semconv.MetricReplayPosition:
 		s.replayPosition(metric)
+	case name == semconv.MetricGraphTime:
+		list, _ := points(metric)
+		for i := range list.Len() {
+			s.reached = max(s.reached, int64(list.At(i).Timestamp()))
+		}
 	case !ours && strings.HasPrefix(name, "traces_service_graph_request_"):
 		return s.genericMetric(name, metric)
 	}

@@ -66,8 +66,10 @@ type Store struct {
 	beats       [4]int64
 	// newestBeat is the newest heartbeat; 0 where none ever came.
 	newestBeat int64
-	quiet      silenceQueue
-	swept      int64
+	// reached is the time before which the service graph is complete; 0 where it does not say.
+	reached int64
+	quiet   silenceQueue
+	swept   int64
 }
 
 type pairKey struct{ source, destination outage.Name }

@@ -20,6 +20,9 @@ type Limits struct {
 	// Skew is the lateness of one end against the other that is ordinary. At high rates some connections are always
 	// between their two reports; those are not settled.
 	Skew time.Duration
+	// Heard is the time before which the source and the destination had said all they have to say when Apply was called last; 0
+	// is always. An excess is settled only in time of which the other end was heard: one that is cut off will tell what it saw.
+	Heard [2]pcommon.Timestamp
 	// Hold is how long a failure without a telling reason waits for the other end's. It is shorter than Window.
 	Hold time.Duration
 }
@@ -90,6 +93,13 @@ func (l *Lead) note(now pcommon.Timestamp, before int64, source, destination uin
 
 // settle looks at up to two windows: the one that ran until the last change, and the silence since.
 func (l *Lead) settle(now pcommon.Timestamp, limits Limits) {
+	behind := limits.Heard[0]
+	if l.lead > 0 {
+		behind = limits.Heard[1]
+	}
+	if behind > 0 {
+		now = min(now, behind)
+	}
 	for l.lead != 0 && elapsed(l.since, now) >= limits.Window {
 		excess := l.low - underway(l.lag, elapsed(l.since, l.changed), limits.Skew)
 		if excess > 0 {

@@ -49,6 +49,22 @@ func TestLead(t *testing.T) {
 	}
 }
 
+// TestLeadWaitsForWhoIsCutOff has one end cut off for longer than the window: what only the other one told is not settled.
+func TestLeadWaitsForWhoIsCutOff(t *testing.T) {
+	var l Lead
+	cut := limits
+	cut.Heard = [2]pcommon.Timestamp{0, at(1)}
+	n, _ := l.Apply(at(2), 10, 0, cut)
+	require.EqualValues(t, 10, n)
+	n, _ = l.Apply(at(100), 3, 0, cut)
+	require.EqualValues(t, 3, n)
+	_, late := l.Apply(at(101), 0, 13, cut)
+	require.Zero(t, late)
+	cut.Heard[1] = at(300)
+	n, _ = l.Apply(at(300), 1, 1, cut)
+	require.EqualValues(t, 1, n)
+}
+
 // TestLeadCountsEveryConnectionOnce plays random traffic whose two ends report with random skew, while now the one and
 // then the other end is down.
 func TestLeadCountsEveryConnectionOnce(t *testing.T) {
