@@ -191,6 +191,7 @@ func (t *topologyQuery) restore(stores *ingest.Stores) (restored bool, err error
 				first = oldest
 			}
 			clock = max(clock, newest)
+			stores.History.Resume(newest)
 		}
 	}
 	if clock == 0 {

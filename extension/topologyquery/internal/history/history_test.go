@@ -121,6 +121,38 @@ func TestResolution(t *testing.T) {
 	assert.EqualValues(t, 23, closed(t, store, origin, origin+23*second))
 }
 
+// TestLateWithinASlot stores a slot before all that belongs to it has come, as when one node's heartbeat is ahead of what waits
+// for another's, or when the clock of before a restart was.
+func TestLateWithinASlot(t *testing.T) {
+	e := open(t, t.TempDir())
+	defer func() { require.NoError(t, e.Close()) }()
+	s := series(NameClosed)
+	var w *Writer
+	write := func(at, clock int64, value float64, zeroAt int64) {
+		b := w.Batch(t.Context())
+		b.Float(s, zeroAt, origin+at, value)
+		require.NoError(t, b.Commit(origin+clock, false))
+	}
+	restart := func() {
+		w, s = NewWriter(e.Appendable(), 5*second), series(NameClosed)
+		if _, newest, ok := e.Bounds(); ok {
+			w.Resume(newest)
+		}
+	}
+	restart()
+	write(2*second, 6*second, 7, origin)
+	write(3*second, 6*second, 9, 0)
+	write(4*second, 6*second, 12, 0)
+	restart()
+	write(5*second, 6*second, 20, 0)
+	write(5*second, 6*second, 3, origin+5*second) // began anew
+	restart()
+	write(5*second, 6*second, 4, 0)
+	assert.Empty(t, w.Dropped())
+	store := NewStore(e, "", fiveMinutes)
+	assert.EqualValues(t, 24, closed(t, store, origin, origin+10*second))
+}
+
 func TestNames(t *testing.T) {
 	namer := NewNamer()
 	for name, want := range map[string]string{

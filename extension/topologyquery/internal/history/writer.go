@@ -12,11 +12,15 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 )
 
+// maxSlack is how long, in milliseconds, what a process that was killed stored may be ahead of what the next one hears.
+const maxSlack = 5 * 60 * 1000
+
 // Series is one stored series' place in a Writer.
 type Series struct {
 	labels labels.Labels
 	ref    storage.SeriesRef
-	// lastTime is the newest stored sample's time.
+	// last is what the newest stored sample says, lastTime its time.
+	last     content
 	lastTime int64
 	pending  sample
 	queued   bool
@@ -28,6 +32,20 @@ type sample struct {
 	time   int64
 	value  float64
 	hist   *histogram.Histogram
+	gauge  bool
+}
+
+// content is what a sample says, short.
+type content struct {
+	value float64
+	count uint64
+}
+
+func (one *sample) content() content {
+	if one.hist != nil {
+		return content{one.hist.Sum, one.hist.Count}
+	}
+	return content{value: one.value}
 }
 
 // NewSeries returns the series of these labels.
@@ -40,14 +58,20 @@ type Writer struct {
 	appendable storage.Appendable
 	resolution int64
 	waiting    []*Series
-	dropped    map[string]uint64
-	stored     uint64
+	// resumed is the newest time of what was stored before this process.
+	resumed int64
+	dropped map[string]uint64
+	stored  uint64
 }
 
 // NewWriter returns a writer with a resolution in milliseconds.
 func NewWriter(appendable storage.Appendable, resolution int64) *Writer {
 	return &Writer{appendable: appendable, resolution: max(resolution, 1), dropped: map[string]uint64{}}
 }
+
+// Resume tells the writer the newest time that the storage holds: which series have a sample there is not known, and none may
+// be written into the past.
+func (w *Writer) Resume(newest int64) { w.resumed = newest }
 
 // Batch collects the samples of one write; they become visible, and safe, with Commit.
 type Batch struct {
@@ -70,7 +94,12 @@ func (b *Batch) Holds(s *Series) bool {
 	return ref != 0
 }
 
-// Float takes a sample over. zeroAt, unless 0, is the time at which the counter began.
+// Gauge takes a sample over that stands for itself.
+func (b *Batch) Gauge(s *Series, t int64, v float64) {
+	b.take(s, sample{time: t, value: v, gauge: true})
+}
+
+// Float takes a counter's sample over. zeroAt, unless 0, is the time at which the counter began.
 func (b *Batch) Float(s *Series, zeroAt, t int64, v float64) {
 	b.take(s, sample{zeroAt: zeroAt, time: t, value: v})
 }
@@ -98,11 +127,22 @@ func (b *Batch) take(s *Series, next sample) {
 	}
 }
 
+// store appends a sample at t, or after what is stored: what comes late within its slot, because its producer waited or was
+// restarted, belongs to a time that the storage already holds a sample of, and must not be lost.
 func (b *Batch) store(s *Series, one sample, t int64) {
-	if one.zeroAt != 0 {
-		if zero := max(one.zeroAt, s.lastTime+1); zero < t {
-			b.append(s, sample{hist: zeroOf(one.hist)}, zero)
+	if resumed := b.w.resumed; s.ref == 0 && t <= resumed && resumed-t < maxSlack {
+		s.lastTime = max(s.lastTime, resumed)
+	}
+	if t <= s.lastTime {
+		if one.gauge || one.zeroAt == 0 && s.last == one.content() {
+			return
 		}
+		t = s.lastTime + 1
+	}
+	if one.zeroAt != 0 {
+		zero := max(min(one.zeroAt, t-1), s.lastTime+1)
+		t = max(t, zero+1)
+		b.append(s, sample{hist: zeroOf(one.hist)}, zero)
 	}
 	b.append(s, one, t)
 }
@@ -127,7 +167,7 @@ func (b *Batch) append(s *Series, one sample, t int64) {
 		return
 	}
 	s.ref = ref
-	s.lastTime = max(s.lastTime, t)
+	s.lastTime, s.last = max(s.lastTime, t), one.content()
 	b.w.stored++
 }
 

@@ -255,7 +255,7 @@ func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 			b.live.SetActive(s.edge, t, int64(value))
 		}
 		if s.stored != nil {
-			b.history.Float(s.stored, 0, t, value)
+			b.history.Gauge(s.stored, t, value)
 		}
 		return
 	}

@@ -336,7 +336,7 @@ func (e *Edge) stateAt(t int64, into *state) span {
 		at--
 	}
 	switch {
-	case at == len(e.chunks) && t >= e.lastSealed():
+	case at == len(e.chunks) && (at == 0 || t >= e.lastSealed()):
 		into.addState(&e.total)
 		if !e.open {
 			return span{e.lastSealed(), forever}

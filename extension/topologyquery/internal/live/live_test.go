@@ -180,6 +180,21 @@ func TestBounds(t *testing.T) {
 	assert.Zero(t, g.Stats().Edges)
 }
 
+// TestBeforeAnyTime asks for a window that ends before 1970 while an edge has told nothing that was stored, as when the first edge
+// comes before the first heartbeat.
+func TestBeforeAnyTime(t *testing.T) {
+	g := New(Settings{Window: 60_000, Resolution: 1000, MaxEdges: 2})
+	g.Update(func(w Writer) {
+		require.NotNil(t, w.Edge(edge.Key{Service: "silent"}))
+		w.Add(w.Edge(edge.Key{Service: "a"}), Closed, 1, 3)
+	})
+	changed, _, _ := g.Changed(0, -300_000, 0, 10)
+	defer changed.Release()
+	for _, counts := range changed.Counts {
+		assert.Zero(t, counts.Fields[Closed])
+	}
+}
+
 func TestCoarseAndFineBucketsStayWithinTheirBounds(t *testing.T) {
 	g := New(Settings{Window: 60_000, Resolution: 1000, MaxEdges: 2})
 	for scale := int32(-4); scale <= 8; scale++ {
