@@ -45,8 +45,10 @@ func (c *cluster) startPrometheus(t *testing.T) {
 	}
 	p, err := process.Start(process.Program{
 		Name: "prometheus", Namespace: c.watch, Path: path, Dir: home, Log: filepath.Join(home, "prometheus.log"),
-		Args: []string{"--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=0.0.0.0:9090", "--log.level=warn",
-			"--web.enable-remote-write-receiver", "--enable-feature=native-histograms"},
+		Args: []string{
+			"--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=0.0.0.0:9090", "--log.level=warn",
+			"--web.enable-remote-write-receiver", "--enable-feature=native-histograms",
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

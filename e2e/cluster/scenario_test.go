@@ -60,9 +60,15 @@ var scenarios = []scenario{
 	{
 		name: "logs rotated", fault: "connection_refused", seed: 12, seconds: 80, from: 20, until: 55,
 		steps: []step{
-			{10, rotate(0)}, {20, rotate(1)}, {25, rotate(0)}, {30, rotate(2)}, {40, rotate(0)},
+			{10, rotate(0)},
+			{20, rotate(1)},
+			{25, rotate(0)},
+			{30, rotate(2)},
+			{40, rotate(0)},
 			// Rotated while the agent does not look.
-			{45, kill(agent(1))}, {46, rotate(1)}, {48, start(agent(1))},
+			{45, kill(agent(1))},
+			{46, rotate(1)},
+			{48, start(agent(1))},
 		},
 	},
 	{
