@@ -10,6 +10,8 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configoptional"
+
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // Config is the extension's configuration.
@@ -235,8 +237,11 @@ func validateEndpoint(name, endpoint string) error {
 	return nil
 }
 
-// keeps tells which metrics the history stores.
+// keeps tells which metrics the history stores. How far the graph is says every sample's own time.
 func (c *HistoryConfig) keeps(metric string) bool {
+	if metric == semconv.MetricGraphTime {
+		return false
+	}
 	for _, prefix := range c.Metrics {
 		if strings.HasPrefix(metric, prefix) {
 			return true
