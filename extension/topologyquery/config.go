@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configoptional"
@@ -74,6 +75,9 @@ type PrometheusConfig struct {
 	confighttp.ClientConfig `mapstructure:",squash"`
 	// Selector, unless empty, is a list of label matchers that every query adds, such as cluster="a".
 	Selector string `mapstructure:"selector"`
+	// ReplicaLabel, unless empty, is the label by which the series of several that write the same to that server differ. Each answer
+	// is from one of them.
+	ReplicaLabel string `mapstructure:"replica_label"`
 }
 
 // TracesConfig bounds the embedded trace store.
@@ -214,6 +218,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Prometheus.HasValue() {
 		errs = append(errs, validateEndpoint("prometheus::endpoint", c.Prometheus.Get().Endpoint))
+		if label := c.Prometheus.Get().ReplicaLabel; label != "" && !model.LegacyValidation.IsValidLabelName(label) {
+			errs = append(errs, fmt.Errorf("prometheus::replica_label: %q is not a label's name", label))
+		}
 	}
 	if c.Jaeger.HasValue() {
 		errs = append(errs, validateEndpoint("jaeger::endpoint", c.Jaeger.Get().Endpoint))
