@@ -98,6 +98,14 @@ func graph(gateway *kubelet.Pod, start, end time.Time) (map[mesh.Flow]mesh.Count
 	return counts, nil
 }
 
+// source is from where a gateway answers for a window: live or history.
+func source(gateway *kubelet.Pod, start, end time.Time) (string, error) {
+	var answer struct{ From string }
+	query := url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
+	err := get(gateway.Namespace, "http://127.0.0.1:16680/api/v1/graph", query, &answer)
+	return answer.From, err
+}
+
 // outage is one that a gateway found.
 type outage struct {
 	ID, State, Kind string

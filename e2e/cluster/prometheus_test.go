@@ -17,7 +17,8 @@ import (
 	"github.com/nephilia/nephilia/e2e/cluster/internal/process"
 )
 
-// startPrometheus runs Debian's Prometheus, which scrapes what serves the edges and takes what is written to it.
+// startPrometheus runs Debian's Prometheus, which scrapes what serves the edges and takes what is written to it. It is there before
+// the gateways, and outlives them.
 func (c *cluster) startPrometheus(t *testing.T) {
 	t.Helper()
 	path, err := exec.LookPath("prometheus")
@@ -28,8 +29,8 @@ func (c *cluster) startPrometheus(t *testing.T) {
 		t.Fatal(err)
 	}
 	var targets []string
-	for _, gateway := range c.gateways {
-		targets = append(targets, netip.AddrPortFrom(gateway.Namespace.Address, 9464).String())
+	for ordinal := range maxGateways {
+		targets = append(targets, netip.AddrPortFrom(gatewayAddress(ordinal), 9464).String())
 	}
 	encoded, err := json.Marshal(targets)
 	if err != nil {

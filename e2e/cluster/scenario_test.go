@@ -26,6 +26,7 @@ type scenario struct {
 	steps                []step
 	connectionAge        time.Duration // of istiod's xDS
 	values               []string      // of the chart
+	source               string        // of the graph at the end: live unless a gateway was restarted, or history
 }
 
 // step is something that happens to the product or to what it depends on, a number of seconds after the start.
@@ -76,10 +77,10 @@ var scenarios = []scenario{
 		steps: []step{{30, crash(gateway(0), 2)}, {60, restartIstiod(time.Second)}},
 	},
 	{
-		// Both write to one store and read from it what they wrote.
-		name: "shared store", fault: "connection_refused", seed: 8, seconds: 70, from: 20, until: 50,
+		// Both write to one store, and having lost what they remembered, read all from it: what one of them wrote.
+		name: "shared store", fault: "connection_refused", seed: 8, seconds: 70, from: 20, until: 50, source: "history",
 		values: []string{`history={"remoteWrite":"http://10.0.0.20:9090/api/v1/write","query":"http://10.0.0.20:9090"}`},
-		steps:  []step{{30, crash(gateway(0), 3)}},
+		steps:  []step{{30, crash(gateway(0), 3)}, {40, crash(gateway(1), 1)}},
 	},
 	{
 		name: "packets lost", fault: "policy_denied", seed: 2, seconds: 90, from: 25, until: 60,
@@ -144,6 +145,7 @@ func lose(share float64) func(*cluster, context.Context) error {
 }
 
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -179,6 +181,9 @@ func (s *scenario) run(t *testing.T) {
 	c.requireCounts(t, begin)
 	c.requireScraped(t)
 	c.requireOutages(t, begin)
+	if s.source != "" {
+		c.requireSource(t, begin, s.source)
+	}
 }
 
 // simulate makes a recording of a mesh on three nodes.
@@ -250,7 +255,18 @@ func (c *cluster) requireCounts(t *testing.T, begin time.Time) {
 	}
 }
 
-// requireOutages waits until every gateway has found each expected outage once and none else, all by the same names.
+// requireSource wants every gateway to have answered from its memory (live) or from the store (history).
+func (c *cluster) requireSource(t *testing.T, begin time.Time, want string) {
+	t.Helper()
+	for _, gateway := range c.gateways {
+		if got, err := source(gateway, begin.Add(-time.Minute), time.Now().Add(time.Minute)); err != nil || got != want {
+			t.Errorf("%s answers from %s, not %s (%v)", gateway.Object.Name, got, want, err)
+		}
+	}
+}
+
+// requireOutages waits until every gateway has found each expected outage once and none else, has seen its end, and all call it by
+// the same id.
 func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
 	t.Helper()
 	ids := map[string][]string{}
@@ -264,16 +280,19 @@ func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
 			ids[gateway.Object.Name] = nil
 			left := map[string]int{}
 			var said []string
+			var errs []error
 			for _, o := range found {
 				if o.StartedAt.After(begin.Add(c.recording.Duration - time.Second)) {
 					continue // all traffic ends with the play
 				}
 				left[o.Kind+" of "+o.root()]++
+				if o.State != "resolved" {
+					errs = append(errs, fmt.Errorf("%s of %s is %s", o.Kind, o.root(), o.State))
+				}
 				said = append(said, fmt.Sprintf("%s of %s (%s) from %s to %s", o.Kind, o.root(), o.State, o.StartedAt.Sub(begin), o.EndedAt.Sub(begin)))
 				ids[gateway.Object.Name] = append(ids[gateway.Object.Name], o.ID)
 			}
 			told[gateway.Object.Name] = strings.Join(said, "; ")
-			var errs []error
 			for _, expected := range c.recording.Expect {
 				key := expected.Kind + " of " + expected.Root
 				if left[key] != 1 {
@@ -302,8 +321,9 @@ func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
 	}
 }
 
-// patience is how long the last connections may take to reach every gateway's history.
-const patience = 60 * time.Second
+// patience is how long the last connections may take to reach every gateway's history. A gateway repeats to Prometheus what does not
+// change once a minute.
+const patience = 100 * time.Second
 
 // settle is eventually without ending the test, so that all differences are told.
 func (c *cluster) settle(t *testing.T, what string, try func() error) {
