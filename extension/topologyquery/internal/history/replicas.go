@@ -15,9 +15,13 @@ func (q *querier) of(ctx context.Context, start, end int64) (*querier, error) {
 	if q.replicaLabel == "" {
 		return q, nil
 	}
+	labeled := *q
+	// What has no such label was not written by a replica, but scraped perhaps.
+	labeled.matchers = strings.TrimPrefix(q.matchers+","+q.replicaLabel+`!=""`, ",")
 	// Heartbeats come with all that was heard; a store that does not keep them has at least connections.
 	for _, metric := range []string{NameSourceUp, NameClosed} {
-		heard, err := q.engine.Instant(ctx, fmt.Sprintf("sum by (%s) (%s)", q.replicaLabel, q.over("count_over_time", q.pick(metric), start, end)), at(end))
+		written := q.over("count_over_time", labeled.pick(metric), start, end)
+		heard, err := q.engine.Instant(ctx, fmt.Sprintf("sum by (%s) (%s)", q.replicaLabel, written), at(end))
 		if err != nil {
 			return nil, fmt.Errorf("choosing a replica: %w", err)
 		}
@@ -27,7 +31,7 @@ func (q *querier) of(ctx context.Context, start, end int64) (*querier, error) {
 			return &chosen, nil
 		}
 	}
-	return q, nil
+	return &labeled, nil
 }
 
 // most is the replica with the highest value, and of equal ones the first by name.

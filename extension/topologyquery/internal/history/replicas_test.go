@@ -16,7 +16,7 @@ import (
 )
 
 // TestOneReplicaAnswers has three gateways write the same mesh to one store: one that saw everything from the beginning, one that
-// learned a policy's name later and began anew in between, and one that joined when the counters had long been running.
+// learned a policy's name later, and one that joined when the counters had long been running. The store scrapes them as well.
 func TestOneReplicaAnswers(t *testing.T) {
 	e := open(t, t.TempDir())
 	defer func() { require.NoError(t, e.Close()) }()
@@ -41,6 +41,12 @@ func TestOneReplicaAnswers(t *testing.T) {
 		"gateway-2": {5, 7},
 	}
 	const minutes = 10
+	scraped := NewSeries(labels.FromStrings(model.MetricNameLabel, NameSourceUp))
+	scrapedSum := series(NameClosed)
+	for at := int64(0); at <= minutes*minute; at += second {
+		write(scraped, 0, at, 1)
+		write(scrapedSum, 0, at, float64(at))
+	}
 	for name, g := range gateways {
 		up, sum, endpoint := beat(name), of(NameClosed, name), of(NameEndpointClosed, name)
 		unnamed, named := of(NameFailed, name), of(NameFailed, name, semconv.LabelPolicy, "billing/no-checkout")
