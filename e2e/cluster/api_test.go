@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,31 +29,37 @@ func tail(pod *kubelet.Pod) string {
 	return strings.Join(kept[max(0, len(kept)-15):], "")
 }
 
-// get reads a resource from within a namespace; out may be nil.
+// get reads a JSON resource from within a namespace; out may be nil.
 func get(from *network.Namespace, address string, query url.Values, out any) error {
+	body, err := read(from, address+"?"+query.Encode())
+	if err != nil || out == nil {
+		return err
+	}
+	return json.Unmarshal(body, out)
+}
+
+// read reads a resource from within a namespace.
+func read(from *network.Namespace, address string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DialContext: from.DialContext, DisableKeepAlives: true}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"?"+query.Encode(), http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s: %.500s", address, response.Status, body)
+		return nil, fmt.Errorf("GET %s: %s: %.500s", address, response.Status, body)
 	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(body, out)
+	return body, nil
 }
 
 // awaitReady waits for the pod's readiness probe to succeed.
@@ -96,6 +103,25 @@ func graph(gateway *kubelet.Pod, start, end time.Time) (map[mesh.Flow]mesh.Count
 		counts[flow] = count
 	}
 	return counts, nil
+}
+
+// metric is the sum of a pod's own metric over the series that mention a text; 0 if there are none.
+func metric(pod *kubelet.Pod, name, mentions string) (sum float64, err error) {
+	body, err := read(pod.Namespace, "http://127.0.0.1:8888/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(body)) {
+		if !strings.HasPrefix(line, name+"{") || !strings.Contains(line, mentions) {
+			continue
+		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(strings.TrimSpace(line), ' '):]), 64)
+		if err != nil {
+			return 0, fmt.Errorf("reading %s: %w", name, err)
+		}
+		sum += value
+	}
+	return sum, nil
 }
 
 // source is from where a gateway answers for a window: live or history.

@@ -84,7 +84,7 @@ var scenarios = []scenario{
 	},
 	{
 		name: "packets lost", fault: "policy_denied", seed: 2, seconds: 90, from: 25, until: 60,
-		steps: []step{{10, lose(0.1)}, {75, lose(0)}},
+		steps: []step{{10, lose(0.1)}, {75, loseNoMore()}},
 	},
 }
 
@@ -144,6 +144,23 @@ func lose(share float64) func(*cluster, context.Context) error {
 	}
 }
 
+// loseNoMore ends the loss, and wants some to have been.
+func loseNoMore() func(*cluster, context.Context) error {
+	return func(c *cluster, ctx context.Context) error {
+		var errs []error
+		for _, pod := range slices.Concat(c.agents, c.gateways) {
+			lost, err := pod.Namespace.Lost()
+			if err == nil && lost == 0 {
+				err = errors.New("lost no packets")
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", pod.Object.Name, err))
+			}
+		}
+		return errors.Join(append(errs, lose(0)(c, ctx))...)
+	}
+}
+
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	for _, s := range scenarios {
@@ -180,7 +197,7 @@ func (s *scenario) run(t *testing.T) {
 	}
 	c.requireCounts(t, begin)
 	c.requireScraped(t)
-	c.requireOutages(t, begin)
+	c.requireOutages(t, begin, c.gateways...)
 	if s.source != "" {
 		c.requireSource(t, begin, s.source)
 	}
@@ -233,7 +250,7 @@ func TestRecording(t *testing.T) {
 	}
 	c.requireCounts(t, begin)
 	c.requireScraped(t)
-	c.requireOutages(t, begin)
+	c.requireOutages(t, begin, c.gateways...)
 }
 
 // requireCounts waits until every gateway counts exactly what was written.
@@ -265,13 +282,13 @@ func (c *cluster) requireSource(t *testing.T, begin time.Time, want string) {
 	}
 }
 
-// requireOutages waits until every gateway has found each expected outage once and none else, has seen its end, and all call it by
+// requireOutages waits until each of the gateways has found each expected outage once and none else, has seen its end, and all call it by
 // the same id.
-func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
+func (c *cluster) requireOutages(t *testing.T, begin time.Time, gateways ...*kubelet.Pod) {
 	t.Helper()
 	ids := map[string][]string{}
 	told := map[string]string{}
-	for _, gateway := range c.gateways {
+	for _, gateway := range gateways {
 		c.settle(t, gateway.Object.Name+" has found every outage once", func() error {
 			found, err := outages(gateway, begin.Add(-time.Minute), time.Now().Add(time.Minute))
 			if err != nil {
