@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nephilia/nephilia/e2e/cluster/internal/kubelet"
 	"github.com/nephilia/nephilia/e2e/cluster/internal/mesh"
 	"github.com/nephilia/nephilia/e2e/cluster/internal/network"
 	"github.com/nephilia/nephilia/e2e/cluster/internal/process"
@@ -82,6 +84,38 @@ func scraped(from *network.Namespace, gateway netip.Addr) (mesh.Count, error) {
 		*into = int(value)
 	}
 	return count, nil
+}
+
+// requireOneID wants Prometheus to hold each expected outage under one id, told by each of the gateways.
+func (c *cluster) requireOneID(t *testing.T, gateways []*kubelet.Pod) {
+	t.Helper()
+	for _, expected := range c.recording.Expect {
+		c.settle(t, "Prometheus has "+expected.Kind+" of "+expected.Root+" under one id", func() error {
+			var answer struct {
+				Data struct {
+					Result []struct{ Metric map[string]string }
+				}
+			}
+			namespace, name, _ := strings.Cut(expected.Root, "/")
+			query := fmt.Sprintf(`group by (outage_id, instance) (last_over_time(mesh_outage{kind=%q, root_namespace=%q, root_name=%q}[20m]))`, expected.Kind, namespace, name)
+			if err := get(c.watch, "http://127.0.0.1:9090/api/v1/query", url.Values{"query": {query}}, &answer); err != nil {
+				return err
+			}
+			ids, tellers := map[string]bool{}, map[string]bool{}
+			for _, r := range answer.Data.Result {
+				ids[r.Metric["outage_id"]], tellers[r.Metric["instance"]] = true, true
+			}
+			for _, gateway := range gateways {
+				if address := netip.AddrPortFrom(gateway.Namespace.Address, 9464).String(); !tellers[address] {
+					return fmt.Errorf("%s did not tell of it", gateway.Object.Name)
+				}
+			}
+			if len(ids) != 1 {
+				return fmt.Errorf("it has %d: %v", len(ids), ids)
+			}
+			return nil
+		})
+	}
 }
 
 // requireScraped waits until Prometheus has from every gateway what was written.

@@ -336,6 +336,7 @@ func (c *cluster) requireOutages(t *testing.T, begin time.Time, gateways ...*kub
 			t.Errorf("gateways name the same outages differently: %v: %v", ids, told)
 		}
 	}
+	c.requireOneID(t, gateways)
 }
 
 // patience is how long the last connections may take to reach every gateway's history. A gateway repeats to Prometheus what does not
