@@ -73,6 +73,9 @@ func (c *cluster) awaitReady(t *testing.T, pod *kubelet.Pod) {
 	})
 }
 
+// api is where a gateway serves the API in its own namespace, asked by a user whom those know that want one.
+const api = "http://viewer:" + password + "@127.0.0.1:16680/api/v1"
+
 // graph reads the connections of each edge that a gateway knows.
 func graph(gateway *kubelet.Pod, start, end time.Time) (map[mesh.Flow]mesh.Count, error) {
 	var answer struct {
@@ -84,7 +87,7 @@ func graph(gateway *kubelet.Pod, start, end time.Time) (map[mesh.Flow]mesh.Count
 		}
 	}
 	query := url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
-	if err := get(gateway.Namespace, "http://127.0.0.1:16680/api/v1/graph", query, &answer); err != nil {
+	if err := get(gateway.Namespace, api+"/graph", query, &answer); err != nil {
 		return nil, err
 	}
 	names := map[string]string{}
@@ -128,7 +131,7 @@ func metric(pod *kubelet.Pod, name, mentions string) (sum float64, err error) {
 func source(gateway *kubelet.Pod, start, end time.Time) (string, error) {
 	var answer struct{ From string }
 	query := url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
-	err := get(gateway.Namespace, "http://127.0.0.1:16680/api/v1/graph", query, &answer)
+	err := get(gateway.Namespace, api+"/graph", query, &answer)
 	return answer.From, err
 }
 
@@ -150,6 +153,6 @@ func (o *outage) root() string {
 func outages(gateway *kubelet.Pod, start, end time.Time) ([]outage, error) {
 	var answer struct{ Outages []outage }
 	query := url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
-	err := get(gateway.Namespace, "http://127.0.0.1:16680/api/v1/outages", query, &answer)
+	err := get(gateway.Namespace, api+"/outages", query, &answer)
 	return answer.Outages, err
 }

@@ -87,7 +87,7 @@ func requireState(t *testing.T, gateway *kubelet.Pod, pod *mesh.Pod, want int) {
 			}
 		}
 		for _, list := range []string{"workloads", "services", "policies"} {
-			if err := get(gateway.Namespace, "http://127.0.0.1:16680/api/v1/"+list, url.Values{"namespace": {pod.Namespace}, "limit": {"500"}}, &all); err != nil {
+			if err := get(gateway.Namespace, api+"/"+list, url.Values{"namespace": {pod.Namespace}, "limit": {"500"}}, &all); err != nil {
 				return err
 			}
 		}
