@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,31 +29,37 @@ func tail(pod *kubelet.Pod) string {
 	return strings.Join(kept[max(0, len(kept)-15):], "")
 }
 
-// get reads a resource from within a namespace; out may be nil.
+// get reads a JSON resource from within a namespace; out may be nil.
 func get(from *network.Namespace, address string, query url.Values, out any) error {
+	body, err := read(from, address+"?"+query.Encode())
+	if err != nil || out == nil {
+		return err
+	}
+	return json.Unmarshal(body, out)
+}
+
+// read reads a resource from within a namespace.
+func read(from *network.Namespace, address string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DialContext: from.DialContext, DisableKeepAlives: true}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"?"+query.Encode(), http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s: %.500s", address, response.Status, body)
+		return nil, fmt.Errorf("GET %s: %s: %.500s", address, response.Status, body)
 	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(body, out)
+	return body, nil
 }
 
 // awaitReady waits for the pod's readiness probe to succeed.
@@ -66,6 +73,9 @@ func (c *cluster) awaitReady(t *testing.T, pod *kubelet.Pod) {
 	})
 }
 
+// api is where a gateway serves the API in its own namespace, asked by a user whom those know that want one.
+const api = "http://viewer:" + password + "@127.0.0.1:16680/api/v1"
+
 // graph reads the connections of each edge that a gateway knows.
 func graph(gateway *kubelet.Pod, start, end time.Time) (map[mesh.Flow]mesh.Count, error) {
 	var answer struct {
@@ -77,7 +87,7 @@ func graph(gateway *kubelet.Pod, start, end time.Time) (map[mesh.Flow]mesh.Count
 		}
 	}
 	query := url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
-	if err := get(gateway.Namespace, "http://127.0.0.1:16680/api/v1/graph", query, &answer); err != nil {
+	if err := get(gateway.Namespace, api+"/graph", query, &answer); err != nil {
 		return nil, err
 	}
 	names := map[string]string{}
@@ -98,6 +108,33 @@ func graph(gateway *kubelet.Pod, start, end time.Time) (map[mesh.Flow]mesh.Count
 	return counts, nil
 }
 
+// metric is the sum of a pod's own metric over the series that mention a text; 0 if there are none.
+func metric(pod *kubelet.Pod, name, mentions string) (sum float64, err error) {
+	body, err := read(pod.Namespace, "http://127.0.0.1:8888/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(body)) {
+		if !strings.HasPrefix(line, name+"{") || !strings.Contains(line, mentions) {
+			continue
+		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(strings.TrimSpace(line), ' '):]), 64)
+		if err != nil {
+			return 0, fmt.Errorf("reading %s: %w", name, err)
+		}
+		sum += value
+	}
+	return sum, nil
+}
+
+// source is from where a gateway answers for a window: live or history.
+func source(gateway *kubelet.Pod, start, end time.Time) (string, error) {
+	var answer struct{ From string }
+	query := url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
+	err := get(gateway.Namespace, api+"/graph", query, &answer)
+	return answer.From, err
+}
+
 // outage is one that a gateway found.
 type outage struct {
 	ID, State, Kind string
@@ -116,6 +153,6 @@ func (o *outage) root() string {
 func outages(gateway *kubelet.Pod, start, end time.Time) ([]outage, error) {
 	var answer struct{ Outages []outage }
 	query := url.Values{"start": {start.UTC().Format(time.RFC3339)}, "end": {end.UTC().Format(time.RFC3339)}}
-	err := get(gateway.Namespace, "http://127.0.0.1:16680/api/v1/outages", query, &answer)
+	err := get(gateway.Namespace, api+"/outages", query, &answer)
 	return answer.Outages, err
 }

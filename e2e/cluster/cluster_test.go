@@ -31,6 +31,9 @@ const (
 	release    = "nephilia"
 )
 
+// maxGateways is how many gateways a test may run.
+const maxGateways = 2
+
 // nodes are those of every cluster, as in the recordings.
 var nodes = []string{"node-a", "node-b", "node-c"}
 
@@ -260,10 +263,10 @@ func (c *cluster) install(t *testing.T, values ...string) {
 		_, err := c.control.Client.CoreV1().ConfigMaps(namespace).Get(ctx, "istio-ca-root-cert", metav1.GetOptions{})
 		return err
 	})
+	c.startPrometheus(t)
 	c.runGateways(ctx, t)
 	c.runStandalone(ctx, t)
 	c.runAgents(ctx, t)
-	c.startPrometheus(t)
 	for _, pod := range append(append([]*kubelet.Pod(nil), c.gateways...), c.agents...) {
 		c.awaitReady(t, pod)
 	}

@@ -9,15 +9,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nephilia/nephilia/e2e/cluster/internal/kubelet"
 	"github.com/nephilia/nephilia/e2e/cluster/internal/mesh"
 	"github.com/nephilia/nephilia/e2e/cluster/internal/network"
 	"github.com/nephilia/nephilia/e2e/cluster/internal/process"
 )
 
-// startPrometheus runs Debian's Prometheus, which scrapes what serves the edges and takes what is written to it.
+// startPrometheus runs Debian's Prometheus, which scrapes what serves the edges and takes what is written to it. It is there before
+// the gateways, and outlives them.
 func (c *cluster) startPrometheus(t *testing.T) {
 	t.Helper()
 	path, err := exec.LookPath("prometheus")
@@ -28,8 +31,8 @@ func (c *cluster) startPrometheus(t *testing.T) {
 		t.Fatal(err)
 	}
 	var targets []string
-	for _, gateway := range c.gateways {
-		targets = append(targets, netip.AddrPortFrom(gateway.Namespace.Address, 9464).String())
+	for ordinal := range maxGateways {
+		targets = append(targets, netip.AddrPortFrom(gatewayAddress(ordinal), 9464).String())
 	}
 	encoded, err := json.Marshal(targets)
 	if err != nil {
@@ -45,8 +48,10 @@ func (c *cluster) startPrometheus(t *testing.T) {
 	}
 	p, err := process.Start(process.Program{
 		Name: "prometheus", Namespace: c.watch, Path: path, Dir: home, Log: filepath.Join(home, "prometheus.log"),
-		Args: []string{"--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=0.0.0.0:9090", "--log.level=warn",
-			"--web.enable-remote-write-receiver", "--enable-feature=native-histograms"},
+		Args: []string{
+			"--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=0.0.0.0:9090", "--log.level=warn",
+			"--web.enable-remote-write-receiver", "--enable-feature=native-histograms",
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +84,38 @@ func scraped(from *network.Namespace, gateway netip.Addr) (mesh.Count, error) {
 		*into = int(value)
 	}
 	return count, nil
+}
+
+// requireOneID wants Prometheus to hold each expected outage under one id, told by each of the gateways.
+func (c *cluster) requireOneID(t *testing.T, gateways []*kubelet.Pod) {
+	t.Helper()
+	for _, expected := range c.recording.Expect {
+		c.settle(t, "Prometheus has "+expected.Kind+" of "+expected.Root+" under one id", func() error {
+			var answer struct {
+				Data struct {
+					Result []struct{ Metric map[string]string }
+				}
+			}
+			namespace, name, _ := strings.Cut(expected.Root, "/")
+			query := fmt.Sprintf(`group by (outage_id, instance) (last_over_time(mesh_outage{kind=%q, root_namespace=%q, root_name=%q}[20m]))`, expected.Kind, namespace, name)
+			if err := get(c.watch, "http://127.0.0.1:9090/api/v1/query", url.Values{"query": {query}}, &answer); err != nil {
+				return err
+			}
+			ids, tellers := map[string]bool{}, map[string]bool{}
+			for _, r := range answer.Data.Result {
+				ids[r.Metric["outage_id"]], tellers[r.Metric["instance"]] = true, true
+			}
+			for _, gateway := range gateways {
+				if address := netip.AddrPortFrom(gateway.Namespace.Address, 9464).String(); !tellers[address] {
+					return fmt.Errorf("%s did not tell of it", gateway.Object.Name)
+				}
+			}
+			if len(ids) != 1 {
+				return fmt.Errorf("it has %d: %v", len(ids), ids)
+			}
+			return nil
+		})
+	}
 }
 
 // requireScraped waits until Prometheus has from every gateway what was written.

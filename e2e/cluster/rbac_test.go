@@ -18,6 +18,7 @@ import (
 // TestEveryRightIsNeeded takes the chart's rights away, one resource at a time, and wants the pod that had it to name what it misses.
 // With all of them, nothing is missed.
 func TestEveryRightIsNeeded(t *testing.T) {
+	t.Parallel()
 	for name, values := range map[string][]string{
 		"agents":     {`kubernetes.configDump=true`},
 		"standalone": {`mode="standalone"`, `kubernetes.configDump=true`},

@@ -26,6 +26,7 @@ type scenario struct {
 	steps                []step
 	connectionAge        time.Duration // of istiod's xDS
 	values               []string      // of the chart
+	prepare, check       func(*testing.T, *cluster)
 }
 
 // step is something that happens to the product or to what it depends on, a number of seconds after the start.
@@ -36,7 +37,14 @@ type step struct {
 
 // quarter of an hour in all: scenarios run side by side as far as `go test -parallel` lets them.
 var scenarios = []scenario{
-	{name: "steady", fault: "policy_denied", seed: 5, seconds: 70, from: 20, until: 50},
+	{
+		// TLS between agents and gateways, an API with users, positions on the nodes, records of every connection.
+		name: "steady and closed", fault: "policy_denied", seed: 5, seconds: 70, from: 20, until: 50, prepare: createSecrets, check: requireClosed,
+		values: []string{
+			`tls.existingSecret="nephilia-tls"`, `api={"exposed":true,"htpasswdSecret":"nephilia-users"}`,
+			`agent.positions.hostPath="/var/lib/nephilia"`, `agent.flowRecords=true`,
+		},
+	},
 	{
 		name: "agent killed", fault: "connection_refused", seed: 3, seconds: 80, from: 20, until: 55,
 		steps: []step{{15, crash(agent(0), 0)}, {30, crash(agent(1), 3)}, {45, crash(agent(2), 0)}},
@@ -60,9 +68,15 @@ var scenarios = []scenario{
 	{
 		name: "logs rotated", fault: "connection_refused", seed: 12, seconds: 80, from: 20, until: 55,
 		steps: []step{
-			{10, rotate(0)}, {20, rotate(1)}, {25, rotate(0)}, {30, rotate(2)}, {40, rotate(0)},
+			{10, rotate(0)},
+			{20, rotate(1)},
+			{25, rotate(0)},
+			{30, rotate(2)},
+			{40, rotate(0)},
 			// Rotated while the agent does not look.
-			{45, kill(agent(1))}, {46, rotate(1)}, {48, start(agent(1))},
+			{45, kill(agent(1))},
+			{46, rotate(1)},
+			{48, start(agent(1))},
 		},
 	},
 	{
@@ -70,14 +84,14 @@ var scenarios = []scenario{
 		steps: []step{{30, crash(gateway(0), 2)}, {60, restartIstiod(time.Second)}},
 	},
 	{
-		// Both write to one store and read from it what they wrote.
-		name: "shared store", fault: "connection_refused", seed: 8, seconds: 70, from: 20, until: 50,
+		// Both write to one store, and having lost what they remembered, read all from it: what one of them wrote.
+		name: "shared store", fault: "connection_refused", seed: 8, seconds: 70, from: 20, until: 50, check: requireHistory,
 		values: []string{`history={"remoteWrite":"http://10.0.0.20:9090/api/v1/write","query":"http://10.0.0.20:9090"}`},
-		steps:  []step{{30, crash(gateway(0), 3)}},
+		steps:  []step{{30, crash(gateway(0), 3)}, {40, crash(gateway(1), 1)}},
 	},
 	{
 		name: "packets lost", fault: "policy_denied", seed: 2, seconds: 90, from: 25, until: 60,
-		steps: []step{{10, lose(0.1)}, {75, lose(0)}},
+		steps: []step{{10, lose(0.1)}, {75, loseNoMore()}},
 	},
 }
 
@@ -137,7 +151,25 @@ func lose(share float64) func(*cluster, context.Context) error {
 	}
 }
 
+// loseNoMore ends the loss, and wants some to have been.
+func loseNoMore() func(*cluster, context.Context) error {
+	return func(c *cluster, ctx context.Context) error {
+		var errs []error
+		for _, pod := range slices.Concat(c.agents, c.gateways) {
+			lost, err := pod.Namespace.Lost()
+			if err == nil && lost == 0 {
+				err = errors.New("lost no packets")
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", pod.Object.Name, err))
+			}
+		}
+		return errors.Join(append(errs, lose(0)(c, ctx))...)
+	}
+}
+
 func TestScenarios(t *testing.T) {
+	t.Parallel()
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -148,6 +180,9 @@ func TestScenarios(t *testing.T) {
 
 func (s *scenario) run(t *testing.T) {
 	c := newCluster(t, simulate(t, s))
+	if s.prepare != nil {
+		s.prepare(t, c)
+	}
 	c.install(t, s.values...)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -172,7 +207,10 @@ func (s *scenario) run(t *testing.T) {
 	}
 	c.requireCounts(t, begin)
 	c.requireScraped(t)
-	c.requireOutages(t, begin)
+	c.requireOutages(t, begin, c.gateways...)
+	if s.check != nil {
+		s.check(t, c)
+	}
 }
 
 // simulate makes a recording of a mesh on three nodes.
@@ -222,7 +260,7 @@ func TestRecording(t *testing.T) {
 	}
 	c.requireCounts(t, begin)
 	c.requireScraped(t)
-	c.requireOutages(t, begin)
+	c.requireOutages(t, begin, c.gateways...)
 }
 
 // requireCounts waits until every gateway counts exactly what was written.
@@ -244,12 +282,23 @@ func (c *cluster) requireCounts(t *testing.T, begin time.Time) {
 	}
 }
 
-// requireOutages waits until every gateway has found each expected outage once and none else, all by the same names.
-func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
+// requireHistory wants every gateway to have answered from the store: what it remembers does not reach back that far.
+func requireHistory(t *testing.T, c *cluster) {
+	t.Helper()
+	for _, gateway := range c.gateways {
+		if got, err := source(gateway, time.Now().Add(-10*time.Minute), time.Now().Add(time.Minute)); err != nil || got != "history" {
+			t.Errorf("%s answers from %s (%v)", gateway.Object.Name, got, err)
+		}
+	}
+}
+
+// requireOutages waits until each of the gateways has found each expected outage once and none else, has seen its end, and all call it by
+// the same id.
+func (c *cluster) requireOutages(t *testing.T, begin time.Time, gateways ...*kubelet.Pod) {
 	t.Helper()
 	ids := map[string][]string{}
 	told := map[string]string{}
-	for _, gateway := range c.gateways {
+	for _, gateway := range gateways {
 		c.settle(t, gateway.Object.Name+" has found every outage once", func() error {
 			found, err := outages(gateway, begin.Add(-time.Minute), time.Now().Add(time.Minute))
 			if err != nil {
@@ -258,16 +307,19 @@ func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
 			ids[gateway.Object.Name] = nil
 			left := map[string]int{}
 			var said []string
+			var errs []error
 			for _, o := range found {
 				if o.StartedAt.After(begin.Add(c.recording.Duration - time.Second)) {
 					continue // all traffic ends with the play
 				}
 				left[o.Kind+" of "+o.root()]++
+				if o.State != "resolved" {
+					errs = append(errs, fmt.Errorf("%s of %s is %s", o.Kind, o.root(), o.State))
+				}
 				said = append(said, fmt.Sprintf("%s of %s (%s) from %s to %s", o.Kind, o.root(), o.State, o.StartedAt.Sub(begin), o.EndedAt.Sub(begin)))
 				ids[gateway.Object.Name] = append(ids[gateway.Object.Name], o.ID)
 			}
 			told[gateway.Object.Name] = strings.Join(said, "; ")
-			var errs []error
 			for _, expected := range c.recording.Expect {
 				key := expected.Kind + " of " + expected.Root
 				if left[key] != 1 {
@@ -294,10 +346,12 @@ func (c *cluster) requireOutages(t *testing.T, begin time.Time) {
 			t.Errorf("gateways name the same outages differently: %v: %v", ids, told)
 		}
 	}
+	c.requireOneID(t, gateways)
 }
 
-// patience is how long the last connections may take to reach every gateway's history.
-const patience = 60 * time.Second
+// patience is how long the last connections may take to reach every gateway's history. A gateway repeats to Prometheus what does not
+// change once a minute.
+const patience = 100 * time.Second
 
 // settle is eventually without ending the test, so that all differences are told.
 func (c *cluster) settle(t *testing.T, what string, try func() error) {

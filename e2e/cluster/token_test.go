@@ -53,7 +53,7 @@ func TestTokenRotated(t *testing.T) {
 	}
 	c.requireCounts(t, begin)
 	c.requireScraped(t)
-	c.requireOutages(t, begin)
+	c.requireOutages(t, begin, c.gateways...)
 	stop()
 	if err := <-renewed; err != nil {
 		t.Fatal(err)

@@ -7,9 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configoptional"
+
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // Config is the extension's configuration.
@@ -72,6 +75,9 @@ type PrometheusConfig struct {
 	confighttp.ClientConfig `mapstructure:",squash"`
 	// Selector, unless empty, is a list of label matchers that every query adds, such as cluster="a".
 	Selector string `mapstructure:"selector"`
+	// ReplicaLabel, unless empty, is the label by which the series of several that write the same to that server differ. Each answer
+	// is from one of them.
+	ReplicaLabel string `mapstructure:"replica_label"`
 }
 
 // TracesConfig bounds the embedded trace store.
@@ -212,6 +218,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Prometheus.HasValue() {
 		errs = append(errs, validateEndpoint("prometheus::endpoint", c.Prometheus.Get().Endpoint))
+		if label := c.Prometheus.Get().ReplicaLabel; label != "" && !model.LegacyValidation.IsValidLabelName(label) {
+			errs = append(errs, fmt.Errorf("prometheus::replica_label: %q is not a label's name", label))
+		}
 	}
 	if c.Jaeger.HasValue() {
 		errs = append(errs, validateEndpoint("jaeger::endpoint", c.Jaeger.Get().Endpoint))
@@ -235,8 +244,11 @@ func validateEndpoint(name, endpoint string) error {
 	return nil
 }
 
-// keeps tells which metrics the history stores.
+// keeps tells which metrics the history stores. How far the graph is says every sample's own time.
 func (c *HistoryConfig) keeps(metric string) bool {
+	if metric == semconv.MetricGraphTime {
+		return false
+	}
 	for _, prefix := range c.Metrics {
 		if strings.HasPrefix(metric, prefix) {
 			return true

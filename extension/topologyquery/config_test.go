@@ -44,11 +44,12 @@ func TestConfig(t *testing.T) {
 	remote := load(t, "remote")
 	assert.Equal(t, "http://prometheus:9090", remote.Prometheus.Get().Endpoint)
 	assert.Equal(t, `cluster="a"`, remote.Prometheus.Get().Selector)
+	assert.Equal(t, "replica", remote.Prometheus.Get().ReplicaLabel)
 	assert.Equal(t, "http://jaeger:16686", remote.Jaeger.Get().Endpoint)
 
 	for name, want := range map[string]string{
 		"bad_live": "live::max_edges must be positive", "bad_health": "degraded_at ≤ failing_at",
-		"bad_prometheus": "prometheus::endpoint", "bad_jaeger": "jaeger::endpoint", "bad_link": "links::grafana", "bad_history": "history::retention",
+		"bad_prometheus": "prometheus::endpoint", "bad_replica_label": "prometheus::replica_label", "bad_jaeger": "jaeger::endpoint", "bad_link": "links::grafana", "bad_history": "history::retention",
 	} {
 		require.ErrorContains(t, xconfmap.Validate(load(t, name)), want, name)
 	}

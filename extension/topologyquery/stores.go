@@ -150,7 +150,9 @@ func (t *topologyQuery) openHistory(ctx context.Context, host component.Host) (*
 			return nil, fmt.Errorf("making the client of Prometheus: %w", err)
 		}
 		t.closers = append(t.closers, client.CloseIdleConnections)
-		return history.NewStore(history.NewRemote(client, remote.Endpoint), remote.Selector, c.Lookback), nil
+		return history.NewStore(history.NewRemote(client, remote.Endpoint), history.Settings{
+			Matchers: remote.Selector, ReplicaLabel: remote.ReplicaLabel, Lookback: c.Lookback,
+		}), nil
 	}
 	// The TSDB says a lot when all is well.
 	logger := slog.New(zapslog.NewHandler(t.logger.WithOptions(zap.IncreaseLevel(zap.WarnLevel)).Core()))
@@ -167,7 +169,7 @@ func (t *topologyQuery) openHistory(ctx context.Context, host component.Host) (*
 		return nil, err
 	}
 	t.embedded = embedded
-	return history.NewStore(embedded, "", c.Lookback), nil
+	return history.NewStore(embedded, history.Settings{Lookback: c.Lookback}), nil
 }
 
 // restore takes over what was kept. restored tells that there is a history from before.

@@ -362,6 +362,21 @@ func TestRestart(t *testing.T) {
 	assert.Greater(t, after.Edges[0].Failed, before.Edges[0].Failed)
 }
 
+// TestSameIDWithoutThePolicy holds an outage's id to what every gateway sees: which policy denies is known to one of them sooner.
+func TestSameIDWithoutThePolicy(t *testing.T) {
+	var ids []string
+	for _, policy := range []string{"", "billing/no-checkout"} {
+		s := newShop(t, nil)
+		s.health()
+		s.refuse(semconv.ErrorTypePolicyDenied, policy)
+		s.fault()
+		require.Len(t, s.outages(), 1)
+		require.Equal(t, policy, s.outages()[0].Policy)
+		ids = append(ids, s.outages()[0].ID)
+	}
+	assert.Equal(t, ids[0], ids[1])
+}
+
 // TestRestartAfterTheEnd holds an outage that ended while nobody looked to end once that is seen.
 func TestRestartAfterTheEnd(t *testing.T) {
 	backend := &memoryStorage{values: map[string][]byte{}}

@@ -15,6 +15,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -130,6 +131,7 @@ func TestObjects(t *testing.T) {
 				checkSecurity(t, pod, spec)
 			}
 			checkPolicies(t, all)
+			checkBudgets(t, all)
 		})
 	}
 }
@@ -270,7 +272,25 @@ func hasPorts(template *corev1.PodTemplateSpec, service *corev1.Service) bool {
 	return true
 }
 
-// checkPolicies wants each NetworkPolicy to select a pod, and each pod to be selected by one if there are any.
+// checkBudgets wants each PodDisruptionBudget to select a pod.
+func checkBudgets(t *testing.T, all decoded) {
+	t.Helper()
+	for _, budget := range objects[*policyv1.PodDisruptionBudget](all) {
+		found := false
+		for _, template := range podSpecs(all) {
+			found = found || contains(template.Labels, budget.Spec.Selector.MatchLabels)
+		}
+		if !found {
+			t.Errorf("PodDisruptionBudget %s selects no pod", budget.Name)
+		}
+	}
+}
+
+// tunnelPort is where what one pod of the mesh sends to another arrives.
+const tunnelPort = 15008
+
+// checkPolicies wants each NetworkPolicy to select a pod and to let in only what that listens to, and each pod to be selected by one
+// if there are any.
 func checkPolicies(t *testing.T, all decoded) {
 	t.Helper()
 	policies := objects[*networkingv1.NetworkPolicy](all)
@@ -282,6 +302,27 @@ func checkPolicies(t *testing.T, all decoded) {
 			return contains(template.Labels, p.Spec.PodSelector.MatchLabels)
 		}) {
 			t.Errorf("no NetworkPolicy protects %s", name)
+		}
+		for _, p := range policies {
+			if !contains(template.Labels, p.Spec.PodSelector.MatchLabels) {
+				continue
+			}
+			for _, rule := range p.Spec.Ingress {
+				checkIngress(t, p.Name, &rule, &template.Spec.Containers[0])
+			}
+		}
+	}
+}
+
+func checkIngress(t *testing.T, policy string, rule *networkingv1.NetworkPolicyIngressRule, container *corev1.Container) {
+	t.Helper()
+	if len(rule.Ports) == 0 {
+		t.Errorf("NetworkPolicy %s opens all ports", policy)
+	}
+	for _, port := range rule.Ports {
+		listens := slices.ContainsFunc(container.Ports, func(p corev1.ContainerPort) bool { return p.ContainerPort == port.Port.IntVal })
+		if !listens && port.Port.IntVal != tunnelPort {
+			t.Errorf("NetworkPolicy %s opens %s, to which nobody listens", policy, port.Port)
 		}
 	}
 }

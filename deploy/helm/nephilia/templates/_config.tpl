@@ -113,8 +113,11 @@ exporters:
     external_labels:
       {{ $.Values.history.replicaLabel }}: ${env:POD_NAME}
     # Samples of one series must arrive in the order of their times.
+    max_batch_request_parallelism: 1
+    # A store that is away for a while is waited for, ten minutes in all; what it misses then, later samples make good.
+    timeout: 1m
     remote_write_queue:
-      num_consumers: 1
+      queue_size: 600
     # The node is an attribute of the resource: without it what nodes report would be one series, which servers refuse.
     resource_to_telemetry_conversion:
       enabled: true
@@ -138,7 +141,7 @@ extensions:
     prometheus:
       endpoint: {{ . | quote }}
       {{- if not $.Values.history.deduplicated }}
-      selector: {{ printf "%s=\"${env:POD_NAME}\"" $.Values.history.replicaLabel | squote }}
+      replica_label: {{ $.Values.history.replicaLabel }}
       {{- end }}
     {{- end }}
 {{- end }}

@@ -124,8 +124,9 @@ capabilities:
 - name: NEPHILIA_DATA
   value: /var/lib/nephilia
 {{- if .Values.api.exposed }}
+# All addresses, for port-forwarding ends at the pod's localhost.
 - name: NEPHILIA_API
-  value: $(POD_IP):16680
+  value: ":16680"
 {{- end }}
 {{- if .Values.metrics.enabled }}
 - name: NEPHILIA_PROMETHEUS

@@ -27,6 +27,8 @@ func (p *Pod) volume(ctx context.Context, name string) (string, error) {
 		case v.PersistentVolumeClaim != nil:
 			folder = filepath.Join(p.runner.Folder, "claims", v.PersistentVolumeClaim.ClaimName)
 			return folder, p.own(folder)
+		case v.Secret != nil:
+			return folder, p.secret(ctx, folder, v.Secret)
 		case v.ConfigMap != nil:
 			return folder, p.configMap(ctx, folder, v.ConfigMap.Name, v.ConfigMap.Items, v.ConfigMap.Optional)
 		case v.Projected != nil:
@@ -81,27 +83,37 @@ func (p *Pod) configMap(ctx context.Context, folder, name string, items []corev1
 		}
 		return fmt.Errorf("reading ConfigMap %s: %w", name, err)
 	}
-	write := func(path, content string) error {
-		path = filepath.Join(folder, path)
+	return writeItems(folder, configMap.Data, items)
+}
+
+func (p *Pod) secret(ctx context.Context, folder string, source *corev1.SecretVolumeSource) error {
+	secret, err := p.runner.Client.CoreV1().Secrets(p.Object.Namespace).Get(ctx, source.SecretName, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("reading Secret %s: %w", source.SecretName, err)
+	}
+	return writeItems(folder, secret.Data, source.Items)
+}
+
+// writeItems writes the items that are asked for, all of them without any.
+func writeItems[T string | []byte](folder string, data map[string]T, items []corev1.KeyToPath) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	if len(items) == 0 {
+		for key := range data {
+			items = append(items, corev1.KeyToPath{Key: key, Path: key})
+		}
+	}
+	for _, item := range items {
+		content, ok := data[item.Key]
+		if !ok {
+			return fmt.Errorf("there is no key %s", item.Key)
+		}
+		path := filepath.Join(folder, item.Path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		return os.WriteFile(path, []byte(content), 0o644)
-	}
-	if len(items) == 0 {
-		for key, content := range configMap.Data {
-			if err := write(key, content); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for _, item := range items {
-		content, ok := configMap.Data[item.Key]
-		if !ok {
-			return fmt.Errorf("ConfigMap %s has no key %s", name, item.Key)
-		}
-		if err := write(item.Path, content); err != nil {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			return err
 		}
 	}

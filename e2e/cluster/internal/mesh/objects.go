@@ -51,7 +51,7 @@ func (o *Objects) Create(ctx context.Context, r *Recording) error {
 		}
 	}
 	for i := range r.Services {
-		if err := o.createService(ctx, &r.Services[i]); err != nil {
+		if err := o.CreateService(ctx, &r.Services[i]); err != nil {
 			return err
 		}
 	}
@@ -65,7 +65,8 @@ func (o *Objects) Create(ctx context.Context, r *Recording) error {
 	return nil
 }
 
-func (o *Objects) createService(ctx context.Context, s *Service) error {
+// CreateService creates a Service.
+func (o *Objects) CreateService(ctx context.Context, s *Service) error {
 	_, err := o.Client.CoreV1().Services(s.Namespace).Create(ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: s.Name},
 		Spec: corev1.ServiceSpec{

@@ -135,7 +135,7 @@ func (ns *Namespace) DialContext(ctx context.Context, protocol, address string) 
 func (ns *Namespace) Listen(port int) (net.Listener, error) {
 	var listener net.Listener
 	err := ns.Do(func() (err error) {
-		listener, err = net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port))
+		listener, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp4", fmt.Sprintf("0.0.0.0:%d", port))
 		return err
 	})
 	return listener, err
@@ -166,7 +166,7 @@ func (ns *Namespace) Lose(share float64) error {
 	}
 	return ns.Do(func() error {
 		for _, rule := range rules {
-			if out, err := exec.Command("iptables", rule...).CombinedOutput(); err != nil {
+			if out, err := exec.CommandContext(context.Background(), "iptables", rule...).CombinedOutput(); err != nil {
 				return fmt.Errorf("iptables %v: %w: %s", rule, err, out)
 			}
 		}
@@ -177,7 +177,7 @@ func (ns *Namespace) Lose(share float64) error {
 // Lost tells how many packets Lose has dropped since it was last called.
 func (ns *Namespace) Lost() (packets int, err error) {
 	err = ns.Do(func() error {
-		out, err := exec.Command("iptables", "-L", "INPUT", "-v", "-x", "-n").CombinedOutput()
+		out, err := exec.CommandContext(context.Background(), "iptables", "-L", "INPUT", "-v", "-x", "-n").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("reading iptables' counters: %w: %s", err, out)
 		}

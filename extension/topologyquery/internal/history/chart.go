@@ -80,19 +80,19 @@ func ChartMetrics() []string {
 // ChartUnit is the unit (UCUM) of a chart's values.
 func ChartUnit(metric string) string { return chartMetrics[metric].unit }
 
-// PromQL is the chart's expression. Growth is the difference of the newest values a step apart, per series, which sees
+// promQL is the chart's expression. Growth is the difference of the newest values a step apart, per series, which sees
 // series that begin or change seldom; rate() needs two samples in its range, and series that do not change have
 // few.
-func (s *Store) PromQL(c Chart) string {
+func (q *querier) promQL(c Chart) string {
 	m := chartMetrics[c.Metric]
-	selector := s.q.pick(m.name, append(slices.Clone(m.labels), c.Labels...)...)
-	newest := fmt.Sprintf("last_over_time(%s[%s])", selector, promDuration(s.q.lookback))
+	selector := q.pick(m.name, append(slices.Clone(m.labels), c.Labels...)...)
+	newest := fmt.Sprintf("last_over_time(%s[%s])", selector, promDuration(q.lookback))
 	sum := "sum"
 	if len(c.By) > 0 {
 		sum += " by (" + strings.Join(c.By, ", ") + ") "
 	}
 	grown := fmt.Sprintf("%s - (last_over_time(%s[%s] offset %s) or 0 * %s)",
-		newest, selector, promDuration(s.q.lookback), promDuration(c.Step.Milliseconds()), newest)
+		newest, selector, promDuration(q.lookback), promDuration(c.Step.Milliseconds()), newest)
 	switch m.kind {
 	case chartGauge:
 		return sum + "(" + newest + ")"
@@ -113,7 +113,11 @@ func promDuration(ms int64) string {
 
 // Chart evaluates a chart and returns its expression as well.
 func (s *Store) Chart(ctx context.Context, c Chart) (string, []Result, error) {
-	expression := s.PromQL(c)
-	results, err := s.q.engine.Range(ctx, expression, c.Start, c.End, c.Step)
+	q, err := s.q.of(ctx, c.Start.Add(-c.Step).UnixMilli()-s.q.lookback, c.End.UnixMilli())
+	if err != nil {
+		return "", nil, err
+	}
+	expression := q.promQL(c)
+	results, err := q.engine.Range(ctx, expression, c.Start, c.End, c.Step)
 	return expression, results, err
 }

@@ -23,11 +23,15 @@ type Endpoint struct {
 func (s *Store) Endpoints(ctx context.Context, start, end int64, workload inventory.Name) (map[string]Endpoint, error) {
 	metrics := [...]string{NameEndpointClosed, NameEndpointFailed, NameEndpointRequests, NameEndpointRequestsFailed}
 	var answers [len(metrics)]map[uint64]growth
+	q, err := s.q.of(ctx, start-s.q.lookback, end)
+	if err != nil {
+		return nil, err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for i, metric := range metrics {
 		group.Go(func() (err error) {
-			answers[i], err = s.q.increase(ctx, s.q.pick(metric,
+			answers[i], err = q.increase(ctx, q.pick(metric,
 				semconv.LabelDestinationNamespace, workload.Namespace, semconv.LabelDestinationWorkload, workload.Name), start, end)
 			return err
 		})

@@ -67,7 +67,7 @@ func TestCountersThatBeginAnew(t *testing.T) {
 	write(30*second, 2, origin+25*second)
 	write(60*second, 50, origin+55*second)
 	write(40*minute, 60, 0)
-	store := NewStore(e, "", fiveMinutes)
+	store := NewStore(e, Settings{Lookback: fiveMinutes})
 	for _, test := range []struct {
 		start, end int64
 		want       uint64
@@ -99,7 +99,7 @@ func TestWindowsAfterAGapOfUnknownLength(t *testing.T) {
 		b.Float(s, 0, origin+p[0], float64(p[1]))
 		require.NoError(t, b.Commit(origin+p[0], false))
 	}
-	store := NewStore(e, "", fiveMinutes)
+	store := NewStore(e, Settings{Lookback: fiveMinutes})
 	assert.EqualValues(t, 10, closed(t, store, origin+20*minute, origin+31*minute), "what happened in the gap is not known to be in the window")
 	assert.EqualValues(t, 510, closed(t, store, origin, origin+31*minute))
 }
@@ -115,7 +115,7 @@ func TestResolution(t *testing.T) {
 		require.NoError(t, b.Commit(origin+i*second, false))
 	}
 	assert.EqualValues(t, 5, w.Stored(), "an explicit zero and four slots; the fifth is open")
-	store := NewStore(e, "", fiveMinutes)
+	store := NewStore(e, Settings{Lookback: fiveMinutes})
 	assert.EqualValues(t, 20, closed(t, store, origin, origin+23*second))
 	require.NoError(t, w.Batch(t.Context()).Commit(origin+23*second, true))
 	assert.EqualValues(t, 23, closed(t, store, origin, origin+23*second))
@@ -205,7 +205,7 @@ func TestKillNine(t *testing.T) {
 	_ = command.Wait()
 	e := open(t, directory)
 	defer func() { require.NoError(t, e.Close()) }()
-	store := NewStore(e, "", fiveMinutes)
+	store := NewStore(e, Settings{Lookback: fiveMinutes})
 	assert.GreaterOrEqual(t, closed(t, store, origin, origin+int64(safe)*second), uint64(safe))
 	_, newest, ok := e.Bounds()
 	require.True(t, ok)
@@ -272,7 +272,7 @@ func TestRandomCountersAgreeWithPlainSums(t *testing.T) {
 		b.Float(s, zero, at, float64(value))
 		require.NoError(t, b.Commit(at, false))
 	}
-	store := NewStore(e, "", fiveMinutes)
+	store := NewStore(e, Settings{Lookback: fiveMinutes})
 	for range 60 {
 		start := origin + random.Int64N(at-origin)
 		end := start + random.Int64N(at-start+minute)

@@ -39,6 +39,8 @@ type querier struct {
 	engine Engine
 	// matchers are label matchers that every query adds, without braces.
 	matchers string
+	// replicaLabel, unless empty, tells the series of replicas apart.
+	replicaLabel string
 	// lookback is how long, in milliseconds, the newest sample of a series stands for what follows.
 	lookback int64
 }

@@ -26,10 +26,19 @@ const activeFor = 180_000
 // Store answers for windows of the past through an Engine.
 type Store struct{ q querier }
 
-// NewStore returns a store. matchers, unless empty, is a list of label matchers that every query adds; lookback is how
-// long the newest sample of a series stands for what follows.
-func NewStore(engine Engine, matchers string, lookback time.Duration) *Store {
-	return &Store{querier{engine, matchers, lookback.Milliseconds()}}
+// Settings say how a store asks its engine.
+type Settings struct {
+	// Matchers, unless empty, is a list of label matchers that every query adds.
+	Matchers string
+	// ReplicaLabel, unless empty, is the label by which the series of several that write the same differ.
+	ReplicaLabel string
+	// Lookback is how long the newest sample of a series stands for what follows.
+	Lookback time.Duration
+}
+
+// NewStore returns a store.
+func NewStore(engine Engine, settings Settings) *Store {
+	return &Store{querier{engine, settings.Matchers, settings.ReplicaLabel, settings.Lookback.Milliseconds()}}
 }
 
 // Engine is what evaluates the store's queries.
@@ -60,6 +69,10 @@ var counters = map[string]func(c *live.Counts, l labels.Labels, n uint64){
 
 // Window calls visit for every edge with what happened in [start, end), in unix milliseconds.
 func (s *Store) Window(ctx context.Context, start, end int64, visit func(key *edge.Key, counts *live.Counts)) error {
+	q, err := s.q.of(ctx, start-s.q.lookback, end)
+	if err != nil {
+		return err
+	}
 	type answer struct {
 		metric string
 		grown  map[uint64]growth
@@ -69,14 +82,14 @@ func (s *Store) Window(ctx context.Context, start, end int64, visit func(key *ed
 	group.SetLimit(parallel)
 	for metric := range counters {
 		group.Go(func() error {
-			grown, err := s.q.increase(ctx, s.q.pick(metric), start, end)
+			grown, err := q.increase(ctx, q.pick(metric), start, end)
 			answers <- answer{metric, grown}
 			return err
 		})
 	}
 	var active []Result
 	group.Go(func() (err error) {
-		active, err = s.q.engine.Instant(ctx, s.q.over("last_over_time", s.q.pick(NameActive), end-activeFor, end), at(end))
+		active, err = q.engine.Instant(ctx, q.over("last_over_time", q.pick(NameActive), end-activeFor, end), at(end))
 		return err
 	})
 	if err := group.Wait(); err != nil {

@@ -26,7 +26,7 @@ func open(t *testing.T, folder string) (*Ingester, *history.Embedded, *history.S
 		in.Sources.Restore(oldest, newest)
 		in.Restored = true
 	}
-	return in, db, history.NewStore(db, "", 5*time.Minute)
+	return in, db, history.NewStore(db, history.Settings{Lookback: 5 * time.Minute})
 }
 
 // TestRestart kills a process between two points of its series: the history and the live graph go on, and count what begins

@@ -138,8 +138,10 @@ func (l *Ledger) Round(explanations []*cause.Explanation) []Transition {
 
 // begin opens an outage, or takes up one that has only just ended.
 func (l *Ledger) begin(e *cause.Explanation, now int64) *entry {
+	id := l.identity(e)
 	for i, o := range l.ended {
-		if o.Outage.Root == e.Root && o.Outage.Kind == e.Kind && o.Outage.Policy == e.Policy && e.Since-o.LastBad <= int64(l.settings.Flap) {
+		again := o.Outage.Root == e.Root && o.Outage.Kind == e.Kind && o.Outage.Policy == e.Policy && e.Since-o.LastBad <= int64(l.settings.Flap)
+		if again || o.Outage.ID == id {
 			l.ended = slices.Delete(l.ended, i, i+1)
 			l.open = append(l.open, o)
 			o.Outage.State = semconv.OutageStateOpen
@@ -156,7 +158,7 @@ func (l *Ledger) begin(e *cause.Explanation, now int64) *entry {
 	}
 	o := &entry{Since: e.Since, Edges: map[string]*tally{}}
 	o.Outage = outage.Outage{
-		ID: l.identity(e), State: semconv.OutageStateOpen, StartedAt: at(e.Since), DetectedAt: at(now),
+		ID: id, State: semconv.OutageStateOpen, StartedAt: at(e.Since), DetectedAt: at(now),
 	}
 	l.open = append(l.open, o)
 	l.fill(o, e, now)
@@ -167,11 +169,12 @@ func (l *Ledger) begin(e *cause.Explanation, now int64) *entry {
 }
 
 // identity is the same for the same outage, whoever finds it: several that see the same mesh may not agree on the moment at which
-// it began. Of two outages of one root the second is the first again, unless more time than that lies between.
+// it began, nor on when the policy became known that denies. Of two outages of one root the second is the first again, unless more
+// time than that lies between.
 func (l *Ledger) identity(e *cause.Explanation) string {
 	moment := int64(max(min(time.Minute, l.settings.Flap), time.Millisecond))
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%s\x00%d",
-		e.Kind, e.Root.Type, e.Root.Namespace, e.Root.Name, e.Policy, e.Since/moment))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%d",
+		e.Kind, e.Root.Type, e.Root.Namespace, e.Root.Name, e.Since/moment))
 	return hex.EncodeToString(sum[:8])
 }
 
