@@ -55,8 +55,8 @@ export default function Flows() {
     <div className="flows-page">
       <div className="flows-head">
         <h1>Flows</h1>
-        <span className="page-sub">
-          {flows.length === loaded.length ? count(loaded.length) : `${count(flows.length)} of ${count(loaded.length)}`} connections{older && ', more exist'}{waiting > 0 && `, ${count(waiting)} waiting`}
+        <span className="page-sub" title="One for each side that reported a connection">
+          {flows.length === loaded.length ? count(loaded.length) : `${count(flows.length)} of ${count(loaded.length)}`} records{older && ', more exist'}{waiting > 0 && `, ${count(waiting)} waiting`}
         </span>
         <span className="spacer" />
         {live && (
@@ -82,7 +82,7 @@ export default function Flows() {
       </div>
       {picks && !pending && (
         <p className="flows-searched muted small" role="status">
-          Searched: {older || loaded.length >= KEPT ? `the newest ${count(loaded.length)}` : `all ${count(loaded.length)}`} connections of this time that the server keeps
+          Searched: {older || loaded.length >= KEPT ? `the newest ${count(loaded.length)}` : `all ${count(loaded.length)}`} records of this time that the server keeps
           {expression.asked.length > 0 && <> with {expression.asked.map((one, i) => <span key={one}>{i > 0 && ' and '}<code>{one}</code></span>)}</>}
           {Object.values(chosen).some(Boolean) && ' and the choices above'}.
           {older && ` Older ones are searched at the list's end, ${count(KEPT)} at most.`}

@@ -61,7 +61,7 @@ function NodeList() {
           <span className="source-marks">
             {n.sources.map((source) => (
               <span key={source.source} title={`${sourceLabel(source.source)}: ${source.up ? 'delivers' : 'fails'}`}>
-                <HealthIcon health={source.up ? 'healthy' : 'failing'} size={13} /> {inText(sourceLabel(source.source))}
+                <HealthIcon health={source.up ? 'healthy' : 'failing'} size={13} /> <span className="source-name">{inText(sourceLabel(source.source))}</span>
               </span>
             ))}
           </span>

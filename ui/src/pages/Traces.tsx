@@ -150,7 +150,9 @@ function Search() {
                       <span className="muted small trace-l4">{trace.l4_spans > 0 && `${trace.l4_spans} L4`}</span>
                     </td>
                     <td className={`num ${trace.errors > 0 ? 'text-failing' : 'muted'}`}>{trace.errors > 0 ? `✕ ${trace.errors}` : '0'}</td>
-                    <td className="muted">{trace.services.join(', ')}</td>
+                    <td className="muted trace-services" title={trace.services.join(', ')}>
+                      {trace.services.join(', ')}
+                    </td>
                   </tr>
                 ))}
               </tbody>
