@@ -188,7 +188,7 @@ function Story({ outage }: { outage: Outage }) {
                 {clock(Date.parse(moment.time), now)}
               </span>
               <span>
-                {moment.kind === 'outage' ? sentence(localised(moment.text, { ...outage, state: 'open' }, now)) : moment.text} <span className="muted">{moment.source === 'outage_detector' ? '' : moment.source}</span>
+                {moment.kind === 'outage' ? sentence(localised(moment.text, outage, now)) : moment.text} <span className="muted">{moment.source === 'outage_detector' ? '' : moment.source}</span>
               </span>
             </li>
           ))}
@@ -224,7 +224,7 @@ function FailingEdges({ outage }: { outage: Outage }) {
   return (
     <section className="card" aria-labelledby="failing">
       <div className="card-head">
-        <h2 id="failing">What fails</h2>
+        <h2 id="failing">{outage.state === 'open' ? 'What fails' : 'What failed'}</h2>
       </div>
       <div className="table-scroll">
         <table className="table">

@@ -63,9 +63,9 @@ function Search() {
             <option key={name}>{name}</option>
           ))}
         </select>
-        <SearchField value={attributes} set={setAttributes} label="Attributes" placeholder="key=value" />
-        <SearchField value={min} set={setMin} label="Shortest duration" placeholder="From 20ms" />
-        <SearchField value={max} set={setMax} label="Longest duration" placeholder="To 2s" />
+        <SearchField value={attributes} set={setAttributes} label="Attributes" placeholder="Attribute: key=value" />
+        <SearchField value={min} set={setMin} label="Shortest duration" placeholder="At least, as 20ms" />
+        <SearchField value={max} set={setMax} label="Longest duration" placeholder="At most, as 2s" />
         <select className="select" aria-label="Status" value={status} onChange={(event) => setStatus(event.target.value)}>
           <option value="">Every status</option>
           <option value="error">Errors</option>
@@ -80,7 +80,7 @@ function Search() {
         <select className="select" aria-label="At most" value={limit} onChange={(event) => setLimit(event.target.value)}>
           {['20', '100', '500', '1000'].map((one) => (
             <option key={one} value={one}>
-              at most {one}
+              {one} traces
             </option>
           ))}
         </select>
