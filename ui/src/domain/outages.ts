@@ -36,11 +36,14 @@ export function durationSeconds(outage: Outage, now: number): number {
   return Math.max(0, (outage.ended_at ? Date.parse(outage.ended_at) : now) - Date.parse(outage.started_at)) / 1000;
 }
 
-/** An outage as it stood at a moment: one that ended later was still open. */
+const DETECTED = 'detected: ';
+
+/** An outage as it stood at a moment: one that ended later was still open, and is told as when it was detected. */
 export function outageAt(outage: Outage, at: number): Outage {
   if (outage.state === 'open' || !outage.ended_at || Date.parse(outage.ended_at) <= at) return outage;
   const { ended_at: _ended, ...rest } = outage;
-  return { ...rest, state: 'open' };
+  const detected = outage.timeline?.find(({ text }) => text.startsWith(DETECTED));
+  return { ...rest, state: 'open', ...(detected ? { summary: detected.text.slice(DETECTED.length) } : {}) };
 }
 
 /** Open before closed, critical before warning, newest first. */

@@ -34,7 +34,7 @@ function Search() {
   const [limit, setLimit] = useParam('limit', '100', { replace: true });
   const [picked, setPicked] = useState<string[]>([]);
   const params = { service, operation, attributes, min_duration: asDuration(min), max_duration: asDuration(max), status, layer: layer === 'any' ? '' : layer, limit };
-  const { data, error, isPending, refetch } = useRanged<{ traces: TraceSummary[] }>('/traces', params, { range, everyMs: 3000 });
+  const { data, error, isPending, refetch } = useRanged<{ traces: TraceSummary[]; next_cursor?: string }>('/traces', params, { range, everyMs: 3000 });
   const { data: known } = useLatest<{ services: { name: string; operations: string[] }[] }>('/operations', {}, { everyMs: 30_000 });
   const traces = useMemo(() => (data?.traces ?? []).toSorted(ORDERS[order] ?? ORDERS['newest']!), [data, order]);
   const operations = known?.services.filter((one) => !service || one.name === service).flatMap((one) => one.operations) ?? [];
@@ -44,7 +44,7 @@ function Search() {
     <div className="page">
       <div className="page-head">
         <h1>Traces</h1>
-        {data && <span className="page-sub">{plural(traces.length, 'trace')}{traces.length >= Number(limit) ? ', more exist' : ''}</span>}
+        {data && <span className="page-sub">{plural(traces.length, 'trace')}{data.next_cursor ? ', more exist' : ''}</span>}
         <span className="spacer" />
         <button type="button" className="button" disabled={picked.length !== 2} onClick={() => navigate(href('/traces/compare', { a: picked[0], b: picked[1] }))}>
           <Icon name="compare" size={14} /> Compare {picked.length > 0 ? `(${picked.length} of 2)` : 'two'}
@@ -80,7 +80,7 @@ function Search() {
         <select className="select" aria-label="At most" value={limit} onChange={(event) => setLimit(event.target.value)}>
           {['20', '100', '500', '1000'].map((one) => (
             <option key={one} value={one}>
-              {one} traces
+              at most {one}
             </option>
           ))}
         </select>
