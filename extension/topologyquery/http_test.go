@@ -214,6 +214,17 @@ func TestPages(t *testing.T) {
 		}
 		assert.Equal(t, all[list], names)
 	}
+	var all, part map[string]any
+	getJSON(t, base+"/api/v1/traces?limit=1000&layer=l7", http.StatusOK, &all)
+	var found []any
+	for cursor := ""; len(found) < 150; {
+		part = nil
+		getJSON(t, base+"/api/v1/traces?limit=60&layer=l7&cursor="+cursor, http.StatusOK, &part)
+		require.Len(t, part["traces"], 60)
+		found = append(found, part["traces"].([]any)...)
+		cursor = part["next_cursor"].(string)
+	}
+	assert.Equal(t, all["traces"].([]any)[:len(found)], found)
 }
 
 func TestLimits(t *testing.T) {

@@ -1175,6 +1175,8 @@ export interface operations {
                 end?: components["parameters"]["end"];
                 state?: "open" | "resolved" | "stale";
                 limit?: number;
+                /** @description next_cursor of the former page. */
+                cursor?: components["parameters"]["cursor"];
             };
             header?: never;
             path?: never;
@@ -1190,6 +1192,7 @@ export interface operations {
                 content: {
                     "application/json": {
                         outages: components["schemas"]["Outage"][];
+                        next_cursor?: string;
                     };
                 };
             };
@@ -1610,6 +1613,8 @@ export interface operations {
                 /** @description RFC 3339 or unix seconds. */
                 end?: components["parameters"]["end"];
                 limit?: number;
+                /** @description next_cursor of the former page. */
+                cursor?: components["parameters"]["cursor"];
             };
             header?: never;
             path?: never;
@@ -1625,6 +1630,7 @@ export interface operations {
                 content: {
                     "application/json": {
                         traces: components["schemas"]["TraceSummary"][];
+                        next_cursor?: string;
                     };
                 };
             };

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'react';
 import { dataNow } from '../api/live';
 import { useRange } from '../api/queries';
 import { Icon } from '../components/Icon';
-import { DEFAULT_WINDOW, formatWindow, parseInstant, parseWindow, toRFC3339, WINDOWS } from '../domain/time';
+import { DEFAULT_WINDOW, formatWindow, humanDuration, parseInstant, parseWindow, toRFC3339, WINDOWS } from '../domain/time';
 import { patchQuery } from './router';
 
 /** The time range of every page: a length that follows the live data, or ends at a chosen moment. */
@@ -12,11 +12,11 @@ export function TimeControl() {
   const [open, setOpen] = useState(false);
   const root = useRef<HTMLDivElement>(null);
   useDismiss(root, open, () => setOpen(false));
-  const label = WINDOWS.find((window) => window.seconds === range.seconds)?.label ?? `Last ${formatWindow(range.seconds)}`;
+  const label = WINDOWS.find((window) => window.seconds === range.seconds)?.label ?? `Last ${humanDuration(range.seconds)}`;
   return (
     <div className="popover-root" ref={root}>
       <button type="button" className="button" aria-haspopup="dialog" aria-expanded={open} onClick={() => setOpen(!open)}>
-        <Icon name="clock" /> {range.at === undefined ? label : `${formatWindow(range.seconds)} before`} <Icon name="chevronDown" size={12} />
+        <Icon name="clock" /> {range.at === undefined ? label : `${humanDuration(range.seconds)} before`} <Icon name="chevronDown" size={12} />
       </button>
       {open && (
         <div className="popover time-popover" role="dialog" aria-label="Time range">

@@ -6,15 +6,15 @@ import type { Params } from '../api/client';
 import { shownNow, useRange } from '../api/queries';
 import { useSeries } from '../api/series';
 import { useTheme } from '../app/theme';
-import { count, millis } from '../domain/format';
+import { millis, plural } from '../domain/format';
 import { heatOf, type Heat } from '../domain/heat';
 import { clock, stepFor, tickClock, ticksBetween } from '../domain/time';
 import { ChartFrame } from './ChartFrame';
 
 const [LEFT, BOTTOM, TOP, RIGHT] = [62, 22, 8, 22];
 
-/** How often which duration occurred, over time; the darker the oftener. */
-export function HeatMap({ title, metric, params, height = 150 }: { title: string; metric: string; params: Params; height?: number }) {
+/** How often which duration occurred, over time; the darker the oftener. `one` is what is counted. */
+export function HeatMap({ title, metric, params, one, height = 150 }: { title: string; metric: string; params: Params; one: string; height?: number }) {
   const range = useRange();
   const theme = useTheme();
   // Fewer columns than a line has points: a cell has to hold some requests to say something.
@@ -51,11 +51,11 @@ export function HeatMap({ title, metric, params, height = 150 }: { title: string
             className="heat"
             onPointerMove={(event) => {
               const box = event.currentTarget.getBoundingClientRect();
-              setTip(describe(heat, event.clientX - box.left, event.clientY - box.top, width, height));
+              setTip(describe(heat, one, event.clientX - box.left, event.clientY - box.top, width, height));
             }}
             onPointerLeave={() => setTip(undefined)}
           >
-            <canvas ref={canvas} role="img" aria-label={`${title}: from ${millis(heat.bounds[0]! * 1000)} to ${millis(heat.bounds.at(-1)! * 1000)}, at most ${count(heat.max)} in a cell`} />
+            <canvas ref={canvas} role="img" aria-label={`${title}: from ${millis(heat.bounds[0]! * 1000)} to ${millis(heat.bounds.at(-1)! * 1000)}, at most ${plural(heat.max, one)} in a cell`} />
             {tip && (
               <div className="heat-tip" style={{ left: Math.min(tip.x + 12, width - 210), top: Math.max(0, tip.y - 30) }}>
                 {tip.text}
@@ -63,7 +63,7 @@ export function HeatMap({ title, metric, params, height = 150 }: { title: string
             )}
           </div>
           <div className="heat-scale" aria-hidden="true">
-            0 <i /> {count(heat.max)}
+            0 <i /> {plural(heat.max, one)} in a cell
           </div>
         </>
       )}
@@ -106,11 +106,11 @@ function paint(canvas: HTMLCanvasElement, heat: Heat, width: number, height: num
   }
 }
 
-function describe(heat: Heat, x: number, y: number, width: number, height: number): { x: number; y: number; text: string } | undefined {
+function describe(heat: Heat, one: string, x: number, y: number, width: number, height: number): { x: number; y: number; text: string } | undefined {
   const rows = heat.bounds.length - 1;
   const column = Math.floor(((x - LEFT) / (width - LEFT - RIGHT)) * heat.times.length);
   const row = Math.floor(((height - BOTTOM - y) / (height - TOP - BOTTOM)) * rows);
   const n = heat.counts[column]?.[row];
   if (n === undefined) return undefined;
-  return { x, y, text: `${clock(heat.times[column]! * 1000, shownNow())}, ${millis(heat.bounds[row]! * 1000)} to ${millis(heat.bounds[row + 1]! * 1000)}: ${count(n)}` };
+  return { x, y, text: `${clock(heat.times[column]! * 1000, shownNow())}, ${millis(heat.bounds[row]! * 1000)} to ${millis(heat.bounds[row + 1]! * 1000)}: ${plural(n, one)}` };
 }

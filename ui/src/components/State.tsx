@@ -2,6 +2,7 @@ import type { ReactNode } from 'react';
 
 import { APIError } from '../api/client';
 import { useLive } from '../api/live';
+import { useRange } from '../api/queries';
 import type { SourceStatus } from '../api/types';
 import { inText, sourceLabel } from '../domain/kinds';
 import { Icon } from './Icon';
@@ -62,9 +63,10 @@ function nameOf(source: SourceStatus): string {
   return `${inText(sourceLabel(source.source))}${source.node ? ` of ${source.node}` : ''}`;
 }
 
-/** What sources last delivered; the node's column only where it tells rows apart. */
+/** What sources last delivered, by the clock while another moment is shown; the node's column only where it tells rows apart. */
 export function SourceTable({ sources }: { sources: SourceStatus[] }) {
   const nodes = new Set(sources.map((source) => source.node)).size > 1;
+  const { at } = useRange();
   return (
     <table className="table compact sources">
       <TableHead columns={['Source', nodes && 'Node', 'State', 'Last delivered']} />
@@ -77,7 +79,7 @@ export function SourceTable({ sources }: { sources: SourceStatus[] }) {
               <span className={source.up ? 'text-healthy' : 'text-failing'}>{source.up ? '✓ delivers' : '✕ fails'}</span>
             </td>
             <td>
-              <Time at={source.last_seen} />
+              <Time at={source.last_seen} absolute={at !== undefined} />
             </td>
           </tr>
         ))}

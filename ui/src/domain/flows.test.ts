@@ -97,6 +97,11 @@ describe('pairFlows', () => {
     ['of the same side', { direction: 'inbound' as const }],
   ])('leaves alone one %s', (_, patch) => expect(cursors([denied(1, 'inbound', 0), denied(2, 'outbound', 1, patch)])).toEqual([[1, undefined], [2, undefined]]));
 
+  it('takes the client’s record of what went well', () => {
+    const well = (cursor: number, direction: 'inbound' | 'outbound', ms: number) => denied(cursor, direction, ms, { verdict: 'forwarded', reason: undefined, policy: undefined });
+    expect(cursors([well(2, 'inbound', 1), well(1, 'outbound', 0)])).toEqual([[1, 2]]);
+  });
+
   it('takes a named reason before a refused tunnel', () => {
     expect(cursors([denied(1, 'inbound', 0, { policy: undefined, reason: 'other' }), denied(2, 'outbound', 1, { reason: 'connection_timeout' })])).toEqual([[2, 1]]);
   });

@@ -127,11 +127,22 @@ const PAIR_MS = 2000;
  * tunnel), so they pair by client, server and bytes, the nearest in time first.
  */
 export function pairFlows(flows: Flow[]): FlowPair[] {
+  const alike = new Map<string, { i: number; time: number }[]>();
+  for (const [i, { source, destination, bytes_sent, bytes_received, verdict, time }] of flows.entries()) {
+    const key = `${source.address} ${destination.address} ${destination.port} ${bytes_sent} ${bytes_received} ${verdict === 'forwarded'}`;
+    const entry = { i, time: Date.parse(time) };
+    const list = alike.get(key);
+    if (list) list.push(entry);
+    else alike.set(key, [entry]);
+  }
   const candidates: { a: number; b: number; apart: number }[] = [];
-  for (const [a, one] of flows.entries()) {
-    for (let b = a + 1; b < flows.length; b++) {
-      const apart = Math.abs(Date.parse(one.time) - Date.parse(flows[b]!.time));
-      if (apart <= PAIR_MS && sidesOfOne(one, flows[b]!)) candidates.push({ a, b, apart });
+  for (const list of alike.values()) {
+    list.sort((x, y) => x.time - y.time);
+    for (const [n, one] of list.entries()) {
+      for (let m = n + 1; m < list.length && list[m]!.time - one.time <= PAIR_MS; m++) {
+        const other = list[m]!;
+        if (flows[one.i]!.direction !== flows[other.i]!.direction) candidates.push({ a: one.i, b: other.i, apart: other.time - one.time });
+      }
     }
   }
   const partner = new Map<number, number>();
@@ -148,15 +159,9 @@ export function pairFlows(flows: Flow[]): FlowPair[] {
   return pairs;
 }
 
-function sidesOfOne(a: Flow, b: Flow): boolean {
-  return a.direction !== b.direction && a.verdict !== 'forwarded' && b.verdict !== 'forwarded' &&
-    a.source.address === b.source.address && a.destination.address === b.destination.address && a.destination.port === b.destination.port &&
-    a.bytes_sent === b.bytes_sent && a.bytes_received === b.bytes_received;
-}
-
-/** The server's side knows by which policy, and the client's often only that the tunnel was refused. */
-function informed({ policy, reason, direction }: Flow): number {
-  return (policy ? 4 : 0) + (reason && reason !== 'other' && reason !== 'connect_failed' ? 2 : 0) + (direction === 'inbound' ? 1 : 0);
+/** The server's side knows by which policy, and the client's often only that the tunnel was refused; of what went well the client's knows how long it took. */
+function informed({ policy, reason, direction, verdict }: Flow): number {
+  return (policy ? 4 : 0) + (reason && reason !== 'other' && reason !== 'connect_failed' ? 2 : 0) + ((direction === 'outbound') === (verdict === 'forwarded') ? 1 : 0);
 }
 
 const COLUMNS: [string, (flow: Flow) => string | number | undefined][] = [

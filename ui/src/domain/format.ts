@@ -1,3 +1,5 @@
+import { humanDuration } from './time';
+
 /** Numbers as a person reads them. Undefined and NaN give a dash. */
 
 const DASH = '–';
@@ -31,10 +33,10 @@ export function rate(value: number | null | undefined): string {
   return missing(value) ? DASH : `${count(value)}/s`;
 }
 
-/** From milliseconds: "0.8 ms", "23 ms", "1.4 s". */
+/** From milliseconds: "0.8 ms", "23 ms", "1.4 s", "1 min 32 s". */
 export function millis(value: number | null | undefined): string {
   if (missing(value)) return DASH;
-  if (value >= 60_000) return `${significant(value / 60_000)} min`;
+  if (value >= 60_000) return humanDuration(value / 1000);
   if (value >= 1000) return `${significant(value / 1000)} s`;
   if (value > 0 && value < 0.1) return `${significant(value * 1000)} µs`;
   return `${significant(value)} ms`;

@@ -16,17 +16,22 @@ describe('the sentence of an outage', () => {
     expect(summaryOf(outage({}), now)).toBe(`checkout → payment fails since ${local('2026-01-01T02:51:07Z')}: a policy denies it.`);
   });
 
-  it('is in the past once it is over', () => {
+  it('has the local times of an outage that is over', () => {
     const over = outage({ state: 'resolved', ended_at: '2026-01-01T02:52:11Z' });
-    const when = `from ${local('2026-01-01T02:51:07Z')} to ${local('2026-01-01T02:52:11Z')}`;
-    expect(summaryOf(over, now)).toBe(`checkout → payment failed ${when}: a policy denies it.`);
-    expect(localised('node-b is down since 02:51:07: a → b fails.', over, now)).toBe(`node-b was down ${when}: a → b fails.`);
-    expect(localised('a → b and 2 other edges are slow since 02:51:07: x.', over, now)).toBe(`a → b and 2 other edges were slow ${when}: x.`);
-    expect(localised('fail-over → is fail now and then since 02:51:07, y', over, now)).toBe(`fail-over → is failed now and then ${when}, y`);
+    const [began, ended] = [local('2026-01-01T02:51:07Z'), local('2026-01-01T02:52:11Z')];
+    expect(localised('node-b was down from 02:51:07 to 02:52:11: a → b failed.', over, now)).toBe(`node-b was down from ${began} to ${ended}: a → b failed.`);
+    expect(localised('detected: node-b is down since 02:51:07: a → b fails.', over, now)).toBe(`detected: node-b is down since ${began}: a → b fails.`);
+    expect(localised('a → b failed from 02:51:07 on: x. Nothing has been heard of it since.', over, now)).toBe(`a → b failed from ${began} on: x. Nothing has been heard of it since.`);
+    expect(localised('a → b failed from 02:51:07: x.', over, now)).toBe(`a → b failed from ${began}: x.`);
   });
 
-  it('stays as it is where it says another time, or none', () => {
-    for (const text of ['The certificate of x expires.', 'x fails since 02:51:09: y.']) expect(localised(text, outage({}), now)).toBe(text);
+  it('has the days of what spans midnight', () => {
+    const over = outage({ started_at: '2025-12-31T23:59:58Z', state: 'resolved', ended_at: '2026-01-01T00:01:00Z' });
+    expect(localised('a failed from 00:00:01 to 00:01:00.', over, now)).toBe(`a failed from ${local('2026-01-01T00:00:01Z')} to ${local('2026-01-01T00:01:00Z')}.`);
+  });
+
+  it('stays as it is where it says no time', () => {
+    for (const text of ['The certificate of x expires.', 'since-last-02:51:09 fails']) expect(localised(text, outage({}), now)).toBe(text);
   });
 });
 
@@ -34,6 +39,10 @@ it('takes an outage for open before it ended', () => {
   const over = outage({ state: 'resolved', ended_at: '2026-01-01T02:52:11Z' });
   expect(outageAt(over, now).state).toBe('resolved');
   expect(outageAt(over, Date.parse('2026-01-01T02:52:00Z'))).toEqual(outage({}));
+  const timeline = [{ time: '2026-01-01T02:51:12Z', text: 'detected: a → b fails since 02:51:07.', source: 'outage_detector' }];
+  const told = { ...over, summary: 'a → b failed from 02:51:07 to 02:52:11.', timeline };
+  expect(outageAt(told, now).summary).toBe('a → b failed from 02:51:07 to 02:52:11.');
+  expect(outageAt(told, Date.parse('2026-01-01T02:52:00Z')).summary).toBe('a → b fails since 02:51:07.');
 });
 
 it('sorts by urgency', () => {

@@ -6,21 +6,25 @@ export function subjectName(subject: { namespace?: string | undefined; name: str
   return subject.namespace ? `${subject.namespace}/${subject.name}` : subject.name;
 }
 
-const PAST: Record<string, string> = { fails: 'failed', fail: 'failed', hangs: 'hung', hang: 'hung', is: 'was', are: 'were' };
+const PERIOD = /\b(since|from) (\d\d:\d\d:\d\d)(?: (?:to (\d\d:\d\d:\d\d)|on\b))?/;
 
 /**
- * A sentence about an outage, its clock in local time and in the past once it is over. The detector writes UTC: "checkout →
- * payment fails since 02:51:07: …" of an outage that ended reads "checkout → payment failed from 04:51:07 to 04:52:11: …".
+ * A sentence about an outage with its clock in local time. The detector writes UTC: "… fails since 02:51:07: …" while it is open,
+ * "… failed from 02:51:07 to 02:52:11: …" once it is over, "… from 02:51:07 on: …" where nobody saw its end.
  */
-export function localised(sentence: string, outage: Outage, now: number): string {
-  const since = ` since ${outage.started_at.slice(11, 19)}`;
-  const at = sentence.indexOf(since);
-  if (at < 0) return sentence;
-  const [before, after] = [sentence.slice(0, at), sentence.slice(at + since.length)];
-  const began = clock(Date.parse(outage.started_at), now);
-  if (outage.state === 'open' || !outage.ended_at) return `${before} since ${began}${after}`;
-  const was = before.replace(/\b(fails?|hangs?|is|are)((?: (?:now and then|slow|silent|down))?)$/, (_, verb: string, rest: string) => PAST[verb]! + rest);
-  return `${was} from ${began} to ${clock(Date.parse(outage.ended_at), now)}${after}`;
+export function localised(text: string, outage: Outage, now: number): string {
+  return text.replace(PERIOD, (period, word: string, from: string, to: string | undefined) => {
+    const local = (time: string, near: string | undefined) => clock(nearest(time, Date.parse(near ?? outage.started_at)), now);
+    const began = `${word} ${local(from, outage.started_at)}`;
+    return to ? `${began} to ${local(to, outage.ended_at)}` : began + (period.endsWith(' on') ? ' on' : '');
+  });
+}
+
+/** The moment of a UTC clock time that is nearest to another. */
+function nearest(time: string, near: number): number {
+  const day = 86400_000;
+  const at = Date.parse(`${new Date(near).toISOString().slice(0, 10)}T${time}Z`);
+  return at - Math.round((at - near) / day) * day;
 }
 
 /** The outage in one sentence. */
@@ -32,11 +36,14 @@ export function durationSeconds(outage: Outage, now: number): number {
   return Math.max(0, (outage.ended_at ? Date.parse(outage.ended_at) : now) - Date.parse(outage.started_at)) / 1000;
 }
 
-/** An outage as it stood at a moment: one that ended later was still open. */
+const DETECTED = 'detected: ';
+
+/** An outage as it stood at a moment: one that ended later was still open, and is told as when it was detected. */
 export function outageAt(outage: Outage, at: number): Outage {
   if (outage.state === 'open' || !outage.ended_at || Date.parse(outage.ended_at) <= at) return outage;
   const { ended_at: _ended, ...rest } = outage;
-  return { ...rest, state: 'open' };
+  const detected = outage.timeline?.find(({ text }) => text.startsWith(DETECTED));
+  return { ...rest, state: 'open', ...(detected ? { summary: detected.text.slice(DETECTED.length) } : {}) };
 }
 
 /** Open before closed, critical before warning, newest first. */

@@ -1,8 +1,8 @@
 import type { Health } from '../api/types';
-import { letter, LINE_HEIGHT } from './lettering';
+import { areaOf, letter, LINE_HEIGHT } from './lettering';
 import { FONT } from './measure';
 import { pointAt, type Rect } from './route';
-import { WAYPOINT_AT } from './paint';
+import { PLATE, WAYPOINT_AT } from './paint';
 import { edgeColour, type Palette } from './palette';
 import type { Scene } from './scene';
 
@@ -40,6 +40,7 @@ export function toSVG(scene: Scene, palette: Palette, byTone: boolean): string {
     );
     if (edge.view.metrics.waypoints.length > 0) out.push(`<path transform="translate(${point(pointAt(edge.curve, WAYPOINT_AT))})" d="M0-6 6 0 0 6-6 0z" fill="${palette.node}" stroke="${palette.accent}" stroke-width="1.6"/>`);
     const label = lettering.labels.get(edge);
+    if (label) labels.push(`<rect ${area(areaOf(label))} rx="${round(label.size * 0.4)}" fill="${palette.canvas}" fill-opacity="${PLATE}"/>`);
     label?.lines.forEach((line, i) => {
       const fill = i === 0 && edge.tone === 'failing' ? palette.failingText : palette.text;
       labels.push(text(line, label.at.x, label.at.y + ((i - (label.lines.length - 1) / 2) * LINE_HEIGHT + 0.33) * label.size, { size: label.size, weight: edge.tone === 'failing' ? 650 : 450, fill, anchor: 'middle', halo: palette.canvas }));

@@ -48,6 +48,10 @@ export const LINE_HEIGHT = 1.18;
 const PLACES = [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82];
 /** The share of a label that may be covered before it is left out. */
 const COVERED = 0.12;
+/** How many points of each edge tell where it runs, and what one of another edge's below a label counts, as a share of the label. */
+const TRAIL = 24;
+const CROSSED = 0.1;
+const OVER_WRITING = 4;
 
 export function letter(scene: Scene, scale: number, chosen: string | undefined): Lettering {
   const taken = new Taken();
@@ -60,7 +64,9 @@ export function letter(scene: Scene, scale: number, chosen: string | undefined):
 function boxName({ view, label, rect }: SceneBox, scale: number, taken: Taken): Writing {
   if (scale >= BOX_NAME_SCALE || view.parent !== undefined) {
     const size = Math.max(BOX_FONT_SIZE, MIN_BOX / scale);
-    return { lines: scale >= BOX_NAME_SCALE ? [label] : [], at: { x: rect.left + 12, y: rect.top + 15 }, size, centred: false, outside: false };
+    const inside: Writing = { lines: scale >= BOX_NAME_SCALE ? [label] : [], at: { x: rect.left + 12, y: rect.top + 15 }, size, centred: false, outside: false };
+    if (inside.lines.length > 0) taken.add(areaOf(inside));
+    return inside;
   }
   const size = MIN_BOX / scale;
   const name = view.health === 'failing' ? `✕ ${label}` : view.health === 'degraded' ? `▲ ${label}` : label;
@@ -110,6 +116,7 @@ function labelEdges(scene: Scene, scale: number, chosen: string | undefined, tak
   const result = new Map<SceneEdge, Writing>();
   const nearest = scene.crowded ? CROWDED_LABEL_SCALE : LABEL_SCALE;
   const size = Math.max(LABEL_SIZE, MIN_LABEL / scale);
+  const trails = scene.crowded ? undefined : trailsOf(scene);
   const first = ({ tone, view }: SceneEdge) => (view.id === chosen ? 0 : tone === 'failing' ? 1 : tone === 'degraded' ? 2 : 3);
   // Then in the order of their names, so that a label keeps its place while the others keep theirs.
   for (const edge of scene.edges.filter((one) => one.lines.length > 0 && (one.view.id === chosen || scale >= nearest)).sort((a, b) => first(a) - first(b) || (a.view.id < b.view.id ? -1 : 1))) {
@@ -118,16 +125,19 @@ function labelEdges(scene: Scene, scale: number, chosen: string | undefined, tak
     // Where not all of it finds room, its first line may.
     for (const lines of edge.lines.length > 1 ? [edge.lines, edge.lines.slice(0, 1)] : [edge.lines]) {
       const writing = { lines, at: edge.labelAt, size, centred: true, outside: true };
-      let [at, least] = [edge.labelAt, Infinity];
+      const area = areaOf(writing);
+      const whole = (area.right - area.left) * (area.bottom - area.top);
+      let [at, least, hidden] = [edge.labelAt, Infinity, Infinity];
       for (const t of PLACES) {
         const point = pointAt(edge.curve, t);
-        const covered = taken.covered(areaOf({ ...writing, at: point }));
-        if (covered < least) [at, least] = [point, covered];
+        const place = areaOf({ ...writing, at: point });
+        const covered = taken.covered(place);
+        const cost = OVER_WRITING * covered + (trails ? crossings(trails, edge, place) * CROSSED * whole : 0);
+        if (cost < least) [at, least, hidden] = [point, cost, covered];
         if (least === 0) break;
       }
-      const area = areaOf(writing);
       const last = lines.length === 1;
-      if (least > COVERED * (area.right - area.left) * (area.bottom - area.top) && !(must && last)) continue;
+      if (hidden > COVERED * whole && !(must && last)) continue;
       result.set(edge, { ...writing, at });
       taken.add(areaOf({ ...writing, at }));
       break;
@@ -136,7 +146,21 @@ function labelEdges(scene: Scene, scale: number, chosen: string | undefined, tak
   return result;
 }
 
-function areaOf({ lines, at, size, centred }: Writing): Rect {
+function trailsOf(scene: Scene): Map<SceneEdge, Point[]> {
+  return new Map(scene.edges.map((edge) => [edge, Array.from({ length: TRAIL + 1 }, (_, i) => pointAt(edge.curve, i / TRAIL))]));
+}
+
+/** How many points of other edges lie in an area: a label there could be theirs. */
+function crossings(trails: Map<SceneEdge, Point[]>, own: SceneEdge, { left, right, top, bottom }: Rect): number {
+  let points = 0;
+  for (const [edge, trail] of trails) {
+    if (edge === own || edge.bounds.right < left || edge.bounds.left > right || edge.bounds.bottom < top || edge.bounds.top > bottom) continue;
+    for (const { x, y } of trail) if (x >= left && x <= right && y >= top && y <= bottom) points++;
+  }
+  return points;
+}
+
+export function areaOf({ lines, at, size, centred }: Writing): Rect {
   const width = Math.max(0, ...lines.map((text) => textWidth(text, size, 600))) + size * 0.4;
   const height = lines.length * size * LINE_HEIGHT;
   const left = centred ? at.x - width / 2 : at.x;

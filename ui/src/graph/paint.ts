@@ -1,5 +1,5 @@
 import { edgeColour, type Palette } from './palette';
-import { BOX_NAME_SCALE, LINE_HEIGHT, type Lettering, type NodeWriting, type Writing } from './lettering';
+import { areaOf, BOX_NAME_SCALE, LINE_HEIGHT, type Lettering, type NodeWriting, type Writing } from './lettering';
 import { FONT, NODE_WEIGHT } from './measure';
 import { pointAt, type Rect } from './route';
 import { overlap, type Scene, type SceneBox, type SceneEdge, type SceneNode } from './scene';
@@ -20,6 +20,8 @@ export interface PaintState {
 /** Below this scale the marks on edges are too small to be told apart. */
 const DETAIL_SCALE = 0.3;
 const DIMMED = 0.2;
+/** How much the plate below a label hides of the lines that it stands on. */
+export const PLATE = 0.88;
 /** Where on its edge the mark of a waypoint stands. */
 export const WAYPOINT_AT = 0.12;
 /** Lines per stroke: one path with all of them is as slow as a path for each. */
@@ -198,6 +200,10 @@ function arrow(context: CanvasRenderingContext2D, edge: SceneEdge, width: number
 }
 
 function paintLabel(context: CanvasRenderingContext2D, { view, tone }: SceneEdge, label: Writing, palette: Palette): void {
+  context.globalAlpha = view.dimmed ? 0 : PLATE;
+  context.fillStyle = palette.canvas;
+  roundRect(context, areaOf(label), label.size * 0.4);
+  context.fill();
   context.globalAlpha = view.dimmed ? DIMMED : 1;
   write(context, label, tone === 'failing' ? 650 : 450, palette.canvas, (line) => (line > 0 ? palette.text : tone === 'failing' ? palette.failingText : tone === 'degraded' ? palette.degradedText : palette.text));
   context.globalAlpha = 1;

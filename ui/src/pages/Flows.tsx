@@ -15,15 +15,16 @@ import { SearchField } from '../components/ListPage';
 import { SideFrame } from '../components/SideFrame';
 import { Empty, Failure, Loading } from '../components/State';
 import { useSecond } from '../components/Time';
-import { FLOW_FIELDS, flowFilter, flowLookup, flowsToCSV, partyName, shortIdentity } from '../domain/flows';
-import { bytes, count, millis } from '../domain/format';
+import { FLOW_FIELDS, flowFilter, flowLookup, flowsToCSV, pairFlows, partyName, shortIdentity, type FlowPair } from '../domain/flows';
+import { bytes, count, millis, plural } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
 import { clock, fullTime, relative } from '../domain/time';
 import { save } from '../domain/save';
 import { KEPT, useFlows } from './useFlows';
 
 const ROW = 33;
-const NUMBERS = new Set(['Sent', 'Received', 'Life', 'Age']);
+const NUMBERS = new Set(['Sent', 'Received', 'Duration', 'Age']);
+const SIDES: Record<string, string> = { outbound: "Client's records", inbound: "Server's records" };
 const VERDICTS: Record<string, string> = { forwarded: 'Forwarded', denied: 'Denied', failed: 'Failed' };
 const REASONS = ['policy_denied', 'connection_refused', 'connection_timeout', 'connection_reset', 'no_healthy_upstream', 'tls_failure', 'identity_error', 'dns_failure', 'connect_failed', 'other'];
 
@@ -35,7 +36,8 @@ export default function Flows() {
   const [destination, setDestination] = useParam('destination', '', { replace: true });
   const [namespace, setNamespace] = useParam('namespace', '', { replace: true });
   const [verdict, setVerdict] = useParam('verdict', '');
-  const [direction, setDirection] = useParam('direction', '');
+  const [reports, setReports] = useParam('direction', '');
+  const direction = reports in SIDES ? reports : '';
   const [reason, setReason] = useParam('reason', '');
   const [paused, setPaused] = useState(false);
   const [openID, setOpenID] = useState<number>();
@@ -46,8 +48,12 @@ export default function Flows() {
   const filters = useMemo(() => ({ ...expression.params, ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value)) }), [expression, chosen]);
   const { flows: loaded, error, pending, waiting, older } = useFlows(filters, paused);
   const { picks } = expression;
-  const flows = useMemo(() => (picks ? loaded.filter((flow) => picks(flowLookup(flow))) : loaded), [loaded, picks]);
-  const open = flows.find((flow) => flow.cursor === openID);
+  const picked = useMemo(() => (picks ? loaded.filter((flow) => picks(flowLookup(flow))) : loaded), [loaded, picks]);
+  // Both sides report a connection; unless asked for, it shows once.
+  const once = reports === '';
+  const pairs = useMemo((): FlowPair[] => (once ? pairFlows(picked) : picked.map((flow) => ({ flow, other: undefined }))), [once, picked]);
+  const flows = useMemo(() => pairs.map(({ flow }) => flow), [pairs]);
+  const open = openID === undefined ? undefined : pairs.find(({ flow, other }) => flow.cursor === openID || other?.cursor === openID);
   const live = range.at === undefined;
   const filtered = filter !== '' || Object.values(chosen).some(Boolean);
 
@@ -56,7 +62,7 @@ export default function Flows() {
       <div className="flows-head">
         <h1>Flows</h1>
         <span className="page-sub">
-          {flows.length === loaded.length ? count(loaded.length) : `${count(flows.length)} of ${count(loaded.length)}`} connections{older && ', more exist'}{waiting > 0 && `, ${count(waiting)} waiting`}
+          {plural(flows.length, once ? 'connection' : 'record')}{older && ', more exist'}{waiting > 0 && `, ${plural(waiting, 'record')} waiting`}
         </span>
         <span className="spacer" />
         {live && (
@@ -78,11 +84,11 @@ export default function Flows() {
         <ExpressionField fields={FLOW_FIELDS} label="Filter" placeholder="Filter: not from~loadgen, port=443…" value={filter} set={setFilter} note="" />
         <Choice label="Verdict" value={verdict} set={setVerdict} any="Every verdict" options={VERDICTS} />
         <Choice label="Reason" value={reason} set={setReason} any="Every reason" options={Object.fromEntries(REASONS.map((one) => [one, kindLabel(one)]))} />
-        <Choice label="Reported by" value={direction} set={setDirection} any="Both sides' reports" options={{ outbound: "Client's side", inbound: "Server's side" }} />
+        <Choice label="Reported by" value={reports} set={setReports} any="Each connection once" options={{ both: "Both sides' records", ...SIDES }} />
       </div>
       {picks && !pending && (
         <p className="flows-searched muted small" role="status">
-          Searched: {older || loaded.length >= KEPT ? `the newest ${count(loaded.length)}` : `all ${count(loaded.length)}`} connections of this time that the server keeps
+          Searched: {older || loaded.length >= KEPT ? `the newest ${count(loaded.length)}` : `all ${count(loaded.length)}`} records of this time that the server keeps
           {expression.asked.length > 0 && <> with {expression.asked.map((one, i) => <span key={one}>{i > 0 && ' and '}<code>{one}</code></span>)}</>}
           {Object.values(chosen).some(Boolean) && ' and the choices above'}.
           {older && ` Older ones are searched at the list's end, ${count(KEPT)} at most.`}
@@ -100,9 +106,9 @@ export default function Flows() {
       ) : flows.length === 0 ? (
         <Empty what={filtered ? 'No connection matches' : 'No connection was seen'}>{filtered ? 'Loosen the filters. A connection shows once it has closed.' : undefined}</Empty>
       ) : (
-        <div className="flows-body">
-          <FlowTable flows={flows} older={older} openID={openID} setOpen={setOpenID} following={live && !paused} key={query.toString()} />
-          {open && <FlowPanel flow={open} close={() => setOpenID(undefined)} />}
+        <div className={open ? 'flows-body beside' : 'flows-body'}>
+          <FlowTable flows={flows} older={older} openID={open?.flow.cursor} setOpen={setOpenID} following={live && !paused} key={query.toString()} />
+          {open && <FlowPanel {...open} close={() => setOpenID(undefined)} />}
         </div>
       )}
     </div>
@@ -156,7 +162,7 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
     <div className="flow-table" role="table" aria-label="Connections" aria-rowcount={flows.length} aria-live={following ? 'off' : undefined}>
       <div role="rowgroup">
         <div className="flow-row flow-header" role="row">
-          {['Closed', 'Verdict', 'From', 'To', 'Service', 'Identity', 'Sent', 'Received', 'Life', 'Age'].map((name) => (
+          {['Closed', 'Verdict', 'From', 'To', 'Service', 'Identity', 'Sent', 'Received', 'Duration', 'Age'].map((name) => (
             <span key={name} role="columnheader" className={NUMBERS.has(name) ? 'num' : `flow-${name.toLowerCase()}`}>
               {name}
             </span>
@@ -225,31 +231,40 @@ function PartyCell({ party, port = false }: { party: Flow['source']; port?: bool
   );
 }
 
-function FlowPanel({ flow, close }: { flow: Flow; close: () => void }) {
+function FlowPanel({ flow, other, close }: FlowPair & { close: () => void }) {
   const [policyNamespace, policyName] = (flow.policy ?? '').split('/');
   return (
     <SideFrame label="Connection" title="Connection" sub={fullTime(Date.parse(flow.time))} close={close}>
       <Verdict flow={flow} />
       <dl className="facts">
         {flow.reason && <Fact name="Reason">{kindLabel(flow.reason)}</Fact>}
-        {flow.message && <Fact name="ztunnel said">{flow.message}</Fact>}
+        {[flow, other].map((one) => one?.message && one.message !== (one === other ? flow.message : '') && <Fact key={one.cursor} name={one.direction === 'outbound' ? 'Client saw' : 'Server said'}>{one.message}</Fact>)}
         {flow.policy && (
           <Fact name="Policy">
             <Link to={pathOf('policies', policyNamespace ?? '', policyName ?? '')}>{flow.policy}</Link>
           </Fact>
         )}
         <Fact name="Reported by">
-          {flow.direction === 'outbound' ? "client's" : "server's"} ztunnel{flow.node ? <>, <Link to={pathOf('nodes', flow.node)}>{flow.node}</Link></> : ''}
+          <Reporter flow={flow} />
+          {other && <> and <Reporter flow={other} /></>}
         </Fact>
         <Fact name="Encryption">{flow.security === 'mutual_tls' ? 'mutual TLS' : 'plaintext'}</Fact>
         <Fact name="Sent">{bytes(flow.bytes_sent)}</Fact>
         <Fact name="Received">{bytes(flow.bytes_received)}</Fact>
-        <Fact name="Life">{millis(flow.duration_ms)}</Fact>
+        <Fact name="Duration">{millis(flow.duration_ms)}</Fact>
         {flow.service && <Fact name="Service">{flow.service}</Fact>}
       </dl>
       <Party title="Client" party={flow.source} />
       <Party title="Server" party={flow.destination} />
     </SideFrame>
+  );
+}
+
+function Reporter({ flow: { direction, node } }: { flow: Flow }) {
+  return (
+    <>
+      {direction === 'outbound' ? "client's" : "server's"} ztunnel{node && <> on <Link to={pathOf('nodes', node)}>{node}</Link></>}
+    </>
   );
 }
 

@@ -33,12 +33,13 @@ export default function Nodes({ parts }: PageProps) {
 }
 
 function NodeList() {
+  const then = useRange().at !== undefined;
   const columns = useMemo<ColumnDef<Machine, unknown>[]>(
     () => [
       { id: 'name', header: 'Node', accessorKey: 'name', cell: ({ row: { original: n } }) => <Link to={pathOf('nodes', n.name)}>{n.name}</Link> },
       { id: 'health', header: 'ztunnel', accessorFn: (n) => HEALTH[asHealth(n.health)].rank, cell: ({ row: { original: n } }) => <HealthMark health={n.health} /> },
       { id: 'version', header: 'Version', accessorKey: 'version', cell: ({ getValue }) => <Version text={getValue() as string} /> },
-      { id: 'xds', header: 'Control plane', accessorFn: (n) => n.xds.state, cell: ({ row: { original: n } }) => <span className={n.xds.state === 'disconnected' ? 'text-failing' : ''}>{n.xds.state}</span> },
+      { id: 'xds', header: then ? 'Control plane now' : 'Control plane', accessorFn: (n) => n.xds.state, cell: ({ row: { original: n } }) => <span className={n.xds.state === 'disconnected' ? 'text-failing' : ''}>{n.xds.state}</span> },
       { id: 'workloads', header: 'Workloads', meta: 'num', accessorKey: 'workloads', cell: ({ getValue }) => count(getValue() as number) },
       { id: 'pods', header: 'Pods', meta: 'num', accessorKey: 'pods', cell: ({ getValue }) => count(getValue() as number) },
       {
@@ -56,19 +57,19 @@ function NodeList() {
         ),
       },
       {
-        id: 'sources', header: 'Telemetry', enableSorting: false,
+        id: 'sources', header: then ? 'Telemetry now' : 'Telemetry', enableSorting: false,
         cell: ({ row: { original: n } }) => (
           <span className="source-marks">
             {n.sources.map((source) => (
               <span key={source.source} title={`${sourceLabel(source.source)}: ${source.up ? 'delivers' : 'fails'}`}>
-                <HealthIcon health={source.up ? 'healthy' : 'failing'} size={13} /> {inText(sourceLabel(source.source))}
+                <HealthIcon health={source.up ? 'healthy' : 'failing'} size={13} /> <span className="source-name">{inText(sourceLabel(source.source))}</span>
               </span>
             ))}
           </span>
         ),
       },
     ],
-    [],
+    [then],
   );
   return (
     <ListPage<Machine, Answer>
@@ -120,12 +121,14 @@ function Detail({ name }: { name: string }) {
         <section className="card" aria-label="Telemetry">
           <div className="card-head">
             <h2>Telemetry</h2>
+            {range.at !== undefined && <span className="page-sub">as it is now</span>}
           </div>
           <SourceTable sources={data.sources} />
         </section>
         <section className="card" aria-label="ztunnel">
           <div className="card-head">
             <h2>ztunnel</h2>
+            {range.at !== undefined && <span className="page-sub">as it is now</span>}
           </div>
           <div className="card-body">
             <dl className="facts">

@@ -86,7 +86,7 @@ export default function OutageDetail({ id }: { id: string }) {
             <div className="blast">{graph ? <Suspense fallback={<Loading what="the graph" />}><BlastRadius graph={graph} outage={outage} /></Suspense> : <Loading what="the graph" />}</div>
             <RadiusList outage={outage} graph={graph} />
           </section>
-          {(outage.edges?.length ?? 0) > 0 && <FailingEdges outage={outage} />}
+          {(outage.edges?.length ?? 0) > 0 && <FailingEdges outage={outage} title={data?.state === 'open' ? 'What fails' : outage.state === 'open' ? 'What failed until its end' : 'What failed'} />}
           <OutageSamples outage={outage} from={started} to={ended ?? now} />
         </div>
         <div className="outage-side">
@@ -188,7 +188,7 @@ function Story({ outage }: { outage: Outage }) {
                 {clock(Date.parse(moment.time), now)}
               </span>
               <span>
-                {moment.kind === 'outage' ? sentence(localised(moment.text, { ...outage, state: 'open' }, now)) : moment.text} <span className="muted">{moment.source === 'outage_detector' ? '' : moment.source}</span>
+                {moment.kind === 'outage' ? sentence(localised(moment.text, outage, now)) : moment.text} <span className="muted">{moment.source === 'outage_detector' ? '' : moment.source}</span>
               </span>
             </li>
           ))}
@@ -220,11 +220,11 @@ function RadiusList({ outage, graph }: { outage: Outage; graph: Graph | undefine
   );
 }
 
-function FailingEdges({ outage }: { outage: Outage }) {
+function FailingEdges({ outage, title }: { outage: Outage; title: string }) {
   return (
     <section className="card" aria-labelledby="failing">
       <div className="card-head">
-        <h2 id="failing">What fails</h2>
+        <h2 id="failing">{title}</h2>
       </div>
       <div className="table-scroll">
         <table className="table">

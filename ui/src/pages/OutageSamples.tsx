@@ -64,7 +64,7 @@ function Connections({ flows }: { flows: FlowPair[] }) {
   return (
     <div className="table-scroll">
       <table className="table compact" aria-label="Connections that failed">
-        <TableHead columns={['Closed', 'From', 'To', 'Why', '#Bytes', '#Life']} />
+        <TableHead columns={['Closed', 'From', 'To', 'Why', '#Bytes', '#Duration']} />
         <tbody>
           {flows.map(({ flow, other }) => (
             <tr key={flow.cursor}>

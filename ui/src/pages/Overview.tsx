@@ -4,9 +4,9 @@ import { lazy, Suspense, useMemo } from 'react';
 import { useWorkloadGraph } from '../api/graph';
 import { useLive } from '../api/live';
 import { useOutages } from '../api/outages';
-import { useLatest, useRange } from '../api/queries';
+import { useRange, useRanged } from '../api/queries';
 import { useSeries } from '../api/series';
-import type { Machine } from '../api/types';
+import type { Machine, Outage } from '../api/types';
 import { navigate, href } from '../app/router';
 import { HealthIcon, HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
@@ -79,7 +79,7 @@ export default function Overview() {
         <Stat label="Connections" value={rate(overview.total.connectionRate)} note={`${count(overview.total.failed)} failed`} tone={overview.total.failed > 0 ? 'degraded' : undefined} />
         <Stat label="Open connections" value={count(overview.total.active)} />
         <Stat label="Throughput" value={byteRate(overview.total.bytesPerSecond)} />
-        <Stat label="Workloads" value={count(overview.total.workloads)} note={overview.total.unwell > 0 ? `${overview.total.unwell} unwell` : 'all well'} tone={overview.total.unwell > 0 ? 'failing' : undefined} />
+        <Stat label="Workloads" value={count(overview.total.workloads)} note={overview.total.unwell > 0 ? `${overview.total.unwell} not healthy` : overview.total.workloads > 0 ? 'none unhealthy' : 'none known'} tone={overview.total.unwell > 0 ? 'failing' : undefined} />
         <Stat label="Mutual TLS" value={percent(overview.total.mtlsShare)} note="of connections" />
       </dl>
 
@@ -103,8 +103,8 @@ export default function Overview() {
         </Suspense>
         </div>
         <div className="overview-side">
-          <MeshHealth />
-          <EdgeList title="Failing most" rows={overview.failing} none="No connection or request failed." value={(row) => <span className="text-failing">{count(Math.max(row.metrics.failed, row.metrics.errors))} <span className="share">({percent(row.metrics.failureShare)})</span></span>} />
+          <MeshHealth open={open} />
+          <EdgeList title="Failing most" rows={overview.failing} none="No connection or request failed." value={(row) => <span className="text-failing">{percent(row.metrics.failureShare)} <span className="share">({count(Math.max(row.metrics.failed, row.metrics.errors))} failed)</span></span>} />
           <EdgeList title="Slowest, by p95" rows={overview.slowest} none="No response times were measured." value={(row) => millis(row.metrics.p95)} />
         </div>
       </div>
@@ -146,13 +146,18 @@ function Namespaces({ rows }: { rows: NamespaceRow[] }) {
   );
 }
 
-function MeshHealth() {
+/** What the mesh itself says now; at another moment, what outages tell of it. */
+function MeshHealth({ open }: { open: Outage[] }) {
+  const range = useRange();
   const { status } = useLive();
-  const { data } = useLatest<{ nodes: Machine[] }>('/nodes', { limit: 1000 });
-  const sources = status?.sources ?? [];
-  const failing = sources.filter((source) => !source.up);
+  const { data } = useRanged<{ nodes: Machine[] }>('/nodes', { limit: 1000 }, { range, everyMs: 3000 });
+  const then = range.at !== undefined;
   const nodes = data?.nodes ?? [];
-  const down = nodes.filter((node) => node.health === 'failing');
+  const sources = then ? [] : (status?.sources ?? []);
+  const failing = sources.filter((source) => !source.up);
+  const rootsOf = (kind: Outage['kind']) => open.filter((outage) => outage.kind === kind).map((outage) => outage.root.name);
+  const [downThen, lostThen, planeThen] = [rootsOf('node_down'), rootsOf('telemetry_lost'), rootsOf('control_plane_down')];
+  const down = then ? downThen : nodes.filter((node) => node.health === 'failing').map((node) => node.name);
   const expiry = nodes.map((node) => node.certificates.next_expiry).filter((time): time is string => time !== undefined).sort()[0];
   const connected = nodes.filter((node) => node.xds.state === 'connected');
   const disconnected = nodes.filter((node) => node.xds.state === 'disconnected');
@@ -165,18 +170,31 @@ function MeshHealth() {
       </div>
       <ul className="mesh-list">
         <MeshLine health={nodes.length === 0 ? 'unknown' : down.length > 0 ? 'failing' : 'healthy'} label="Nodes">
-          {nodes.length === 0 ? 'none seen' : down.length > 0 ? `${down.map((node) => node.name).join(', ')} down` : `${plural(nodes.length, 'ztunnel')} up`}
+          {down.length > 0 ? `${down.join(', ')} down` : nodes.length === 0 ? 'none seen' : then ? `none of ${count(nodes.length)} known to be down` : `${plural(nodes.length, 'ztunnel')} up`}
         </MeshLine>
-        <MeshLine health={nodes.length === 0 ? 'unknown' : disconnected.length > 0 ? 'failing' : 'healthy'} label="Control plane">
-          {disconnected.length > 0 ? `${plural(disconnected.length, 'ztunnel')} without it` : nodes.length === 0 ? 'not seen' : connected.length === nodes.length ? `${plural(nodes.length, 'ztunnel')} connected` : 'no lost connection known'}
-        </MeshLine>
-        <MeshLine health={failing.length > 0 ? 'degraded' : sources.length > 0 ? 'healthy' : 'unknown'} label="Telemetry">
-          {failing.length > 0 ? (
-            failing.slice(0, 3).map((source) => `${inText(sourceLabel(source.source))} of ${source.node}`).join(', ') + (failing.length > 3 ? '…' : '')
-          ) : (
-            `${plural(sources.length, 'source')} deliver`
-          )}
-        </MeshLine>
+        {then ? (
+          <>
+            <MeshLine health={planeThen.length > 0 ? 'failing' : nodes.length > 0 ? 'healthy' : 'unknown'} label="Control plane">
+              {planeThen.length > 0 ? `${planeThen.join(', ')} not reached` : 'no outage of it'}
+            </MeshLine>
+            <MeshLine health={lostThen.length > 0 ? 'degraded' : nodes.length > 0 ? 'healthy' : 'unknown'} label="Telemetry">
+              {lostThen.length > 0 ? `none of ${lostThen.join(', ')}` : 'no loss of it'}
+            </MeshLine>
+          </>
+        ) : (
+          <>
+            <MeshLine health={nodes.length === 0 ? 'unknown' : disconnected.length > 0 ? 'failing' : 'healthy'} label="Control plane">
+              {disconnected.length > 0 ? `${plural(disconnected.length, 'ztunnel')} without it` : nodes.length === 0 ? 'not seen' : connected.length === nodes.length ? `${plural(nodes.length, 'ztunnel')} connected` : 'no lost connection known'}
+            </MeshLine>
+            <MeshLine health={failing.length > 0 ? 'degraded' : sources.length > 0 ? 'healthy' : 'unknown'} label="Telemetry">
+              {failing.length > 0 ? (
+                failing.slice(0, 3).map((source) => `${inText(sourceLabel(source.source))} of ${source.node}`).join(', ') + (failing.length > 3 ? '…' : '')
+              ) : (
+                `${plural(sources.length, 'source')} ${sources.length === 1 ? 'delivers' : 'deliver'}`
+              )}
+            </MeshLine>
+          </>
+        )}
         <MeshLine health={expiry ? 'healthy' : 'unknown'} label="Certificates">
           {expiry ? (
             <>
@@ -187,10 +205,12 @@ function MeshHealth() {
           )}
         </MeshLine>
       </ul>
-      <details className="mesh-sources">
-        <summary>What each source last delivered</summary>
-        <SourceTable sources={sources} />
-      </details>
+      {!then && (
+        <details className="mesh-sources">
+          <summary>What each source last delivered</summary>
+          <SourceTable sources={sources} />
+        </details>
+      )}
     </section>
   );
 }

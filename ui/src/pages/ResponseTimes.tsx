@@ -71,7 +71,7 @@ export default function ResponseTimes() {
           <TimeChart title="Percentiles" lines={percentiles} height={190} />
         </div>
         <div className="card">
-          <HeatMap title="Distribution" metric="heatmap" params={params} height={190} />
+          <HeatMap title="Distribution" metric="heatmap" one="request" params={params} height={190} />
         </div>
       </div>
       <Routes service={service} setRoute={(host, name) => (host === service ? setRoute(name) : patchQuery({ service: host, route: name }))} />
@@ -102,10 +102,10 @@ export default function ResponseTimes() {
       </h2>
       <div className="charts">
         <div className="card">
-          <TimeChart title="Connection lives" note="L4" lines={lives} />
+          <TimeChart title="Connection durations" note="L4" lines={lives} />
         </div>
         <div className="card">
-          <HeatMap title="Distribution of lives" metric="connection_heatmap" params={service ? { service } : {}} />
+          <HeatMap title="Distribution" metric="connection_heatmap" one="connection" params={service ? { service } : {}} />
         </div>
       </div>
     </div>

@@ -40,7 +40,7 @@ function ServiceList() {
         id: 'endpoints', header: 'Endpoints', meta: 'num', accessorKey: 'healthy_endpoints',
         cell: ({ row: { original: s } }) => <span className={s.healthy_endpoints < s.endpoints ? 'text-failing' : ''}>{`${s.healthy_endpoints}/${s.endpoints}`}</span>,
       },
-      { id: 'ports', header: 'Ports', enableSorting: false, cell: ({ row: { original: s } }) => s.ports.map((port) => `${port.service_port}${port.app_protocol ? ` ${port.app_protocol}` : ''}`).join(', ') },
+      { id: 'ports', header: 'Ports', enableSorting: false, cell: ({ row: { original: s } }) => s.ports.map((port) => `${port.service_port}${port.app_protocol ? `\u00a0${port.app_protocol}` : ''}`).join(', ') },
       { id: 'workloads', header: 'Workloads', enableSorting: false, cell: ({ row: { original: s } }) => s.workloads.map((workload) => workload.name).join(', ') || <span className="muted">none</span> },
       { id: 'waypoint', header: 'Waypoint', accessorKey: 'waypoint', cell: ({ row: { original: s } }) => s.waypoint || <span className="muted">none</span> },
     ],

@@ -170,7 +170,7 @@ function SpanPanel({ span, offset, critical, close }: { span: Span; offset: numb
       <dl className="facts">
         <dt>Begins after</dt>
         <dd>{millis(offset)}</dd>
-        <dt>{span.layer === 'l4' ? 'Life' : 'Duration'}</dt>
+        <dt>Duration</dt>
         <dd>{millis(span.duration_ms)}</dd>
         {own > 0 && (
           <>

@@ -34,7 +34,7 @@ function Search() {
   const [limit, setLimit] = useParam('limit', '100', { replace: true });
   const [picked, setPicked] = useState<string[]>([]);
   const params = { service, operation, attributes, min_duration: asDuration(min), max_duration: asDuration(max), status, layer: layer === 'any' ? '' : layer, limit };
-  const { data, error, isPending, refetch } = useRanged<{ traces: TraceSummary[] }>('/traces', params, { range, everyMs: 3000 });
+  const { data, error, isPending, refetch } = useRanged<{ traces: TraceSummary[]; next_cursor?: string }>('/traces', params, { range, everyMs: 3000 });
   const { data: known } = useLatest<{ services: { name: string; operations: string[] }[] }>('/operations', {}, { everyMs: 30_000 });
   const traces = useMemo(() => (data?.traces ?? []).toSorted(ORDERS[order] ?? ORDERS['newest']!), [data, order]);
   const operations = known?.services.filter((one) => !service || one.name === service).flatMap((one) => one.operations) ?? [];
@@ -44,7 +44,7 @@ function Search() {
     <div className="page">
       <div className="page-head">
         <h1>Traces</h1>
-        {data && <span className="page-sub">{plural(traces.length, 'trace')}{traces.length >= Number(limit) ? ', more exist' : ''}</span>}
+        {data && <span className="page-sub">{plural(traces.length, 'trace')}{data.next_cursor ? ', more exist' : ''}</span>}
         <span className="spacer" />
         <button type="button" className="button" disabled={picked.length !== 2} onClick={() => navigate(href('/traces/compare', { a: picked[0], b: picked[1] }))}>
           <Icon name="compare" size={14} /> Compare {picked.length > 0 ? `(${picked.length} of 2)` : 'two'}
@@ -63,9 +63,9 @@ function Search() {
             <option key={name}>{name}</option>
           ))}
         </select>
-        <SearchField value={attributes} set={setAttributes} label="Attributes" placeholder="key=value" />
-        <SearchField value={min} set={setMin} label="Shortest duration" placeholder="From 20ms" />
-        <SearchField value={max} set={setMax} label="Longest duration" placeholder="To 2s" />
+        <SearchField value={attributes} set={setAttributes} label="Attributes" placeholder="Attribute: key=value" />
+        <SearchField value={min} set={setMin} label="Shortest duration" placeholder="At least, as 20ms" />
+        <SearchField value={max} set={setMax} label="Longest duration" placeholder="At most, as 2s" />
         <select className="select" aria-label="Status" value={status} onChange={(event) => setStatus(event.target.value)}>
           <option value="">Every status</option>
           <option value="error">Errors</option>
@@ -150,7 +150,9 @@ function Search() {
                       <span className="muted small trace-l4">{trace.l4_spans > 0 && `${trace.l4_spans} L4`}</span>
                     </td>
                     <td className={`num ${trace.errors > 0 ? 'text-failing' : 'muted'}`}>{trace.errors > 0 ? `✕ ${trace.errors}` : '0'}</td>
-                    <td className="muted">{trace.services.join(', ')}</td>
+                    <td className="muted trace-services" title={trace.services.join(', ')}>
+                      {trace.services.join(', ')}
+                    </td>
                   </tr>
                 ))}
               </tbody>

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -12,7 +13,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/internal/outage"
 )
 
 func TestGateBoundsWhatIsAnsweredAndWhatWaits(t *testing.T) {
@@ -53,6 +56,34 @@ func TestSlowAndFailingHandlers(t *testing.T) {
 	assert.Equal(t, http.StatusInternalServerError, ask(func(*http.Request, *params) (*answer, error) { panic("unforeseen") }))
 	assert.Equal(t, http.StatusBadGateway, ask(func(*http.Request, *params) (*answer, error) { return nil, unavailable(assert.AnError) }))
 	assert.Equal(t, http.StatusOK, ask(func(*http.Request, *params) (*answer, error) { return jsonAnswer(1) }), "a place is given back in any case")
+}
+
+func TestPagesOfOutages(t *testing.T) {
+	s := testServer()
+	s.Outages = outages.New(10, func(*outage.Outage, string, int64) {})
+	origin := time.Date(2026, 9, 1, 10, 0, 0, 0, time.UTC)
+	for id, second := range map[string]int{"a": 3, "b": 2, "c": 2, "d": 2, "e": 1} {
+		s.Outages.Put(&outage.Outage{ID: id, State: "open", StartedAt: origin.Add(time.Duration(second) * time.Second)}, "opened", origin.UnixMilli())
+	}
+	var found []string
+	for cursor := ""; ; {
+		got, err := s.listOutages(nil, &params{values: url.Values{"limit": {"2"}, "cursor": {cursor}}})
+		require.NoError(t, err)
+		var part struct {
+			Outages []outage.Outage `json:"outages"`
+			Next    string          `json:"next_cursor"`
+		}
+		require.NoError(t, json.Unmarshal(got.body, &part))
+		for _, o := range part.Outages {
+			found = append(found, o.ID)
+		}
+		if cursor = part.Next; cursor == "" {
+			break
+		}
+	}
+	assert.Equal(t, []string{"a", "b", "c", "d", "e"}, found)
+	_, err := s.listOutages(nil, &params{values: url.Values{"cursor": {"bm9uZQ"}}})
+	require.Error(t, err)
 }
 
 func TestTimes(t *testing.T) {

@@ -69,6 +69,32 @@ func cut[T any](p page, items []T, key func(T) (namespace, name string)) (part [
 	return part, len(matching), next
 }
 
+// position is the place of an item in a list that is ordered by time, newest first, and by id where times are the same.
+type position struct {
+	at time.Time
+	id string
+}
+
+// position reads the cursor of such a list; the zero position is before its first item.
+func (p *params) position() position {
+	cursor := p.text("cursor")
+	if cursor == "" {
+		return position{}
+	}
+	decoded, err := base64.RawURLEncoding.DecodeString(cursor)
+	text, id, ok := strings.Cut(string(decoded), "\x00")
+	at, timeErr := time.Parse(time.RFC3339Nano, text)
+	if err != nil || !ok || timeErr != nil {
+		p.fail("cursor", "is no cursor of this API")
+		return position{}
+	}
+	return position{at: at, id: id}
+}
+
+func (p position) cursor() string {
+	return base64.RawURLEncoding.EncodeToString([]byte(p.at.UTC().Format(time.RFC3339Nano) + "\x00" + p.id))
+}
+
 // listBody is what every list has beside its items.
 type listBody struct {
 	Total int    `json:"total"`

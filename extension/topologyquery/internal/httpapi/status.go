@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
@@ -85,7 +88,7 @@ const maxOutages = 10_000
 
 func (s *Server) listOutages(_ *http.Request, p *params) (*answer, error) {
 	start, end := p.time("start"), p.time("end")
-	limit := p.limit(maxOutages, maxOutages)
+	limit, after := p.limit(maxOutages, maxOutages), p.position()
 	state := p.oneOf("state", "", "open", "resolved", "stale")
 	if p.err == nil && !start.IsZero() && !end.IsZero() && end.Before(start) {
 		p.fail("end", "lies before start")
@@ -93,10 +96,25 @@ func (s *Server) listOutages(_ *http.Request, p *params) (*answer, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	list := s.Outages.List(start, end, state)
-	return jsonAnswer(struct {
+	body := struct {
 		Outages []*outage.Outage `json:"outages"`
-	}{list[:min(len(list), limit)]})
+		Next    string           `json:"next_cursor,omitempty"`
+	}{Outages: s.Outages.List(start, end, state)}
+	if !after.at.IsZero() {
+		from, _ := slices.BinarySearchFunc(body.Outages, after, func(o *outage.Outage, after position) int {
+			if cmp.Or(after.at.Compare(o.StartedAt), strings.Compare(o.ID, after.id)) <= 0 {
+				return -1
+			}
+			return 1
+		})
+		body.Outages = body.Outages[from:]
+	}
+	if len(body.Outages) > limit {
+		body.Outages = body.Outages[:limit]
+		last := body.Outages[limit-1]
+		body.Next = position{at: last.StartedAt, id: last.ID}.cursor()
+	}
+	return jsonAnswer(body)
 }
 
 func (s *Server) outage(r *http.Request, p *params) (*answer, error) {

@@ -21,8 +21,10 @@ func (s *Server) searchTraces(r *http.Request, p *params) (*answer, error) {
 		MaxDuration: p.duration("max_duration"),
 		Status:      p.oneOf("status", "", "ok", "error", "unset"),
 		Layer:       p.oneOf("layer", "", traces.LayerL4, traces.LayerL7),
-		Limit:       p.limit(20, maxLimit),
 	}
+	limit, after := p.limit(20, maxLimit), p.position()
+	// One more tells whether there are more.
+	query.Limit, query.After, query.AfterID = limit+1, after.at, after.id
 	w := s.windowOf(p, traceRange)
 	if query.MaxDuration > 0 && query.MaxDuration < query.MinDuration {
 		p.fail("max_duration", "is shorter than min_duration")
@@ -39,9 +41,16 @@ func (s *Server) searchTraces(r *http.Request, p *params) (*answer, error) {
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	return jsonAnswer(struct {
+	body := struct {
 		Traces []traces.Summary `json:"traces"`
-	}{list})
+		Next   string           `json:"next_cursor,omitempty"`
+	}{Traces: list}
+	if len(list) > limit {
+		body.Traces = list[:limit]
+		last := list[limit-1]
+		body.Next = position{at: last.Start, id: last.TraceID}.cursor()
+	}
+	return jsonAnswer(body)
 }
 
 // attributes reads attributes as a JSON object of strings, or as key=value, given once or several times.

@@ -1,6 +1,7 @@
 package traces
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -74,10 +75,15 @@ func (j *Jaeger) get(ctx context.Context, path string, query url.Values) ([]byte
 
 // Search implements Reader. Jaeger's own search needs a service; what it cannot select by is selected here.
 func (j *Jaeger) Search(ctx context.Context, q Query) ([]Summary, error) {
+	end, depth := q.End, q.Limit
+	if !q.After.IsZero() && q.After.Before(end) {
+		// The trace to go on from is found once more.
+		end, depth = q.After.Add(time.Nanosecond), depth+1
+	}
 	values := url.Values{
 		"query.startTimeMin": {q.Start.UTC().Format(time.RFC3339Nano)},
-		"query.startTimeMax": {q.End.UTC().Format(time.RFC3339Nano)},
-		"query.searchDepth":  {strconv.Itoa(q.Limit)},
+		"query.startTimeMax": {end.UTC().Format(time.RFC3339Nano)},
+		"query.searchDepth":  {strconv.Itoa(depth)},
 	}
 	set := func(name, value string) {
 		if value != "" {
@@ -107,7 +113,7 @@ func (j *Jaeger) Search(ctx context.Context, q Query) ([]Summary, error) {
 		set("attributes", string(encoded))
 	}
 	if q.Layer == "" && (q.Status == "" || q.Status == "error") {
-		summaries, err := j.summaries(ctx, values, q.Limit)
+		summaries, err := j.summaries(ctx, values, &q)
 		if err == nil || !errors.Is(err, errNone) {
 			return summaries, err
 		}
@@ -119,15 +125,19 @@ func (j *Jaeger) Search(ctx context.Context, q Query) ([]Summary, error) {
 	}
 	out := []Summary{}
 	for id, spans := range traces {
-		if slices.ContainsFunc(spans, func(s *Span) bool { return s.match(&q) }) {
-			out = append(out, summarise(id, spans))
+		if summary := summarise(id, spans); q.follows(summary.Start, id) && slices.ContainsFunc(spans, func(s *Span) bool { return s.match(&q) }) {
+			out = append(out, summary)
 		}
 	}
-	slices.SortFunc(out, func(a, b Summary) int { return b.Start.Compare(a.Start) })
+	slices.SortFunc(out, newestFirst)
 	return out[:min(len(out), q.Limit)], nil
 }
 
-func (j *Jaeger) summaries(ctx context.Context, values url.Values, limit int) ([]Summary, error) {
+func newestFirst(a, b Summary) int {
+	return cmp.Or(b.Start.Compare(a.Start), strings.Compare(a.TraceID, b.TraceID))
+}
+
+func (j *Jaeger) summaries(ctx context.Context, values url.Values, q *Query) ([]Summary, error) {
 	body, err := j.get(ctx, "/api/v3/trace-summaries", values)
 	if err != nil {
 		return nil, err
@@ -149,18 +159,22 @@ func (j *Jaeger) summaries(ctx context.Context, values url.Values, limit int) ([
 	}
 	out := []Summary{}
 	for _, s := range answer.Summaries {
+		start := time.Unix(0, s.MinStart).UTC()
+		if !q.follows(start, s.TraceID) {
+			continue
+		}
 		services := []string{}
 		for _, service := range s.Services {
 			services = append(services, service.Name)
 		}
 		out = append(out, Summary{
 			TraceID: s.TraceID, RootService: s.RootServiceName, RootOperation: s.RootOperationName,
-			Start: time.Unix(0, s.MinStart).UTC(), DurationMS: float64(s.MaxEnd-s.MinStart) / 1e6,
+			Start: start, DurationMS: float64(s.MaxEnd-s.MinStart) / 1e6,
 			Spans: s.SpanCount, Errors: s.ErrorSpanCount, Services: services,
 		})
 	}
-	slices.SortFunc(out, func(a, b Summary) int { return b.Start.Compare(a.Start) })
-	return out[:min(len(out), limit)], nil
+	slices.SortFunc(out, newestFirst)
+	return out[:min(len(out), q.Limit)], nil
 }
 
 // jaegerService is a service of a summary: a name, or an object that has one.

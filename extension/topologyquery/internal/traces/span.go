@@ -91,7 +91,15 @@ type Query struct {
 	Status      string        // unset, ok or error
 	Layer       string
 	Start, End  time.Time
-	Limit       int
+	// After and AfterID are the start and id of a trace: those that come after it in the list are asked for, unless After is zero.
+	After   time.Time
+	AfterID string
+	Limit   int
+}
+
+// follows tells whether a trace comes after the one that the query goes on from: older, or as old with a larger id.
+func (q *Query) follows(start time.Time, id string) bool {
+	return q.After.IsZero() || cmp.Or(q.After.Compare(start), strings.Compare(id, q.AfterID)) > 0
 }
 
 // Reader answers for traces.

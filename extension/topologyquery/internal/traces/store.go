@@ -145,7 +145,7 @@ func (s *Store) Search(ctx context.Context, q Query) ([]Summary, error) {
 		if checked++; checked%4096 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if !q.Start.IsZero() && t.start.Before(q.Start) || !q.End.IsZero() && !t.start.Before(q.End) {
+		if !q.Start.IsZero() && t.start.Before(q.Start) || !q.End.IsZero() && !t.start.Before(q.End) || !q.follows(t.start, t.id) {
 			continue
 		}
 		for _, span := range t.spans {

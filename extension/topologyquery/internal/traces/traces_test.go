@@ -81,6 +81,8 @@ func TestSearch(t *testing.T) {
 		"slower than":           {Query{MinDuration: 60 * time.Millisecond}, []string{"01"}},
 		"faster than":           {Query{MaxDuration: 2 * time.Millisecond}, []string{"03"}},
 		"layer":                 {Query{Layer: LayerL4}, []string{"03"}},
+		"after one":             {Query{After: origin.Add(time.Second), AfterID: fmt.Sprintf("%032x", 2)}, []string{"01"}},
+		"as old as that one":    {Query{After: origin.Add(time.Second), AfterID: fmt.Sprintf("%032x", 1)}, []string{"02", "01"}},
 		"range, end is outside": {Query{Start: origin, End: origin.Add(time.Second)}, []string{"01"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -200,6 +202,9 @@ func TestJaeger(t *testing.T) {
 				TraceID: fmt.Sprintf("%032x", 1), RootService: "frontend", RootOperation: "POST /checkout", Start: origin, DurationMS: 100,
 				Spans: 2, Errors: 1, Services: []string{"checkout", "frontend"},
 			}, list[0])
+			rest, err := j.Search(t.Context(), Query{Service: "frontend", Start: origin, End: origin.Add(time.Hour), After: list[0].Start, AfterID: list[0].TraceID, Limit: 5})
+			require.NoError(t, err)
+			assert.Empty(t, rest)
 			trace, err := j.Trace(t.Context(), fmt.Sprintf("%032x", 1))
 			require.NoError(t, err)
 			require.Len(t, trace.Spans, 2)
