@@ -25,6 +25,7 @@ func (s *Series) Flags(flags *flag.FlagSet, count string) {
 	flags.Uint64Var(&s.From, "from", 1, "first seed")
 	flags.BoolVar(&s.Healthy, "healthy", false, "simulate no faults")
 	flags.StringVar((*string)(&s.Options.Fault), "fault", "", "this fault in every simulated recording; without it the kinds take turns")
+	flags.StringVar((*string)(&s.Options.And), "and", "", "another fault beside -fault")
 	flags.IntVar(&s.Options.Workloads, "workloads", 0, "workloads of each mesh, 5 to 500; 0: by the seed")
 	flags.DurationVar(&s.Options.Duration, "duration", 0, "length of each simulated recording; 0: 4m")
 	flags.DurationVar(&s.Options.FaultFrom, "fault-from", 0, "when the fault begins; 0: after 90 to 110 s")

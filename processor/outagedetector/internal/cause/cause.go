@@ -53,7 +53,7 @@ func (b Blame) span() (since, lastBad int64) {
 
 // badLane is where a family's bad events are counted.
 var badLane = [observe.Families]observe.Lane{
-	observe.Connections: observe.Failed, observe.RequestErrors: observe.RequestsFailed, observe.Latency: observe.Slow,
+	observe.Connections: observe.Failed, observe.RequestErrors: observe.RequestsFailed, observe.Latency: observe.Slow, observe.Stalled: observe.Opened,
 }
 
 // weakWindow is how far back the failures of a call are looked for whose rule has not fired.
@@ -79,8 +79,8 @@ type Explanation struct {
 	Source      string // of telemetry, where that is what is lost
 	Candidates  []outage.Candidate
 	Evidence    []outage.Evidence
-	// Confirmed tells that nothing still to come is likely to change the root.
-	Confirmed bool
+	// Confirmed tells that nothing still to come is likely to change the root; Suspected that it may soon turn out to be a node's doing.
+	Confirmed, Suspected bool
 }
 
 // Finder explains faults.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
 )
 
 // chains follows failing calls downstream: a callee that fails because what it calls fails is not the root.
@@ -108,6 +109,14 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 		return Blame{}, 0
 	}
 	out.Win.Advance(c.store.Now)
+	if b.Family == observe.Stalled {
+		// What waits for an answer that waits for another one.
+		slots := out.Win.SlotsFor(time.Duration(c.store.Now - since))
+		if out.Win.Sum(observe.Opened, slots) > 0 && out.Win.Sum(observe.Closed, slots) == 0 {
+			return Blame{Pair: out, Family: observe.Stalled, Weak: true}, weakShare
+		}
+		return Blame{}, 0
+	}
 	slots := out.Win.SlotsFor(time.Duration(c.store.Now-since) + out.Win.Length())
 	least := 0.3
 	if c.failsOthers(out) {
@@ -123,7 +132,7 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 			continue
 		}
 		bad, total := out.Win.Sum(badLane[lane.family], slots), out.Win.Sum(lane.total, slots)
-		if bad == 0 || float64(bad) < least*float64(total) {
+		if bad == 0 || float64(bad) < least*float64(total) && !unusual(out, lane.family, lane.total, slots) {
 			continue
 		}
 		if share := c.share(b, bad); share >= weakShare {
@@ -141,6 +150,20 @@ func (c *chains) failsOthers(out *observe.Pair) bool {
 		}
 	}
 	return false
+}
+
+const (
+	// oddFailures is how unlikely a call's failures must be for them to account for its caller's.
+	oddFailures = 1e-3
+	// leastNoise is the share of failures that is normal everywhere.
+	leastNoise = 0.01
+)
+
+// unusual tells whether a call fails more often than it usually does.
+func unusual(p *observe.Pair, family observe.Family, total observe.Lane, slots int) bool {
+	w, bad := &p.Win, badLane[family]
+	usual := (w.Normal(bad, slots) + 1) / (w.Normal(total, slots) + 1/leastNoise)
+	return stats.BinomialTail(w.Sum(bad, slots), w.Sum(total, slots), max(usual, leastNoise)) <= oddFailures
 }
 
 // share is how much of what fails into b's destination the failures of one of its calls make up.
@@ -161,6 +184,8 @@ func (c *chains) share(b Blame, failed uint64) float64 {
 func weakKind(b Blame) (string, *rules.Rule) {
 	id := rules.HTTPErrors
 	switch b.Family {
+	case observe.Stalled:
+		id = rules.StalledConnections
 	case observe.Latency:
 		id = rules.SlowRequests
 	case observe.Connections:

@@ -42,16 +42,39 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 	j.name(p, f)
 }
 
-// alwaysDenied tells whether an edge never got through and no policy changed that: then the denial is as it should be.
+// alwaysDenied tells whether an edge was denied ever since it was first seen, or never got through, and no policy changed that: then the
+// denial is as it should be.
 func (j *Judge) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool {
+	if named := namedDenial(p, reason); named != nil {
+		if j.store.PolicyChanged(named.Policy) != 0 {
+			return false
+		}
+		if named.First-p.FirstSeen <= int64(firstSight) {
+			return true
+		}
+	}
 	// A few that seem to get through are failures whose reason is not known yet: of the newest connections, that is, which are many
 	// of those that are known soon after a restart.
 	closed := p.Win.Ever(observe.Closed) - p.Win.At(observe.Closed, 0)
 	through := closed - min(p.Win.Ever(observe.Failed), closed)
-	if p.LastSuccess != 0 && 50*through > p.Win.Ever(observe.Closed) {
-		return false
+	return p.LastSuccess == 0 || 50*through <= p.Win.Ever(observe.Closed)
+}
+
+// firstSight is within what time of its beginning an edge shows what always was.
+const firstSight = 15 * time.Second
+
+// namedDenial is a denial that says which policy denies: the reason itself or, as only the server's side knows, another one.
+func namedDenial(p *observe.Pair, reason *observe.Reason) *observe.Reason {
+	if reason.Policy != "" {
+		return reason
 	}
-	return reason.Policy == "" || j.store.PolicyChanged(reason.Policy) == 0
+	var named *observe.Reason
+	for i := range p.Reasons {
+		if r := &p.Reasons[i]; r.Type == reason.Type && r.Policy != "" && (named == nil || r.Last > named.Last) {
+			named = r
+		}
+	}
+	return named
 }
 
 // dominant is the reason that explains most of an edge's failures since a time, and the rule that judges it. What the

@@ -177,7 +177,8 @@ func (j *Judge) activity(p *observe.Pair, now int64, slots int) float64 {
 		other.Win.Advance(now)
 		same := other.Win.SlotsFor(time.Duration(slots) * p.Win.Length())
 		if other.Win.Total(observe.Requests) > 0 || keptOpen(other) == 0 {
-			seen += float64(max(other.Win.Sum(observe.Closed, same), other.Win.Sum(observe.Requests, same)))
+			// The end of a connection that was opened long before is no call.
+			seen += float64(max(min(other.Win.Sum(observe.Opened, same), other.Win.Sum(observe.Closed, same)), other.Win.Sum(observe.Requests, same)))
 			usual += expected(other, same)
 			continue
 		}
