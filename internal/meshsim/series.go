@@ -45,21 +45,22 @@ var beside = []Fault{
 const anotherSeed = 1_000_003
 
 // Write writes the series' recording of an index (from 0) into a folder below dir and returns the folder.
-// The same index gives the same recording, whatever else was written.
+// The same seed gives the same recording, whatever series it is of.
 func (s *Series) Write(dir string, index int) (string, error) {
 	o := s.Options
+	o.Seed = s.From + uint64(index)
+	turn := o.Seed / uint64(len(Faults))
 	switch {
 	case s.Healthy:
 		o.Fault = FaultNone
 	case o.Fault == FaultNone:
-		o.Fault = Faults[index%len(Faults)]
+		o.Fault = Faults[o.Seed%uint64(len(Faults))]
 		// Now and then two things go wrong at once.
-		if slices.Contains(beside, o.Fault) && index/len(Faults)%3 == 2 {
-			o.And = beside[index%len(beside)]
+		if slices.Contains(beside, o.Fault) && turn%3 == 2 {
+			o.And = beside[(turn+o.Seed)%uint64(len(beside))]
 		}
 	}
 	const attempts = 100
-	o.Seed = s.From + uint64(index)
 	for range attempts {
 		folder := filepath.Join(dir, fmt.Sprintf("%06d-%s", o.Seed, o.name()))
 		err := Write(folder, o)
