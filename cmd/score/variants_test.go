@@ -122,14 +122,9 @@ func TestVariants(t *testing.T) {
 		"scrapes and xds":    {variant: without(logParts, dumpParts, spanParts), sees: map[string][]string{"shipping-500": nil}},
 		"spans":              {variant: without(logParts, scrapeParts, dumpParts, stateParts), sees: onlyRequests},
 		"spans and xds":      {variant: without(logParts, scrapeParts, dumpParts), sees: onlyRequests},
+		"no mesh state":      {variant: without(dumpParts, stateParts)},
+		"logs":               {variant: without(scrapeParts, dumpParts, stateParts, spanParts), sees: map[string][]string{"shipping-500": nil}},
 		// Nobody says which pods run on which node.
-		"no mesh state": {variant: without(dumpParts, stateParts), sees: map[string][]string{
-			"node-loss": {"data/redis connection_refused", "node/node-b node_down", "shop/checkout connection_refused", "shop/frontend connection_refused"},
-		}},
-		"logs": {variant: without(scrapeParts, dumpParts, stateParts, spanParts), sees: map[string][]string{
-			"shipping-500": nil,
-			"node-loss":    {"data/redis connection_refused", "shop/checkout connection_refused", "shop/frontend connection_refused"},
-		}},
 		"scrapes": {variant: without(logParts, dumpParts, stateParts, spanParts), sees: map[string][]string{
 			"shipping-500": nil,
 			"node-loss":    {"data/redis connection_refused", "node/node-b telemetry_lost", "shop/checkout connection_refused", "shop/frontend connection_refused"},
