@@ -278,6 +278,10 @@ func (j *Judge) telemetryLost(n *observe.Node, rule *rules.Rule, now int64) {
 		// Others reach what runs there, so only the telemetry can be gone.
 		hold = max(hold/3, int64(rule.MinCount)*j.store.Interval)
 	}
+	if src, ok := n.Sources[which]; ok && src.Every > 0 {
+		// One scrape that fails is none: the next must as well.
+		hold = max(hold, src.Every+j.store.Interval)
+	}
 	if f.On {
 		f.LastBad = now
 	} else if now-since >= hold {

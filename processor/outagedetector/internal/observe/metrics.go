@@ -317,7 +317,7 @@ func (s *Store) active(p *Pair, t int64) {
 		s.Drops.Late++
 		return
 	}
-	p.LastActive = max(p.LastActive, t)
+	p.alive(t)
 	s.touch(p)
 }
 
