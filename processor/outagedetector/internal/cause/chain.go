@@ -1,6 +1,8 @@
 package cause
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
@@ -32,16 +34,49 @@ const (
 
 // explain returns the fault at the end of the chain that explains b, false if b itself is the end.
 func (c *chains) explain(b Blame) (Blame, bool) {
-	root, seen := b, map[*observe.Pair]bool{b.Pair: true}
-	for range maxDepth {
-		next, ok := c.downstream(root, seen)
+	path, seen := []Blame{b}, map[*observe.Pair]bool{b.Pair: true}
+	for len(path) < maxDepth {
+		next, ok := c.downstream(path[len(path)-1], seen)
 		if !ok {
-			break
+			if next, ok = c.exit(path, seen); !ok {
+				break
+			}
 		}
 		seen[next.Pair] = true
-		root = next
+		path = append(path, next)
+	}
+	root := path[len(path)-1]
+	if circle := c.circle(path); circle != nil {
+		root = slices.MinFunc(circle, func(a, b Blame) int {
+			first, _ := a.span()
+			second, _ := b.span()
+			return cmp.Or(cmp.Compare(first, second), comparePairs(a.Pair, b.Pair))
+		})
 	}
 	return root, root.Pair != b.Pair
+}
+
+// circle is the part of a path that leads back into itself: apps that call each other, each failing because the other does. Nil if
+// there is none.
+func (c *chains) circle(path []Blame) []Blame {
+	back, ok := c.downstream(path[len(path)-1], nil)
+	if !ok {
+		return nil
+	}
+	if from := slices.IndexFunc(path, func(b Blame) bool { return b.Pair == back.Pair }); from >= 0 {
+		return path[from:]
+	}
+	return nil
+}
+
+// exit is what explains a circle from outside.
+func (c *chains) exit(path []Blame, seen map[*observe.Pair]bool) (Blame, bool) {
+	for _, b := range slices.Backward(c.circle(path)) {
+		if next, ok := c.downstream(b, seen); ok {
+			return next, true
+		}
+	}
+	return Blame{}, false
 }
 
 // downstream is the failing call of b's destination that best explains b.
