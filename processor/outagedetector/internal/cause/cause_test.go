@@ -161,6 +161,65 @@ func TestNode(t *testing.T) {
 	}
 }
 
+// TestWaypoint holds connections that fail at a waypoint to be its doing, and those that it passes on to a server that fails not to.
+func TestWaypoint(t *testing.T) {
+	for name, test := range map[string]struct {
+		scraped bool // the waypoint's node
+		fails   func(waypoint, api *observetest.Pod) *observetest.Pod
+		want    map[string]string
+	}{
+		"the waypoint refuses": {
+			scraped: true, fails: func(waypoint, _ *observetest.Pod) *observetest.Pod { return waypoint },
+			want: map[string]string{"shop/waypoint": rules.KindConnectionRefused},
+		},
+		"the server refuses": {
+			scraped: true, fails: func(_, api *observetest.Pod) *observetest.Pod { return api },
+			want: map[string]string{"shop/api": rules.KindConnectionRefused},
+		},
+		"the waypoint's node is down": {
+			fails: func(waypoint, _ *observetest.Pod) *observetest.Pod { return waypoint },
+			want:  map[string]string{"/node-b": rules.KindNodeDown},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := newInquiry()
+			i.Scraped["node-a"], i.Scraped["node-b"] = true, true
+			waypoint := i.Pod("shop/waypoint", "waypoint-1", "node-b")
+			api, cart, db := i.Pod("shop/api", "api-1", "node-a"), i.Pod("shop/cart", "cart-1", "node-a"), i.Pod("data/db", "db-1", "node-a")
+			in := i.Edge("load/gen", "shop/web")
+			toAPI, toCart := i.Edge("shop/web", "shop/api").Through("shop/waypoint"), i.Edge("shop/job", "shop/cart").Through("shop/waypoint")
+			toDB := i.Edge("shop/api", "data/db")
+			i.pass(30, func() {
+				in.OK(10)
+				toAPI.OK(10, waypoint, api)
+				toCart.OK(10, waypoint, cart)
+				toDB.OK(10, db)
+			})
+			i.Scraped["node-b"] = test.scraped
+			failing := test.fails(waypoint, api)
+			found := i.pass(4, func() {
+				in.Err(10)
+				toAPI.Fail(10, semconv.ErrorTypeConnectionRefused, "", failing)
+				if failing == waypoint {
+					toCart.Fail(10, semconv.ErrorTypeConnectionRefused, "", failing)
+				} else {
+					toCart.OK(10, waypoint, cart)
+				}
+			})
+			assert.Equal(t, test.want, roots(found))
+			require.Len(t, found, 1)
+			if failing == waypoint {
+				assert.Equal(t, []string{"job>cart", "web>api"}, edges(found[0].Edges))
+				var felt []string
+				for _, one := range i.finder.Impact(found[0]) {
+					felt = append(felt, one.Name.Name)
+				}
+				assert.Subset(t, felt, []string{"job", "web", "gen"})
+			}
+		})
+	}
+}
+
 // TestCircle lets two apps call each other while both fail: an end is found all the same, the one that failed first, and if
 // something that they call explains both, it is that.
 func TestCircle(t *testing.T) {

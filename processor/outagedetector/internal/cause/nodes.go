@@ -85,7 +85,7 @@ func (f *Finder) belongs(b Blame, node string) bool {
 	var here, elsewhere uint64
 	if b.Family != observe.Stalled {
 		since := f.store.Nodes[node].Down.Since - int64(30*time.Second)
-		for _, e := range b.Pair.Destination.Endpoints {
+		for _, e := range f.serving(b.Pair) {
 			slots := e.Win.SlotsFor(time.Duration(f.store.Now - since))
 			failed, all := e.Win.Sum(observe.Failed, slots), e.Win.Sum(observe.Closed, slots)
 			if b.Family == observe.RequestErrors {

@@ -39,6 +39,8 @@ type Pair struct {
 
 	// Barred tells that what fails is denied as it always was.
 	Barred bool
+	// Waypoint is what its connections pass on their way, "namespace/name"; empty if nothing.
+	Waypoint string
 	// Tunnelled tells that its connections are the mesh's.
 	Tunnelled bool
 

@@ -77,6 +77,12 @@ func (m *Mesh) Edge(source, destination string) *Edge {
 	return e
 }
 
+// Through lets an edge's connections pass a waypoint, "namespace/name".
+func (e *Edge) Through(waypoint string) *Edge {
+	e.key.Waypoint = waypoint
+	return e
+}
+
 // Pair is the edge as the store has it.
 func (m *Mesh) Pair(source, destination string) *observe.Pair {
 	return m.Store.Pair(Name(source), Name(destination))
