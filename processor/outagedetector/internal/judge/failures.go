@@ -20,7 +20,7 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 		c.follow(f, now)
 		j.name(p, f)
 		if c.recovered(f, now) {
-			c.shut(f, now)
+			shut(p, c, f, now)
 		}
 		return
 	}
@@ -40,6 +40,14 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 	}
 	c.open(f, p, rule, s, now)
 	j.name(p, f)
+}
+
+// shut ends an edge's fault, also for the pods that it leads to: what failed there with it no longer speaks for one of them alone.
+func shut(p *observe.Pair, c counts, f *observe.Fault, now int64) {
+	c.shut(f, now)
+	for _, e := range p.Destination.Endpoints {
+		e.Win.Forgive(c.bad, f.LastBad)
+	}
 }
 
 // alwaysDenied tells whether an edge was denied ever since it was first seen, or never got through, and no policy changed that: then the
@@ -134,7 +142,10 @@ func (j *Judge) newFailure(p *observe.Pair, c counts) (*rules.Rule, span, bool) 
 		return nil, span{}, false
 	}
 	window := max(rule.Window, time.Duration(rule.MinIntervals)*p.Win.Length())
-	slots := p.Win.SlotsFor(window)
+	slots := min(p.Win.SlotsFor(window), p.Win.Since(observe.Failed))
+	if slots == 0 {
+		return nil, span{}, false
+	}
 	since := p.Win.Start(slots - 1)
 	for i := range p.Reasons {
 		r := &p.Reasons[i]
@@ -171,7 +182,7 @@ func (j *Judge) simple(p *observe.Pair, f *observe.Fault, rule *rules.Rule, c co
 	if f.On {
 		c.follow(f, now)
 		if c.recovered(f, now) {
-			c.shut(f, now)
+			shut(p, c, f, now)
 		}
 		return
 	}

@@ -150,6 +150,26 @@ func TestOnePod(t *testing.T) {
 	assert.Equal(t, rules.PartialOutage, p.Faults[observe.Connections].Rule.ID)
 }
 
+// TestAfterwards holds what failed while an app did not to speak against it, or against one of its pods, once that is over: neither as
+// a partial outage nor as a new way to fail.
+func TestAfterwards(t *testing.T) {
+	c := newCourt()
+	e := c.Edge("shop/web", "shop/api")
+	pods := []*observetest.Pod{c.Pod("shop/api", "api-1", "node-a"), c.Pod("shop/api", "api-2", "node-b")}
+	c.sit(30, func() { e.OK(60, pods...) })
+	c.sit(4, func() { e.Fail(60, semconv.ErrorTypeConnectionRefused, "", pods...) })
+	p := c.Pair("shop/web", "shop/api")
+	require.True(t, p.Faults[observe.Connections].On)
+	c.sit(4, func() { e.OK(60, pods...) })
+	require.False(t, p.Wrong())
+	c.sit(4, func() {
+		e.OK(60, pods...)
+		e.Fail(1, semconv.ErrorTypeConnectionRefused, "", pods[0])
+		assert.False(t, p.Wrong())
+	})
+	assert.False(t, p.Wrong())
+}
+
 // TestNodes tells a node that is down from one whose telemetry alone is lost.
 func TestNodes(t *testing.T) {
 	start := func() (c court, e *observetest.Edge, pods []*observetest.Pod) {

@@ -170,7 +170,7 @@ func (w *Window) SlotsFor(d time.Duration) int {
 }
 
 // Forgive ends a fault: what a lane counted before t no longer speaks for a new one.
-func (w *Window) Forgive(lane Lane, t int64) { w.forgiven[lane] = t }
+func (w *Window) Forgive(lane Lane, t int64) { w.forgiven[lane] = max(w.forgiven[lane], t) }
 
 // Since is how many of the newest slots are to be looked at for a fault in a lane.
 func (w *Window) Since(lane Lane) int {
