@@ -48,8 +48,9 @@ test-race: ## Run the tests of what runs concurrently under the race detector (s
 	CGO_ENABLED=1 $(GO) test -race -short -tags $(TAGS) ./cmd/otelcol-nephilia ./exporter/... ./extension/... ./processor/... ./receiver/...
 
 .PHONY: test-replay
-test-replay: ## Hold the recordings' replay at 20 times their speed to the raw files (a minute)
-	$(GO) test -count=1 -v -tags $(TAGS) ./cmd/otelcol-nephilia -run '^TestRecordings$$' -replay-speed 20
+test-replay: ## Hold the recordings' replay at SPEED (default 20) times their speed to the raw files, and its outages to those at full speed (a minute)
+	$(GO) test -count=1 -v -tags $(TAGS) -timeout 60m ./cmd/otelcol-nephilia -run '^TestRecordings$$' -replay-speed $${SPEED:-20}
+	$(GO) test -count=1 -v -tags $(TAGS) -timeout 60m ./cmd/score -run '^TestSpeeds$$' -parallel 8 -replay-speed $${SPEED:-20}
 
 .PHONY: fuzz-short
 fuzz-short: ## Run every fuzz target for FUZZTIME (default 10s)

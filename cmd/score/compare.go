@@ -93,6 +93,9 @@ func compare(truth *Truth, outages []*outage.Outage) Result {
 	return result
 }
 
+// closing is how long after its fault's end an outage may end: what only scrapes tell may take two of them to be seen to be well.
+func (t *Truth) closing() time.Duration { return max(closeWithin, 2*t.scrapes) }
+
 func overlaps(o *outage.Outage, from, to time.Time) bool {
 	if o.DetectedAt.After(to.Add(slack)) {
 		return false
@@ -142,12 +145,13 @@ func judge(truth *Truth, e Expected, o *outage.Outage) Match {
 	for _, c := range o.Candidates[:min(3, len(o.Candidates))] {
 		m.RootTop3 = m.RootTop3 || sameRoot(e.Root, c.Subject)
 	}
+	closing := truth.closing()
 	// A fault that lasts to the recording's end cannot be seen to end.
-	lasts := !to.Add(closeWithin).Before(truth.end())
+	lasts := !to.Add(closing).Before(truth.end())
 	switch {
 	case o.EndedAt != nil:
 		m.Closing = o.EndedAt.Sub(to)
-		m.ClosedOK = m.Closing <= closeWithin && (m.Closing >= -closeWithin)
+		m.ClosedOK = m.Closing <= closing && m.Closing >= -closeWithin
 	default:
 		m.ClosedOK = lasts
 	}

@@ -137,7 +137,7 @@ func (t *tally) print(out io.Writer) {
 		precision = float64(t.found) / float64(t.found+t.alarms)
 	}
 	share := func(n int) float64 { return float64(n) / float64(t.expected) }
-	fmt.Fprintf(out, "precision %.3f, recall %.3f, root %.3f, root among the first three %.3f, kind %.3f, edges %.3f, on time %.3f, closed %.3f\n",
+	fmt.Fprintf(out, "precision %.3f; of all expected: found (recall) %.3f, root right %.3f, among the first three %.3f, kind %.3f, edges %.3f, on time %.3f, closed %.3f\n",
 		precision, share(t.found), share(t.root), share(t.top3), share(t.kind), share(t.edges), share(t.onTime), share(t.closed))
 	if len(t.delays) > 0 {
 		slices.Sort(t.delays)

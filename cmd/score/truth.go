@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bufio"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +28,9 @@ type Truth struct {
 		Time time.Time `json:"time"`
 		Do   string    `json:"do"`
 	} `json:"events"`
+
+	// scrapes is the distance of two scrapes, 0 if there are none.
+	scrapes time.Duration
 }
 
 // Expected is an outage that a detector must find.
@@ -52,7 +58,46 @@ func readTruth(folder string) (*Truth, error) {
 	if len(t.Events) == 0 {
 		return nil, errors.New("reading the truth: it has no events, so no start")
 	}
+	if t.scrapes, err = scrapeInterval(folder); err != nil {
+		return nil, fmt.Errorf("reading the scrapes: %w", err)
+	}
 	return &t, nil
+}
+
+// scrapeInterval is the distance of the first two scrapes of a recording's first ztunnel, 0 if there are no two.
+func scrapeInterval(folder string) (_ time.Duration, err error) {
+	files, err := filepath.Glob(filepath.Join(folder, "metrics-*.prom*"))
+	if err != nil || len(files) == 0 {
+		return 0, err
+	}
+	file, err := os.Open(files[0])
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	var text io.Reader = file
+	if strings.HasSuffix(files[0], ".gz") {
+		if text, err = gzip.NewReader(file); err != nil {
+			return 0, err
+		}
+	}
+	var first time.Time
+	for lines := bufio.NewScanner(text); lines.Scan(); {
+		head, ok := strings.CutPrefix(lines.Text(), "## scrape ")
+		if !ok {
+			continue
+		}
+		stamp, _, _ := strings.Cut(head, " ")
+		at, err := time.Parse(time.RFC3339Nano, stamp)
+		if err != nil {
+			return 0, err
+		}
+		if !first.IsZero() {
+			return at.Sub(first), nil
+		}
+		first = at
+	}
+	return 0, nil
 }
 
 func (t *Truth) start() time.Time { return t.Events[0].Time }

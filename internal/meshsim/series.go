@@ -25,6 +25,7 @@ func (s *Series) Flags(flags *flag.FlagSet, count string) {
 	flags.Uint64Var(&s.From, "from", 1, "first seed")
 	flags.BoolVar(&s.Healthy, "healthy", false, "simulate no faults")
 	flags.StringVar((*string)(&s.Options.Fault), "fault", "", "this fault in every simulated recording; without it the kinds take turns")
+	flags.StringVar((*string)(&s.Options.And), "and", "", "another fault beside -fault")
 	flags.IntVar(&s.Options.Workloads, "workloads", 0, "workloads of each mesh, 5 to 500; 0: by the seed")
 	flags.DurationVar(&s.Options.Duration, "duration", 0, "length of each simulated recording; 0: 4m")
 	flags.DurationVar(&s.Options.FaultFrom, "fault-from", 0, "when the fault begins; 0: after 90 to 110 s")
@@ -44,21 +45,22 @@ var beside = []Fault{
 const anotherSeed = 1_000_003
 
 // Write writes the series' recording of an index (from 0) into a folder below dir and returns the folder.
-// The same index gives the same recording, whatever else was written.
+// The same seed gives the same recording, whatever series it is of.
 func (s *Series) Write(dir string, index int) (string, error) {
 	o := s.Options
+	o.Seed = s.From + uint64(index)
+	turn := o.Seed / uint64(len(Faults))
 	switch {
 	case s.Healthy:
 		o.Fault = FaultNone
 	case o.Fault == FaultNone:
-		o.Fault = Faults[index%len(Faults)]
+		o.Fault = Faults[o.Seed%uint64(len(Faults))]
 		// Now and then two things go wrong at once.
-		if slices.Contains(beside, o.Fault) && index/len(Faults)%3 == 2 {
-			o.And = beside[index%len(beside)]
+		if slices.Contains(beside, o.Fault) && turn%3 == 2 {
+			o.And = beside[(turn+o.Seed)%uint64(len(beside))]
 		}
 	}
 	const attempts = 100
-	o.Seed = s.From + uint64(index)
 	for range attempts {
 		folder := filepath.Join(dir, fmt.Sprintf("%06d-%s", o.Seed, o.name()))
 		err := Write(folder, o)

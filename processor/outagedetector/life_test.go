@@ -123,6 +123,27 @@ func TestWhatNobodyTriesBecomesStale(t *testing.T) {
 	assert.NotNil(t, s.outages()[0].EndedAt)
 }
 
+// TestTelemetryThatGoesAway is an outage of which nothing more is heard because what told of it is gone: it is neither over nor does it
+// go on, and that nothing is known is told by itself.
+func TestTelemetryThatGoesAway(t *testing.T) {
+	s := newShop(t, func(c *Config) { c.QuietTimeout = 2 * time.Minute })
+	s.health()
+	s.refuse(semconv.ErrorTypeConnectionRefused, "")
+	s.fault()
+	require.Len(t, s.outages(), 1)
+	s.nodes["node-b"].mute = true
+	s.broken[toPayment], s.broken[toShipping], s.broken[toCheckout] = nil, nil, nil
+	s.broken[toFrontend] = func(e *worldEdge) { e.ok(10, s.frontend[0]) }
+	s.run(4*time.Minute, s.live)
+	states := map[string]string{}
+	for _, o := range s.outages() {
+		states[o.Kind+" "+rootText(o.Root)] = o.State
+	}
+	assert.Equal(t, map[string]string{
+		"connection_refused billing/payment": semconv.OutageStateStale, "telemetry_lost node/node-b": semconv.OutageStateOpen,
+	}, states)
+}
+
 func TestNotOutages(t *testing.T) {
 	for name, live := range map[string]func(*shop){
 		"a rollout": func(s *shop) {

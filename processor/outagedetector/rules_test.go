@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -350,6 +351,14 @@ func only(id string) func(*Config) {
 }
 
 func TestRules(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "golden", "*.json"))
+	require.NoError(t, err)
+	for _, file := range files {
+		assert.NotNil(t, rules.Named(strings.TrimSuffix(filepath.Base(file), ".json")), "%s is of no rule", file)
+	}
+	for id := range ruleTests {
+		assert.NotNil(t, rules.Named(id), "there is no rule %s", id)
+	}
 	for i := range rules.Catalogue {
 		id := rules.Catalogue[i].ID
 		t.Run(id, func(t *testing.T) {
@@ -393,6 +402,9 @@ type goldenEvent struct {
 
 func golden(t *testing.T, id string, events []told) {
 	t.Helper()
+	require.GreaterOrEqual(t, len(events), 2)
+	assert.Equal(t, semconv.TransitionOpened, events[0].Transition)
+	assert.Equal(t, semconv.TransitionClosed, events[len(events)-1].Transition)
 	var list []goldenEvent
 	for _, e := range events {
 		g := goldenEvent{Transition: e.Transition, Summary: e.Outage.Summary}

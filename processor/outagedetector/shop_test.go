@@ -39,33 +39,40 @@ const (
 	toRedis    = "shop/cart>data/redis"
 )
 
-// live is one interval of the shop's life.
-func (s *shop) live() {
-	for _, link := range []struct {
-		edge                string
-		source, destination string
-		calls               uint64
-		took                time.Duration
-		http                bool
-		pods                []*worldPod
-	}{
+// link is an edge of the shop with what happens on it in an interval.
+type link struct {
+	edge                string
+	source, destination string
+	calls               uint64
+	took                time.Duration
+	http                bool
+	pods                []*worldPod
+}
+
+func (s *shop) links() []link {
+	return []link{
 		{toFrontend, "load/loadgen", "shop/frontend", 20, 20 * time.Millisecond, true, s.frontend},
 		{toCheckout, "shop/frontend", "shop/checkout", 6, 60 * time.Millisecond, true, s.checkout},
 		{toPayment, "shop/checkout", "billing/payment", 6, 25 * time.Millisecond, true, s.payment},
 		{toShipping, "shop/checkout", "shop/shipping", 5, 8 * time.Millisecond, true, s.shipping},
 		{toCart, "shop/frontend", "shop/cart", 8, 7 * time.Millisecond, true, s.cart},
 		{toRedis, "shop/cart", "data/redis", 8, 0, false, s.redis},
-	} {
-		e := s.edge(link.source, link.destination)
-		if broken, ok := s.broken[link.edge]; ok {
+	}
+}
+
+// live is one interval of the shop's life.
+func (s *shop) live() {
+	for _, l := range s.links() {
+		e := s.edge(l.source, l.destination)
+		if broken, ok := s.broken[l.edge]; ok {
 			if broken != nil {
 				broken(e)
 			}
 			continue
 		}
-		e.ok(link.calls, link.pods...)
-		if link.http {
-			e.answer(link.calls, 0, link.took, link.pods...)
+		e.ok(l.calls, l.pods...)
+		if l.http {
+			e.answer(l.calls, 0, l.took, l.pods...)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func (b Blame) span() (since, lastBad int64) {
 
 // badLane is where a family's bad events are counted.
 var badLane = [observe.Families]observe.Lane{
-	observe.Connections: observe.Failed, observe.RequestErrors: observe.RequestsFailed, observe.Latency: observe.Slow,
+	observe.Connections: observe.Failed, observe.RequestErrors: observe.RequestsFailed, observe.Latency: observe.Slow, observe.Stalled: observe.Opened,
 }
 
 // weakWindow is how far back the failures of a call are looked for whose rule has not fired.
@@ -76,11 +76,13 @@ type Explanation struct {
 	// Pods are those at fault where it is not all of the root's; AllPods tells that it is all of them.
 	Pods, Nodes []string
 	AllPods     bool
-	Source      string // of telemetry, where that is what is lost
-	Candidates  []outage.Candidate
-	Evidence    []outage.Evidence
-	// Confirmed tells that nothing still to come is likely to change the root.
-	Confirmed bool
+	// Through tells that the root stands between the edges' ends: what it leads to is cut off with it.
+	Through    bool
+	Source     string // of telemetry, where that is what is lost
+	Candidates []outage.Candidate
+	Evidence   []outage.Evidence
+	// Confirmed tells that nothing still to come is likely to change the root; Suspected that it may soon turn out to be a node's doing.
+	Confirmed, Suspected bool
 }
 
 // Finder explains faults.
@@ -132,6 +134,7 @@ func (f *Finder) Explain() []*Explanation {
 	found = f.controlPlane(found)
 	found, open = f.policies(found, open)
 	found, open = f.commonNodes(found, open, now)
+	found, open = f.waypoints(found, open)
 	found, open = f.sources(found, open)
 	found = f.destinations(found, open)
 	f.attachFelt(found, wrong, felt)

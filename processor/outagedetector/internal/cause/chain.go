@@ -1,10 +1,13 @@
 package cause
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
 )
 
 // chains follows failing calls downstream: a callee that fails because what it calls fails is not the root.
@@ -31,16 +34,49 @@ const (
 
 // explain returns the fault at the end of the chain that explains b, false if b itself is the end.
 func (c *chains) explain(b Blame) (Blame, bool) {
-	root, seen := b, map[*observe.Pair]bool{b.Pair: true}
-	for range maxDepth {
-		next, ok := c.downstream(root, seen)
+	path, seen := []Blame{b}, map[*observe.Pair]bool{b.Pair: true}
+	for len(path) < maxDepth {
+		next, ok := c.downstream(path[len(path)-1], seen)
 		if !ok {
-			break
+			if next, ok = c.exit(path, seen); !ok {
+				break
+			}
 		}
 		seen[next.Pair] = true
-		root = next
+		path = append(path, next)
+	}
+	root := path[len(path)-1]
+	if circle := c.circle(path); circle != nil {
+		root = slices.MinFunc(circle, func(a, b Blame) int {
+			first, _ := a.span()
+			second, _ := b.span()
+			return cmp.Or(cmp.Compare(first, second), comparePairs(a.Pair, b.Pair))
+		})
 	}
 	return root, root.Pair != b.Pair
+}
+
+// circle is the part of a path that leads back into itself: apps that call each other, each failing because the other does. Nil if
+// there is none.
+func (c *chains) circle(path []Blame) []Blame {
+	back, ok := c.downstream(path[len(path)-1], nil)
+	if !ok {
+		return nil
+	}
+	if from := slices.IndexFunc(path, func(b Blame) bool { return b.Pair == back.Pair }); from >= 0 {
+		return path[from:]
+	}
+	return nil
+}
+
+// exit is what explains a circle from outside.
+func (c *chains) exit(path []Blame, seen map[*observe.Pair]bool) (Blame, bool) {
+	for _, b := range slices.Backward(c.circle(path)) {
+		if next, ok := c.downstream(b, seen); ok {
+			return next, true
+		}
+	}
+	return Blame{}, false
 }
 
 // downstream is the failing call of b's destination that best explains b.
@@ -108,6 +144,14 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 		return Blame{}, 0
 	}
 	out.Win.Advance(c.store.Now)
+	if b.Family == observe.Stalled {
+		// What waits for an answer that waits for another one.
+		slots := out.Win.SlotsFor(time.Duration(c.store.Now - since))
+		if out.Win.Sum(observe.Opened, slots) > 0 && out.Win.Sum(observe.Closed, slots) == 0 {
+			return Blame{Pair: out, Family: observe.Stalled, Weak: true}, weakShare
+		}
+		return Blame{}, 0
+	}
 	slots := out.Win.SlotsFor(time.Duration(c.store.Now-since) + out.Win.Length())
 	least := 0.3
 	if c.failsOthers(out) {
@@ -123,7 +167,7 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 			continue
 		}
 		bad, total := out.Win.Sum(badLane[lane.family], slots), out.Win.Sum(lane.total, slots)
-		if bad == 0 || float64(bad) < least*float64(total) {
+		if bad == 0 || float64(bad) < least*float64(total) && !unusual(out, lane.family, lane.total, slots) {
 			continue
 		}
 		if share := c.share(b, bad); share >= weakShare {
@@ -141,6 +185,20 @@ func (c *chains) failsOthers(out *observe.Pair) bool {
 		}
 	}
 	return false
+}
+
+const (
+	// oddFailures is how unlikely a call's failures must be for them to account for its caller's.
+	oddFailures = 1e-3
+	// leastNoise is the share of failures that is normal everywhere.
+	leastNoise = 0.01
+)
+
+// unusual tells whether a call fails more often than it usually does.
+func unusual(p *observe.Pair, family observe.Family, total observe.Lane, slots int) bool {
+	w, bad := &p.Win, badLane[family]
+	usual := (w.Normal(bad, slots) + 1) / (w.Normal(total, slots) + 1/leastNoise)
+	return stats.BinomialTail(w.Sum(bad, slots), w.Sum(total, slots), max(usual, leastNoise)) <= oddFailures
 }
 
 // share is how much of what fails into b's destination the failures of one of its calls make up.
@@ -161,6 +219,8 @@ func (c *chains) share(b Blame, failed uint64) float64 {
 func weakKind(b Blame) (string, *rules.Rule) {
 	id := rules.HTTPErrors
 	switch b.Family {
+	case observe.Stalled:
+		id = rules.StalledConnections
 	case observe.Latency:
 		id = rules.SlowRequests
 	case observe.Connections:

@@ -59,7 +59,8 @@ func (f *Finder) finish(e *Explanation, all []*Explanation, now int64) {
 	f.pods(e, now)
 	f.evidence(e)
 	f.candidates(e, now)
-	e.Confirmed = e.Confirmed || f.settled(e, now)
+	e.Suspected = e.Root.Type == TypeWorkload && f.suspected(e, now)
+	e.Confirmed = e.Confirmed || !e.Suspected && f.settled(e, now)
 }
 
 func earliest(a, b int64) int64 {
@@ -137,6 +138,23 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 		}
 	}
 	return true
+}
+
+// deciding is how long a scrape that fails may take to be known for a node that is down.
+const deciding = int64(12 * time.Second)
+
+// suspected tells whether connections fail or hang to what has pods on a node whose scrape has just begun to fail.
+func (f *Finder) suspected(e *Explanation, now int64) bool {
+	for name, n := range f.store.Nodes {
+		src, ok := n.Sources[semconv.SourceMetrics]
+		if !ok || !src.Worked || src.Up || n.Down.On || n.Lost.On || now-src.Changed > deciding {
+			continue
+		}
+		if slices.ContainsFunc(e.Edges, func(b Blame) bool { return f.belongs(b, name) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // runsOnlyOn is the node on which all of an app's pods run, empty if there are several.

@@ -93,7 +93,7 @@ func (f *Finder) origin(e *Explanation) []*observe.App {
 		if app, ok := f.store.Apps[outage.Name{Namespace: e.Root.Namespace, Name: e.Root.Name}]; ok {
 			origin = append(origin, app)
 		}
-		if e.Policy != "" {
+		if e.Policy != "" || e.Through {
 			for _, b := range e.Edges {
 				origin = append(origin, b.Pair.Destination)
 			}

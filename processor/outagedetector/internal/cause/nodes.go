@@ -23,18 +23,36 @@ func (f *Finder) nodes(found []*Explanation, open []Blame, now int64) ([]*Explan
 		n := f.store.Nodes[name]
 		e := &Explanation{
 			Root: outage.Subject{Type: TypeNode, Name: name}, Kind: rules.KindNodeDown, Rule: n.Down.Rule, Severity: n.Down.Rule.Severity,
-			Since: n.Down.Since, LastBad: n.Down.LastBad, Recovered: n.Down.Recovered, Nodes: []string{name},
+			Since: n.Down.Since, LastBad: n.Down.LastBad, Recovered: recovered(n), Nodes: []string{name},
 		}
 		rest := take(e, open, func(b Blame) bool {
 			_, lastBad := b.span()
 			return f.belongs(b, name) && (n.Down.On || lastBad <= n.Down.Recovered+late)
 		})
 		e.Confirmed = len(e.Edges) > 0
-		if n.Down.On || len(e.Edges) > 0 {
-			found, open = append(found, e), rest
+		if !n.Down.On && len(e.Edges) == 0 {
+			continue
 		}
+		open = rest[:0]
+		for _, b := range rest {
+			if f.suffers(b, n) {
+				e.Felt = append(e.Felt, b)
+			} else {
+				open = append(open, b)
+			}
+		}
+		found = append(found, e)
 	}
 	return found, open
+}
+
+// recovered is when a node that was down did well again or, before its pods have shown it, answered again; 0 while it does neither.
+func recovered(n *observe.Node) int64 {
+	src, ok := n.Sources[semconv.SourceMetrics]
+	if n.Down.Recovered == 0 && ok && src.Up && src.Changed > n.Down.Since {
+		return src.Changed
+	}
+	return n.Down.Recovered
 }
 
 const (
@@ -44,6 +62,21 @@ const (
 	late = int64(20 * time.Second)
 )
 
+// suffers tells whether requests fail, or take long, because of a node that is down although no connection to it is seen to fail: at about
+// the same time, and of a callee that itself calls what runs there. Who is not in the mesh has no ztunnel that tells.
+func (f *Finder) suffers(b Blame, n *observe.Node) bool {
+	if b.Family != observe.RequestErrors && b.Family != observe.Latency {
+		return false
+	}
+	since, _ := b.span()
+	if since < n.Down.Since-together || since > n.Down.Since+lingering {
+		return false
+	}
+	return slices.ContainsFunc(b.Pair.Destination.Out, func(out *observe.Pair) bool {
+		return f.store.Now-out.LastActive < int64(inUse) && f.store.Touches(out.Destination, n.Name)
+	})
+}
+
 // belongs tells whether a fault is explained by its node: what fails there are the pods that run there.
 func (f *Finder) belongs(b Blame, node string) bool {
 	if b.Family == observe.Connections && !lostWith(b.Fault().Kind) {
@@ -52,13 +85,16 @@ func (f *Finder) belongs(b Blame, node string) bool {
 	var here, elsewhere uint64
 	if b.Family != observe.Stalled {
 		since := f.store.Nodes[node].Down.Since - int64(30*time.Second)
-		for _, e := range b.Pair.Destination.Endpoints {
+		for _, e := range f.serving(b.Pair) {
 			slots := e.Win.SlotsFor(time.Duration(f.store.Now - since))
-			failed := e.Win.Sum(observe.Failed, slots)
+			failed, all := e.Win.Sum(observe.Failed, slots), e.Win.Sum(observe.Closed, slots)
+			if b.Family == observe.RequestErrors {
+				failed, all = failed+e.Win.Sum(observe.RequestsFailed, slots), max(all, e.Win.Sum(observe.Requests, slots))
+			}
 			switch {
 			case e.Node == node:
 				here += failed
-			case fewOf*failed >= e.Win.Sum(observe.Closed, slots):
+			case fewOf*failed >= all:
 				elsewhere += failed
 			}
 		}

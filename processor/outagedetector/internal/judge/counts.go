@@ -36,6 +36,10 @@ const (
 	keptRequests = 3
 	// keptShare is the share of active slots in which no connection came or went that shows that they are kept.
 	keptShare = 0.3
+	// shortPast is up to how many slots show too little of what is usual.
+	shortPast = 6
+	// lastingSlots is for how many slots a connection is open that is kept.
+	lastingSlots = 3
 )
 
 // keptOpen is how many connections an edge keeps open, 0 if its connections are short. Few of them end, so that those that end say
@@ -44,6 +48,10 @@ func keptOpen(p *observe.Pair) uint64 {
 	w := &p.Win
 	open := uint64(max(p.Connections, 1))
 	if w.Total(observe.Requests) > keptRequests*w.Total(observe.Closed) {
+		return open
+	}
+	if p.Connections > 0 && (w.Known() <= shortPast || uint64(p.Connections)*uint64(w.Known()) >= lastingSlots*w.Total(observe.Closed)) {
+		// So many are open for the few that end that they last for long; where too little is known to tell, they may.
 		return open
 	}
 	active, carried := 0, 0
@@ -191,6 +199,23 @@ func (c counts) start(f *observe.Fault, rule *rules.Rule, s span, now int64) {
 	}
 }
 
+// after is how many events there were in a slot since a fault began; what went well before in the same slot is not among them.
+func (c counts) after(f *observe.Fault, age int) uint64 {
+	if c.w.Start(age) < f.Since {
+		return c.w.At(c.bad, age)
+	}
+	return c.all(age)
+}
+
+// shareSince is the share of bad events from a fault's beginning to its newest bad slot.
+func (c counts) shareSince(f *observe.Fault, newest int) float64 {
+	var bad, all uint64
+	for age := newest; age < c.w.Known() && c.w.Start(age)+int64(c.w.Length()) > f.Since; age++ {
+		bad, all = bad+c.w.At(c.bad, age), all+c.after(f, age)
+	}
+	return min(float64(bad)/float64(max(all, 1)), 1)
+}
+
 // shut ends a fault: what was bad has been dealt with, only what comes now counts.
 func (c counts) shut(f *observe.Fault, now int64) {
 	f.On = false
@@ -213,6 +238,10 @@ func (c counts) follow(f *observe.Fault, now int64) {
 		f.Ratio = max(float64(f.Failed)/float64(f.Total), c.recentRatio())
 	}
 	well := w.Ever(c.total) - min(w.Ever(c.bad), w.Ever(c.total))
+	if c.bad == observe.Failed {
+		// What kept connections carry goes well although none of them ends.
+		well = max(well, w.Ever(observe.Requests)-min(w.Ever(observe.RequestsFailed), w.Ever(observe.Requests)))
+	}
 	newestBad := -1
 	for age := range min(w.Known(), observe.Slots) {
 		if w.At(c.bad, age) > 0 {
@@ -228,6 +257,9 @@ func (c counts) follow(f *observe.Fault, now int64) {
 		if ended > f.LastBad {
 			f.LastBad, f.Recovered, f.WellBase = ended, 0, well
 		}
+	}
+	if c.kept > 0 {
+		f.Ratio = c.shareSince(f, max(newestBad, 0))
 	}
 	f.Well = well - min(f.WellBase, well)
 	if f.Recovered == 0 && (f.Well > 0 || w.At(c.bad, 0) == 0 && c.tried(0) > 0) {
@@ -268,8 +300,10 @@ func (c counts) recovered(f *observe.Fault, now int64) bool {
 			break
 		}
 		k += w.At(c.bad, age)
-		n += c.all(age)
-		attempts += c.tried(age)
+		n += c.after(f, age)
+		if w.Start(age) >= f.Since {
+			attempts += c.tried(age)
+		}
 		if age+1 < first || attempts == 0 && n == 0 {
 			continue
 		}

@@ -20,7 +20,7 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 		c.follow(f, now)
 		j.name(p, f)
 		if c.recovered(f, now) {
-			c.shut(f, now)
+			shut(p, c, f, now)
 		}
 		return
 	}
@@ -42,16 +42,47 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 	j.name(p, f)
 }
 
-// alwaysDenied tells whether an edge never got through and no policy changed that: then the denial is as it should be.
+// shut ends an edge's fault, also for the pods that it leads to: what failed there with it no longer speaks for one of them alone.
+func shut(p *observe.Pair, c counts, f *observe.Fault, now int64) {
+	c.shut(f, now)
+	for _, e := range p.Destination.Endpoints {
+		e.Win.Forgive(c.bad, f.LastBad)
+	}
+}
+
+// alwaysDenied tells whether an edge was denied ever since it was first seen, or never got through, and no policy changed that: then the
+// denial is as it should be.
 func (j *Judge) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool {
+	if named := namedDenial(p, reason); named != nil {
+		if j.store.PolicyChanged(named.Policy) != 0 {
+			return false
+		}
+		if named.First-p.FirstSeen <= int64(firstSight) {
+			return true
+		}
+	}
 	// A few that seem to get through are failures whose reason is not known yet: of the newest connections, that is, which are many
 	// of those that are known soon after a restart.
 	closed := p.Win.Ever(observe.Closed) - p.Win.At(observe.Closed, 0)
 	through := closed - min(p.Win.Ever(observe.Failed), closed)
-	if p.LastSuccess != 0 && 50*through > p.Win.Ever(observe.Closed) {
-		return false
+	return p.LastSuccess == 0 || 50*through <= p.Win.Ever(observe.Closed)
+}
+
+// firstSight is within what time of its beginning an edge shows what always was.
+const firstSight = 15 * time.Second
+
+// namedDenial is a denial that says which policy denies: the reason itself or, as only the server's side knows, another one.
+func namedDenial(p *observe.Pair, reason *observe.Reason) *observe.Reason {
+	if reason.Policy != "" {
+		return reason
 	}
-	return reason.Policy == "" || j.store.PolicyChanged(reason.Policy) == 0
+	var named *observe.Reason
+	for i := range p.Reasons {
+		if r := &p.Reasons[i]; r.Type == reason.Type && r.Policy != "" && (named == nil || r.Last > named.Last) {
+			named = r
+		}
+	}
+	return named
 }
 
 // dominant is the reason that explains most of an edge's failures since a time, and the rule that judges it. What the
@@ -111,7 +142,10 @@ func (j *Judge) newFailure(p *observe.Pair, c counts) (*rules.Rule, span, bool) 
 		return nil, span{}, false
 	}
 	window := max(rule.Window, time.Duration(rule.MinIntervals)*p.Win.Length())
-	slots := p.Win.SlotsFor(window)
+	slots := min(p.Win.SlotsFor(window), p.Win.Since(observe.Failed))
+	if slots == 0 {
+		return nil, span{}, false
+	}
 	since := p.Win.Start(slots - 1)
 	for i := range p.Reasons {
 		r := &p.Reasons[i]
@@ -148,7 +182,7 @@ func (j *Judge) simple(p *observe.Pair, f *observe.Fault, rule *rules.Rule, c co
 	if f.On {
 		c.follow(f, now)
 		if c.recovered(f, now) {
-			c.shut(f, now)
+			shut(p, c, f, now)
 		}
 		return
 	}

@@ -56,7 +56,7 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 	hurt := j.hurt(n.Name, since, well)
 	// The heartbeat of a live agent makes the silence of the log a sign of its own; without it the agent may be what died.
 	evident := hurt.failed >= rule.MinCount && hurt.failedPods > 0 && hurt.wellPods == 0
-	quiet := !gone && silent <= rule.Chance && hurt.wellPods == 0
+	quiet := !gone && silent <= rule.Chance && hurt.wellPods == 0 && j.othersTell(n)
 	switch {
 	case (scrapeFails || gone) && evident:
 	case scrapeFails && quiet && now-metrics.Changed >= int64(settleTime):
@@ -73,6 +73,16 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 	}
 	began = max(began, since)
 	n.Down = observe.Fault{On: true, Rule: rule, Since: began, Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 1}
+}
+
+// othersTell tells whether the logs of other nodes have grown since a node's last did: where all fall silent nothing was asked of any.
+func (j *Judge) othersTell(n *observe.Node) bool {
+	for _, other := range j.store.Nodes {
+		if other != n && other.LastRecord > n.LastRecord+int64(settleTime) {
+			return true
+		}
+	}
+	return len(j.store.Nodes) == 1
 }
 
 // surelyWell is how many good connections show that a node works: a few may have been under way when it went.
@@ -267,6 +277,10 @@ func (j *Judge) telemetryLost(n *observe.Node, rule *rules.Rule, now int64) {
 	if j.hurt(n.Name, since, since).good >= surelyWell {
 		// Others reach what runs there, so only the telemetry can be gone.
 		hold = max(hold/3, int64(rule.MinCount)*j.store.Interval)
+	}
+	if src, ok := n.Sources[which]; ok && src.Every > 0 {
+		// One scrape that fails is none: the next must as well.
+		hold = max(hold, src.Every+j.store.Interval)
 	}
 	if f.On {
 		f.LastBad = now

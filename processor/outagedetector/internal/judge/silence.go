@@ -17,6 +17,10 @@ const (
 	usualSlots = 12
 	// latestSlots is how many slots show what was usual just before.
 	latestSlots = 18
+	// pastOfSilence is how much longer the past must be known than a silence lasts: what works now and then pauses for as long as it likes.
+	pastOfSilence = 3
+	// beyondLull is how much longer than any before a silence must last.
+	beyondLull = 2
 	// giveUp is after how long a silence that says nothing is no longer watched.
 	giveUp = time.Hour
 )
@@ -60,8 +64,9 @@ func (j *Judge) silence(p *observe.Pair, now int64) {
 		j.awaitSilence(p)
 		return
 	}
-	slots := silentSlots(p, now)
-	if slots < rule.MinIntervals || !unlikely(p, slots, 1, rule.Chance) || !unlikely(p, slots, j.activity(p, now, slots), rule.Chance) {
+	told := j.told(p, now)
+	slots := silentSlots(p, told)
+	if slots < rule.MinIntervals || told-p.LastActive < beyondLull*p.Lull || !unlikely(p, slots, 1, rule.Chance) || !unlikely(p, slots, j.activity(p, now, told, slots), rule.Chance) {
 		if now-p.LastActive < int64(max(giveUp, 10*p.Win.Length())) {
 			// The longer it lasts, the less often it is looked at.
 			j.store.AwaitSilence(p, now+max((now-p.LastActive)/4, int64(p.Win.Length())))
@@ -78,7 +83,40 @@ func (j *Judge) silence(p *observe.Pair, now int64) {
 
 // silentSlots is how many whole slots passed since anything happened; the newest may still be filling.
 func silentSlots(p *observe.Pair, now int64) int {
-	return int((now - p.LastActive) / int64(p.Win.Length()))
+	return int(max(now-p.LastActive, 0) / int64(p.Win.Length()))
+}
+
+// told is up to when an edge would have been heard of. What connections carry that are kept open shows in scrapes only, where no
+// requests are known: since the last one of each of its nodes nobody could tell.
+func (j *Judge) told(p *observe.Pair, now int64) int64 {
+	if p.Win.Ever(observe.Requests) > 0 || keptOpen(p) == 0 {
+		return now
+	}
+	told, _ := j.scraped(p, now)
+	return told
+}
+
+// scraped is when the node of an edge that was scraped longest ago was scraped last, now if that is not known, and the longest time
+// between two scrapes of one.
+func (j *Judge) scraped(p *observe.Pair, now int64) (last, every int64) {
+	last = now
+	for _, w := range j.telling(p) {
+		if n, ok := j.store.Nodes[w.Node]; ok {
+			if src, ok := n.Sources[semconv.SourceMetrics]; ok && src.Sampled > 0 {
+				last, every = min(last, src.Sampled), max(every, src.Every)
+			}
+		}
+	}
+	return last, every
+}
+
+// telling are the pods whose ztunnels tell of an edge: those of its source or, where that is not in the mesh, of its destination.
+func (j *Judge) telling(p *observe.Pair) []*mesh.Workload {
+	pods := j.store.Pods(p.Source.Name)
+	if !slices.ContainsFunc(pods, (*mesh.Workload).InMesh) {
+		pods = j.store.Pods(p.Destination.Name)
+	}
+	return pods
 }
 
 // unlikely tells whether chance would hardly have kept the edge silent for that many slots: judged by how much used to happen in
@@ -86,14 +124,15 @@ func silentSlots(p *observe.Pair, now int64) int {
 // Activity is how much the source does at present, as a share of what it did then.
 func unlikely(p *observe.Pair, slots int, activity, chance float64) bool {
 	w := &p.Win
-	known := w.NormalSlots(slots + 1)
-	if known < usualSlots {
+	before := max(slots+1, w.Age(p.LastActive))
+	known := w.NormalSlots(before)
+	if known < max(usualSlots, pastOfSilence*float64(slots)) {
 		return false
 	}
-	active := w.Normal(observe.Active, slots+1) / (known + 1)
+	active := w.Normal(observe.Active, before) / (known + 1)
 	var latest, n float64
 	var calls, bytes moments
-	for age := slots + 1; age < w.Known(); age++ {
+	for age := before; age < w.Known(); age++ {
 		calls.add(float64(max(w.At(observe.Closed, age), w.At(observe.Requests, age))))
 		bytes.add(float64(w.At(observe.Bytes, age)))
 		n++
@@ -107,6 +146,10 @@ func unlikely(p *observe.Pair, slots int, activity, chance float64) bool {
 	silent := math.Pow(1-active, float64(slots))
 	// Connections that stay open make no calls to be counted, but what they carry comes in portions all the same.
 	rate := max(calls.events(), bytes.events())
+	if n == 0 {
+		// The silence is all that the window shows: of what was before it is known only how often anything happened.
+		rate = active
+	}
 	return silent <= math.Sqrt(chance) && stats.Silence(rate*activity*float64(slots)) <= chance
 }
 
@@ -148,8 +191,8 @@ func expected(p *observe.Pair, slots int) float64 {
 
 // activity is how much a silent edge's source does, as a share of what it usually does: is called without failing or, if nobody
 // calls it, calls others. It is 0 where the source no longer reports, no longer exists or is kept from making the missing calls:
-// only the silence of a source that works is a loss.
-func (j *Judge) activity(p *observe.Pair, now int64, slots int) float64 {
+// only the silence of a source that works is a loss. What it did after the time up to which the silent edge is told of does not count.
+func (j *Judge) activity(p *observe.Pair, now, told int64, slots int) float64 {
 	if !j.reports(p, now) || j.removed(p.Source) || j.removed(p.Destination) || j.rolledOut(p.Source, p.LastActive) {
 		return 0
 	}
@@ -177,7 +220,9 @@ func (j *Judge) activity(p *observe.Pair, now int64, slots int) float64 {
 		other.Win.Advance(now)
 		same := other.Win.SlotsFor(time.Duration(slots) * p.Win.Length())
 		if other.Win.Total(observe.Requests) > 0 || keptOpen(other) == 0 {
-			seen += float64(max(other.Win.Sum(observe.Closed, same), other.Win.Sum(observe.Requests, same)))
+			// The end of a connection that was opened long before is no call.
+			done := func(lane observe.Lane) uint64 { return other.Win.Until(told, lane, same) }
+			seen += float64(max(min(done(observe.Opened), done(observe.Closed)), done(observe.Requests)))
 			usual += expected(other, same)
 			continue
 		}
@@ -185,8 +230,10 @@ func (j *Judge) activity(p *observe.Pair, now int64, slots int) float64 {
 		// than those of another, so that each edge is compared with itself.
 		if before := other.Win.Normal(observe.Bytes, same+1); before > 0 {
 			then := float64(same) / other.Win.NormalSlots(same+1)
-			carried = min(carried, share(float64(other.Win.Sum(observe.Bytes, same)), before*then),
-				share(float64(other.Win.Sum(observe.Active, same)), other.Win.Normal(observe.Active, same+1)*then))
+			// A scrape tells of what was since the one before.
+			_, every := j.scraped(other, told)
+			bytes, active := carriedSince(&other.Win, p.LastActive+every, told)
+			carried = min(carried, share(bytes, before*then), share(active, other.Win.Normal(observe.Active, same+1)*then))
 			called++
 		}
 	}
@@ -197,6 +244,14 @@ func (j *Judge) activity(p *observe.Pair, now int64, slots int) float64 {
 		return carried
 	}
 	return 0
+}
+
+// carriedSince is how many bytes, in how many slots, kept connections carried between two times.
+func carriedSince(w *observe.Window, from, to int64) (bytes, active float64) {
+	for age := w.Age(to); age < w.Known() && w.Start(age) >= from; age++ {
+		bytes, active = bytes+float64(w.At(observe.Bytes, age)), active+float64(w.At(observe.Active, age))
+	}
+	return bytes, active
 }
 
 // leastActivity is the share of its usual activity below which a source does not count as working.
@@ -295,14 +350,9 @@ func failing(p *observe.Pair, slots int) bool {
 	return connections >= 2 && 5*connections >= p.Win.Sum(observe.Closed, slots) || requests >= 2 && 5*requests >= p.Win.Sum(observe.Requests, slots)
 }
 
-// reports tells whether the ztunnels that tell of an edge still deliver: those of its source or, where that is not in the mesh, of
-// its destination.
+// reports tells whether the ztunnels that tell of an edge still deliver.
 func (j *Judge) reports(p *observe.Pair, now int64) bool {
-	pods := j.store.Pods(p.Source.Name)
-	if !slices.ContainsFunc(pods, (*mesh.Workload).InMesh) {
-		pods = j.store.Pods(p.Destination.Name)
-	}
-	for _, w := range pods {
+	for _, w := range j.telling(p) {
 		n, ok := j.store.Nodes[w.Node]
 		if !ok {
 			continue

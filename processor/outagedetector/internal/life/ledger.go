@@ -121,8 +121,7 @@ func (l *Ledger) Round(explanations []*cause.Explanation) []Transition {
 			}
 			continue
 		}
-		young := now - e.Since
-		if l.leftover(e) || over(e) || guessed(e) || young < int64(l.settings.Confirm) || !e.Confirmed && young < int64(2*l.settings.Confirm) {
+		if l.leftover(e) || over(e) || guessed(e) || now-e.Since < l.patience(e) {
 			continue
 		}
 		if o := l.begin(e, now); o != nil {

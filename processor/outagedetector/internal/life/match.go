@@ -110,6 +110,18 @@ func (l *Ledger) leftover(e *cause.Explanation) bool {
 	return true
 }
 
+// patience is how old an explanation must be before an outage opens.
+func (l *Ledger) patience(e *cause.Explanation) int64 {
+	confirm := int64(l.settings.Confirm)
+	switch {
+	case e.Suspected:
+		return 3 * confirm
+	case !e.Confirmed:
+		return 2 * confirm
+	}
+	return confirm
+}
+
 // guessed tells whether no rule has fired for anything that is explained: its callers' failures may have yet another cause.
 func guessed(e *cause.Explanation) bool {
 	return len(e.Edges) > 0 && !slices.ContainsFunc(e.Edges, func(b cause.Blame) bool { return !b.Weak })
@@ -120,6 +132,9 @@ const overChance = 0.05
 
 // over tells whether everything that is explained looks as if it were over before it was confirmed: a blip, as when a pod is replaced.
 func over(e *cause.Explanation) bool {
+	if e.Recovered > 0 {
+		return true
+	}
 	for _, b := range e.Edges {
 		f := b.Fault()
 		if b.Weak || b.Family == observe.Silence || b.Family == observe.Stalled || math.Pow(1-min(f.Ratio, 1), float64(f.Well)) > overChance {

@@ -202,7 +202,11 @@ func (s *Store) seriesOf(attrs pcommon.Map, t int64) *series {
 	p.native = true
 	p.Tunnelled = p.Tunnelled || key.Security == semconv.SecurityMutualTLS
 	found := &series{pair: p, last: t}
-	s.series[cloneKey(key)] = found
+	key = cloneKey(key)
+	if key.Waypoint != "" {
+		p.Waypoint = key.Waypoint
+	}
+	s.series[key] = found
 	return found
 }
 
@@ -317,7 +321,7 @@ func (s *Store) active(p *Pair, t int64) {
 		s.Drops.Late++
 		return
 	}
-	p.LastActive = max(p.LastActive, t)
+	p.alive(t)
 	s.touch(p)
 }
 

@@ -36,8 +36,8 @@ type Source struct {
 	Up bool
 	// Changed is the first boundary (or scrape) that said so; Seen the newest.
 	Changed, Seen int64
-	// Sampled is when a scrape's own result was seen last.
-	Sampled int64
+	// Sampled is when a scrape's own result was seen last, Every how long after the one before.
+	Sampled, Every int64
 	// Worked tells whether the source was ever up.
 	Worked bool
 }
@@ -112,6 +112,16 @@ func (src *Source) report(up bool, t int64) {
 	src.Worked = src.Worked || up
 }
 
+func (src *Source) sampled(t int64) {
+	if t <= src.Sampled {
+		return
+	}
+	if src.Sampled > 0 {
+		src.Every = t - src.Sampled
+	}
+	src.Sampled = t
+}
+
 func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) {
 	n := s.node(node)
 	if n == nil {
@@ -136,7 +146,7 @@ func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) {
 			}
 			if src := n.source(semconv.SourceMetrics); src != nil && node != "" {
 				src.report(number(point) > 0, t)
-				src.Sampled = max(src.Sampled, t)
+				src.sampled(t)
 			}
 		case semconv.MetricSourceLastSeen:
 			if attr(point.Attributes(), semconv.LabelSource) == semconv.SourceAccessLog {

@@ -30,6 +30,8 @@ type Pair struct {
 	Connections int64
 	// LastActive is the newest time before which anything happened.
 	LastActive int64
+	// Lull is the longest time that lay between two signs of life, lullEnd when the second was.
+	Lull, lullEnd int64
 	// LastSuccess is the newest time before which a connection or request went well, 0 if none ever did.
 	LastSuccess int64
 	// FirstSeen is when the edge appeared.
@@ -37,6 +39,8 @@ type Pair struct {
 
 	// Barred tells that what fails is denied as it always was.
 	Barred bool
+	// Waypoint is what its connections pass on their way, "namespace/name"; empty if nothing.
+	Waypoint string
 	// Tunnelled tells that its connections are the mesh's.
 	Tunnelled bool
 
@@ -137,6 +141,20 @@ func (p *Pair) begin(b *burst, lane Lane, t int64) {
 
 // totalOf is the lane of which another counts a part.
 var totalOf = [lanes]Lane{Failed: Closed, RequestsFailed: Requests, Slow: Timed}
+
+// lullMemory is for how long a lull is remembered.
+const lullMemory = int64(24 * time.Hour)
+
+// alive takes over a sign of life.
+func (p *Pair) alive(t int64) {
+	if t <= p.LastActive {
+		return
+	}
+	if lull := t - p.LastActive; p.LastActive > 0 && (lull >= p.Lull || t-p.lullEnd > lullMemory) {
+		p.Lull, p.lullEnd = lull, t
+	}
+	p.LastActive = t
+}
 
 // Mark remembers what has been counted up to a boundary, so that what begins afterwards is counted from there.
 func (p *Pair) Mark() { p.marks, p.records = p.Win.life, [2]uint64{} }

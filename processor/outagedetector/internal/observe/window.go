@@ -149,6 +149,15 @@ func (w *Window) Sum(lane Lane, slots int) uint64 {
 	return sum
 }
 
+// Age is how many slots before the newest that one lies in which what is reported at t happened.
+func (w *Window) Age(t int64) int { return int(max(w.newest-slotOf(t, w.length), 0)) }
+
+// Until is the sum of that many slots up to the one in which what is reported at t happened.
+func (w *Window) Until(t int64, lane Lane, slots int) uint64 {
+	later := w.Age(t)
+	return w.Sum(lane, later+slots) - w.Sum(lane, later)
+}
+
 // Known is how many slots have been counted, at most Slots.
 func (w *Window) Known() int { return int(min(w.newest-w.first+1, Slots)) }
 
@@ -161,7 +170,7 @@ func (w *Window) SlotsFor(d time.Duration) int {
 }
 
 // Forgive ends a fault: what a lane counted before t no longer speaks for a new one.
-func (w *Window) Forgive(lane Lane, t int64) { w.forgiven[lane] = t }
+func (w *Window) Forgive(lane Lane, t int64) { w.forgiven[lane] = max(w.forgiven[lane], t) }
 
 // Since is how many of the newest slots are to be looked at for a fault in a lane.
 func (w *Window) Since(lane Lane) int {

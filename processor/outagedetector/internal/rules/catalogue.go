@@ -152,7 +152,7 @@ var Catalogue = []Rule{
 	},
 	{
 		ID: TrafficLoss, Kind: KindTrafficLoss, Title: "Traffic is gone",
-		Signal:   "an edge falls silent although its source still reports and still works; counted against how often it used to be active",
+		Signal:   "an edge falls silent, for far longer than ever, although its source still reports and still works; counted against how often it used to be active",
 		Sentence: "{edge} {is} silent {when}, though {source} {works|worked}: about {total} calls {are|were} missing.",
 		Bare:     "{edge} {is} silent {when}, though {source} {works|worked}.",
 		Chance:   1e-9, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
@@ -178,7 +178,7 @@ var Catalogue = []Rule{
 	},
 	{
 		ID: TelemetryLost, Kind: KindTelemetryLost, Title: "Telemetry is lost",
-		Signal:   "a source reports that it fails, or its heartbeats stop (`ztunnel.source.up`, `up`), and nothing else says that the node is down",
+		Signal:   "a source reports that it fails (of scrapes, two in a row), or its heartbeats stop (`ztunnel.source.up`, `up`), and nothing else says that the node is down",
 		Sentence: "Nothing {is|was} known of {root} {when}: no more {source} from there.",
 		MinCount: 3, Hold: 25 * time.Second, Severity: Warning,
 	},

@@ -1,0 +1,138 @@
+package outagedetector
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+)
+
+// rarely is a mesh whose ztunnels are scraped once a minute; heartbeats and what logs tell come every five seconds.
+type rarely struct {
+	*world
+	ticks int
+	// answers tells whether a scrape of node-a gets an answer.
+	answers bool
+}
+
+const scrapeEvery = 12
+
+func newRarely(t *testing.T) *rarely {
+	r := &rarely{world: newWorld(t, nil), answers: true}
+	r.node("node-a", "node-b")
+	return r
+}
+
+// live lets time pass. Each interval tells what logs tell in it and, if there is a scrape in it, what that tells.
+func (r *rarely) live(d time.Duration, logged, scraped func()) {
+	r.run(d, func() {
+		scrape := r.ticks%scrapeEvery == 0
+		r.ticks++
+		for name, n := range r.nodes {
+			n.scrape = scrape
+			if scrape {
+				n.sources[semconv.SourceMetrics] = name != "node-a" || r.answers
+			}
+		}
+		if logged != nil {
+			logged()
+		}
+		if scrape && scraped != nil {
+			scraped()
+		}
+	})
+}
+
+// TestOneScrapeOfMany is a scrape that gets no answer: nothing, if the next one does; lost telemetry, if none does.
+func TestOneScrapeOfMany(t *testing.T) {
+	start := func() (*rarely, func()) {
+		r := newRarely(t)
+		web, api := r.pod("shop/web", "web-1", "node-b"), r.pod("shop/api", "api-1", "node-a")
+		_ = web
+		e := r.edge("shop/web", "shop/api")
+		calls := func() { e.ok(6, api) }
+		r.live(5*time.Minute, calls, nil)
+		return r, calls
+	}
+	r, calls := start()
+	r.answers = false
+	r.live(time.Minute, calls, nil)
+	r.answers = true
+	r.live(5*time.Minute, calls, nil)
+	assert.Empty(t, r.outages())
+
+	r, calls = start()
+	r.answers = false
+	r.live(4*time.Minute, calls, nil)
+	require.Len(t, r.outages(), 1)
+	assert.Equal(t, rules.KindTelemetryLost, r.outages()[0].Kind)
+	assert.Equal(t, "node/node-a", rootText(r.outages()[0].Root))
+}
+
+// TestKeptConnectionsScrapedRarely are edges of which one shows in logs at once and the other with the next scrape only: a job that
+// works now and then is seen to stop or to begin on one before the other.
+func TestKeptConnectionsScrapedRarely(t *testing.T) {
+	for name, keptFirst := range map[string]bool{"to the caller": true, "to the called": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newRarely(t)
+			r.pod("batch/job", "job-1", "node-a")
+			mid, stock := r.pod("shop/prices", "prices-1", "node-a"), r.pod("shop/stock", "stock-1", "node-b")
+			in, out := r.edge("batch/job", "shop/prices"), r.edge("shop/prices", "shop/stock")
+			kept, short, served := in, out, stock
+			if !keptFirst {
+				kept, short, served = out, in, mid
+			}
+			kept.open(4)
+			var carried uint64
+			scraped := func() {
+				kept.sent += carried
+				kept.changed = kept.changed || carried > 0
+				carried = 0
+			}
+			works := func() {
+				carried += 20_000
+				short.ok(6, served)
+			}
+			for range 8 {
+				r.live(170*time.Second, works, scraped)
+				r.live(230*time.Second, nil, scraped)
+			}
+			assert.Empty(t, r.outages())
+
+			if !keptFirst {
+				return // too little is told of it to miss it
+			}
+			r.live(30*time.Minute, works, scraped)
+			r.live(14*time.Minute, func() { carried += 20_000 }, scraped)
+			require.Len(t, r.outages(), 1)
+			assert.Equal(t, rules.KindTrafficLoss, r.outages()[0].Kind)
+			assert.Equal(t, "shop/prices", rootText(r.outages()[0].Root))
+		})
+	}
+}
+
+// TestPausesAsEver is an edge that pauses for minutes although its source is called all the time, as where some of its callers cannot
+// be seen: once that is known, only a pause far beyond all others is a loss.
+func TestPausesAsEver(t *testing.T) {
+	s := newShop(t, nil)
+	e := s.edge("shop/cart", "shop/prices")
+	prices := s.pod("shop/prices", "prices-1", "node-c")
+	works := func() { s.live(); e.ok(5, prices) }
+	for range 10 {
+		s.run(100*time.Second, works)
+		s.run(3*time.Minute, s.live)
+	}
+	require.Len(t, s.outages(), 1, "the first time nobody can know")
+	assert.Less(t, s.outages()[0].DetectedAt.Sub(begin), 5*time.Minute)
+
+	s.run(100*time.Second, works)
+	s.run(20*time.Minute, s.live)
+	outages := s.outages()
+	require.Len(t, outages, 2)
+	assert.Equal(t, rules.KindTrafficLoss, outages[1].Kind)
+	assert.Equal(t, "shop/cart", rootText(outages[1].Root))
+}
