@@ -149,7 +149,7 @@ func TestLateWithinASlot(t *testing.T) {
 	restart()
 	write(5*second, 6*second, 4, 0)
 	assert.Empty(t, w.Dropped())
-	store := NewStore(e, "", fiveMinutes)
+	store := NewStore(e, Settings{Lookback: fiveMinutes})
 	assert.EqualValues(t, 24, closed(t, store, origin, origin+10*second))
 }
 
