@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// collector is a running collector.
+type collector struct {
+	cmd    *exec.Cmd
+	log    string
+	health string
+	ended  chan error
+	// What a gateway serves, and where it keeps its data.
+	otlp, api, pprof, data string
+}
+
+// startCollector runs the binary with configurations and variables.
+func startCollector(ctx context.Context, binary, folder string, env []string, configs ...string) (*collector, error) {
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, err
+	}
+	c := &collector{log: filepath.Join(folder, "collector.log"), health: fmt.Sprintf("localhost:%d", ports[0]), ended: make(chan error, 1)}
+	log, err := os.Create(c.log)
+	if err != nil {
+		return nil, fmt.Errorf("creating a log: %w", err)
+	}
+	defer log.Close()
+	var args []string
+	for _, config := range configs {
+		args = append(args, "--config", config)
+	}
+	c.cmd = exec.CommandContext(ctx, binary, args...)
+	c.cmd.Env = append(os.Environ(), append(env, "NEPHILIA_HEALTH="+c.health, fmt.Sprintf("NEPHILIA_TELEMETRY_PORT=%d", ports[1]))...)
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", binary, err)
+	}
+	go func() { c.ended <- c.cmd.Wait() }()
+	return c, nil
+}
+
+// await tries until it works or the collector ends.
+func (c *collector) await(ctx context.Context, what string, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, err)
+		case ended := <-c.ended:
+			return fmt.Errorf("%s: the collector ended (%w): %s", what, ended, c.said())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// said is the end of what the collector logged.
+func (c *collector) said() []byte {
+	said, _ := os.ReadFile(c.log)
+	return said[max(0, len(said)-4000):]
+}
+
+func (c *collector) ready(ctx context.Context) error {
+	return c.await(ctx, "the collector is ready", func() error { return get(ctx, "http://"+c.health+"/", nil) })
+}
+
+func (c *collector) stop() error {
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping the collector: %w", err)
+	}
+	select {
+	case err := <-c.ended:
+		return err
+	case <-time.After(time.Minute):
+		return errors.Join(errors.New("the collector does not end"), c.cmd.Process.Kill())
+	}
+}
+
+// cpu is the time that the collector has used so far.
+func (c *collector) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading the collector's times: %w", err)
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	var ticks int64
+	for _, i := range []int{11, 12} {
+		n, err := strconv.ParseInt(string(fields[i]), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("reading the collector's times: %w", err)
+		}
+		ticks += n
+	}
+	const perSecond = 100 // Linux' USER_HZ
+	return time.Duration(ticks) * time.Second / perSecond, nil
+}
+
+// memory is what the collector occupies now and what it occupied at most.
+func (c *collector) memory() (now, peak int64, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading the collector's memory: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kib); err == nil {
+			now = kib << 10
+		}
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+			peak = kib << 10
+		}
+	}
+	return now, peak, nil
+}
+
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		listener, err := net.Listen("tcp", "localhost:0")
+		if err != nil {
+			return nil, fmt.Errorf("looking for a port: %w", err)
+		}
+		defer listener.Close()
+		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// get reads a resource; out may be nil.
+func get(ctx context.Context, address string, out any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", address, response.Status)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(response.Body).Decode(out)
+}
