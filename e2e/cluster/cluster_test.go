@@ -65,6 +65,7 @@ type cluster struct {
 	agents    []*kubelet.Pod
 	gateways  []*kubelet.Pod
 	watch     *network.Namespace // Prometheus's
+	cutOff    *kubelet.Pod       // that was, for a while
 }
 
 // program returns a built program's path.

@@ -327,7 +327,7 @@ func (g *graph) resolve(p *pair, now pcommon.Timestamp, force bool) bool {
 		// Who was known once keeps that name when the mesh's state forgets it, or does not know it yet after a restart.
 		source, destination = cmp.Or(source, p.sourcePod), cmp.Or(destination, p.destinationPod)
 	}
-	if !p.resolved && !force && !since(p.first, now, g.cfg.ResolveHold) &&
+	if !p.resolved && !force && g.stateMayBeLate(p.first, now) &&
 		(g.mayAppear(source, p.key.source) || g.mayAppear(destination, p.key.destination)) {
 		return false
 	}
@@ -369,6 +369,12 @@ func (g *graph) find(e end) *mesh.Workload {
 		return g.directory.pod(e.namespace, e.pod)
 	}
 	return g.directory.address(e.address)
+}
+
+// stateMayBeLate tells whether the mesh's state may not have said yet what it knows of something that was first seen at a time.
+// Whoever was cut off hears of minutes in seconds, but of the mesh's state only once its stream is back.
+func (g *graph) stateMayBeLate(first, now pcommon.Timestamp) bool {
+	return !since(first, now, g.cfg.ResolveHold) || g.clock.reuniting(g.now())
 }
 
 // mayAppear tells whether an end that is not known may be named later: any, as long as nothing is known about the

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -122,4 +123,51 @@ func TestNobodyWaitsForever(t *testing.T) {
 		p.consume(b)
 	}
 	require.Contains(t, closedAt(p.outMetrics.AllMetrics()), "40: 1600")
+}
+
+// TestStateAfterAnInterruption has a pod come while the graph is cut off: what was kept of it arrives before the mesh's state that names
+// it.
+func TestStateAfterAnInterruption(t *testing.T) {
+	server2 := testPod("server-2", "server", "node-b", "10.0.2.2", "server")
+	second := func(p *pipelines, at int, pod string) {
+		p.step(float64(at), func(b *batch) {
+			row := testRow(semconv.ReporterSource)
+			row.dstPod = pod
+			b.flow(row, values(uint64(at)))
+		})
+	}
+	cutOff := func(t *testing.T) (p *pipelines, wall func(seconds float64)) {
+		p, wall = interruptible(t)
+		for at := 1; at <= 10; at++ {
+			wall(float64(at))
+			second(p, at, "server-1")
+		}
+		wall(60)
+		for at := 11; at <= 59; at++ {
+			second(p, at, "server-2")
+		}
+		for key := range p.edges() {
+			require.Equal(t, testEdge(), key, "nothing is named yet")
+		}
+		return p, wall
+	}
+	t.Run("named", func(t *testing.T) {
+		p, wall := cutOff(t)
+		wall(75)
+		p.learn(second0(75), server2)
+		second(p, 76, "server-2")
+		require.Len(t, p.edges(), 1)
+		require.EqualValues(t, 10+76, p.edges()[testEdge()].Closed)
+	})
+	t.Run("never named", func(t *testing.T) {
+		p, wall := cutOff(t)
+		for at := 61; at <= 62+int(reunion.Seconds()); at++ {
+			wall(float64(at))
+			second(p, at, "server-2")
+		}
+		require.Len(t, p.edges(), 2)
+		own := testEdge()
+		own.Destination = edge.Party{Workload: "server-2", Namespace: "shop", App: "server-2"}
+		require.Contains(t, p.edges(), own)
+	})
 }
