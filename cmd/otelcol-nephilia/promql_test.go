@@ -238,7 +238,7 @@ func nameOf(matchers []*labels.Matcher) string {
 func (e *emitted) series(t *testing.T, matchers []*labels.Matcher) []labels.Labels {
 	querier, err := e.db.Querier(0, time.Now().Add(time.Hour).UnixMilli())
 	require.NoError(t, err)
-	defer querier.Close()
+	defer func() { require.NoError(t, querier.Close()) }()
 	var found []labels.Labels
 	set := querier.Select(context.Background(), false, nil, matchers...)
 	for set.Next() {
