@@ -104,7 +104,7 @@ func freePort(t *testing.T) string {
 // scrape reads what a collector says of itself.
 func scrape(t assert.TestingT, c *collector, port string) map[string]*dto.MetricFamily {
 	response, err := c.client.Get("http://localhost:" + port + "/metrics")
-	if !assert.NoError(t, err) {
+	if err != nil {
 		return nil
 	}
 	defer response.Body.Close()
@@ -238,7 +238,7 @@ func nameOf(matchers []*labels.Matcher) string {
 func (e *emitted) series(t *testing.T, matchers []*labels.Matcher) []labels.Labels {
 	querier, err := e.db.Querier(0, time.Now().Add(time.Hour).UnixMilli())
 	require.NoError(t, err)
-	defer querier.Close()
+	defer func() { assert.NoError(t, querier.Close()) }()
 	var found []labels.Labels
 	set := querier.Select(context.Background(), false, nil, matchers...)
 	for set.Next() {
