@@ -14,12 +14,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	// What agents compress with.
+	_ "go.opentelemetry.io/collector/config/configgrpc"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"google.golang.org/grpc"
-	// What agents compress with.
-	_ "go.opentelemetry.io/collector/config/configgrpc"
 
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -99,7 +99,7 @@ func measureAgent(ctx context.Context, o *options, rate int, out io.Writer) (err
 	// The node's share of the mesh: its pods' edges, in both directions, with its share of the connections.
 	m := newMesh(o.nodes, o.workloads, o.edges, o.skew)
 	local := newNodeLog(m)
-	listener, err := net.Listen("tcp", "localhost:0")
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "localhost:0")
 	if err != nil {
 		return fmt.Errorf("listening as a gateway: %w", err)
 	}
@@ -111,13 +111,13 @@ func measureAgent(ctx context.Context, o *options, rate int, out io.Writer) (err
 	ptraceotlp.RegisterGRPCServer(server, &traceSink{})
 	go func() { _ = server.Serve(countedListener{listener, &wire}) }()
 	defer server.Stop()
-	metrics, err := net.Listen("tcp", "localhost:0")
+	metrics, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "localhost:0")
 	if err != nil {
 		return fmt.Errorf("listening as a ztunnel: %w", err)
 	}
 	ztunnel := &http.Server{Handler: local, ReadHeaderTimeout: time.Minute}
 	go func() { _ = ztunnel.Serve(metrics) }()
-	defer ztunnel.Close()
+	defer func() { _ = ztunnel.Close() }()
 
 	path := filepath.Join(folder, "0.log")
 	log, err := os.Create(path)
@@ -238,7 +238,7 @@ func (l *nodeLog) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 			first := true
 			for name, value := range l.mesh.labels(l.ends[i].edge, l.ends[i].reporter).All() {
 				if !first {
-					out.WriteByte(',')
+					_ = out.WriteByte(',')
 				}
 				first = false
 				fmt.Fprintf(out, "%s=%q", name, value.Str())
@@ -246,6 +246,6 @@ func (l *nodeLog) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(out, "} %d\n", since)
 		}
 	}
-	out.WriteString("# EOF\n")
+	_, _ = out.WriteString("# EOF\n")
 	_ = out.Flush()
 }

@@ -81,7 +81,7 @@ func measureGateway(ctx context.Context, o *options, share float64) (f gatewayFi
 	}
 	defer leave()
 	m := newMesh(f.nodes, f.workloads, f.edges, o.skew)
-	control, err := startIstiod(m)
+	control, err := startIstiod(ctx, m)
 	if err != nil {
 		return f, err
 	}
@@ -107,7 +107,7 @@ func measureGateway(ctx context.Context, o *options, share float64) (f gatewayFi
 
 // start starts a gateway and waits until it knows the mesh.
 func (f *gatewayFigures) start(ctx context.Context, o *options, m *mesh, control *istiod, folder string) (*collector, error) {
-	ports, err := freePorts(5)
+	ports, err := freePorts(ctx, 5)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -25,7 +26,7 @@ type istiod struct {
 	addresses, policies []*discoveryv3.Resource
 }
 
-func startIstiod(m *mesh) (*istiod, error) {
+func startIstiod(ctx context.Context, m *mesh) (*istiod, error) {
 	s := &istiod{server: grpc.NewServer()}
 	for i := range m.pods {
 		p := &m.pods[i]
@@ -64,7 +65,7 @@ func startIstiod(m *mesh) (*istiod, error) {
 		}
 		s.policies = append(s.policies, &discoveryv3.Resource{Name: key, Version: "1", Resource: packed})
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listening as istiod: %w", err)
 	}

@@ -29,7 +29,7 @@ type collector struct {
 
 // startCollector runs the binary with configurations and variables.
 func startCollector(ctx context.Context, binary, folder string, env []string, configs ...string) (*collector, error) {
-	ports, err := freePorts(2)
+	ports, err := freePorts(ctx, 2)
 	if err != nil {
 		return nil, err
 	}
@@ -131,10 +131,10 @@ func (c *collector) memory() (now, peak int64, err error) {
 	return now, peak, nil
 }
 
-func freePorts(n int) ([]int, error) {
+func freePorts(ctx context.Context, n int) ([]int, error) {
 	var ports []int
 	for range n {
-		listener, err := net.Listen("tcp", "localhost:0")
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "localhost:0")
 		if err != nil {
 			return nil, fmt.Errorf("looking for a port: %w", err)
 		}

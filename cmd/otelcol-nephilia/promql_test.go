@@ -104,7 +104,7 @@ func freePort(t *testing.T) string {
 // scrape reads what a collector says of itself.
 func scrape(t assert.TestingT, c *collector, port string) map[string]*dto.MetricFamily {
 	response, err := c.client.Get("http://localhost:" + port + "/metrics")
-	if !assert.NoError(t, err) {
+	if err != nil {
 		return nil
 	}
 	defer response.Body.Close()

@@ -27,7 +27,9 @@ func NewFactory() exporter.Factory {
 type releasing struct{ exporter.Metrics }
 
 // Capabilities implements consumer.Metrics.
-func (releasing) Capabilities() consumer.Capabilities { return consumer.Capabilities{MutatesData: true} }
+func (releasing) Capabilities() consumer.Capabilities {
+	return consumer.Capabilities{MutatesData: true}
+}
 
 // ConsumeMetrics implements consumer.Metrics.
 func (r releasing) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
