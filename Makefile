@@ -126,6 +126,10 @@ bench: ## Measure the collector beside its peers and print a table
 bench-browser: $(BINARY) ## Measure how soon a log line is an edge on the screen, and a graph of 1,000 nodes (needs Node and Debian's chromium)
 	cd e2e/browser && npm ci && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) node bench/freshness.mjs && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) node bench/graph.mjs
 
+.PHONY: bench-scale
+bench-scale: $(BINARY) ## Measure how agents and gateways grow with a mesh (docs/install.md); ARGS="-rate 250,1000,4000 agent" or others
+	$(GO) run -tags $(TAGS) ./cmd/meshscale $${ARGS:-gateway}
+
 ##@ Generate
 
 .PHONY: generate
