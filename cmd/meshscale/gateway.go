@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -316,19 +315,12 @@ func sizeOf(folder string) (bytes int64) {
 }
 
 func save(ctx context.Context, address, path string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(file, response.Body)
-	return errors.Join(err, file.Close())
+	return fetch(ctx, address, func(body io.Reader) error {
+		file, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(file, body)
+		return errors.Join(err, file.Close())
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -144,8 +145,18 @@ func freePorts(ctx context.Context, n int) ([]int, error) {
 	return ports, nil
 }
 
-// get reads a resource; out may be nil.
+// get reads a resource as JSON; out may be nil.
 func get(ctx context.Context, address string, out any) error {
+	return fetch(ctx, address, func(body io.Reader) error {
+		if out == nil {
+			return nil
+		}
+		return json.NewDecoder(body).Decode(out)
+	})
+}
+
+// fetch hands what an address answers to read.
+func fetch(ctx context.Context, address string, read func(body io.Reader) error) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return err
@@ -158,8 +169,5 @@ func get(ctx context.Context, address string, out any) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("GET %s: %s", address, response.Status)
 	}
-	if out == nil {
-		return nil
-	}
-	return json.NewDecoder(response.Body).Decode(out)
+	return read(response.Body)
 }

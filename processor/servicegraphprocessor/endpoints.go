@@ -38,8 +38,9 @@ func (g *graph) endpointOf(p *pair, w *mesh.Workload) *endpoint {
 		e.workload, e.namespace = p.destination.Workload, p.destination.Namespace
 		e.service = p.destination.App
 	}
-	if e != nil && p.node != "" {
-		e.node = p.node
+	// A pod runs where the ztunnel is that serves it.
+	if node := p.reporters[byDestination]; e != nil && node != "" {
+		e.node = node
 	}
 	return e
 }

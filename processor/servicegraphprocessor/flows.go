@@ -300,8 +300,6 @@ func (g *graph) flowSeries(key *flowKey, start, at pcommon.Timestamp) *flowSerie
 	series := &flowSeries{pair: p, way: p.way(owned.service, owned.security, start), seen: at}
 	if owned.side == bySource {
 		p.ways[series.way].bySource = true
-	} else {
-		p.node = owned.node
 	}
 	p.users++
 	p.reporters[owned.side] = owned.node

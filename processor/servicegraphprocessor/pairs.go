@@ -40,8 +40,6 @@ type pair struct {
 	sourceWay     int // the way of the source's last report
 	pendingFailed [2][]reconcile.Failed
 
-	// node is the destination's, as its ztunnel's reports show.
-	node        string
 	first, seen pcommon.Timestamp
 	users       int
 	touched     bool

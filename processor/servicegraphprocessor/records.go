@@ -107,7 +107,7 @@ func (p *pair) code(c *journal.Coder) {
 		c.Text(&p.clusters[i])
 		c.Text(&p.addresses[i])
 	}
-	c.Text(&p.node)
+	c.Text(&p.reporters[byDestination])
 	codeTime(c, &p.first)
 	codeTime(c, &p.seen)
 	c.Bool(&p.resolved)
