@@ -35,6 +35,7 @@ type end struct {
 	flow     pcommon.Map // the flow key
 	scraped  pcommon.Map // the labels of ztunnel's own counters; made when they are needed
 	told     int         // the second in which it left last
+	opened   uint64      // what the last scrape that told of it counted
 }
 
 // fleet is all agents.
@@ -228,7 +229,7 @@ func (f *fleet) batch(node int, changed []int, number int, stamp pcommon.Timesta
 	}
 	f.heartbeats(scope, stamp)
 	if f.scrape > 0 && (number+node)%f.scrape == 0 {
-		f.addScrape(md, node, stamp)
+		f.addScrape(md, node, stamp, (number+node)%refresh < f.scrape)
 	}
 	f.points += md.DataPointCount()
 	return md
@@ -260,8 +261,8 @@ func (f *fleet) heartbeats(scope pmetric.ScopeMetrics, stamp pcommon.Timestamp) 
 	}
 }
 
-// addScrape adds a node's own counters, all of them, as a scrape gives them.
-func (f *fleet) addScrape(md pmetric.Metrics, node int, stamp pcommon.Timestamp) {
+// addScrape adds what an agent tells of a scrape of its node: the edges' counters that changed, and all each minute.
+func (f *fleet) addScrape(md pmetric.Metrics, node int, stamp pcommon.Timestamp, whole bool) {
 	resource := md.ResourceMetrics().AppendEmpty()
 	attrs := resource.Resource().Attributes()
 	attrs.PutStr(semconv.AttrServiceName, semconv.ServiceNameZtunnel)
@@ -278,9 +279,10 @@ func (f *fleet) addScrape(md pmetric.Metrics, node int, stamp pcommon.Timestamp)
 	for j := range f.ends[node] {
 		e := &f.ends[node][j]
 		c := &f.counts[e.edge]
-		if c.closed == 0 {
+		if c.closed == 0 || !whole && c.closed == e.opened {
 			continue
 		}
+		e.opened = c.closed
 		if e.scraped == (pcommon.Map{}) {
 			e.scraped = f.mesh.labels(e.edge, e.reporter)
 		}

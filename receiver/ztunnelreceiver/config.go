@@ -27,7 +27,7 @@ type Config struct {
 
 	// FlushInterval is the distance between boundaries: at its multiples, telemetry and heartbeats leave.
 	FlushInterval time.Duration `mapstructure:"flush_interval"`
-	// RefreshInterval is after how long a series leaves again although it did not change.
+	// RefreshInterval is after how long a series, aggregated or scraped, leaves again although it did not change.
 	RefreshInterval time.Duration `mapstructure:"refresh_interval"`
 	// MaxSeries bounds the series that are aggregated from access logs.
 	MaxSeries int `mapstructure:"max_series"`

@@ -69,6 +69,8 @@ type ingest struct {
 	wants   consumers
 
 	refreshed time.Time
+	// repeatScraped lets the next scrapes tell also what did not change.
+	repeatScraped func()
 	// lostEvents is set when records were dropped, among which may have been the state of entities.
 	lostEvents bool
 	// commit makes what was read so far permanent, before metrics that count it leave. It may be nil.
@@ -84,7 +86,7 @@ func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetr
 	}
 	in := &ingest{
 		cfg: cfg, tel: tel, live: newLiveness(), waypoints: map[string]bool{}, dumps: configdump.NewState(dumpPatience), wants: next,
-		scraped: pmetric.NewMetrics(), spans: ptrace.NewTraces(),
+		scraped: pmetric.NewMetrics(), spans: ptrace.NewTraces(), repeatScraped: func() {},
 	}
 	flowConfig := flow.Config{
 		MaxSeries:     cfg.MaxSeries,
@@ -163,6 +165,7 @@ func (in *ingest) refused(signal pipeline.Signal) func(context.Context, int, boo
 			case pipeline.SignalMetrics:
 				// The series are cumulative: sending all again makes up for it.
 				in.refreshed = time.Time{}
+				in.repeatScraped()
 			case pipeline.SignalLogs:
 				in.lostEvents = true
 			}

@@ -53,7 +53,7 @@ func (l *live) openMetrics(ctx context.Context, set receiver.Settings, host comp
 	}
 	scraper, err := scrape.NewScraper(scrape.ScraperConfig{
 		Interval: config.Interval, Timeout: config.Timeout, Concurrency: concurrency, Client: client,
-		Options: scrape.Options{Families: config.Families, MaxBytes: config.MaxResponseSize},
+		Options: scrape.Options{Families: config.Families, MaxBytes: config.MaxResponseSize, Refresh: l.cfg.RefreshInterval},
 	}, l.metricsTargets(targets), func(result scrape.Result) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -62,6 +62,7 @@ func (l *live) openMetrics(ctx context.Context, set receiver.Settings, host comp
 	if err != nil {
 		return err
 	}
+	l.repeatScraped = scraper.Repeat
 	l.sources = append(l.sources, func(ctx context.Context) {
 		scraper.Run(ctx)
 		client.CloseIdleConnections()

@@ -38,7 +38,7 @@ type replayTarget struct {
 }
 
 func newReplayTarget(in *ingest) *replayTarget {
-	return &replayTarget{
+	t := &replayTarget{
 		ingest:   in,
 		mesh:     xds.NewMesh(0),
 		trackers: map[string]*scrape.Tracker{},
@@ -46,6 +46,12 @@ func newReplayTarget(in *ingest) *replayTarget {
 			_ = replay.WallClock{}.Sleep(ctx, time.Now().Add(d))
 		},
 	}
+	in.repeatScraped = func() {
+		for _, tracker := range t.trackers {
+			tracker.Repeat()
+		}
+	}
+	return t
 }
 
 // newPlayer returns the player of the configured recording.
@@ -103,7 +109,7 @@ func (t *replayTarget) scrape(part *replay.Part) {
 	result := scrape.Result{Target: target, At: part.Time, Err: errFailed}
 	if !part.Failed {
 		result.Metrics, result.Stats, result.Err = scrape.Parse(
-			bytes.NewReader(part.Raw), "", part.Time, target, scrape.Options{MaxBytes: maxPart}, tracker)
+			bytes.NewReader(part.Raw), "", part.Time, target, scrape.Options{MaxBytes: maxPart, Refresh: t.cfg.RefreshInterval}, tracker)
 	}
 	if result.Err != nil {
 		result.Metrics = scrape.Down(target, part.Time)

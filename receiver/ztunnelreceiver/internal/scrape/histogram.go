@@ -67,6 +67,9 @@ func (p *parse) finishHistograms() {
 			p.stats.Oversized++
 		case !h.consistent():
 			p.stats.BadValues++
+		case !p.whole && perEdge([]byte(h.family.name)) && p.tracker.unchanged(h.key, h.count):
+			p.cumulative = append(p.cumulative, cumulative{series: h.key, value: h.count})
+			p.stats.Unchanged++
 		default:
 			p.appendHistogram(h)
 		}

@@ -2,8 +2,10 @@ package scrape
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -12,6 +14,8 @@ import (
 type Options struct {
 	// Families are names of metrics to keep, or their beginnings with a "*" at the end.
 	Families []string
+	// Refresh is after how long an edge's series that did not change is told again; 0 is in every scrape.
+	Refresh time.Duration
 	// MaxBytes bounds an exposition after decompression. A longer one fails.
 	MaxBytes int64
 	// MaxSeries bounds the series of one scrape. Further ones are dropped and counted.
@@ -46,6 +50,9 @@ func (o Options) Validate() error {
 		if family == "" || strings.Contains(name, "*") {
 			return fmt.Errorf("family %q: neither a metric's name nor a beginning followed by \"*\"", family)
 		}
+	}
+	if o.Refresh < 0 {
+		return errors.New("refresh is negative")
 	}
 	for _, bound := range []struct {
 		name  string
@@ -95,6 +102,8 @@ func (o Options) keeps(name []byte) bool {
 type Stats struct {
 	// Points were kept.
 	Points int
+	// Unchanged series were there and stayed behind.
+	Unchanged int
 	// Filtered series are of families that are not kept.
 	Filtered int
 	// Overflowed series are beyond the bound on series.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
@@ -36,7 +37,8 @@ const maxPooledBytes = 8 << 20
 var ErrTooLarge = errors.New("exposition is too large")
 
 // Parse reads one exposition, OpenMetrics or Prometheus text: up = 1 and the kept series with the scrape's time at,
-// whatever timestamps the exposition has. Without a content type the format is told from the body. An exposition that
+// whatever timestamps the exposition has; an edge's series that did not change only as often as options.Refresh says.
+// Without a content type the format is told from the body. An exposition that
 // breaks off or is in no known format fails as a whole and leaves the tracker untouched; a single bad series is dropped
 // and counted. A nil tracker takes the scrape for the target's first.
 func Parse(body io.Reader, contentType string, at time.Time, target Target, options Options, tracker *Tracker) (pmetric.Metrics, Stats, error) {
@@ -63,25 +65,43 @@ func Parse(body io.Reader, contentType string, at time.Time, target Target, opti
 	if err != nil {
 		return pmetric.Metrics{}, Stats{}, fmt.Errorf("reading exposition: %w", err)
 	}
+	if tracker == nil {
+		tracker = NewTracker()
+	}
+	whole := tracker.whole(at, options.Refresh)
+	md, p, err := read(raw, format, at, target, options, tracker, whole)
+	if err == nil && !whole && tracker.restarted(target.Kind, p.cumulative, p.stats.Overflowed > 0) {
+		// Then every series has a new start, which those that were left out as unchanged do not tell.
+		whole = true
+		md, p, err = read(raw, format, at, target, options, tracker, whole)
+	}
+	if err != nil {
+		return pmetric.Metrics{}, Stats{}, fmt.Errorf("parsing exposition: %w", err)
+	}
+	tracker.assign(target.Kind, at, p.cumulative, p.stats.Overflowed > 0, whole)
+	appendUp(p.scope, p.at, 1)
+	return md, p.stats, nil
+}
+
+// read reads all series, or with whole unset those that changed since the last scrape and those that are always told.
+func read(raw []byte, format string, at time.Time, target Target, options Options, tracker *Tracker, whole bool) (pmetric.Metrics, *parse, error) {
 	md := pmetric.NewMetrics()
-	p := parse{
+	p := &parse{
 		options:    options,
 		at:         pcommon.NewTimestampFromTime(at),
 		scope:      newScope(md, target),
 		metrics:    map[string]pmetric.Metric{},
-		seen:       map[uint64]struct{}{},
+		seen:       make(map[uint64]struct{}, len(tracker.series)),
+		cumulative: make([]cumulative, 0, len(tracker.series)),
 		histograms: map[uint64]*histogram{},
+		tracker:    tracker,
+		whole:      whole,
 	}
 	if err := p.run(raw, format); err != nil {
-		return pmetric.Metrics{}, Stats{}, fmt.Errorf("parsing exposition: %w", err)
+		return pmetric.Metrics{}, nil, err
 	}
 	p.finishHistograms()
-	if tracker == nil {
-		tracker = NewTracker()
-	}
-	tracker.assign(target.Kind, at, p.cumulative, p.stats.Overflowed > 0)
-	appendUp(p.scope, p.at, 1)
-	return md, p.stats, nil
+	return md, p, nil
 }
 
 func formatOf(contentType string, raw []byte) (string, error) {
@@ -120,6 +140,8 @@ type parse struct {
 	histograms map[uint64]*histogram
 	order      []*histogram
 	hashBuffer []byte
+	tracker    *Tracker
+	whole      bool
 	stats      Stats
 }
 
@@ -184,6 +206,10 @@ func (p *parse) series(parser textparse.Parser) {
 		p.stats.Unsupported++
 		return
 	}
+	text64 := xxhash.Sum64(text)
+	if kind == model.MetricTypeCounter && p.unchanged(name, text64, value) {
+		return
+	}
 	var set labels.Labels
 	parser.Labels(&set)
 	if !p.fits(set) {
@@ -198,7 +224,29 @@ func (p *parse) series(parser textparse.Parser) {
 		p.histogramSeries(set, suffix, value)
 		return
 	}
-	p.number(string(name), kind, set, value)
+	p.number(string(name), kind, set, text64, value)
+}
+
+// perEdge tells whether a metric has series for every edge. Only of those does what did not change stay behind: they are
+// most of an exposition, and whoever watches the few others may expect them in each scrape.
+func perEdge(name []byte) bool {
+	return bytes.HasPrefix(name, []byte("istio_tcp_")) || bytes.HasPrefix(name, []byte("istio_request"))
+}
+
+// unchanged tells whether a counter, known by how its series is written, may stay behind, and then notes that it is there.
+func (p *parse) unchanged(name []byte, text uint64, value float64) bool {
+	if p.whole || !perEdge(name) {
+		return false
+	}
+	key, known := p.tracker.texts[text]
+	if !known || p.tracker.series[key].value != value {
+		return false
+	}
+	if p.admit(key) {
+		p.cumulative = append(p.cumulative, cumulative{series: key, text: text, value: value})
+		p.stats.Unchanged++
+	}
+	return true
 }
 
 // kindOf is the type of the series with that name and what the name adds to the family's. OpenMetrics names the family
@@ -259,7 +307,7 @@ func (p *parse) admit(key uint64) bool {
 	return true
 }
 
-func (p *parse) number(name string, kind model.MetricType, set labels.Labels, value float64) {
+func (p *parse) number(name string, kind model.MetricType, set labels.Labels, text uint64, value float64) {
 	counter := kind == model.MetricTypeCounter
 	if math.IsNaN(value) || math.IsInf(value, 0) || counter && value < 0 {
 		p.stats.BadValues++
@@ -281,7 +329,7 @@ func (p *parse) number(name string, kind model.MetricType, set labels.Labels, va
 	point.SetDoubleValue(value)
 	putLabels(point.Attributes(), set)
 	if m.Type() == pmetric.MetricTypeSum {
-		p.cumulative = append(p.cumulative, cumulative{series: key, value: value, point: point})
+		p.cumulative = append(p.cumulative, cumulative{series: key, text: text, value: value, point: point})
 	}
 	p.stats.Points++
 }

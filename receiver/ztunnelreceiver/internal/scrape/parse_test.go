@@ -301,10 +301,10 @@ func FuzzScrape(f *testing.F) {
 	f.Add([]byte("# TYPE istio_x counter\n# UNIT istio_x bytes\n# HELP istio_x a\nistio_x_total{a=\"1\",b=\"\\\"\"} 1\nistio_y 2\n"), prometheusText)
 	f.Add([]byte("<html>"), "text/html")
 	f.Add([]byte("# TYPE istio_x histogram\nistio_x_bucket{le=\"+Inf\"} 1\n"), "")
-	options := Options{MaxSeries: 50, MaxLabelValueLength: 64}
+	options := Options{MaxSeries: 50, MaxLabelValueLength: 64, Refresh: 3 * time.Second}
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
 		tracker := NewTracker()
-		for i := range 2 {
+		for i := range 4 {
 			md, stats, err := Parse(bytes.NewReader(body), contentType, at.Add(time.Duration(i)*time.Second), node, options, tracker)
 			if err != nil {
 				if len(tracker.series) > 0 {
@@ -312,8 +312,11 @@ func FuzzScrape(f *testing.F) {
 				}
 				return
 			}
-			if points := md.DataPointCount(); points != stats.Points+1 || points > options.MaxSeries+1 {
+			if points := md.DataPointCount(); points != stats.Points+1 || points+stats.Unchanged > options.MaxSeries+1 {
 				t.Fatalf("%d points, %+v", points, stats)
+			}
+			if i%3 == 0 && stats.Unchanged > 0 || len(tracker.texts) > len(tracker.series) {
+				t.Fatalf("scrape %d: %+v", i, stats)
 			}
 			for _, value := range samples(md) {
 				if math.IsNaN(value) || math.IsInf(value, 0) {
@@ -331,9 +334,10 @@ func BenchmarkParse(b *testing.B) {
 	scrapes := readScrapes(b, filepath.Join(recordings, "policy-deny", "metrics-node-b.prom.gz"))
 	body := scrapes[len(scrapes)-1].body
 	for _, bench := range []struct {
-		name   string
-		copies int
-	}{{"recorded", 1}, {"busy", 100}} {
+		name    string
+		copies  int
+		refresh time.Duration
+	}{{"recorded", 1, 0}, {"busy", 100, 0}, {"unchanged", 100, time.Hour}} {
 		b.Run(bench.name, func(b *testing.B) {
 			body := multiply(body, bench.copies)
 			tracker := NewTracker()
@@ -342,11 +346,11 @@ func BenchmarkParse(b *testing.B) {
 			when, points := at, 0
 			for b.Loop() {
 				when = when.Add(time.Second)
-				_, stats, err := Parse(bytes.NewReader(body), openMetrics, when, node, Options{}, tracker)
+				_, stats, err := Parse(bytes.NewReader(body), openMetrics, when, node, Options{Refresh: bench.refresh}, tracker)
 				if err != nil {
 					b.Fatal(err)
 				}
-				points = stats.Points
+				points = stats.Points + stats.Unchanged
 			}
 			b.ReportMetric(float64(points)*float64(b.N)/b.Elapsed().Seconds(), "series/s")
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -63,9 +64,13 @@ type Scraper struct {
 	options Options
 	client  *http.Client
 	sink    func(Result)
+	repeats atomic.Uint64
 }
 
-type memory struct{ tracker *Tracker }
+type memory struct {
+	tracker *Tracker
+	repeats uint64
+}
 
 // NewScraper returns a scraper that Run starts. The sink is called by several goroutines at once, but for each target by
 // one only, and holds up that target's next scrape until it returns.
@@ -87,9 +92,16 @@ func NewScraper(config ScraperConfig, targets TargetProvider, sink func(Result))
 // Run scrapes until the context ends and returns when nothing is under way any more.
 func (s *Scraper) Run(ctx context.Context) { s.loop.Run(ctx) }
 
+// Repeat lets every target's next scrape tell all series, because of what was told some was lost.
+func (s *Scraper) Repeat() { s.repeats.Add(1) }
+
 func (s *Scraper) visit(ctx context.Context, target Target, m *memory, missed int) {
 	if m.tracker == nil {
 		m.tracker = NewTracker()
+	}
+	if repeats := s.repeats.Load(); repeats != m.repeats {
+		m.repeats = repeats
+		m.tracker.Repeat()
 	}
 	restarts := m.tracker.Restarts()
 	at := time.Now()

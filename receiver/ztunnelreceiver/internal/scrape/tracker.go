@@ -19,8 +19,12 @@ import (
 //
 // A tracker holds as many series as one scrape may have. It is not safe for use by several goroutines.
 type Tracker struct {
-	series     map[uint64]tracked
-	last       time.Time
+	series map[uint64]tracked
+	// texts finds series by how they are written.
+	texts map[uint64]uint64
+	last  time.Time
+	// told is when all series left last.
+	told       time.Time
 	generation uint64
 	incomplete bool
 	restarts   uint64
@@ -30,32 +34,49 @@ type tracked struct {
 	start      pcommon.Timestamp
 	value      float64
 	generation uint64
+	text       uint64
 }
 
 // NewTracker returns the memory of a target that has not been scraped.
-func NewTracker() *Tracker { return &Tracker{series: map[uint64]tracked{}} }
+func NewTracker() *Tracker { return &Tracker{series: map[uint64]tracked{}, texts: map[uint64]uint64{}} }
 
 // Restarts is the number of times that the target was seen to have begun anew.
 func (t *Tracker) Restarts() uint64 { return t.restarts }
 
-// cumulative is a point that waits for its start timestamp.
+// Repeat lets the next scrape tell all series, because of what was told some was lost.
+func (t *Tracker) Repeat() { t.told = time.Time{} }
+
+// cumulative is a point that waits for its start timestamp; without a point, a series that did not change. The text is
+// zero for what is written in several series.
 type cumulative struct {
-	series uint64
-	value  float64
-	point  interface{ SetStartTimestamp(pcommon.Timestamp) }
+	series, text uint64
+	value        float64
+	point        interface{ SetStartTimestamp(pcommon.Timestamp) }
 }
 
-// assign gives a successful scrape's points their starts. incomplete tells that series were left out of it.
-func (t *Tracker) assign(kind Kind, at time.Time, points []cumulative, incomplete bool) {
+// whole tells whether a scrape at that time is to tell all series. Times that step back, as when a recording begins
+// again, make the memory worthless.
+func (t *Tracker) whole(at time.Time, refresh time.Duration) bool {
+	return refresh <= 0 || t.told.IsZero() || !at.After(t.last) || at.Sub(t.told) >= refresh
+}
+
+func (t *Tracker) unchanged(series uint64, value float64) bool {
+	old, known := t.series[series]
+	return known && old.value == value
+}
+
+// assign gives a successful scrape's points their starts. incomplete tells that series were left out of it; whole, that it
+// tells also what did not change.
+func (t *Tracker) assign(kind Kind, at time.Time, points []cumulative, incomplete, whole bool) {
 	now := pcommon.NewTimestampFromTime(at)
 	previous := pcommon.NewTimestampFromTime(t.last)
-	// Times that step back, as when a recording begins again, make the memory worthless.
 	if !at.After(t.last) {
 		clear(t.series)
+		clear(t.texts)
 		t.last = time.Time{}
 	}
 	first := t.last.IsZero()
-	restarted := !first && kind == Ztunnel && t.restarted(points, incomplete)
+	restarted := t.restarted(kind, points, incomplete)
 	if restarted {
 		t.restarts++
 	}
@@ -69,19 +90,33 @@ func (t *Tracker) assign(kind Kind, at time.Time, points []cumulative, incomplet
 		case restarted || !known || p.value < old.value:
 			start = previous
 		}
-		p.point.SetStartTimestamp(start)
-		t.series[p.series] = tracked{start: start, value: p.value, generation: t.generation}
+		if p.point != nil {
+			p.point.SetStartTimestamp(start)
+		}
+		if p.text != old.text {
+			delete(t.texts, old.text)
+			t.texts[p.text] = p.series
+		}
+		t.series[p.series] = tracked{start: start, value: p.value, generation: t.generation, text: p.text}
 	}
 	for key, s := range t.series {
 		if s.generation != t.generation {
 			delete(t.series, key)
+			delete(t.texts, s.text)
 		}
+	}
+	if whole {
+		t.told = at
 	}
 	t.last = at
 	t.incomplete = incomplete
 }
 
-func (t *Tracker) restarted(points []cumulative, incomplete bool) bool {
+// restarted tells whether a scrape shows that its target began anew.
+func (t *Tracker) restarted(kind Kind, points []cumulative, incomplete bool) bool {
+	if t.last.IsZero() || kind != Ztunnel {
+		return false
+	}
 	seen := 0
 	for _, p := range points {
 		old, known := t.series[p.series]
