@@ -28,7 +28,7 @@ extensions: {topology_query: {live: {max_edges: 200000, max_series: 4000000}}}
 `
 
 // warm is the seconds of data in which every edge shows itself, before anything is measured.
-const warm = 20
+const warm = 30
 
 // gatewayFigures are what one size took.
 type gatewayFigures struct {

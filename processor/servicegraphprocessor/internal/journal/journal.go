@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"strconv"
 
 	"go.opentelemetry.io/collector/extension/xextension/storage"
@@ -20,8 +19,13 @@ const (
 	keyMeta = "journal"
 	// entrySize is how long an entry may grow before the next record goes into another one.
 	entrySize = 1 << 20
-	// leastLog is how long the log may at least grow before it is written anew, mostEntries in how many entries.
+	// headSize is the checksum's, at the beginning of an entry.
+	headSize = 4
+	// leastLog is how long the log may at least grow before it is written anew, growth how many times its length then: where
+	// much changes all the time, writing everything costs a growth's part of what writing the changes does. mostEntries is in how
+	// many entries.
 	leastLog    = 4 << 20
+	growth      = 5
 	mostEntries = 1 << 12
 	// maxEntries bounds what a stored journal may claim.
 	maxEntries = 1 << 20
@@ -44,8 +48,10 @@ type Journal struct {
 	coder  Coder
 	// first and next are the numbers of the stored log's first entry and of the one to come.
 	first, next uint64
-	// ready are entries that are full and wait for the commit.
+	// ready are entries that are full and wait for the commit. Like the coder's data they begin with room for a checksum.
 	ready [][]byte
+	// last is how long the last entry of the last commit was.
+	last int
 	// size is the length of the log, whole that of its last writing anew.
 	size, whole int
 	anew        bool
@@ -87,11 +93,11 @@ func (j *Journal) Replay(ctx context.Context, read func(kind uint64, c *Coder)) 
 			j.anew = true
 			return fmt.Errorf("reading %s: %w", key(n), err)
 		}
-		if len(entry) < 4 || crc32.Checksum(entry[4:], castagnoli) != binary.LittleEndian.Uint32(entry) {
+		if len(entry) < headSize || crc32.Checksum(entry[headSize:], castagnoli) != binary.LittleEndian.Uint32(entry) {
 			j.anew = true
 			return fmt.Errorf("%w: %s", ErrDamaged, key(n))
 		}
-		if err := c.records(entry[4:], read); err != nil {
+		if err := c.records(entry[headSize:], read); err != nil {
 			j.anew = true
 			return fmt.Errorf("%w: %s: %w", ErrDamaged, key(n), err)
 		}
@@ -123,14 +129,13 @@ func key(n uint64) string { return "journal/" + strconv.FormatUint(n, 10) }
 
 // Anew tells that everything should be written with the next commit, after Restart.
 func (j *Journal) Anew() bool {
-	return j.anew || j.size > max(leastLog, 2*j.whole) || j.next-j.first > mostEntries+uint64(j.whole/entrySize)
+	return j.anew || j.size > max(leastLog, growth*j.whole) || j.next-j.first > mostEntries+uint64(j.whole/entrySize)
 }
 
 // Restart drops what was not committed; what is written from here on replaces everything that is stored.
 func (j *Journal) Restart() {
 	j.anew = true
-	j.ready = nil
-	j.coder.data = j.coder.data[:0]
+	j.ready, j.coder.data = nil, nil
 	clear(j.coder.written)
 }
 
@@ -138,7 +143,10 @@ func (j *Journal) Restart() {
 func (j *Journal) Record(kind uint64) *Coder {
 	if len(j.coder.data) >= entrySize {
 		j.ready = append(j.ready, j.coder.data)
-		j.coder.data = nil
+		j.coder.data = make([]byte, headSize, entrySize+entrySize/8)
+	}
+	if len(j.coder.data) == 0 {
+		j.coder.data = make([]byte, headSize, j.last+j.last/8+headSize)
 	}
 	j.coder.Uint(&kind)
 	return &j.coder
@@ -147,10 +155,10 @@ func (j *Journal) Record(kind uint64) *Coder {
 // Commit stores what was recorded since the last commit, all or nothing. After an error everything must be written
 // anew.
 func (j *Journal) Commit(ctx context.Context) error {
-	entries := slices.Concat(j.ready, [][]byte{j.coder.data})
-	if len(entries) == 1 && len(entries[0]) == 0 {
+	if len(j.coder.data) == 0 {
 		return nil
 	}
+	entries := append(j.ready, j.coder.data)
 	first, next := j.first, j.next
 	var ops []*storage.Operation
 	if j.anew {
@@ -159,17 +167,18 @@ func (j *Journal) Commit(ctx context.Context) error {
 		}
 		first, j.size = j.next, 0
 	}
-	for _, data := range entries {
-		entry := make([]byte, 4, 4+len(data))
-		binary.LittleEndian.PutUint32(entry, crc32.Checksum(data, castagnoli))
-		ops = append(ops, storage.SetOperation(key(next), append(entry, data...)))
+	for _, entry := range entries {
+		binary.LittleEndian.PutUint32(entry, crc32.Checksum(entry[headSize:], castagnoli))
+		ops = append(ops, storage.SetOperation(key(next), entry))
 		next++
-		j.size += len(entry) + len(data)
+		j.size += len(entry)
 	}
+	j.last = len(j.coder.data)
 	meta := binary.AppendUvarint(nil, version)
 	meta = binary.AppendUvarint(binary.AppendUvarint(meta, first), next)
 	ops = append(ops, storage.SetOperation(keyMeta, meta))
-	j.ready, j.coder.data = nil, j.coder.data[:0]
+	// The storage may keep what it was given.
+	j.ready, j.coder.data = nil, nil
 	if err := j.client.Batch(ctx, ops...); err != nil {
 		j.anew = true
 		return fmt.Errorf("storing entries %d to %d: %w", j.next, next, err)
