@@ -29,3 +29,24 @@ func TestRefusedValues(t *testing.T) {
 		})
 	}
 }
+
+// TestMetricsExporters wants a gateway to keep series for those alone whom the values name.
+func TestMetricsExporters(t *testing.T) {
+	const remote = `history.remoteWrite="http://mimir/api/v1/push"`
+	for exporters, values := range map[string][]string{
+		`["topology","prometheus"]`: nil,
+		`["topology"]`:              {"metrics.enabled=false"},
+		`["topology","prometheus","prometheus_remote_write"]`: {remote},
+		`["topology","prometheus_remote_write"]`:              {remote, "metrics.enabled=false"},
+	} {
+		for _, mode := range []string{`mode="agents"`, `mode="standalone"`} {
+			args := []string{"--set-json", mode}
+			for _, value := range values {
+				args = append(args, "--set-json", value)
+			}
+			if n := strings.Count(render(t, args...), "exporters: "+exporters+"\n"); n != 1 {
+				t.Errorf("%v, %s: %d pipelines with %s", values, mode, n, exporters)
+			}
+		}
+	}
+}

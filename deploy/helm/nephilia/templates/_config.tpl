@@ -145,17 +145,20 @@ extensions:
       {{- end }}
     {{- end }}
 {{- end }}
-{{- if or $users .Values.history.remoteWrite }}
+{{- $exporters := list "topology" }}
+{{- if .Values.metrics.enabled }}
+{{- $exporters = append $exporters "prometheus" }}
+{{- end }}
+{{- if .Values.history.remoteWrite }}
+{{- $exporters = append $exporters "prometheus_remote_write" }}
+{{- end }}
 service:
   {{- if $users }}
   extensions: [file_storage, basicauth/api, topology_query, health_check]
   {{- end }}
-  {{- if .Values.history.remoteWrite }}
   pipelines:
     metrics:
-      exporters: [topology, prometheus, prometheus_remote_write]
-  {{- end }}
-{{- end }}
+      exporters: {{ toJson $exporters }}
 {{- end }}
 
 {{- define "nephilia.followsCluster" -}}
