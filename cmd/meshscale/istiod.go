@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/types/known/anypb"
 	"istio.io/istio/pkg/workloadapi"
 	"istio.io/istio/pkg/workloadapi/security"
@@ -27,7 +29,8 @@ type istiod struct {
 }
 
 func startIstiod(ctx context.Context, m *mesh) (*istiod, error) {
-	s := &istiod{server: grpc.NewServer()}
+	// As often as istiod lets its clients ask whether it is there.
+	s := &istiod{server: grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 15 * time.Second}))}
 	for i := range m.pods {
 		p := &m.pods[i]
 		key := p.namespace + "/" + p.service

@@ -23,7 +23,9 @@ type collector struct {
 	cmd    *exec.Cmd
 	log    string
 	health string
-	ended  chan error
+	// ended is closed when the collector has ended, with what its process returned in err.
+	ended chan struct{}
+	err   error
 	// What a gateway serves, and where it keeps its data.
 	otlp, api, pprof, data string
 }
@@ -34,7 +36,7 @@ func startCollector(ctx context.Context, binary, folder string, env []string, co
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{log: filepath.Join(folder, "collector.log"), health: fmt.Sprintf("localhost:%d", ports[0]), ended: make(chan error, 1)}
+	c := &collector{log: filepath.Join(folder, "collector.log"), health: fmt.Sprintf("localhost:%d", ports[0]), ended: make(chan struct{})}
 	log, err := os.Create(c.log)
 	if err != nil {
 		return nil, fmt.Errorf("creating a log: %w", err)
@@ -50,7 +52,10 @@ func startCollector(ctx context.Context, binary, folder string, env []string, co
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", binary, err)
 	}
-	go func() { c.ended <- c.cmd.Wait() }()
+	go func() {
+		c.err = c.cmd.Wait()
+		close(c.ended)
+	}()
 	return c, nil
 }
 
@@ -66,8 +71,8 @@ func (c *collector) await(ctx context.Context, what string, try func() error) er
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", what, err)
-		case ended := <-c.ended:
-			return fmt.Errorf("%s: the collector ended (%w): %s", what, ended, c.said())
+		case <-c.ended:
+			return fmt.Errorf("%s: the collector ended (%w): %s", what, c.err, c.said())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -88,8 +93,8 @@ func (c *collector) stop() error {
 		return fmt.Errorf("stopping the collector: %w", err)
 	}
 	select {
-	case err := <-c.ended:
-		return err
+	case <-c.ended:
+		return c.err
 	case <-time.After(time.Minute):
 		return errors.Join(errors.New("the collector does not end"), c.cmd.Process.Kill())
 	}

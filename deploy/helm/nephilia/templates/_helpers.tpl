@@ -134,6 +134,15 @@ capabilities:
 {{- end }}
 {{- end }}
 
+{{- /* How much memory may be used. Takes the values of the part. */}}
+{{- define "nephilia.memoryEnv" -}}
+- name: NEPHILIA_MEMORY_LIMIT_MIB
+  value: {{ .memoryLimitMiB | quote }}
+# Garbage is collected before the memory limiter, which takes it for use, refuses data: at four fifths of the limit.
+- name: GOMEMLIMIT
+  value: {{ printf "%dMiB" (div (mul (int .memoryLimitMiB) 4) 5) | quote }}
+{{- end }}
+
 {{- define "nephilia.probes" -}}
 startupProbe:
   httpGet: {path: /, port: health}
