@@ -177,8 +177,7 @@ func BenchmarkJournal(b *testing.B) {
 		change()
 		before := l.saved.journal.Size()
 		b.StartTimer()
-		l.saved.record(l.graph)
-		l.commit(b.Context())
+		l.commit(b.Context(), l.saved.record(l.graph))
 		bytes = l.saved.journal.Size() - before
 	}
 	b.ReportMetric(float64(bytes)/20_000, "B/edge")

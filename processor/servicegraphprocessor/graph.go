@@ -17,6 +17,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/journal"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
@@ -30,11 +31,12 @@ const (
 
 // graph is the service graph that the processors of one component ID share.
 //
-// mu guards all state and is held for a whole batch. sending keeps the metrics that leave in the order of their times;
-// it is taken before mu and held while the next consumer is called.
+// mu guards all state and is held for a whole batch. What leaves keeps the order of its times: applying is held from before mu is
+// taken until sending is, and sending while the next consumer is called.
 type graph struct {
-	sending sync.Mutex
-	mu      sync.Mutex
+	applying sync.Mutex
+	sending  sync.Mutex
+	mu       sync.Mutex
 
 	id        component.ID
 	cfg       *Config
@@ -187,27 +189,46 @@ func (g *graph) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) err
 	if err := g.awaitTurn(ctx, metrics); err != nil {
 		return err
 	}
+	return g.turn(ctx, func() departure { return g.applyMetrics(metrics) }, metrics)
+}
+
+// departure is what leaves at once: edges, spans, and the marker of a replay's end, which must leave last. Before it does,
+// what was recorded of it is committed.
+type departure struct {
+	edges    pmetric.Metrics
+	traces   ptrace.Traces
+	marker   pmetric.Metrics
+	recorded journal.Batch
+}
+
+// turn applies something and sends what that makes due, with the rest of the batch that it came in, if any. What leaves
+// keeps the order in which it was applied, and while it does, the next batch can be applied.
+func (g *graph) turn(ctx context.Context, apply func() departure, rest pmetric.Metrics) error {
+	g.applying.Lock()
+	d := apply()
 	g.sending.Lock()
+	g.applying.Unlock()
 	defer g.sending.Unlock()
-	edges, traces, marker := g.applyMetrics(metrics)
-	g.commit(ctx)
+	g.commit(ctx, d.recorded)
 	var errs error
-	if traces.ResourceSpans().Len() > 0 && g.nextTraces != nil {
-		errs = g.nextTraces.ConsumeTraces(ctx, traces)
+	if d.traces.ResourceSpans().Len() > 0 && g.nextTraces != nil {
+		errs = g.nextTraces.ConsumeTraces(ctx, d.traces)
 	}
-	edges.ResourceMetrics().MoveAndAppendTo(metrics.ResourceMetrics())
-	if metrics.ResourceMetrics().Len() > 0 {
-		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, metrics))
+	d.edges.ResourceMetrics().MoveAndAppendTo(rest.ResourceMetrics())
+	if g.nextMetrics == nil {
+		return errs
 	}
-	if marker.ResourceMetrics().Len() > 0 {
-		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, marker))
+	if rest.ResourceMetrics().Len() > 0 {
+		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, rest))
+	}
+	if d.marker.ResourceMetrics().Len() > 0 {
+		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, d.marker))
 	}
 	return errs
 }
 
-// applyMetrics takes over a batch and removes what it consumes. It returns the edges and spans that the batch makes due,
-// and the marker of a replay's end, which must leave last.
-func (g *graph) applyMetrics(metrics pmetric.Metrics) (edges pmetric.Metrics, traces ptrace.Traces, marker pmetric.Metrics) {
+// applyMetrics takes over a batch, removes what it consumes, and returns what the batch makes due.
+func (g *graph) applyMetrics(metrics pmetric.Metrics) departure {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	marker, done := pmetric.NewMetrics(), false
@@ -231,10 +252,18 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) (edges pmetric.Metrics, tr
 		g.clock.catchUp()
 		g.finished = true
 	}
-	edges, traces = g.flush(done)
-	g.saved.record(g)
+	d := g.depart(done)
+	d.marker = marker
 	g.admit()
-	return edges, traces, marker
+	return d
+}
+
+// depart is what is due now; with force, everything that is held.
+func (g *graph) depart(force bool) departure {
+	d := departure{marker: pmetric.NewMetrics()}
+	d.edges, d.traces = g.flush(force)
+	d.recorded = g.saved.record(g)
+	return d
 }
 
 // applyMetric takes over one metric and tells whether it is consumed.
@@ -332,56 +361,36 @@ func (g *graph) meshless() bool {
 
 // tick goes on by the wall clock where no heartbeats come: there never were any, or they stopped.
 func (g *graph) tick(ctx context.Context) error {
-	g.sending.Lock()
-	defer g.sending.Unlock()
-	metrics, traces := g.tickState()
-	g.commit(ctx)
-	return g.send(ctx, metrics, traces)
+	return g.turn(ctx, g.tickState, pmetric.NewMetrics())
 }
 
-func (g *graph) tickState() (pmetric.Metrics, ptrace.Traces) {
+func (g *graph) tickState() departure {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
 	switch elapsed := now.Sub(g.wall); {
 	case g.finished, elapsed < quiet, g.clock.named && elapsed < cutOff:
 		// Before the first heartbeat, too: a replay may take a while to begin, and has a time of its own.
-		return pmetric.NewMetrics(), ptrace.NewTraces()
+		return departure{edges: pmetric.NewMetrics(), traces: ptrace.NewTraces(), marker: pmetric.NewMetrics()}
 	case g.clock.beats():
 		g.clock.set(g.clock.newest + pcommon.Timestamp(elapsed))
 	default:
 		g.clock.set(pcommon.NewTimestampFromTime(now))
 	}
-	metrics, traces := g.flush(false)
-	g.saved.record(g)
-	return metrics, traces
-}
-
-func (g *graph) send(ctx context.Context, metrics pmetric.Metrics, traces ptrace.Traces) error {
-	var errs error
-	if traces.ResourceSpans().Len() > 0 && g.nextTraces != nil {
-		errs = g.nextTraces.ConsumeTraces(ctx, traces)
-	}
-	if metrics.ResourceMetrics().Len() > 0 && g.nextMetrics != nil {
-		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, metrics))
-	}
-	return errs
+	return g.depart(false)
 }
 
 // drainMetrics sends all that is held before the metrics pipeline ends.
 func (g *graph) drainMetrics(ctx context.Context) error {
-	g.sending.Lock()
-	defer g.sending.Unlock()
-	g.mu.Lock()
-	if g.clock.time == 0 {
-		g.clock.set(pcommon.NewTimestampFromTime(g.now()))
-	} else {
-		// A moment later than the last emission, whose points must stay what they are.
-		g.clock.set(g.clock.time + pcommon.Timestamp(time.Millisecond))
-	}
-	metrics, traces := g.flush(true)
-	g.saved.record(g)
-	g.mu.Unlock()
-	g.commit(ctx)
-	return g.send(ctx, metrics, traces)
+	return g.turn(ctx, func() departure {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.clock.time == 0 {
+			g.clock.set(pcommon.NewTimestampFromTime(g.now()))
+		} else {
+			// A moment later than the last emission, whose points must stay what they are.
+			g.clock.set(g.clock.time + pcommon.Timestamp(time.Millisecond))
+		}
+		return g.depart(true)
+	}, pmetric.NewMetrics())
 }

@@ -16,7 +16,7 @@ import (
 // before it leaves, so that cumulative values go on where they were and nothing is lost or counted twice. Spans that wait,
 // and what ztunnels' and waypoints' own counters had told, begin anew.
 //
-// mu of the graph guards all but the journal's commits, which sending guards. The zero of *saved saves nothing.
+// mu of the graph guards all but the journal's commits and failing, which sending guards. The zero of *saved saves nothing.
 type saved struct {
 	client  storage.Client
 	journal *journal.Journal
@@ -127,10 +127,10 @@ func (s *saved) weight(key weightKey) {
 	}
 }
 
-// record writes down what changed since the last flush, or everything.
-func (s *saved) record(g *graph) {
+// record writes down what changed since the last flush, or everything, to be committed before what was flushed leaves.
+func (s *saved) record(g *graph) journal.Batch {
 	if s == nil || len(s.edges)+len(s.pairs)+len(s.endpoints)+len(s.services)+len(s.weights)+len(s.edgesGone)+len(s.pairsGone) == 0 {
-		return
+		return journal.Batch{}
 	}
 	if s.journal.Anew() {
 		s.journal.Restart()
@@ -146,10 +146,11 @@ func (s *saved) record(g *graph) {
 	s.edges, s.pairs = s.edges[:0], s.pairs[:0]
 	s.endpoints, s.services, s.weights = s.endpoints[:0], s.services[:0], s.weights[:0]
 	s.edgesGone, s.pairsGone = s.edgesGone[:0], s.pairsGone[:0]
+	return s.journal.Take()
 }
 
 func (s *saved) changes(g *graph) {
-	s.recordClock(g)
+	s.recordClock(g, false)
 	for _, e := range s.edges {
 		s.recordEdge(e)
 	}
@@ -176,7 +177,7 @@ func (s *saved) changes(g *graph) {
 }
 
 func (s *saved) everything(g *graph) {
-	s.recordClock(g)
+	s.recordClock(g, true)
 	for _, e := range g.edges.byKey {
 		s.recordEdge(e)
 	}
@@ -194,12 +195,12 @@ func (s *saved) everything(g *graph) {
 	}
 }
 
-func (s *saved) recordClock(g *graph) {
+func (s *saved) recordClock(g *graph, whole bool) {
 	c := s.journal.Record(recordClock)
 	codeTime(c, &g.clock.time)
 	codeTime(c, &g.flushed)
 	for name, n := range g.clock.nodes {
-		if n.at != n.stored || s.journal.Anew() {
+		if n.at != n.stored || whole {
 			c := s.journal.Record(recordNode)
 			c.Text(&name)
 			codeTime(c, &n.at)
@@ -266,13 +267,13 @@ func (s *saved) recordWeight(g *graph, key weightKey) {
 	c.Uint(&n)
 }
 
-// commit stores what flushes recorded. Where that fails the graph goes on, and everything is stored once it works again.
-func (g *graph) commit(ctx context.Context) {
+// commit stores what a flush recorded. Where that fails the graph goes on, and everything is stored once it works again.
+func (g *graph) commit(ctx context.Context, recorded journal.Batch) {
 	s := g.saved
-	if s == nil {
+	if s == nil || recorded.Empty() {
 		return
 	}
-	if err := s.journal.Commit(ctx); err != nil {
+	if err := s.journal.Commit(ctx, recorded); err != nil {
 		g.telemetry.ServiceGraphStorageFailed.Add(g.ctx, 1)
 		if !s.failing {
 			g.logger.Error("The service graph could not be stored", zap.Error(err))

@@ -250,8 +250,9 @@ func FuzzRestore(f *testing.F) {
 		store := &memory{values: map[string][]byte{}}
 		j, err := journal.Open(context.Background(), store, intern)
 		require.NoError(f, err)
+		j.Restart()
 		code(j.Record(kind))
-		require.NoError(f, j.Commit(context.Background()))
+		require.NoError(f, j.Commit(context.Background(), j.Take()))
 		return store.values["journal/0"][4:]
 	}
 	id := uint64(3)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -170,4 +171,43 @@ func TestStateAfterAnInterruption(t *testing.T) {
 		own.Destination = edge.Party{Workload: "server-2", Namespace: "shop", App: "server-2"}
 		require.Contains(t, p.edges(), own)
 	})
+}
+
+// gate holds up what comes until it is opened.
+type gate struct {
+	consumer.Metrics
+	reached, opened chan struct{}
+	once            sync.Once
+}
+
+func (g *gate) ConsumeMetrics(ctx context.Context, md pmetric.Metrics) error {
+	g.once.Do(func() { close(g.reached) })
+	<-g.opened
+	return g.Metrics.ConsumeMetrics(ctx, md)
+}
+
+// TestAppliesWhileItSends has the next consumer take its time: what comes meanwhile is taken over already, and leaves in order.
+func TestAppliesWhileItSends(t *testing.T) {
+	p, wall := interruptible(t)
+	g := p.metrics.(*metricsProcessor).graph
+	door := &gate{Metrics: g.nextMetrics, reached: make(chan struct{}), opened: make(chan struct{})}
+	g.nextMetrics = door
+	batches := backlog(semconv.ReporterSource, 1, 5)
+	wall(5)
+	var senders sync.WaitGroup
+	senders.Go(func() { p.consume(batches[0]) })
+	<-door.reached
+	senders.Go(func() { p.consume(batches[1]) })
+	require.Eventually(t, func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.flushed == pcommon.NewTimestampFromTime(second0(2))
+	}, time.Minute, time.Millisecond)
+	require.Empty(t, closedAt(p.outMetrics.AllMetrics()))
+	close(door.opened)
+	senders.Wait()
+	for _, b := range batches[2:] {
+		p.consume(b)
+	}
+	require.Equal(t, []string{"01: 1", "02: 4", "03: 9", "04: 16", "05: 25"}, closedAt(p.outMetrics.AllMetrics()))
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strconv"
+	"sync"
 
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 )
@@ -31,6 +32,8 @@ const (
 	maxEntries = 1 << 20
 )
 
+var errIncomplete = errors.New("what was to be stored before could not be")
+
 // ErrDamaged is wrapped by every error that the stored journal is to blame for.
 var ErrDamaged = errors.New("damaged journal")
 
@@ -42,20 +45,34 @@ type Client interface {
 	Batch(ctx context.Context, ops ...*storage.Operation) error
 }
 
-// Journal is a log of records. It is not safe for concurrent use.
+// Journal is a log of records. One goroutine at a time may record and take, another one commit what was taken.
 type Journal struct {
 	client Client
 	coder  Coder
+	// ready are entries that are full and wait to be taken. Like the coder's data they begin with room for a checksum.
+	ready [][]byte
+	// last is how long the last entry that was taken was.
+	last int
+	// restarted tells that what is recorded replaces everything that is stored.
+	restarted bool
+
+	mu sync.Mutex // guards what follows
 	// first and next are the numbers of the stored log's first entry and of the one to come.
 	first, next uint64
-	// ready are entries that are full and wait for the commit. Like the coder's data they begin with room for a checksum.
-	ready [][]byte
-	// last is how long the last entry of the last commit was.
-	last int
 	// size is the length of the log, whole that of its last writing anew.
 	size, whole int
-	anew        bool
+	// anew tells that what is stored lacks something, coming that everything has been recorded and is to be committed.
+	anew, coming bool
 }
+
+// Batch is what was recorded between two calls of Take.
+type Batch struct {
+	entries [][]byte
+	whole   bool
+}
+
+// Empty tells that nothing was recorded.
+func (b Batch) Empty() bool { return len(b.entries) == 0 }
 
 // Open finds the journal that a client holds. intern is applied to every text that is read.
 func Open(ctx context.Context, client Client, intern func(string) string) (*Journal, error) {
@@ -127,16 +144,21 @@ func (c *Coder) records(entry []byte, read func(kind uint64, c *Coder)) error {
 
 func key(n uint64) string { return "journal/" + strconv.FormatUint(n, 10) }
 
-// Anew tells that everything should be written with the next commit, after Restart.
+// Anew tells that everything should be recorded next, after Restart.
 func (j *Journal) Anew() bool {
-	return j.anew || j.size > max(leastLog, growth*j.whole) || j.next-j.first > mostEntries+uint64(j.whole/entrySize)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.coming && (j.anew || j.size > max(leastLog, growth*j.whole) || j.next-j.first > mostEntries+uint64(j.whole/entrySize))
 }
 
-// Restart drops what was not committed; what is written from here on replaces everything that is stored.
+// Restart drops what was not taken; what is recorded from here on replaces everything that is stored.
 func (j *Journal) Restart() {
-	j.anew = true
+	j.restarted = true
 	j.ready, j.coder.data = nil, nil
 	clear(j.coder.written)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.coming = true
 }
 
 // Record begins a record; the caller writes it with the coder.
@@ -152,43 +174,62 @@ func (j *Journal) Record(kind uint64) *Coder {
 	return &j.coder
 }
 
-// Commit stores what was recorded since the last commit, all or nothing. After an error everything must be written
-// anew.
-func (j *Journal) Commit(ctx context.Context) error {
+// Take hands over what was recorded since it was called last.
+func (j *Journal) Take() Batch {
 	if len(j.coder.data) == 0 {
+		return Batch{}
+	}
+	b := Batch{entries: append(j.ready, j.coder.data), whole: j.restarted}
+	j.last = len(j.coder.data)
+	// The storage may keep what it is given.
+	j.ready, j.coder.data, j.restarted = nil, nil, false
+	return b
+}
+
+// Commit stores a batch, all or nothing; batches must come in the order in which they were taken. After an error
+// everything must be recorded anew, and what was taken before that is refused.
+func (j *Journal) Commit(ctx context.Context, b Batch) error {
+	if b.Empty() {
 		return nil
 	}
-	entries := append(j.ready, j.coder.data)
-	first, next := j.first, j.next
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if b.whole {
+		j.coming = false
+	} else if j.anew {
+		return errIncomplete
+	}
+	first, next, size := j.first, j.next, j.size
 	var ops []*storage.Operation
-	if j.anew {
+	if b.whole {
 		for n := j.first; n < j.next; n++ {
 			ops = append(ops, storage.DeleteOperation(key(n)))
 		}
-		first, j.size = j.next, 0
+		first, size = j.next, 0
 	}
-	for _, entry := range entries {
+	for _, entry := range b.entries {
 		binary.LittleEndian.PutUint32(entry, crc32.Checksum(entry[headSize:], castagnoli))
 		ops = append(ops, storage.SetOperation(key(next), entry))
 		next++
-		j.size += len(entry)
+		size += len(entry)
 	}
-	j.last = len(j.coder.data)
 	meta := binary.AppendUvarint(nil, version)
 	meta = binary.AppendUvarint(binary.AppendUvarint(meta, first), next)
 	ops = append(ops, storage.SetOperation(keyMeta, meta))
-	// The storage may keep what it was given.
-	j.ready, j.coder.data = nil, nil
 	if err := j.client.Batch(ctx, ops...); err != nil {
 		j.anew = true
 		return fmt.Errorf("storing entries %d to %d: %w", j.next, next, err)
 	}
-	if j.anew {
-		j.whole, j.anew = j.size, false
+	if b.whole {
+		j.whole, j.anew = size, false
 	}
-	j.first, j.next = first, next
+	j.first, j.next, j.size = first, next, size
 	return nil
 }
 
 // Size is the length of the stored log in bytes.
-func (j *Journal) Size() int { return j.size }
+func (j *Journal) Size() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.size
+}

@@ -70,11 +70,18 @@ func read(t *testing.T, d *disk) (*Journal, map[uint64]thing) {
 	return j, state
 }
 
+// parcel is what was taken and the state that it makes.
+type parcel struct {
+	batch Batch
+	state map[uint64]thing
+}
+
 func TestTheStateOfTheLastCommitIsFound(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		d := &disk{values: map[string][]byte{}}
 		state, committed := map[uint64]thing{}, map[uint64]thing{}
+		var taken []parcel
 		j, _ := read(t, d)
 		for range 200 {
 			var changed []uint64
@@ -100,13 +107,18 @@ func TestTheStateOfTheLastCommitIsFound(t *testing.T) {
 				one := state[id]
 				one.code(j.Record(7))
 			}
-			d.broken = random.IntN(10) == 0
-			if err := j.Commit(t.Context()); err == nil {
-				committed = maps.Clone(state)
-				require.False(t, d.broken && len(changed) > 0)
+			// Some of what was taken is not committed yet when more is recorded.
+			taken = append(taken, parcel{j.Take(), maps.Clone(state)})
+			for len(taken) > random.IntN(3) {
+				d.broken = random.IntN(10) == 0
+				if err := j.Commit(t.Context(), taken[0].batch); err == nil {
+					committed = taken[0].state
+					require.False(t, d.broken && !taken[0].batch.Empty())
+				}
+				taken = taken[1:]
 			}
 			if random.IntN(20) == 0 {
-				d.broken = false
+				d.broken, taken = false, nil
 				var found map[uint64]thing
 				j, found = read(t, d)
 				require.Equal(t, committed, found)
@@ -129,7 +141,7 @@ func TestTheLogIsWrittenAnewOnceItIsLong(t *testing.T) {
 			one.level++
 			one.code(j.Record(7))
 		}
-		require.NoError(t, j.Commit(t.Context()))
+		require.NoError(t, j.Commit(t.Context(), j.Take()))
 	}
 	require.LessOrEqual(t, j.Size(), 2*leastLog)
 	_, found := read(t, d)
@@ -140,10 +152,11 @@ func TestDamage(t *testing.T) {
 	stored := func() *disk {
 		d := &disk{values: map[string][]byte{}}
 		j, _ := read(t, d)
+		j.Restart()
 		for id := range uint64(10) {
 			one := thing{id: id, name: fmt.Sprint("n", id%3)}
 			one.code(j.Record(7))
-			require.NoError(t, j.Commit(t.Context()))
+			require.NoError(t, j.Commit(t.Context(), j.Take()))
 		}
 		return d
 	}
@@ -170,7 +183,7 @@ func TestDamage(t *testing.T) {
 			require.True(t, j.Anew())
 			j.Restart()
 			(&thing{id: 5, name: "anew"}).code(j.Record(7))
-			require.NoError(t, j.Commit(t.Context()))
+			require.NoError(t, j.Commit(t.Context(), j.Take()))
 			_, found := read(t, d)
 			require.Equal(t, map[uint64]thing{5: {id: 5, name: "anew"}}, found)
 		})
