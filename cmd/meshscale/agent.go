@@ -175,11 +175,13 @@ type nodeLog struct {
 	ends   []end
 	random *rand.Rand
 	sum    []float64
+	closed []atomic.Int64 // of each end
 }
 
 func newNodeLog(m *mesh) *nodeLog {
 	l := &nodeLog{mesh: m, fleet: newFleet(m, 0, 0), random: rand.New(rand.NewPCG(5, 6))}
 	l.ends = l.fleet.ends[0]
+	l.closed = make([]atomic.Int64, len(l.ends))
 	total := 0.0
 	for _, e := range l.ends {
 		weight := m.sum[e.edge]
@@ -213,7 +215,9 @@ func (l *nodeLog) write(ctx context.Context, log io.Writer, rate int, over time.
 }
 
 func (l *nodeLog) entry(w io.Writer, now time.Time) {
-	e := &l.ends[pick(l.random, l.sum)]
+	picked := pick(l.random, l.sum)
+	l.closed[picked].Add(1)
+	e := &l.ends[picked]
 	from, to := &l.mesh.pods[l.mesh.edges[e.edge].from], &l.mesh.pods[l.mesh.edges[e.edge].to]
 	direction := map[string]string{semconv.ReporterSource: "outbound", semconv.ReporterDestination: "inbound"}[e.reporter]
 	stamp := now.UTC()
@@ -230,11 +234,13 @@ func (l *nodeLog) entry(w io.Writer, now time.Time) {
 func (l *nodeLog) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/openmetrics-text; version=1.0.0; charset=utf-8")
 	out := bufio.NewWriterSize(w, 1<<16)
-	since := time.Now().Unix()
-	for _, family := range []string{"istio_tcp_connections_opened", "istio_tcp_connections_closed", "istio_tcp_sent_bytes", "istio_tcp_received_bytes"} {
-		fmt.Fprintf(out, "# TYPE %s counter\n", family)
+	for _, family := range []struct {
+		name string
+		each int64
+	}{{"istio_tcp_connections_opened", 1}, {"istio_tcp_connections_closed", 1}, {"istio_tcp_sent_bytes", 4000}, {"istio_tcp_received_bytes", 400}} {
+		fmt.Fprintf(out, "# TYPE %s counter\n", family.name)
 		for i := range l.ends {
-			fmt.Fprintf(out, "%s_total{", family)
+			fmt.Fprintf(out, "%s_total{", family.name)
 			first := true
 			for name, value := range l.mesh.labels(l.ends[i].edge, l.ends[i].reporter).All() {
 				if !first {
@@ -243,7 +249,7 @@ func (l *nodeLog) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 				first = false
 				fmt.Fprintf(out, "%s=%q", name, value.Str())
 			}
-			fmt.Fprintf(out, "} %d\n", since)
+			fmt.Fprintf(out, "} %d\n", family.each*l.closed[i].Load())
 		}
 	}
 	_, _ = out.WriteString("# EOF\n")
