@@ -56,7 +56,8 @@ type Journal struct {
 	// restarted tells that what is recorded replaces everything that is stored.
 	restarted bool
 
-	mu sync.Mutex // guards what follows
+	// mu guards what follows, which but for coming only commits change. They do not hold it while they store.
+	mu sync.Mutex
 	// first and next are the numbers of the stored log's first entry and of the one to come.
 	first, next uint64
 	// size is the length of the log, whole that of its last writing anew.
@@ -192,11 +193,7 @@ func (j *Journal) Commit(ctx context.Context, b Batch) error {
 	if b.Empty() {
 		return nil
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if b.whole {
-		j.coming = false
-	} else if j.anew {
+	if !b.whole && j.anew {
 		return errIncomplete
 	}
 	first, next, size := j.first, j.next, j.size
@@ -216,7 +213,13 @@ func (j *Journal) Commit(ctx context.Context, b Batch) error {
 	meta := binary.AppendUvarint(nil, version)
 	meta = binary.AppendUvarint(binary.AppendUvarint(meta, first), next)
 	ops = append(ops, storage.SetOperation(keyMeta, meta))
-	if err := j.client.Batch(ctx, ops...); err != nil {
+	err := j.client.Batch(ctx, ops...)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if b.whole {
+		j.coming = false
+	}
+	if err != nil {
 		j.anew = true
 		return fmt.Errorf("storing entries %d to %d: %w", j.next, next, err)
 	}
