@@ -73,6 +73,39 @@ func TestOneScrapeOfMany(t *testing.T) {
 	assert.Equal(t, "node/node-a", rootText(r.outages()[0].Root))
 }
 
+// TestOneScrapeOfAQuietNode is a scrape without an answer of a node whose log happens to stand still: the next one tells.
+func TestOneScrapeOfAQuietNode(t *testing.T) {
+	for name, down := range map[string]bool{"answers again": false, "is down": true} {
+		t.Run(name, func(t *testing.T) {
+			// What the edges make of it is another question.
+			r := &rarely{answers: true, world: newWorld(t, func(c *Config) {
+				c.Rules = map[string]rules.Change{rules.TrafficLoss: {Enabled: ptr(false)}}
+			})}
+			r.node("node-a", "node-b")
+			r.pod("shop/web", "web-1", "node-b")
+			api, db := r.pod("shop/api", "api-1", "node-a"), r.pod("data/db", "db-1", "node-b")
+			toAPI, toDB := r.edge("shop/web", "shop/api"), r.edge("shop/web", "data/db")
+			elsewhere := func() { toDB.ok(6, db) }
+			calls := func() { toAPI.ok(6, api); elsewhere() }
+			r.live(5*time.Minute, calls, nil)
+			r.answers = false
+			r.live(50*time.Second, elsewhere, nil)
+			assert.Empty(t, r.outages())
+			if !down {
+				r.answers = true
+				r.live(10*time.Second, elsewhere, nil)
+				r.live(5*time.Minute, calls, nil)
+				assert.Empty(t, r.outages())
+				return
+			}
+			r.live(40*time.Second, elsewhere, nil)
+			require.Len(t, r.outages(), 1)
+			assert.Equal(t, rules.KindNodeDown, r.outages()[0].Kind)
+			assert.Equal(t, "node/node-a", rootText(r.outages()[0].Root))
+		})
+	}
+}
+
 // TestKeptConnectionsScrapedRarely are edges of which one shows in logs at once and the other with the next scrape only: a job that
 // works now and then is seen to stop or to begin on one before the other.
 func TestKeptConnectionsScrapedRarely(t *testing.T) {

@@ -59,7 +59,8 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 	quiet := !gone && silent <= rule.Chance && hurt.wellPods == 0 && j.othersTell(n)
 	switch {
 	case (scrapeFails || gone) && evident:
-	case scrapeFails && quiet && now-metrics.Changed >= int64(settleTime):
+	case scrapeFails && quiet && now-metrics.Changed >= int64(settleTime) && metrics.Failures != 1:
+		// A scrape may fail by itself, and where they are rare a node that little is asked of may be silent until the next one.
 	case !scrapeFails && !gone && quiet && evident && hurt.apps >= 2:
 	default:
 		return

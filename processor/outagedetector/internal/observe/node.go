@@ -38,6 +38,8 @@ type Source struct {
 	Changed, Seen int64
 	// Sampled is when a scrape's own result was seen last, Every how long after the one before.
 	Sampled, Every int64
+	// Failures is how many scrapes failed since the last that did not.
+	Failures int
 	// Worked tells whether the source was ever up.
 	Worked bool
 }
@@ -112,9 +114,13 @@ func (src *Source) report(up bool, t int64) {
 	src.Worked = src.Worked || up
 }
 
-func (src *Source) sampled(t int64) {
+func (src *Source) sampled(up bool, t int64) {
 	if t <= src.Sampled {
 		return
+	}
+	src.Failures++
+	if up {
+		src.Failures = 0
 	}
 	if src.Sampled > 0 {
 		src.Every = t - src.Sampled
@@ -146,7 +152,7 @@ func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) {
 			}
 			if src := n.source(semconv.SourceMetrics); src != nil && node != "" {
 				src.report(number(point) > 0, t)
-				src.sampled(t)
+				src.sampled(number(point) > 0, t)
 			}
 		case semconv.MetricSourceLastSeen:
 			if attr(point.Attributes(), semconv.LabelSource) == semconv.SourceAccessLog {
