@@ -1,6 +1,7 @@
 package outagedetector
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -102,6 +103,39 @@ func TestOneScrapeOfAQuietNode(t *testing.T) {
 			require.Len(t, r.outages(), 1)
 			assert.Equal(t, rules.KindNodeDown, r.outages()[0].Kind)
 			assert.Equal(t, "node/node-a", rootText(r.outages()[0].Root))
+		})
+	}
+}
+
+// TestFailuresOnAQuietNode is a node whose log stands still while connections to what runs there fail, long before its next scrape: a
+// few may have failed by themselves.
+func TestFailuresOnAQuietNode(t *testing.T) {
+	for failures, down := range map[uint64]bool{1: false, 10: true} {
+		t.Run(fmt.Sprint(failures), func(t *testing.T) {
+			r := &rarely{answers: true, world: newWorld(t, func(c *Config) {
+				c.Rules = map[string]rules.Change{
+					rules.TrafficLoss: {Enabled: ptr(false)}, rules.Reset: {Enabled: ptr(false)}, rules.PartialOutage: {Enabled: ptr(false)},
+				}
+			})}
+			r.node("node-a", "node-b")
+			r.pod("shop/web", "web-1", "node-b")
+			api, auth, db := r.pod("shop/api", "api-1", "node-a"), r.pod("shop/auth", "auth-1", "node-a"), r.pod("data/db", "db-1", "node-b")
+			toAPI, toAuth, toDB := r.edge("shop/web", "shop/api"), r.edge("shop/web", "shop/auth"), r.edge("shop/web", "data/db")
+			r.live(5*time.Minute, func() { toAPI.ok(6, api); toAuth.ok(6, auth); toDB.ok(6, db) }, nil)
+			silent, fails := r.nodes["node-a"].seen, failures
+			r.live(30*time.Second, func() {
+				r.nodes["node-a"].seen = silent
+				toDB.ok(6, db)
+				toAPI.fail(fails, semconv.ErrorTypeConnectionReset, "", api)
+				toAuth.fail(fails, semconv.ErrorTypeConnectionReset, "", auth)
+				fails = 0
+			}, nil)
+			if !down {
+				assert.Empty(t, r.outages())
+				return
+			}
+			require.Len(t, r.outages(), 1)
+			assert.Equal(t, rules.KindNodeDown, r.outages()[0].Kind)
 		})
 	}
 }

@@ -61,7 +61,7 @@ func (j *Judge) nodeDown(n *observe.Node, rule *rules.Rule, now int64) {
 	case (scrapeFails || gone) && evident:
 	case scrapeFails && quiet && now-metrics.Changed >= int64(settleTime) && metrics.Failures != 1:
 		// A scrape may fail by itself, and where they are rare a node that little is asked of may be silent until the next one.
-	case !scrapeFails && !gone && quiet && evident && hurt.apps >= 2:
+	case !scrapeFails && !gone && quiet && evident && hurt.apps >= 2 && hurt.failed >= surelyFailed:
 	default:
 		return
 	}
@@ -85,6 +85,10 @@ func (j *Judge) othersTell(n *observe.Node) bool {
 	}
 	return len(j.store.Nodes) == 1
 }
+
+// surelyFailed is how many failures show that a node is gone whose scrape does not tell yet: what runs there may have some of its own
+// while its log happens to stand still.
+const surelyFailed = 5
 
 // surelyWell is how many good connections show that a node works: a few may have been under way when it went.
 const surelyWell = 5

@@ -216,7 +216,7 @@ func TestSummary(t *testing.T) {
 				Edges: []outage.Edge{edge("shop/web", "shop/api", 9, 10), edge("shop/job", "shop/api", 3, 10)},
 			},
 		},
-		"node-b is down since 02:51:07: its ztunnel cannot be scraped and what runs there is silent.": {
+		"node-b is down since 02:51:07: nothing is heard of its ztunnel and of what runs there.": {
 			Rule: rules.NodeDown, Since: at,
 			Outage: outage.Outage{State: semconv.OutageStateOpen, Kind: rules.KindNodeDown, Root: outage.Subject{Type: "node", Name: "node-b"}},
 		},

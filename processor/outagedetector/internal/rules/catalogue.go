@@ -173,7 +173,7 @@ var Catalogue = []Rule{
 		ID: NodeDown, Kind: KindNodeDown, Title: "A node is down",
 		Signal:   "a node's scrape fails (twice, where what runs there is merely silent) or its ztunnel falls silent, and what runs there fails or falls silent too",
 		Sentence: "{root} {is|was} down {when}: {edge} {fails} ({failed} of {total}).",
-		Bare:     "{root} {is|was} down {when}: its ztunnel {cannot|could not} be scraped and what runs there {is|was} silent.",
+		Bare:     "{root} {is|was} down {when}: nothing {is|was} heard of its ztunnel and of what runs there.",
 		MinCount: 2, Chance: 1e-3, Window: time.Minute, Severity: Critical,
 	},
 	{
