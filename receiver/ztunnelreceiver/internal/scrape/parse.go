@@ -70,15 +70,18 @@ func Parse(body io.Reader, contentType string, at time.Time, target Target, opti
 	}
 	whole := tracker.whole(at, options.Refresh)
 	md, p, err := read(raw, format, at, target, options, tracker, whole)
-	if err == nil && !whole && tracker.restarted(target.Kind, p.cumulative, p.stats.Overflowed > 0) {
-		// Then every series has a new start, which those that were left out as unchanged do not tell.
-		whole = true
-		md, p, err = read(raw, format, at, target, options, tracker, whole)
-	}
 	if err != nil {
 		return pmetric.Metrics{}, Stats{}, fmt.Errorf("parsing exposition: %w", err)
 	}
-	tracker.assign(target.Kind, at, p.cumulative, p.stats.Overflowed > 0, whole)
+	restarted := tracker.restarted(target.Kind, at, p.cumulative, p.stats.Overflowed > 0)
+	if restarted && !whole {
+		// Then every series has a new start, which those that were left out as unchanged do not tell.
+		whole = true
+		if md, p, err = read(raw, format, at, target, options, tracker, whole); err != nil {
+			return pmetric.Metrics{}, Stats{}, fmt.Errorf("parsing exposition: %w", err)
+		}
+	}
+	tracker.assign(at, p.cumulative, restarted, p.stats.Overflowed > 0, whole)
 	appendUp(p.scope, p.at, 1)
 	return md, p.stats, nil
 }
@@ -239,7 +242,7 @@ func (p *parse) unchanged(name []byte, text uint64, value float64) bool {
 		return false
 	}
 	key, known := p.tracker.texts[text]
-	if !known || p.tracker.series[key].value != value {
+	if !known || !p.tracker.unchanged(key, value) {
 		return false
 	}
 	if p.admit(key) {

@@ -65,9 +65,9 @@ func (t *Tracker) unchanged(series uint64, value float64) bool {
 	return known && old.value == value
 }
 
-// assign gives a successful scrape's points their starts. incomplete tells that series were left out of it; whole, that it
-// tells also what did not change.
-func (t *Tracker) assign(kind Kind, at time.Time, points []cumulative, incomplete, whole bool) {
+// assign gives a successful scrape's points their starts. restarted tells that its target began anew; incomplete, that series were
+// left out of it; whole, that it tells also what did not change.
+func (t *Tracker) assign(at time.Time, points []cumulative, restarted, incomplete, whole bool) {
 	now := pcommon.NewTimestampFromTime(at)
 	previous := pcommon.NewTimestampFromTime(t.last)
 	if !at.After(t.last) {
@@ -76,7 +76,6 @@ func (t *Tracker) assign(kind Kind, at time.Time, points []cumulative, incomplet
 		t.last = time.Time{}
 	}
 	first := t.last.IsZero()
-	restarted := t.restarted(kind, points, incomplete)
 	if restarted {
 		t.restarts++
 	}
@@ -113,8 +112,8 @@ func (t *Tracker) assign(kind Kind, at time.Time, points []cumulative, incomplet
 }
 
 // restarted tells whether a scrape shows that its target began anew.
-func (t *Tracker) restarted(kind Kind, points []cumulative, incomplete bool) bool {
-	if t.last.IsZero() || kind != Ztunnel {
+func (t *Tracker) restarted(kind Kind, at time.Time, points []cumulative, incomplete bool) bool {
+	if t.last.IsZero() || !at.After(t.last) || kind != Ztunnel {
 		return false
 	}
 	seen := 0
