@@ -15,9 +15,9 @@ import (
 	"go.opentelemetry.io/collector/processor"
 	"go.uber.org/zap"
 
+	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/journal"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )

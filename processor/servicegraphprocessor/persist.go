@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/journal"
+	"github.com/nephilia/nephilia/internal/journal"
 )
 
 // saved keeps the graph's state over a restart: what flows told is stored before it is acknowledged, and what leaves

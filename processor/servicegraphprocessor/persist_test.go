@@ -19,8 +19,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/processor/processortest"
 
+	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/internal/mesh"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/journal"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
 )
 

@@ -7,7 +7,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/nephilia/nephilia/internal/edge"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/journal"
+	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 

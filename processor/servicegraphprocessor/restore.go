@@ -7,7 +7,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/journal"
+	"github.com/nephilia/nephilia/internal/journal"
 )
 
 // restored is the state that a journal holds, the newest record of each thing.

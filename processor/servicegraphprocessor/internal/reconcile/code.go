@@ -5,7 +5,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/journal"
+	"github.com/nephilia/nephilia/internal/journal"
 )
 
 var errWay = errors.New("a failure without a way")

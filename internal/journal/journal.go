@@ -1,6 +1,8 @@
 // Package journal keeps a state as a log of records in a storage client: what changed is appended, and now and then
 // everything is written anew and the log before it dropped. A process that is killed between two commits finds the
 // state of the last one.
+//
+// The service graph keeps its state in one, and the query extension the mesh's; the outage detector and the receiver can.
 package journal
 
 import (
