@@ -63,7 +63,7 @@ func TestStartFailsClearly(t *testing.T) {
 	}{
 		"address in use":    {func(c *Config) { c.HTTP.NetAddr.Endpoint = taken.listener.Addr().String() }, "address already in use"},
 		"directory is file": {func(c *Config) { c.Directory = "config.go" }, "not a directory"},
-		"directory in use":  {func(c *Config) { c.Directory = taken.directory }, "lock"},
+		"directory in use":  {func(c *Config) { c.Directory = taken.storage.directory }, "lock"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := createDefaultConfig().(*Config)

@@ -18,35 +18,24 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/api"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/httpapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/ingest"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/extension/topologyquery/ui"
 )
 
 // topologyQuery is the extension: it holds the stores, which the topology exporter writes to, and serves them.
 type topologyQuery struct {
-	config   *Config
-	settings extension.Settings
-	logger   *zap.Logger
-
-	ingester *ingest.Ingester
-	stores   httpapi.Stores
-	api      *httpapi.Server
-	// spans is nil where a Jaeger has the traces.
-	spans     *traces.Store
+	config    *Config
+	settings  extension.Settings
+	storage   *storage
+	stores    *stores.Stores
+	ingester  *ingest.Ingester
+	api       *httpapi.Server
 	telemetry *metadata.TelemetryBuilder
 	// changed is signalled after each write.
-	changed  chan struct{}
-	embedded *history.Embedded
-	// temporary is the directory that ends with the process, empty if one is configured.
-	temporary string
-	directory string
-	closers   []func()
-	// saved is the version of the state on disk.
-	saved [3]uint64
+	changed chan struct{}
 
 	server   *http.Server
 	listener net.Listener
@@ -55,7 +44,10 @@ type topologyQuery struct {
 }
 
 func newExtension(settings extension.Settings, config *Config) (*topologyQuery, error) {
-	return &topologyQuery{config: config, settings: settings, logger: settings.Logger, changed: make(chan struct{}, 1)}, nil
+	return &topologyQuery{
+		config: config, settings: settings, changed: make(chan struct{}, 1),
+		storage: &storage{config: config, telemetry: settings.TelemetrySettings},
+	}, nil
 }
 
 // shutdownGrace is how long requests may take to finish.
@@ -71,9 +63,32 @@ func (t *topologyQuery) Start(ctx context.Context, host component.Host) error {
 	}
 	background, stop := context.WithCancel(context.Background())
 	t.stop = stop
-	t.done.Go(func() { t.keepState(background) })
+	t.done.Go(func() { t.storage.keepState(background) })
 	t.done.Go(func() { t.api.Publish(background, t.changed) })
 	return nil
+}
+
+// open opens the stores and what writes to them.
+func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
+	restored, err := t.storage.open(ctx, host)
+	t.stores = t.storage.stores
+	if err != nil {
+		return err
+	}
+	t.ingester = ingest.New(t.stores, ingest.Settings{
+		MaxSeries:    t.config.Live.MaxSeries,
+		SeriesExpiry: t.config.Live.Window.Milliseconds(),
+		Keep:         t.config.History.keeps,
+		// A server of its own may know more of the past than this process.
+		Restored: restored || t.stores.History == nil,
+		Changed: func() {
+			select {
+			case t.changed <- struct{}{}:
+			default:
+			}
+		},
+	})
+	return t.report()
 }
 
 func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
@@ -91,7 +106,9 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 		OpenAPI:     api.OpenAPI,
 		Observe:     t.observe,
 		Rejected:    func(ctx context.Context) { t.telemetry.TopologyQueryHTTPRejected.Add(ctx, 1) },
-		Failed:      func(_ context.Context, err error) { t.logger.Error("A request could not be answered", zap.Error(err)) },
+		Failed: func(_ context.Context, err error) {
+			t.settings.Logger.Error("A request could not be answered", zap.Error(err))
+		},
 	})
 	var err error
 	t.server, err = t.config.HTTP.ToServer(ctx, host.GetExtensions(), t.settings.TelemetrySettings, t.api.Handler())
@@ -105,7 +122,7 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", t.config.HTTP.NetAddr.Endpoint, err)
 	}
-	t.logger.Info("Serving the topology API and the UI", zap.String("endpoint", t.listener.Addr().String()))
+	t.settings.Logger.Info("Serving the topology API and the UI", zap.String("endpoint", t.listener.Addr().String()))
 	t.done.Go(func() {
 		if err := t.server.Serve(t.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			componentstatus.ReportStatus(host, componentstatus.NewFatalErrorEvent(err))
@@ -125,7 +142,7 @@ func challengeOf(authenticator component.ID) string {
 // Shutdown stops serving and closes the stores.
 func (t *topologyQuery) Shutdown(ctx context.Context) error {
 	var errs []error
-	if t.stores.Events != nil {
+	if t.stores != nil {
 		t.stores.Events.Close()
 	}
 	if t.server != nil {
@@ -140,7 +157,19 @@ func (t *topologyQuery) Shutdown(ctx context.Context) error {
 		t.stop()
 	}
 	t.done.Wait()
-	return errors.Join(append(errs, t.close(ctx))...)
+	if t.ingester != nil {
+		// What is still in memory.
+		errs = append(errs, t.ingester.Final(ctx))
+		if t.storage.temporary == "" {
+			errs = append(errs, t.storage.saveState(true))
+		}
+		t.ingester = nil
+	}
+	if t.telemetry != nil {
+		t.telemetry.Shutdown()
+		t.telemetry = nil
+	}
+	return errors.Join(append(errs, t.storage.close())...)
 }
 
 // WriteMetrics takes metrics over; they can be queried when it returns.

@@ -177,7 +177,7 @@ func TestMemoryAndPastAgree(t *testing.T) {
 			t.Run(fmt.Sprint(name, resolution), func(t *testing.T) {
 				e, base := start(t, func(c *Config) { c.History.Resolution = resolution })
 				play(t, e, name)
-				embedded := e.stores.Past.(*history.Store)
+				embedded := e.stores.Past
 				server := historytest.NewServer(t, embedded.Engine())
 				remote := history.NewStore(history.NewRemote(http.DefaultClient, server.URL), history.Settings{Lookback: e.config.History.Lookback})
 				first, last := e.stores.Sources.Clock()

@@ -18,7 +18,7 @@ func (t *topologyQuery) report() error {
 		return fmt.Errorf("making the extension's own metrics: %w", err)
 	}
 	t.telemetry = builder
-	ingester, stores, spans := t.ingester, t.stores, t.spans
+	ingester, stores, spans := t.ingester, t.stores, t.stores.Spans
 	byReason := func(o metric.Int64Observer, counts map[string]uint64) {
 		for reason, n := range counts {
 			o.Observe(int64(n), metric.WithAttributes(attribute.String("reason", reason)))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/outage"
 )
 
@@ -34,7 +35,7 @@ func TestGateBoundsWhatIsAnsweredAndWhatWaits(t *testing.T) {
 }
 
 func testServer() *Server {
-	return New(Stores{Sources: sources.New()}, Settings{
+	return New(&stores.Stores{Sources: sources.New()}, Settings{
 		Limits:   Limits{MaxRange: 24 * time.Hour, Timeout: 20 * time.Millisecond, Concurrent: 1},
 		Observe:  func(context.Context, string, int, time.Duration) {},
 		Rejected: func(context.Context) {},

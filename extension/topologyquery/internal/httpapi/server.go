@@ -8,40 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
-	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 )
-
-// Past answers for windows that the live graph does not cover. history.Store is one.
-type Past interface {
-	// Window calls visit for every edge with what happened in [start, end), in unix milliseconds.
-	Window(ctx context.Context, start, end int64, visit func(key *edge.Key, counts *live.Counts)) error
-	// Endpoints is what happened at each destination pod in [start, end).
-	Endpoints(ctx context.Context, start, end int64, workload inventory.Name) (map[string]history.Endpoint, error)
-	// Chart evaluates a chart's expression.
-	Chart(ctx context.Context, chart history.Chart) (promql string, results []history.Result, err error)
-}
-
-// Stores are what the API serves.
-type Stores struct {
-	Live      *live.Graph
-	Sources   *sources.Tracker
-	Inventory *inventory.Inventory
-	Flows     *flows.Ring
-	Outages   *outages.Store
-	Changes   *changes.Store
-	Past      Past
-	Traces    traces.Reader
-	Events    *events.Hub
-}
 
 // Settings of a Server.
 type Settings struct {
@@ -79,7 +47,7 @@ type Build struct {
 
 // Server serves the API.
 type Server struct {
-	Stores
+	*stores.Stores
 	Settings
 	now     func() time.Time
 	started time.Time
@@ -88,9 +56,9 @@ type Server struct {
 }
 
 // New returns a server.
-func New(stores Stores, settings Settings) *Server {
+func New(all *stores.Stores, settings Settings) *Server {
 	return &Server{
-		Stores: stores, Settings: settings, now: time.Now, started: time.Now(),
+		Stores: all, Settings: settings, now: time.Now, started: time.Now(),
 		gate:   newGate(settings.Limits.Concurrent, settings.Limits.Queue),
 		graphs: newGraphCache(),
 	}

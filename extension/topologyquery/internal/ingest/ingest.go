@@ -13,36 +13,12 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
-
-// Spans takes spans over.
-type Spans interface {
-	// Add stores the spans; a span that is stored already is replaced.
-	Add(td ptrace.Traces)
-}
-
-// Stores are where an Ingester writes to.
-type Stores struct {
-	Live      *live.Graph
-	Sources   *sources.Tracker
-	Inventory *inventory.Inventory
-	Flows     *flows.Ring
-	Changes   *changes.Store
-	Outages   *outages.Store
-	// History is nil where something else stores the metrics.
-	History *history.Writer
-	// Spans is nil where something else stores the traces.
-	Spans Spans
-}
 
 // Settings bound an Ingester.
 type Settings struct {
@@ -59,7 +35,7 @@ type Settings struct {
 
 // Ingester writes telemetry to the stores. Its methods may be called from several goroutines.
 type Ingester struct {
-	Stores
+	*stores.Stores
 	Settings
 
 	identity identity
@@ -75,9 +51,9 @@ type Ingester struct {
 }
 
 // New returns an ingester.
-func New(stores Stores, settings Settings) *Ingester {
+func New(all *stores.Stores, settings Settings) *Ingester {
 	return &Ingester{
-		Stores:   stores,
+		Stores:   all,
 		Settings: settings,
 		identity: newIdentity(),
 		namer:    history.NewNamer(),

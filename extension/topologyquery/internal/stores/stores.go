@@ -1,0 +1,33 @@
+// Package stores names the stores of the extension: the ingester writes to them and the API reads them.
+package stores
+
+import (
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
+)
+
+// Stores are all stores. Each has a lock of its own and may be used from several goroutines.
+type Stores struct {
+	Live      *live.Graph
+	Sources   *sources.Tracker
+	Inventory *inventory.Inventory
+	Flows     *flows.Ring
+	Changes   *changes.Store
+	Outages   *outages.Store
+	Events    *events.Hub
+	// Past answers for the past: the embedded history, or a server elsewhere. History is what writes the embedded one, nil
+	// where something else stores the metrics.
+	Past    *history.Store
+	History *history.Writer
+	// Traces answers for traces: the embedded store, or a server elsewhere. Spans is the embedded one, nil where something else
+	// stores the traces.
+	Traces traces.Reader
+	Spans  *traces.Store
+}
