@@ -16,9 +16,9 @@ func budgetShop(t *testing.T, id string) (s *shop, live func(d time.Duration, fa
 	s = newShop(t, func(c *Config) {
 		c.SLOs = []SLO{{Subject: rules.Subject{Workload: "frontend"}, Objective: 0.99}}
 		c.Rules = map[string]rules.Change{}
-		for i := range rules.Catalogue {
-			if rules.Catalogue[i].ID != id {
-				c.Rules[rules.Catalogue[i].ID] = rules.Change{Enabled: ptr(false)}
+		for i := range rules.Defaults {
+			if rules.Defaults[i].ID != id {
+				c.Rules[rules.Defaults[i].ID] = rules.Change{Enabled: ptr(false)}
 			}
 		}
 	})

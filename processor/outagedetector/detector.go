@@ -63,7 +63,7 @@ func newDetector(set processor.Settings, cfg *Config) (*detector, error) {
 	d := &detector{
 		cfg: cfg, id: set.ID, logger: set.Logger, telemetry: telemetry, version: set.BuildInfo.Version,
 		opened: map[opening]int64{}, shown: map[string]labels{},
-		store: observe.NewStore(rules.NewBook(cfg.Rules, cfg.Overrides), cfg.limits(), cfg.objectives()),
+		store: observe.NewStore(rules.NewCatalogue(cfg.Rules, cfg.Overrides), cfg.limits(), cfg.objectives()),
 	}
 	d.judge = judge.New(d.store)
 	d.finder = cause.New(d.store, d.judge)

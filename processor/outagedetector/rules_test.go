@@ -359,8 +359,8 @@ func TestRules(t *testing.T) {
 	for id := range ruleTests {
 		assert.NotNil(t, rules.Named(id), "there is no rule %s", id)
 	}
-	for i := range rules.Catalogue {
-		id := rules.Catalogue[i].ID
+	for i := range rules.Defaults {
+		id := rules.Defaults[i].ID
 		t.Run(id, func(t *testing.T) {
 			test, ok := ruleTests[id]
 			require.True(t, ok, "every rule has a test that shows it firing and one that shows it silent")

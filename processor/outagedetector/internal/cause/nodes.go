@@ -145,7 +145,7 @@ func (f *Finder) commonNodes(found []*Explanation, open []Blame, now int64) ([]*
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		rule := f.store.Book().Base().Get(rules.NodeDown)
+		rule := f.store.Catalogue().Base().Get(rules.NodeDown)
 		if rule == nil {
 			break
 		}

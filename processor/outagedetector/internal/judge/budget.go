@@ -25,7 +25,7 @@ func (j *Judge) budgets(now int64) {
 }
 
 func (j *Judge) budget(app *observe.App, b *observe.Budget, now int64) {
-	set := j.store.Book().For("", "", app.Name.Namespace, app.Name.Name)
+	set := j.store.Catalogue().For("", "", app.Name.Namespace, app.Name.Name)
 	f := &b.Fault
 	if f.On {
 		// The short window ends it: once that is well below the rate, the budget is no longer being burnt.

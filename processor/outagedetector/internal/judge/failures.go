@@ -197,7 +197,7 @@ func (j *Judge) simple(p *observe.Pair, f *observe.Fault, rule *rules.Rule, c co
 // endpoint judges one pod and, where it fails alone, blames the edges to it that would not show on their own.
 func (j *Judge) endpoint(e *observe.Endpoint, now int64) {
 	e.Win.Advance(now)
-	rule := j.store.Book().For("", "", e.App.Name.Namespace, e.App.Name.Name).Get(rules.PartialOutage)
+	rule := j.store.Catalogue().For("", "", e.App.Name.Namespace, e.App.Name.Name).Get(rules.PartialOutage)
 	if rule == nil {
 		return
 	}

@@ -20,7 +20,7 @@ func (j *Judge) beatless(n *observe.Node, now int64) bool {
 
 // nodes judges which nodes are down and of which nothing is known any more.
 func (j *Judge) nodes(now int64) {
-	base := j.store.Book().Base()
+	base := j.store.Catalogue().Base()
 	downRule, lostRule := base.Get(rules.NodeDown), base.Get(rules.TelemetryLost)
 	for _, n := range j.store.Nodes {
 		if downRule != nil && n.Name != "" {
@@ -303,7 +303,7 @@ type ControlPlane struct {
 }
 
 func (j *Judge) controlPlane(now int64) {
-	rule := j.store.Book().Base().Get(rules.ControlPlaneDown)
+	rule := j.store.Catalogue().Base().Get(rules.ControlPlaneDown)
 	if rule == nil {
 		return
 	}
@@ -377,7 +377,7 @@ func (j *Judge) certificates(now int64) {
 	}
 	j.checkedCerts = now
 	j.Certificates = j.Certificates[:0]
-	base := j.store.Book().Base()
+	base := j.store.Catalogue().Base()
 	if rule := base.Get(rules.CertificateExpiry); rule != nil {
 		j.expiring(rule, now)
 	}

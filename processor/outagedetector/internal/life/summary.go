@@ -35,7 +35,7 @@ func summary(o *entry) string {
 	if out.Policy != "" {
 		policy = "AuthorizationPolicy " + out.Policy
 	}
-	source := o.Source
+	source := strings.ReplaceAll(o.Source, "_", " ")
 	if len(out.Edges) > 0 {
 		source = out.Edges[0].Source.Name
 	}
@@ -54,7 +54,7 @@ func summary(o *entry) string {
 		were = "were"
 	}
 	text := sentence.Fill(map[string]string{
-		"edge": edgeText(out), "root": out.Root.Name, "kind": strings.ReplaceAll(out.Kind, "_", " "), "when": when(o, past),
+		"edge": edgeText(out), "root": out.Root.Name, "kind": strings.ReplaceAll(out.Kind, "_", " "), "when": when(o, past), "during": during(o, past),
 		"failed": strconv.FormatUint(failed, 10), "total": strconv.FormatUint(total, 10), "policy": policy,
 		"pods": orText(list(out.Pods, 3), "a pod"), "nodes": orText(list(o.Nodes, 3), "a ztunnel"), "source": orText(source, "telemetry"),
 		"podfails": verb(len(out.Pods), "fails", "fail", "failed"), "fails": verb(len(out.Edges), "fails", "fail", "failed"),
@@ -82,6 +82,15 @@ func when(o *entry, past bool) string {
 		return "from " + since + " on"
 	}
 	return "from " + since + " to " + o.Outage.EndedAt.Format(clock)
+}
+
+// during is the same for a sentence about what did not happen.
+func during(o *entry, past bool) string {
+	since := at(o.Since).Format(clock)
+	if !past || o.Outage.State == semconv.OutageStateStale {
+		return "since " + since
+	}
+	return "between " + since + " and " + o.Outage.EndedAt.Format(clock)
 }
 
 func pick(first bool, one, other string) string {

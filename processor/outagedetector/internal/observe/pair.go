@@ -21,7 +21,7 @@ type App struct {
 type Pair struct {
 	Source, Destination *App
 	Win                 Window
-	Rules               *rules.Set
+	Rules               *rules.RuleSet
 	// Faults is what is wrong with the edge now, one of each family.
 	Faults [Families]Fault
 	// Reasons are the ways in which connections failed, newest first to be forgotten.

@@ -30,9 +30,9 @@ type Drops struct {
 
 // Store is everything that was observed and not yet forgotten.
 type Store struct {
-	book   *rules.Book
-	limits Limits
-	slos   []SLO
+	catalogue *rules.Catalogue
+	limits    Limits
+	slos      []SLO
 	// State is the mesh's state as istiod told it.
 	State *mesh.State
 	// Now is the newest boundary; Interval is the distance between boundaries. Both in ns.
@@ -79,9 +79,9 @@ type endpointKey struct{ namespace, pod string }
 type genericKey struct{ client, clientNamespace, server, serverNamespace string }
 
 // NewStore returns an empty store.
-func NewStore(book *rules.Book, limits Limits, slos []SLO) *Store {
+func NewStore(catalogue *rules.Catalogue, limits Limits, slos []SLO) *Store {
 	return &Store{
-		book: book, limits: limits, slos: slos,
+		catalogue: catalogue, limits: limits, slos: slos,
 		State:       mesh.NewState(limits.Entities),
 		Apps:        map[outage.Name]*App{},
 		Nodes:       map[string]*Node{},
@@ -95,8 +95,8 @@ func NewStore(book *rules.Book, limits Limits, slos []SLO) *Store {
 	}
 }
 
-// Book is the rules that apply.
-func (s *Store) Book() *rules.Book { return s.book }
+// Catalogue is the rules that apply.
+func (s *Store) Catalogue() *rules.Catalogue { return s.catalogue }
 
 // Edges is the number of edges that are kept.
 func (s *Store) Edges() int { return len(s.pairs) }
@@ -132,7 +132,7 @@ func (s *Store) pair(source, destination outage.Name, t int64, length time.Durat
 	src, dst := s.app(source), s.app(destination)
 	p := &Pair{
 		Source: src, Destination: dst, FirstSeen: t,
-		Rules: s.book.For(src.Name.Namespace, src.Name.Name, dst.Name.Namespace, dst.Name.Name),
+		Rules: s.catalogue.For(src.Name.Namespace, src.Name.Name, dst.Name.Namespace, dst.Name.Name),
 	}
 	p.Win.reset(length, t)
 	src.Out = append(src.Out, p)

@@ -51,7 +51,7 @@ type Pod struct {
 func New() *Mesh {
 	limits := observe.Limits{Edges: 1000, Endpoints: 1000, Nodes: 100, Entities: 1000}
 	return &Mesh{
-		Store: observe.NewStore(rules.NewBook(nil, nil), limits, nil), now: begin,
+		Store: observe.NewStore(rules.NewCatalogue(nil, nil), limits, nil), now: begin,
 		edges: map[string]*Edge{}, pods: map[string]*Pod{}, Scraped: map[string]bool{},
 	}
 }

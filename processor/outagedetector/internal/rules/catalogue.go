@@ -31,7 +31,7 @@ const (
 	Warning  = "warning"
 )
 
-// Rule is one row of the catalogue. The thresholds that a rule does not use are zero.
+// Rule is one row of the catalogue.
 type Rule struct {
 	ID   string
 	Kind string
@@ -41,8 +41,14 @@ type Rule struct {
 	// Sentence is the summary. Bare is the one for an outage without edges or figures, if it differs.
 	Sentence Sentence
 	Bare     Sentence
-
+	// Severity of an outage that this rule finds and nothing else makes worse.
+	Severity string
 	Disabled bool
+	Thresholds
+}
+
+// Thresholds are what a rule compares with. Those that it does not use are zero.
+type Thresholds struct {
 	// MinCount is the least number of hits: failures, slow requests, ztunnels that warn.
 	MinCount uint64
 	// MinRatio is what the lower bound of the hits' share (Wilson, 95 %) must reach.
@@ -61,8 +67,6 @@ type Rule struct {
 	Hold time.Duration
 	// Long is the long window of a burn rate; Window is the short one.
 	Long time.Duration
-	// Severity of an outage that this rule finds and nothing else makes worse.
-	Severity string
 }
 
 // IDs of the rules.
@@ -95,12 +99,15 @@ const failedConnections = "connections that failed for this reason, of those tha
 func connectionRule(id, kind, title string, sentence Sentence) Rule {
 	return Rule{
 		ID: id, Kind: kind, Signal: failedConnections, Title: title, Sentence: sentence,
-		MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute, Severity: Critical,
+		Severity: Critical, Thresholds: share,
 	}
 }
 
-// Catalogue is every rule with its defaults, in the order of the documentation.
-var Catalogue = []Rule{
+// share are the thresholds of what is judged by the share of attempts that fail.
+var share = Thresholds{MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute}
+
+// Defaults is every rule as it is before it is configured, in the order of the documentation.
+var Defaults = []Rule{
 	connectionRule(Refused, KindConnectionRefused, "Connections refused",
 		"{edge} {fails} {when}: {root} {refuses|refused} connections ({failed} of {total})."),
 	connectionRule(Timeout, KindConnectionTimeout, "Connections time out",
@@ -117,94 +124,94 @@ var Catalogue = []Rule{
 		ID: PolicyDenied, Kind: KindPolicyDenied, Title: "Denied by policy",
 		Signal:   failedConnections + "; an edge that was denied ever since it was first seen needs a policy that was added or changed meanwhile",
 		Sentence: "{edge} {fails} {when}: {policy} {denies|denied} it ({failed} of {total}).",
-		MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute, Severity: Critical,
+		Severity: Critical, Thresholds: share,
 	},
 	{
 		ID: NewFailure, Kind: "that of the reason", Title: "A reason to fail that the edge never had",
 		Signal:   "the same as above, of an error type new to an edge with a past",
 		Sentence: "{edge} {fails} now and then {when}, as never before: {kind} ({failed} of {total}).",
-		MinCount: 3, Chance: 2e-7, Noise: 0.002, MinIntervals: 2, Window: time.Minute, Severity: Warning,
+		Severity: Warning, Thresholds: Thresholds{MinCount: 3, Chance: 2e-7, Noise: 0.002, MinIntervals: 2, Window: time.Minute},
 	},
 	{
 		ID: PartialOutage, Kind: "that of the reason", Title: "Some endpoints fail",
 		Signal:   "failures per destination pod (`mesh.endpoint.*`), the others of the workload being well",
 		Sentence: "{pods} of {root} {podfails} {when}: {kind} ({failed} of {total}).",
-		MinCount: 4, MinRatio: 0.3, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 2 * time.Minute, Severity: Warning,
+		Severity: Warning, Thresholds: Thresholds{MinCount: 4, MinRatio: 0.3, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 2 * time.Minute},
 	},
 	{
 		ID: StalledConnections, Kind: KindConnectionTimeout, Title: "Connections hang",
 		Signal:   "connections of an edge that used to be short are opened and none ends (`mesh.edge.connections.opened`, `.closed`, `.active`)",
 		Sentence: "{edge} {hangs} {when}: connections to {root} {are|were} opened and none {ends|ended} ({failed} of {total}).",
-		MinCount: 5, Chance: 1e-6, MinIntervals: 2, Window: time.Minute, Severity: Critical,
+		Severity: Critical, Thresholds: Thresholds{MinCount: 5, Chance: 1e-6, MinIntervals: 2, Window: time.Minute},
 	},
 	{
 		ID: HTTPErrors, Kind: KindHTTPErrors, Title: "Requests fail",
 		Signal:   "failed requests of all requests (`mesh.edge.requests.failed`, or Grafana's `traces_service_graph_request_failed_total`)",
 		Sentence: "{edge} {fails} {when}: {root} {answers|answered} with errors ({failed} of {total}).",
-		MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute, Severity: Critical,
+		Severity: Critical, Thresholds: share,
 	},
 	{
 		ID: SlowRequests, Kind: KindLatency, Title: "Requests are slow",
 		Signal: "requests slower than the edge's route ever is: above its median by `factor` times and by six median absolute " +
 			"deviations (or `factor` times above its 98th percentile), and above its 98th percentile (`mesh.edge.request.duration`)",
 		Sentence: "{edge} {is} slow {when}: {failed} of {total} requests to {root} {take|took} longer than they ever {do|had}.",
-		MinCount: 5, MinRatio: 0.3, Chance: 1e-7, Noise: 0.02, MinIntervals: 2, Window: time.Minute, Factor: 2, Severity: Warning,
+		Severity: Warning, Thresholds: Thresholds{MinCount: 5, MinRatio: 0.3, Chance: 1e-7, Noise: 0.02, MinIntervals: 2, Window: time.Minute, Factor: 2},
 	},
 	{
 		ID: TrafficLoss, Kind: KindTrafficLoss, Title: "Traffic is gone",
 		Signal:   "an edge falls silent, for far longer than ever, although its source still reports and still works; counted against how often it used to be active",
 		Sentence: "{edge} {is} silent {when}, though {source} {works|worked}: about {total} calls {are|were} missing.",
 		Bare:     "{edge} {is} silent {when}, though {source} {works|worked}.",
-		Chance:   1e-9, MinIntervals: 3, Hold: 20 * time.Second, Severity: Warning,
+		Severity: Warning, Thresholds: Thresholds{Chance: 1e-9, MinIntervals: 3, Hold: 20 * time.Second},
 	},
 	{
 		ID: CertificateExpiry, Kind: KindIdentityError, Title: "A certificate is about to expire",
 		Signal:   "a ztunnel's certificates (`istio.ztunnel` entities): less than `min_ratio` of the lifetime is left",
 		Sentence: "The certificate of {root} {is|was} overdue for renewal {when} ({nodes}).",
-		MinRatio: 0.1, Severity: Warning,
+		Severity: Warning, Thresholds: Thresholds{MinRatio: 0.1},
 	},
 	{
 		ID: CertificateFailures, Kind: KindIdentityError, Title: "Certificates cannot be fetched",
 		Signal:   "a ztunnel's own warnings about certificates (`ztunnel.log`)",
 		Sentence: "{nodes} {cannot|could not} get certificates {when} ({failed} attempts).",
-		MinCount: 3, Window: time.Minute, Severity: Warning,
+		Severity: Warning, Thresholds: Thresholds{MinCount: 3, Window: time.Minute},
 	},
 	{
 		ID: NodeDown, Kind: KindNodeDown, Title: "A node is down",
 		Signal:   "a node's scrape fails (twice, where what runs there is merely silent) or its ztunnel falls silent, and what runs there fails or falls silent too",
 		Sentence: "{root} {is|was} down {when}: {edge} {fails} ({failed} of {total}).",
 		Bare:     "{root} {is|was} down {when}: nothing {is|was} heard of its ztunnel and of what runs there.",
-		MinCount: 2, Chance: 1e-3, Window: time.Minute, Severity: Critical,
+		Severity: Critical, Thresholds: Thresholds{MinCount: 2, Chance: 1e-3, Window: time.Minute},
 	},
 	{
 		ID: TelemetryLost, Kind: KindTelemetryLost, Title: "Telemetry is lost",
 		Signal:   "a source reports that it fails (of scrapes, two in a row), or its heartbeats stop (`ztunnel.source.up`, `up`), and nothing else says that the node is down",
-		Sentence: "Nothing {is|was} known of {root} {when}: no more {source} from there.",
-		MinCount: 3, Hold: 25 * time.Second, Severity: Warning,
+		Sentence: "No data from {root} {during} (its {source} stopped).",
+		Severity: Warning, Thresholds: Thresholds{MinCount: 3, Hold: 25 * time.Second},
 	},
 	{
 		ID: ControlPlaneDown, Kind: KindControlPlaneDown, Title: "The control plane is down",
 		Signal:   "ztunnels that cannot reach it (their own warnings, `istio_xds_connection_terminations_total`); all of them or at least `min_count`",
 		Sentence: "istiod {cannot|could not} be reached {when}: {nodes} {cannot|could not} connect. Traffic {flows|flowed} on; changes {do|did} not arrive.",
-		MinCount: 2, MinIntervals: 2, Window: 20 * time.Second, Hold: 4 * time.Second, Severity: Critical,
+		Severity: Critical, Thresholds: Thresholds{MinCount: 2, MinIntervals: 2, Window: 20 * time.Second, Hold: 4 * time.Second},
 	},
 	{
 		ID: BurnFast, Kind: "that of the failures", Title: "The error budget burns fast",
 		Signal:   "an objective's budget use over the long and the short window",
 		Sentence: "{root} {uses|used} its error budget 14 times too fast {when} ({failed} of {total} in an hour).",
-		MinCount: 10, Factor: 14.4, Long: time.Hour, Window: 5 * time.Minute, Severity: Critical,
+		Severity: Critical, Thresholds: Thresholds{MinCount: 10, Factor: 14.4, Long: time.Hour, Window: 5 * time.Minute},
 	},
 	{
 		ID: BurnMedium, Kind: "that of the failures", Title: "The error budget burns",
 		Signal:   "an objective's budget use over the long and the short window",
 		Sentence: "{root} {uses|used} its error budget 6 times too fast {when} ({failed} of {total} in six hours).",
-		MinCount: 10, Factor: 6, Long: 6 * time.Hour, Window: 30 * time.Minute, Severity: Critical,
+		Severity: Critical, Thresholds: Thresholds{MinCount: 10, Factor: 6, Long: 6 * time.Hour, Window: 30 * time.Minute},
 	},
 	{
 		ID: BurnSlow, Kind: "that of the failures", Title: "The error budget shrinks",
 		Signal:   "an objective's budget use over the long and the short window",
 		Sentence: "{root} {will|would} not keep its objective: its error budget {shrinks|shrank} {when} ({failed} of {total} in three days).",
-		MinCount: 10, Factor: 1, Long: 72 * time.Hour, Window: 6 * time.Hour, Severity: Warning,
+		Severity: Warning, Thresholds: Thresholds{MinCount: 10, Factor: 1, Long: 72 * time.Hour, Window: 6 * time.Hour},
 	},
 }
 

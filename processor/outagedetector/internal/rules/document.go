@@ -10,12 +10,12 @@ import (
 // Document is the catalogue as Markdown, for the README.
 func Document() string {
 	var b strings.Builder
-	for i := range Catalogue {
-		r := &Catalogue[i]
+	for i := range Defaults {
+		r := &Defaults[i]
 		fmt.Fprintf(&b, "#### `%s`: %s\n\n", r.ID, r.Title)
 		fmt.Fprintf(&b, "Kind: %s. Severity: %s. Looks at %s.\n\n", kindText(r.Kind), r.Severity, r.Signal)
 		fmt.Fprintf(&b, "Thresholds: %s.\n\n", strings.Join(r.thresholds(), ", "))
-		fmt.Fprintf(&b, "> %s\n\n", r.Sentence.Fill(map[string]string{"when": "since {time}"}, false))
+		fmt.Fprintf(&b, "> %s\n\n", r.Sentence.Fill(map[string]string{"when": "since {time}", "during": "since {time}"}, false))
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

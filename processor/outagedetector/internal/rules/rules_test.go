@@ -16,13 +16,13 @@ var kinds = []string{
 }
 
 // words are what a summary knows to fill in.
-var words = regexp.MustCompile(`^(edge|root|kind|when|failed|total|policy|pods|nodes|source|podfails|fails|hangs|is)$`)
+var words = regexp.MustCompile(`^(edge|root|kind|when|failed|total|policy|during|pods|nodes|source|podfails|fails|hangs|is)$`)
 
 // TestCatalogue holds every rule to be complete and every kind to have one.
 func TestCatalogue(t *testing.T) {
 	seen, covered := map[string]bool{}, map[string]bool{}
-	for i := range Catalogue {
-		r := &Catalogue[i]
+	for i := range Defaults {
+		r := &Defaults[i]
 		t.Run(r.ID, func(t *testing.T) {
 			assert.False(t, seen[r.ID])
 			seen[r.ID], covered[r.Kind] = true, true
@@ -40,7 +40,7 @@ func TestCatalogue(t *testing.T) {
 				}
 			}
 			assert.True(t, strings.HasSuffix(string(r.Sentence), "."))
-			assert.Contains(t, string(r.Sentence), "{when}")
+			assert.Regexp(t, `\{(when|during)\}`, r.Sentence)
 			if !strings.Contains(r.Kind, " ") {
 				assert.Contains(t, kinds, r.Kind)
 			}
@@ -66,25 +66,26 @@ func ptr[T any](v T) *T { return &v }
 
 // TestOverrides holds later overrides to win, narrower ones to change nothing elsewhere, and all of a rule to be open to change.
 func TestOverrides(t *testing.T) {
-	book := NewBook(map[string]Change{HTTPErrors: {MinCount: ptr[uint64](7)}}, []Override{
+	catalogue := NewCatalogue(map[string]Change{HTTPErrors: {MinCount: ptr[uint64](7)}}, []Override{
 		{Subject: Subject{Namespace: "shop"}, Rules: map[string]Change{HTTPErrors: {MinRatio: ptr(0.2)}}},
 		{Subject: Subject{Namespace: "shop", Workload: "cart"}, Rules: map[string]Change{HTTPErrors: {MinRatio: ptr(0.4)}, SlowRequests: {Enabled: ptr(false)}}},
 		{Source: Subject{Workload: "batch"}, Rules: map[string]Change{HTTPErrors: {
 			Chance: ptr(0.1), Noise: ptr(0.3), MinIntervals: ptr(4), Window: ptr(time.Hour), Factor: ptr(3.0), Hold: ptr(time.Minute), Severity: ptr(Warning),
 		}}},
 	})
-	assert.Same(t, book.Base(), book.For("data", "redis", "data", "other"))
-	assert.EqualValues(t, 7, book.Base().Get(HTTPErrors).MinCount)
-	assert.InDelta(t, 0.2, book.For("", "", "shop", "web").Get(HTTPErrors).MinRatio, 0)
-	cart := book.For("shop", "web", "shop", "cart")
+	assert.Same(t, catalogue.Base(), catalogue.For("data", "redis", "data", "other"))
+	assert.EqualValues(t, 7, catalogue.Base().Get(HTTPErrors).MinCount)
+	assert.InDelta(t, 0.2, catalogue.For("", "", "shop", "web").Get(HTTPErrors).MinRatio, 0)
+	cart := catalogue.For("shop", "web", "shop", "cart")
 	assert.InDelta(t, 0.4, cart.Get(HTTPErrors).MinRatio, 0)
 	assert.Nil(t, cart.Get(SlowRequests))
-	assert.NotNil(t, book.Base().Get(SlowRequests))
-	assert.Same(t, cart, book.For("shop", "web", "shop", "cart"), "resolved once")
-	changed := book.For("any", "batch", "data", "db").Get(HTTPErrors)
+	assert.NotNil(t, catalogue.Base().Get(SlowRequests))
+	assert.Same(t, cart, catalogue.For("shop", "web", "shop", "cart"), "resolved once")
+	changed := catalogue.For("any", "batch", "data", "db").Get(HTTPErrors)
 	assert.Equal(t, Rule{
-		ID: HTTPErrors, Kind: KindHTTPErrors, Signal: changed.Signal, Title: changed.Title, Sentence: changed.Sentence, MinCount: 7, MinRatio: 0.05,
-		Chance: 0.1, Noise: 0.3, MinIntervals: 4, Window: time.Hour, Factor: 3, Hold: time.Minute, Severity: Warning,
+		ID: HTTPErrors, Kind: KindHTTPErrors, Signal: changed.Signal, Title: changed.Title, Sentence: changed.Sentence, Severity: Warning, Thresholds: Thresholds{
+			MinCount: 7, MinRatio: 0.05, Chance: 0.1, Noise: 0.3, MinIntervals: 4, Window: time.Hour, Factor: 3, Hold: time.Minute,
+		},
 	}, *changed)
 	assert.InDelta(t, 0.05, Named(HTTPErrors).MinRatio, 0, "the catalogue itself stays")
 }
@@ -120,9 +121,9 @@ func TestReasons(t *testing.T) {
 
 func TestDocument(t *testing.T) {
 	text := Document()
-	for i := range Catalogue {
-		assert.Equal(t, 1, strings.Count(text, "#### `"+Catalogue[i].ID+"`"))
+	for i := range Defaults {
+		assert.Equal(t, 1, strings.Count(text, "#### `"+Defaults[i].ID+"`"))
 	}
-	assert.NotContains(t, text, "{when}")
+	assert.NotRegexp(t, `\{(when|during)\}`, text)
 	assert.NotContains(t, text, "|")
 }

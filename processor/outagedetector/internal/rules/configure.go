@@ -110,11 +110,11 @@ func ValidateChanges(changes map[string]Change) error {
 	return errors.Join(errs...)
 }
 
-// Set is the catalogue as it applies to one edge.
-type Set struct{ rules []Rule }
+// RuleSet is the catalogue as it applies to one edge.
+type RuleSet struct{ rules []Rule }
 
 // Get returns a rule, nil if it is disabled. The id must be one of the catalogue.
-func (s *Set) Get(id string) *Rule {
+func (s *RuleSet) Get(id string) *Rule {
 	r := &s.rules[indexOf(id)]
 	if r.Disabled {
 		return nil
@@ -123,9 +123,9 @@ func (s *Set) Get(id string) *Rule {
 }
 
 var index = func() map[string]int {
-	m := make(map[string]int, len(Catalogue))
-	for i := range Catalogue {
-		m[Catalogue[i].ID] = i
+	m := make(map[string]int, len(Defaults))
+	for i := range Defaults {
+		m[Defaults[i].ID] = i
 	}
 	return m
 }()
@@ -133,7 +133,7 @@ var index = func() map[string]int {
 // Named is a rule as the catalogue has it, nil if there is none.
 func Named(id string) *Rule {
 	if i := indexOf(id); i >= 0 {
-		return &Catalogue[i]
+		return &Defaults[i]
 	}
 	return nil
 }
@@ -145,53 +145,53 @@ func indexOf(id string) int {
 	return -1
 }
 
-// Book resolves which rules apply to an edge.
-type Book struct {
-	base      *Set
+// Catalogue resolves which rules apply to an edge.
+type Catalogue struct {
+	base      *RuleSet
 	overrides []Override
 	// resolved has one set per combination of overrides that was needed.
-	resolved map[uint64]*Set
+	resolved map[uint64]*RuleSet
 }
 
 // MaxOverrides bounds the overrides of a configuration.
 const MaxOverrides = 64
 
-// NewBook applies changes for everything and keeps the overrides.
-func NewBook(changes map[string]Change, overrides []Override) *Book {
-	base := &Set{rules: append([]Rule(nil), Catalogue...)}
+// NewCatalogue applies changes for everything and keeps the overrides.
+func NewCatalogue(changes map[string]Change, overrides []Override) *Catalogue {
+	base := &RuleSet{rules: append([]Rule(nil), Defaults...)}
 	apply(base, changes)
-	return &Book{base: base, overrides: overrides, resolved: map[uint64]*Set{}}
+	return &Catalogue{base: base, overrides: overrides, resolved: map[uint64]*RuleSet{}}
 }
 
 // Base is the set that applies where nothing is overridden.
-func (b *Book) Base() *Set { return b.base }
+func (c *Catalogue) Base() *RuleSet { return c.base }
 
 // For returns the rules of an edge; later overrides win.
-func (b *Book) For(sourceNamespace, source, namespace, workload string) *Set {
+func (c *Catalogue) For(sourceNamespace, source, namespace, workload string) *RuleSet {
 	var matching uint64
-	for i := range b.overrides {
-		o := &b.overrides[i]
+	for i := range c.overrides {
+		o := &c.overrides[i]
 		if o.matches(namespace, workload) && o.Source.matches(sourceNamespace, source) {
 			matching |= 1 << i
 		}
 	}
 	if matching == 0 {
-		return b.base
+		return c.base
 	}
-	if s, ok := b.resolved[matching]; ok {
+	if s, ok := c.resolved[matching]; ok {
 		return s
 	}
-	s := &Set{rules: append([]Rule(nil), b.base.rules...)}
-	for i := range b.overrides {
+	s := &RuleSet{rules: append([]Rule(nil), c.base.rules...)}
+	for i := range c.overrides {
 		if matching&(1<<i) != 0 {
-			apply(s, b.overrides[i].Rules)
+			apply(s, c.overrides[i].Rules)
 		}
 	}
-	b.resolved[matching] = s
+	c.resolved[matching] = s
 	return s
 }
 
-func apply(s *Set, changes map[string]Change) {
+func apply(s *RuleSet, changes map[string]Change) {
 	for id, change := range changes {
 		if i := indexOf(id); i >= 0 {
 			change.apply(&s.rules[i])
