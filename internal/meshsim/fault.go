@@ -103,6 +103,17 @@ func (all incidents) silent(t int64, node string) bool {
 	return all.nodeDead(t, node) != nil || all.nodeMute(t, node)
 }
 
+// unmanaged tells whether nobody could hear of what comes or goes about a time: there is no istiod.
+func (all incidents) unmanaged(at int64) bool {
+	const longest = int64(time.Minute)
+	for _, i := range all {
+		if i.fault == FaultControlPlaneDown && at > i.from-longest && at < i.until {
+			return true
+		}
+	}
+	return false
+}
+
 // concern tells whether a workload has a part in any incident.
 func (all incidents) concern(w *workload) bool {
 	for _, i := range all {

@@ -106,30 +106,28 @@ func Write(dir string, options Options) (err error) {
 		s.ztunnels[node] = z
 		s.watch(z, open("metrics-"+node+".prom.gz"), int64(n)*int64(3*time.Millisecond))
 	}
-	s.spans = &spanWriter{out: open("otlp-traces.jsonl.gz")}
+	s.spans = &spanWriter{out: open("otlp-traces.jsonl.gz"), random: random, queue: &s.queue}
 	changes := open("xds.binpb.gz")
 	if err != nil {
 		return err
 	}
-	s.stateAtStart()
-	s.stateChanges()
-	if err := s.writeChanges(changes); err != nil {
+	if err := writeChanges(changes, stateChanges(s.mesh, s.denied, s.incidents, s.end), s.incidents); err != nil {
 		return err
 	}
 	s.run()
-	return s.writeTruth(filepath.Join(dir, "truth.json"))
+	return writeTruth(filepath.Join(dir, "truth.json"), s)
 }
 
 // watch schedules a ztunnel's scrapes and its own messages.
 func (s *simulation) watch(z *ztunnel, out *part, offset int64) {
 	s.scrapes(z, out, int64(10*time.Millisecond)+offset)
-	s.schedule(offset, func() { s.connected(z, 0, 1) })
+	s.queue.schedule(offset, func() { z.connected(0, 1) })
 	s.renew(z, offset)
 	for _, i := range s.incidents {
 		switch {
 		case i.fault == FaultNodeDown && i.node == z.node:
-			s.schedule(i.from, z.reset)
-			s.schedule(i.until, func() { s.connected(z, i.until, 1) })
+			s.queue.schedule(i.from, z.reset)
+			s.queue.schedule(i.until, func() { z.connected(i.until, 1) })
 		case i.fault == FaultControlPlaneDown:
 			s.loseControlPlane(z, i, offset)
 		}
@@ -143,8 +141,9 @@ func (s *simulation) scrapes(z *ztunnel, out *part, at int64) {
 	if at >= s.end {
 		return
 	}
-	s.schedule(at, func() {
-		s.scrape(z, out, at, s.random.IntN(unanswered) == 0)
+	s.queue.schedule(at, func() {
+		fails := s.random.IntN(unanswered) == 0
+		z.scrape(out, at, fails || s.incidents.silent(at, z.node))
 		s.scrapes(z, out, at+int64(s.ScrapeInterval))
 	})
 }
@@ -158,31 +157,31 @@ func (s *simulation) renew(z *ztunnel, offset int64) {
 		}
 		stream := id
 		id++
-		s.schedule(at, func() {
+		s.queue.schedule(at, func() {
 			z.completed++
 			z.write(at, "warn", fmt.Sprintf("xds::client:xds{id=%d}", stream-1), "XDS client complete", nil)
-			s.connected(z, at+int64(20*time.Millisecond), stream)
+			z.connected(at+int64(20*time.Millisecond), stream)
 		})
 	}
 }
 
 func (s *simulation) loseControlPlane(z *ztunnel, i *incident, offset int64) {
-	s.schedule(i.from, func() { z.drops++ })
+	s.queue.schedule(i.from, func() { z.drops++ })
 	backoff := int64(100 * time.Millisecond)
 	for at := i.from + offset + 1; at < i.until; at += backoff {
 		backoff = min(2*backoff, int64(15*time.Second))
 		retry := time.Duration(backoff)
-		s.schedule(at, func() {
+		s.queue.schedule(at, func() {
 			z.drops++
 			z.write(at, "warn", "xds::client:xds{id="+fmt.Sprint(2+z.drops)+"}", "XDS client connection error: gRPC connection error connecting to "+
 				"https://istiod.istio-system.svc:15012: status: Unknown, message: \"client error (Connect): tcp connect error: Connection refused (os error 111)\", "+
 				"retrying in "+retry.String(), nil)
 		})
 	}
-	s.schedule(i.until+offset+int64(2*time.Second), func() { s.connected(z, i.until+offset+int64(2*time.Second), 2+z.drops) })
+	s.queue.schedule(i.until+offset+int64(2*time.Second), func() { z.connected(i.until+offset+int64(2*time.Second), 2+z.drops) })
 }
 
-func (s *simulation) connected(z *ztunnel, at int64, id int) {
+func (z *ztunnel) connected(at int64, id int) {
 	z.messages[typeAddress]++
 	z.messages[typeAuthorization]++
 	z.write(at, "info", fmt.Sprintf("xds::client:xds{id=%d}", id), "Stream established", nil)
@@ -210,7 +209,7 @@ func (s *simulation) disturb() {
 			continue
 		}
 		at := s.random.Int64N(s.end)
-		if s.unmanaged(at) {
+		if s.incidents.unmanaged(at) {
 			continue
 		}
 		index := 0
@@ -241,17 +240,6 @@ func (s *simulation) disturb() {
 	}
 }
 
-// unmanaged tells whether nobody could hear of what comes or goes about a time: there is no istiod.
-func (s *simulation) unmanaged(at int64) bool {
-	const longest = int64(time.Minute)
-	for _, i := range s.incidents {
-		if i.fault == FaultControlPlaneDown && at > i.from-longest && at < i.until {
-			return true
-		}
-	}
-	return false
-}
-
 type truthPod struct {
 	Name      string
 	Namespace string
@@ -279,12 +267,12 @@ type truthAction struct {
 }
 
 // actions are what an administrator would have done to bring about what happens.
-func (s *simulation) actions() []truthAction {
+func actions(denied *call, all incidents) []truthAction {
 	actions := []truthAction{}
-	if s.denied != nil {
-		actions = append(actions, truthAction{Do: "deny", Name: "always-denied", NS: s.denied.to.namespace, App: s.denied.to.app, From: []string{"nobody"}})
+	if denied != nil {
+		actions = append(actions, truthAction{Do: "deny", Name: "always-denied", NS: denied.to.namespace, App: denied.to.app, From: []string{"nobody"}})
 	}
-	for _, i := range s.incidents {
+	for _, i := range all {
 		if i.fault != FaultPolicyDenied {
 			continue
 		}
@@ -327,14 +315,14 @@ type truth struct {
 	Services []truthService `json:"services"`
 }
 
-func (s *simulation) writeTruth(path string) error {
+func writeTruth(path string, s *simulation) error {
 	var t truth
 	fault := s.name()
 	t.Scenario.Name = fmt.Sprintf("sim-%d-%s", s.Seed, fault)
 	t.Scenario.Seconds = s.Duration.Seconds()
 	t.Scenario.RPS = s.RootRate
 	t.Scenario.About = fmt.Sprintf("simulated mesh of %d workloads on %d nodes: %s", s.Workloads, len(s.mesh.nodes), fault)
-	t.Scenario.Actions = s.actions()
+	t.Scenario.Actions = actions(s.denied, s.incidents)
 	t.Scenario.Expect = []*Expectation{}
 	mark := func(at int64, do, node string) {
 		t.Events = append(t.Events, truthEvent{Time: stamp(at), Do: do, Node: node})

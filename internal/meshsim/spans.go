@@ -3,6 +3,7 @@ package meshsim
 import (
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 )
 
@@ -14,6 +15,7 @@ type traceContext struct {
 }
 
 type span struct {
+	writer  *spanWriter
 	context traceContext
 	parent  [8]byte
 	pod     *pod
@@ -22,13 +24,15 @@ type span struct {
 // spanWriter writes one ExportTraceServiceRequest a span, as an application without batching sends it.
 type spanWriter struct {
 	out    *part
+	random *rand.Rand
+	queue  *effects
 	buffer []byte
 }
 
-func (s *simulation) newTrace() traceContext {
+func (w *spanWriter) newTrace() traceContext {
 	var t traceContext
-	fill(t.traceID[:8], s.random.Uint64())
-	fill(t.traceID[8:], s.random.Uint64())
+	fill(t.traceID[:8], w.random.Uint64())
+	fill(t.traceID[8:], w.random.Uint64())
 	t.valid = true
 	return t
 }
@@ -39,13 +43,13 @@ func fill(b []byte, v uint64) {
 	}
 }
 
-// startSpan returns nil for a workload that sends none.
-func (s *simulation) startSpan(trace traceContext, p *pod, instrumented bool) *span {
+// start returns nil for a workload that sends no spans.
+func (w *spanWriter) start(trace traceContext, p *pod, instrumented bool) *span {
 	if !instrumented || !trace.valid {
 		return nil
 	}
-	sp := &span{parent: trace.parent, pod: p, context: trace}
-	fill(sp.context.parent[:], s.random.Uint64()|1)
+	sp := &span{writer: w, parent: trace.parent, pod: p, context: trace}
+	fill(sp.context.parent[:], w.random.Uint64()|1)
 	return sp
 }
 
@@ -57,7 +61,7 @@ func (sp *span) child(trace traceContext) traceContext {
 	return sp.context
 }
 
-func (sp *span) finishClient(s *simulation, c *call, start, end int64, status int, failed bool) {
+func (sp *span) finishClient(c *call, start, end int64, status int, failed bool) {
 	if sp == nil {
 		return
 	}
@@ -68,19 +72,19 @@ func (sp *span) finishClient(s *simulation, c *call, start, end int64, status in
 		name = "GET " + c.route
 		attributes += fmt.Sprintf(`,{"key":"http.request.method","value":{"stringValue":"GET"}},{"key":"url.template","value":{"stringValue":%q}}`, c.route)
 	}
-	s.writeSpan(sp, name, 3, start, end, attributes, status, failed, c.to.http)
+	sp.write(name, 3, start, end, attributes, status, failed, c.to.http)
 }
 
-func (sp *span) finishServer(s *simulation, c *call, conn *connection, start, end int64, status int) {
+func (sp *span) finishServer(c *call, conn *connection, start, end int64, status int) {
 	if sp == nil {
 		return
 	}
 	attributes := fmt.Sprintf(`{"key":"http.request.method","value":{"stringValue":"GET"}},{"key":"http.route","value":{"stringValue":%q}},`+
 		`{"key":"client.address","value":{"stringValue":"%s:%d"}}`, c.route, conn.source.ip, conn.port)
-	s.writeSpan(sp, "GET "+c.route, 2, start, end, attributes, status, status >= 500, true)
+	sp.write("GET "+c.route, 2, start, end, attributes, status, status >= 500, true)
 }
 
-func (s *simulation) writeSpan(sp *span, name string, kind int, start, end int64, attributes string, status int, failed, http bool) {
+func (sp *span) write(name string, kind int, start, end int64, attributes string, status int, failed, http bool) {
 	if http && status != 0 {
 		attributes += fmt.Sprintf(`,{"key":"http.response.status_code","value":{"intValue":"%d"}}`, status)
 	}
@@ -92,10 +96,10 @@ func (s *simulation) writeSpan(sp *span, name string, kind int, start, end int64
 	if sp.parent != [8]byte{} {
 		parent = `"parentSpanId":"` + hex.EncodeToString(sp.parent[:]) + `",`
 	}
-	w := sp.pod.workload
+	w, out := sp.pod.workload, sp.writer
 	epoch := Epoch.UnixNano()
-	s.schedule(end, func() {
-		b := s.spans.buffer[:0]
+	out.queue.schedule(end, func() {
+		b := out.buffer[:0]
 		b = fmt.Appendf(b, `{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":%q}},`+
 			`{"key":"service.namespace","value":{"stringValue":%q}},{"key":"service.version","value":{"stringValue":%q}},`+
 			`{"key":"k8s.namespace.name","value":{"stringValue":%q}},{"key":"k8s.pod.name","value":{"stringValue":%q}}]},`+
@@ -110,7 +114,7 @@ func (s *simulation) writeSpan(sp *span, name string, kind int, start, end int64
 		b = append(b, `],"status":`...)
 		b = append(b, code...)
 		b = append(b, "}]}]}]}\n"...)
-		s.spans.out.write(b)
-		s.spans.buffer = b
+		out.out.write(b)
+		out.buffer = b
 	})
 }

@@ -32,9 +32,9 @@ func (e *effects) Pop() any {
 	return last
 }
 
-func (s *simulation) schedule(at int64, apply func()) {
-	s.queue.sequence++
-	heap.Push(&s.queue, effect{at, s.queue.sequence, apply})
+func (e *effects) schedule(at int64, apply func()) {
+	e.sequence++
+	heap.Push(e, effect{at, e.sequence, apply})
 }
 
 // connection is one TCP connection as both ztunnels will tell of it.
@@ -65,7 +65,6 @@ type simulation struct {
 	hbone     map[[2]*pod]uint16
 	ztunnels  map[string]*ztunnel
 	spans     *spanWriter
-	changes   []change
 	denied    *call // a call that was denied from the start
 }
 
@@ -115,10 +114,10 @@ func (s *simulation) arrive(root *workload, at int64) {
 			break
 		}
 	}
-	s.schedule(at, func() {
+	s.queue.schedule(at, func() {
 		source := s.choose(root, at)
 		if source != nil && s.works(source, at) {
-			trace := s.newTrace()
+			trace := s.spans.newTrace()
 			s.work(source, at, trace, root.instrumented)
 		}
 		s.arrive(root, at)
@@ -209,7 +208,7 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 	if len(s.incidents) > 0 && at < s.incidents[0].from {
 		c.made++
 	}
-	client := s.startSpan(trace, source, instrumented)
+	client := s.spans.start(trace, source, instrumented)
 	start := at
 	at += 200_000 + s.random.Int64N(300_000) // to the other node and through both ztunnels
 	if dead := s.incidents.nodeDead(at, source.node); dead != nil && (dead.whole || source.workload.mesh) {
@@ -218,29 +217,29 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 		}
 		// Without its ztunnel the pod reaches nobody, and nobody tells of it.
 		end = at + int64(time.Millisecond)
-		client.finishClient(s, c, start, end, 0, true)
+		client.finishClient(c, start, end, 0, true)
 		return end, false
 	}
 	destination := s.choose(c.to, at)
 	conn := &connection{source: source, destination: destination, to: c.to, opened: at, port: uint16(32768 + s.random.IntN(28000))}
 	if failed, done := s.fails(conn, c, at); failed {
-		client.finishClient(s, c, start, done, 0, true)
+		client.finishClient(c, start, done, 0, true)
 		return done, false
 	}
 	conn.tunnelPort = s.tunnel(source, destination)
 
 	requestSent := c.sent + s.random.Int64N(32)
 	requestRecv := c.recv + s.random.Int64N(1+c.recv/4)
-	server := s.startSpan(client.child(trace), destination, c.to.instrumented && c.to.http)
+	server := s.spans.start(client.child(trace), destination, c.to.instrumented && c.to.http)
 	serverStart := at
 	end, ok = s.work(destination, at, server.child(trace), c.to.instrumented && c.to.http)
 	status := 200
 	if !ok {
 		status, requestRecv = 500, 80+s.random.Int64N(40)
 	}
-	server.finishServer(s, c, conn, serverStart, end, status)
+	server.finishServer(c, conn, serverStart, end, status)
 	end += 200_000 + s.random.Int64N(300_000)
-	client.finishClient(s, c, start, end, status, !ok)
+	client.finishClient(c, start, end, status, !ok)
 
 	cut := source.workload.mesh && c.to.mesh && s.incidents.hits(at, FaultConnectionReset, c.to) != nil && s.random.Float64() < 0.9
 	if cut || c.frail && s.random.IntN(cuts) == 0 {
@@ -290,10 +289,10 @@ func (s *simulation) keep(conn *connection, at, end, sent, recv int64) {
 		if until == conn.destination.until {
 			kept.destinationError = "connection closed due to connection drain"
 		}
-		s.schedule(until, func() { delete(s.pool, key) })
+		s.queue.schedule(until, func() { delete(s.pool, key) })
 		s.close(kept, until)
 	}
-	s.schedule(end, func() {
+	s.queue.schedule(end, func() {
 		kept.sent += sent
 		kept.recv += recv
 		s.each(kept, end, (*ztunnel).carried)
@@ -302,17 +301,17 @@ func (s *simulation) keep(conn *connection, at, end, sent, recv int64) {
 }
 
 func (s *simulation) open(conn *connection) {
-	s.schedule(conn.opened, func() { s.each(conn, conn.opened, (*ztunnel).opened) })
+	s.queue.schedule(conn.opened, func() { s.each(conn, conn.opened, (*ztunnel).opened) })
 }
 
 func (s *simulation) close(conn *connection, at int64) {
 	// The server's side closes first.
-	s.schedule(at-150_000, func() {
+	s.queue.schedule(at-150_000, func() {
 		if conn.destination != nil && !conn.destinationSilent {
 			s.side(conn, at-150_000, false, (*ztunnel).closed)
 		}
 	})
-	s.schedule(at, func() { s.side(conn, at, true, (*ztunnel).closed) })
+	s.queue.schedule(at, func() { s.side(conn, at, true, (*ztunnel).closed) })
 }
 
 func (s *simulation) each(conn *connection, at int64, do func(*ztunnel, *connection, bool, int64)) {

@@ -60,9 +60,9 @@ func (w *workload) serviceAddress() proto.Message {
 }
 
 // stateAtStart is the mesh as istiod first tells of it.
-func (s *simulation) stateAtStart() {
+func stateAtStart(m *mesh, denied *call) []change {
 	addresses := map[string]proto.Message{}
-	for _, w := range s.mesh.workloads {
+	for _, w := range m.workloads {
 		for _, p := range w.pods {
 			if p.ready(0) {
 				addresses[p.uid()] = p.address()
@@ -73,13 +73,14 @@ func (s *simulation) stateAtStart() {
 		}
 	}
 	policies := map[string]proto.Message{}
-	if s.denied != nil {
-		policies[s.denied.to.namespace+"/always-denied"] = denyAll(s.denied.to.namespace, "always-denied", "nobody")
+	if denied != nil {
+		policies[denied.to.namespace+"/always-denied"] = denyAll(denied.to.namespace, "always-denied", "nobody")
 	}
 	const beforeStart = -int64(6 * time.Second)
-	s.changes = append(s.changes,
-		change{at: beforeStart, typeURL: typeAddress, resources: addresses},
-		change{at: beforeStart + 1, typeURL: typeAuthorization, resources: policies})
+	return []change{
+		{at: beforeStart, typeURL: typeAddress, resources: addresses},
+		{at: beforeStart + 1, typeURL: typeAuthorization, resources: policies},
+	}
 }
 
 func denyAll(namespace, name, principal string) proto.Message {
@@ -91,57 +92,60 @@ func denyAll(namespace, name, principal string) proto.Message {
 	}
 }
 
-// mesh state that the incident and the pods' lives change while the recording runs.
-func (s *simulation) stateChanges() {
+// stateChanges are istiod's responses in order: the mesh at the start, then what incidents and the pods' lives change.
+func stateChanges(m *mesh, denied *call, all incidents, end int64) []change {
 	const delay = int64(80 * time.Millisecond)
-	for _, i := range s.incidents {
+	changes := stateAtStart(m, denied)
+	for _, i := range all {
 		switch i.fault {
 		case FaultPolicyDenied:
 			name := i.target.namespace + "/" + policyNamespace
 			policy := denyAll(i.target.namespace, policyNamespace, spiffe(i.caller.namespace, i.caller.app)[len("spiffe://"):])
-			s.changes = append(s.changes,
+			changes = append(changes,
 				change{at: i.from + delay, typeURL: typeAuthorization, resources: map[string]proto.Message{name: policy}},
 				change{at: i.until + delay, typeURL: typeAuthorization, removed: []string{name}})
 		case FaultNoHealthyUpstream:
-			s.fail(i.target.pods, i.from+delay, i.until+delay)
+			changes = append(changes, unhealthy(i.target.pods, i.from+delay, i.until+delay)...)
 		case FaultNodeDown:
 			if i.whole {
-				s.fail(s.mesh.podsOn(i.node), i.from+unreachable+delay, i.until+delay)
+				changes = append(changes, unhealthy(m.podsOn(i.node), i.from+unreachable+delay, i.until+delay)...)
 			}
 		}
 	}
-	for _, w := range s.mesh.workloads {
+	for _, w := range m.workloads {
 		for _, p := range w.pods {
 			if p.from > 0 {
-				s.changes = append(s.changes, change{at: p.from - delay, typeURL: typeAddress, resources: map[string]proto.Message{p.uid(): p.address()}})
+				changes = append(changes, change{at: p.from - delay, typeURL: typeAddress, resources: map[string]proto.Message{p.uid(): p.address()}})
 			}
-			if p.until < s.end {
-				s.changes = append(s.changes, change{at: p.until + delay, typeURL: typeAddress, removed: []string{p.uid()}})
+			if p.until < end {
+				changes = append(changes, change{at: p.until + delay, typeURL: typeAddress, removed: []string{p.uid()}})
 			}
 		}
 	}
-	sort.SliceStable(s.changes, func(a, b int) bool { return s.changes[a].at < s.changes[b].at })
+	sort.SliceStable(changes, func(a, b int) bool { return changes[a].at < changes[b].at })
+	return changes
 }
 
-// fail tells that pods are unhealthy for a time.
-func (s *simulation) fail(pods []*pod, from, until int64) {
-	unhealthy, healthy := map[string]proto.Message{}, map[string]proto.Message{}
+// unhealthy tells that pods are for a time.
+func unhealthy(pods []*pod, from, until int64) []change {
+	ill, healthy := map[string]proto.Message{}, map[string]proto.Message{}
 	for _, p := range pods {
 		if !p.ready(from) || !p.ready(until) {
 			continue
 		}
 		broken := p.address().(*workloadapi.Address)
 		broken.GetWorkload().Status = workloadapi.WorkloadStatus_UNHEALTHY
-		unhealthy[p.uid()], healthy[p.uid()] = broken, p.address()
+		ill[p.uid()], healthy[p.uid()] = broken, p.address()
 	}
-	s.changes = append(s.changes,
-		change{at: from, typeURL: typeAddress, resources: unhealthy}, change{at: until, typeURL: typeAddress, resources: healthy})
+	return []change{
+		{at: from, typeURL: typeAddress, resources: ill}, {at: until, typeURL: typeAddress, resources: healthy},
+	}
 }
 
 // writeChanges writes xds.binpb: unix nanoseconds, length, DeltaDiscoveryResponse. Nothing arrives while istiod is down.
-func (s *simulation) writeChanges(out *part) error {
-	for n, c := range s.changes {
-		if i := s.incidents.at(c.at, FaultControlPlaneDown); i != nil {
+func writeChanges(out *part, changes []change, all incidents) error {
+	for n, c := range changes {
+		if i := all.at(c.at, FaultControlPlaneDown); i != nil {
 			c.at = i.until
 		}
 		response := &discovery.DeltaDiscoveryResponse{
