@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 	"google.golang.org/grpc"
 
+	"github.com/nephilia/nephilia/internal/process"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -125,18 +126,18 @@ func measureAgent(ctx context.Context, o *options, rate int, out io.Writer) (err
 		return fmt.Errorf("creating a log: %w", err)
 	}
 	defer log.Close()
-	agent, err := startCollector(ctx, o.binary, folder, []string{
+	agent, err := process.Start(ctx, o.binary, folder, []string{
 		"K8S_NODE_NAME=" + m.nodes[0], "NEPHILIA_GATEWAY=" + listener.Addr().String(), "NEPHILIA_LOGS=" + path, "NEPHILIA_LOGS_START=beginning",
 		"NEPHILIA_ZTUNNEL_METRICS=http://" + metrics.Addr().String() + "/metrics", "NEPHILIA_DATA=" + filepath.Join(folder, "data"),
 	}, "config/agent.yaml")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, agent.stop()) }()
-	if err := agent.ready(ctx); err != nil {
+	defer func() { err = errors.Join(err, agent.Stop()) }()
+	if err := agent.Ready(ctx); err != nil {
 		return err
 	}
-	before, err := agent.cpu()
+	before, err := agent.CPU()
 	if err != nil {
 		return err
 	}
@@ -148,16 +149,16 @@ func measureAgent(ctx context.Context, o *options, rate int, out io.Writer) (err
 		return err
 	}
 	took := time.Since(began)
-	after, err := agent.cpu()
+	after, err := agent.CPU()
 	if err != nil {
 		return err
 	}
 	bytes, points := wire.Load(), gateway.points.Load()
-	_, peak, err := agent.memory()
+	_, peak, err := agent.Memory()
 	if err != nil {
 		return err
 	}
-	err = agent.await(ctx, "everything is counted", func() error {
+	err = agent.Await(ctx, "everything is counted", func() error {
 		if n := gateway.closed.Load(); n < int64(written) && time.Since(began) < took+time.Minute {
 			return fmt.Errorf("%d of %d connections are counted", n, written)
 		}

@@ -19,6 +19,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+
+	"github.com/nephilia/nephilia/internal/process"
 )
 
 // limits raise what a gateway's defaults bound below the size that is measured.
@@ -30,16 +32,22 @@ extensions: {topology_query: {live: {max_edges: 200000, max_series: 4000000}}}
 // warm is the seconds of data in which every edge shows itself, before anything is measured.
 const warm = 30
 
+// gateway is the measured collector, what it serves and where it keeps its data.
+type gateway struct {
+	*process.Collector
+	otlp, api, pprof, data string
+}
+
 // gatewayFigures are what one size took.
 type gatewayFigures struct {
-	nodes, workloads, edges, rate int
-	cold, coldCPU                 time.Duration
-	seconds                       int
-	wall, cpu, latest             time.Duration
-	rss, peak, wire, disk         int64
-	points                        int
-	answer                        time.Duration
-	connections, counted          int
+	size
+	cold, coldCPU         time.Duration
+	seconds               int
+	wall, cpu, latest     time.Duration
+	rss, peak, wire, disk int64
+	points                int
+	answer                time.Duration
+	connections, counted  int
 }
 
 func measureGateways(ctx context.Context, o *options, shares []float64, out io.Writer) error {
@@ -66,10 +74,9 @@ func (o *options) sized(share float64) gatewayFigures {
 		}
 		return max(1, int(float64(n)*share))
 	}
-	return gatewayFigures{
+	return gatewayFigures{seconds: o.seconds, size: size{
 		nodes: part("nodes", o.nodes), workloads: part("workloads", o.workloads), edges: part("edges", o.edges), rate: part("connections", o.rate),
-		seconds: o.seconds,
-	}
+	}}
 }
 
 func measureGateway(ctx context.Context, o *options, share float64) (f gatewayFigures, err error) {
@@ -89,15 +96,15 @@ func measureGateway(ctx context.Context, o *options, share float64) (f gatewayFi
 	if err != nil {
 		return f, err
 	}
-	defer func() { err = errors.Join(err, gateway.stop()) }()
+	defer func() { err = errors.Join(err, gateway.Stop()) }()
 	if o.seconds == 0 {
 		return f, nil
 	}
 	data := time.Now().Truncate(time.Second).Add(-time.Duration(warm) * time.Second)
 	if err := f.load(ctx, o, m, gateway, data); err != nil {
-		return f, fmt.Errorf("%w; the collector says: %s", err, gateway.said())
+		return f, fmt.Errorf("%w; the collector says: %s", err, gateway.Said())
 	}
-	if f.rss, f.peak, err = gateway.memory(); err != nil {
+	if f.rss, f.peak, err = gateway.Memory(); err != nil {
 		return f, err
 	}
 	f.disk = sizeOf(filepath.Join(folder, "data")) - f.disk
@@ -105,8 +112,8 @@ func measureGateway(ctx context.Context, o *options, share float64) (f gatewayFi
 }
 
 // start starts a gateway and waits until it knows the mesh.
-func (f *gatewayFigures) start(ctx context.Context, o *options, m *mesh, control *istiod, folder string) (*collector, error) {
-	ports, err := freePorts(ctx, 5)
+func (f *gatewayFigures) start(ctx context.Context, o *options, m *mesh, control *istiod, folder string) (*gateway, error) {
+	ports, err := process.FreePorts(ctx, 5)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +126,7 @@ func (f *gatewayFigures) start(ctx context.Context, o *options, m *mesh, control
 		configs = append(configs, o.with)
 	}
 	began := time.Now()
-	gateway, err := startCollector(ctx, o.binary, folder, []string{
+	collector, err := process.Start(ctx, o.binary, folder, []string{
 		"NEPHILIA_OTLP_GRPC=" + address(0), "NEPHILIA_OTLP_HTTP=" + address(1), "NEPHILIA_API=" + address(2), "NEPHILIA_PROMETHEUS=" + address(3),
 		"NEPHILIA_XDS=" + control.address, "NEPHILIA_XDS_INSECURE=true", "NEPHILIA_DATA=" + filepath.Join(folder, "data"),
 		"NEPHILIA_MEMORY_LIMIT_MIB=" + o.memoryLimit,
@@ -127,18 +134,17 @@ func (f *gatewayFigures) start(ctx context.Context, o *options, m *mesh, control
 	if err != nil {
 		return nil, err
 	}
-	gateway.otlp, gateway.api, gateway.pprof = address(0), address(2), address(4)
-	gateway.data = filepath.Join(folder, "data")
-	err = gateway.await(ctx, "the mesh is known", func() error { return known(ctx, gateway.api, m) })
+	gateway := &gateway{Collector: collector, otlp: address(0), api: address(2), pprof: address(4), data: filepath.Join(folder, "data")}
+	err = gateway.Await(ctx, "the mesh is known", func() error { return known(ctx, gateway.api, m) })
 	f.cold = time.Since(began)
 	if err == nil {
-		f.coldCPU, err = gateway.cpu()
+		f.coldCPU, err = gateway.CPU()
 	}
 	if err == nil {
-		err = gateway.ready(ctx)
+		err = gateway.Ready(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(err, gateway.stop())
+		return nil, errors.Join(err, gateway.Stop())
 	}
 	return gateway, nil
 }
@@ -147,13 +153,13 @@ func (f *gatewayFigures) start(ctx context.Context, o *options, m *mesh, control
 func known(ctx context.Context, api string, m *mesh) error {
 	last := &m.pods[len(m.pods)-1]
 	for _, resource := range []string{"workloads/" + last.namespace + "/" + last.app, "policies/" + m.policies[len(m.policies)-1]} {
-		if err := get(ctx, "http://"+api+"/api/v1/"+resource, nil); err != nil {
+		if err := process.Get(ctx, "http://"+api+"/api/v1/"+resource, nil); err != nil {
 			return err
 		}
 	}
 	for list, want := range map[string]int{"workloads": len(m.pods), "services": len(m.pods), "policies": len(m.policies)} {
 		var answer struct{ Total int }
-		if err := get(ctx, "http://"+api+"/api/v1/"+list+"?limit=1", &answer); err != nil {
+		if err := process.Get(ctx, "http://"+api+"/api/v1/"+list+"?limit=1", &answer); err != nil {
 			return err
 		}
 		if answer.Total < want {
@@ -164,7 +170,7 @@ func known(ctx context.Context, api string, m *mesh) error {
 }
 
 // load sends what the agents send, a second at a time: first of every edge, then, measured, what the rate makes.
-func (f *gatewayFigures) load(ctx context.Context, o *options, m *mesh, gateway *collector, data time.Time) error {
+func (f *gatewayFigures) load(ctx context.Context, o *options, m *mesh, gateway *gateway, data time.Time) error {
 	agents := newFleet(m, f.rate, o.scrape)
 	var wire atomic.Int64
 	send, leave, err := connect(ctx, len(m.nodes), gateway.otlp, &wire)
@@ -188,7 +194,7 @@ func (f *gatewayFigures) load(ctx context.Context, o *options, m *mesh, gateway 
 			profiled <- save(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", gateway.pprof, o.seconds), o.profile+".cpu")
 		}()
 	}
-	before, err := gateway.cpu()
+	before, err := gateway.CPU()
 	if err != nil {
 		return err
 	}
@@ -209,7 +215,7 @@ func (f *gatewayFigures) load(ctx context.Context, o *options, m *mesh, gateway 
 		f.latest = max(f.latest, time.Since(due))
 	}
 	f.wall = time.Since(began)
-	after, err := gateway.cpu()
+	after, err := gateway.CPU()
 	if err != nil {
 		return err
 	}
@@ -221,16 +227,16 @@ func (f *gatewayFigures) load(ctx context.Context, o *options, m *mesh, gateway 
 }
 
 // count asks for the graph since a time until it has all connections, or for a minute.
-func (f *gatewayFigures) count(ctx context.Context, gateway *collector, since time.Time) error {
+func (f *gatewayFigures) count(ctx context.Context, gateway *gateway, since time.Time) error {
 	until := time.Now().Add(time.Minute)
-	return gateway.await(ctx, "the graph is complete", func() error {
+	return gateway.Await(ctx, "the graph is complete", func() error {
 		asked := time.Now()
 		var graph struct {
 			Edges []struct {
 				Connections struct{ Closed float64 }
 			}
 		}
-		if err := get(ctx, "http://"+gateway.api+"/api/v1/graph?start="+since.UTC().Format(time.RFC3339), &graph); err != nil {
+		if err := process.Get(ctx, "http://"+gateway.api+"/api/v1/graph?start="+since.UTC().Format(time.RFC3339), &graph); err != nil {
 			return err
 		}
 		f.answer, f.counted = time.Since(asked), 0
@@ -315,7 +321,7 @@ func sizeOf(folder string) (bytes int64) {
 }
 
 func save(ctx context.Context, address, path string) error {
-	return fetch(ctx, address, func(body io.Reader) error {
+	return process.Fetch(ctx, address, func(body io.Reader) error {
 		file, err := os.Create(path)
 		if err != nil {
 			return err

@@ -20,13 +20,16 @@ import (
 	"time"
 )
 
+// size is how large a mesh is.
+type size struct {
+	nodes, workloads, edges int
+	rate                    int // connections a second
+}
+
 // options are what is asked for.
 type options struct {
+	size
 	binary      string
-	nodes       int
-	workloads   int
-	edges       int
-	rate        int // connections a second
 	skew        float64
 	seconds     int
 	pace        float64 // seconds of data per second; 0 is as fast as they are taken

@@ -1,4 +1,5 @@
-package main
+// Package process runs the built collector as a process, for the commands that measure or compare it.
+package process
 
 import (
 	"bytes"
@@ -18,25 +19,23 @@ import (
 	"time"
 )
 
-// collector is a running collector.
-type collector struct {
+// Collector is a running collector.
+type Collector struct {
 	cmd    *exec.Cmd
 	log    string
 	health string
 	// ended is closed when the collector has ended, with what its process returned in err.
 	ended chan struct{}
 	err   error
-	// What a gateway serves, and where it keeps its data.
-	otlp, api, pprof, data string
 }
 
-// startCollector runs the binary with configurations and variables.
-func startCollector(ctx context.Context, binary, folder string, env []string, configs ...string) (*collector, error) {
-	ports, err := freePorts(ctx, 2)
+// Start runs the binary with variables and configurations; it logs into the folder.
+func Start(ctx context.Context, binary, folder string, env []string, configs ...string) (*Collector, error) {
+	ports, err := FreePorts(ctx, 2)
 	if err != nil {
 		return nil, err
 	}
-	c := &collector{log: filepath.Join(folder, "collector.log"), health: fmt.Sprintf("localhost:%d", ports[0]), ended: make(chan struct{})}
+	c := &Collector{log: filepath.Join(folder, "collector.log"), health: fmt.Sprintf("localhost:%d", ports[0]), ended: make(chan struct{})}
 	log, err := os.Create(c.log)
 	if err != nil {
 		return nil, fmt.Errorf("creating a log: %w", err)
@@ -59,8 +58,8 @@ func startCollector(ctx context.Context, binary, folder string, env []string, co
 	return c, nil
 }
 
-// await tries until it works or the collector ends.
-func (c *collector) await(ctx context.Context, what string, try func() error) error {
+// Await tries until it works or the collector ends.
+func (c *Collector) Await(ctx context.Context, what string, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for {
@@ -72,23 +71,25 @@ func (c *collector) await(ctx context.Context, what string, try func() error) er
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", what, err)
 		case <-c.ended:
-			return fmt.Errorf("%s: the collector ended (%w): %s", what, c.err, c.said())
+			return fmt.Errorf("%s: the collector ended (%w): %s", what, c.err, c.Said())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-// said is the end of what the collector logged.
-func (c *collector) said() []byte {
+// Said is the end of what the collector logged.
+func (c *Collector) Said() []byte {
 	said, _ := os.ReadFile(c.log)
 	return said[max(0, len(said)-4000):]
 }
 
-func (c *collector) ready(ctx context.Context) error {
-	return c.await(ctx, "the collector is ready", func() error { return get(ctx, "http://"+c.health+"/", nil) })
+// Ready waits until the collector says that it is up.
+func (c *Collector) Ready(ctx context.Context) error {
+	return c.Await(ctx, "the collector is ready", func() error { return Get(ctx, "http://"+c.health+"/", nil) })
 }
 
-func (c *collector) stop() error {
+// Stop ends the collector, and fails if it does not end by itself or not well.
+func (c *Collector) Stop() error {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stopping the collector: %w", err)
 	}
@@ -100,8 +101,8 @@ func (c *collector) stop() error {
 	}
 }
 
-// cpu is the time that the collector has used so far.
-func (c *collector) cpu() (time.Duration, error) {
+// CPU is the time that the collector has used so far.
+func (c *Collector) CPU() (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("reading the collector's times: %w", err)
@@ -119,8 +120,8 @@ func (c *collector) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / perSecond, nil
 }
 
-// memory is what the collector occupies now and what it occupied at most.
-func (c *collector) memory() (now, peak int64, err error) {
+// Memory is what the collector occupies now and what it occupied at most.
+func (c *Collector) Memory() (now, peak int64, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading the collector's memory: %w", err)
@@ -137,7 +138,8 @@ func (c *collector) memory() (now, peak int64, err error) {
 	return now, peak, nil
 }
 
-func freePorts(ctx context.Context, n int) ([]int, error) {
+// FreePorts are loopback ports that were free a moment ago.
+func FreePorts(ctx context.Context, n int) ([]int, error) {
 	var ports []int
 	for range n {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "localhost:0")
@@ -150,9 +152,9 @@ func freePorts(ctx context.Context, n int) ([]int, error) {
 	return ports, nil
 }
 
-// get reads a resource as JSON; out may be nil.
-func get(ctx context.Context, address string, out any) error {
-	return fetch(ctx, address, func(body io.Reader) error {
+// Get reads a resource as JSON; out may be nil.
+func Get(ctx context.Context, address string, out any) error {
+	return Fetch(ctx, address, func(body io.Reader) error {
 		if out == nil {
 			return nil
 		}
@@ -160,8 +162,8 @@ func get(ctx context.Context, address string, out any) error {
 	})
 }
 
-// fetch hands what an address answers to read.
-func fetch(ctx context.Context, address string, read func(body io.Reader) error) error {
+// Fetch hands what an address answers to read.
+func Fetch(ctx context.Context, address string, read func(body io.Reader) error) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return err
