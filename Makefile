@@ -39,6 +39,14 @@ $(BINARY): $(SOURCES)
 
 ##@ Check
 
+.PHONY: check
+check: $(TOOLS)/golangci-lint ## The inner loop: build; vet, format and test (-short) what differs from BASE (default main) and what depends on it
+	@.ci/check $(TAGS) $(TOOLS)/golangci-lint
+
+.PHONY: golden
+golden: ## Write the golden files and the generated parts of documents anew, in every package that has some (look at the diff before you commit it)
+	$(GO) test -tags $(TAGS) $$(git grep -l 'flag.Bool("update"' -- '*_test.go' ':!e2e' | xargs -n1 dirname | sort -u | sed 's|^|./|') -update
+
 .PHONY: test
 test: ## Run the tests of the root module
 	$(GO) test -tags $(TAGS) ./...
@@ -107,6 +115,10 @@ $(CLUSTER)/istio-crds.yaml: e2e/cluster/istiod/go.mod e2e/cluster/istiod/go.sum
 $(CLUSTER)/meshsim: $(SOURCES)
 	@mkdir -p $(CLUSTER)
 	$(GO) build -tags $(TAGS) -ldflags="-s -w" -o $@ ./cmd/meshsim
+
+.PHONY: recording
+recording: $(BINARY) ## Run RECORDING (a folder) through the collector and print its edges and outages, or what differs AGAINST a binary or a commit
+	@$(GO) run -tags $(TAGS) ./cmd/recording $${AGAINST:+-against $$AGAINST} $${RECORDING:?say which: RECORDING=recordings/policy-deny}
 
 .PHONY: score
 score: ## Replay every recording below RECORDINGS (default recordings/) and score the outages found
