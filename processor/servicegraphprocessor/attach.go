@@ -6,7 +6,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
-	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 const (
@@ -18,7 +18,7 @@ const (
 
 // clientBucket is where a client's requests of one second are found.
 type clientBucket struct {
-	pod    podName
+	pod    naming.Pod
 	target string // the service's host name, or the address that was called
 	second int64
 }
@@ -29,7 +29,7 @@ type clientIndex struct {
 	keep    time.Duration
 	byTime  map[clientBucket][]*exchange
 	order   queue[indexedBucket]
-	pods    map[podName]pcommon.Timestamp
+	pods    map[naming.Pod]pcommon.Timestamp
 	indexed int
 }
 
@@ -43,12 +43,12 @@ func newClientIndex(cfg *Config) clientIndex {
 		max:    cfg.Requests.MaxSpans,
 		keep:   2*cfg.FlowSpans.ApplicationWait + 2*time.Second,
 		byTime: map[clientBucket][]*exchange{},
-		pods:   map[podName]pcommon.Timestamp{},
+		pods:   map[naming.Pod]pcommon.Timestamp{},
 	}
 }
 
 // instrumented tells whether a pod's requests are known from its own spans.
-func (c *clientIndex) instrumented(pod podName, now pcommon.Timestamp) bool {
+func (c *clientIndex) instrumented(pod naming.Pod, now pcommon.Timestamp) bool {
 	last, ok := c.pods[pod]
 	return ok && !since(last, now, instrumentedFor)
 }
@@ -56,8 +56,8 @@ func (c *clientIndex) instrumented(pod podName, now pcommon.Timestamp) bool {
 // application takes over a request's client span.
 func (t *flowSpanTable) application(g *graph, x *exchange) {
 	c := &t.clients
-	pod := podName{x.client.origin.namespace, x.client.origin.pod}
-	if pod.name == "" || !x.client.peer.IsValid() || t.cfg.ApplicationWait == 0 {
+	pod := naming.Pod{Namespace: x.client.origin.namespace, Name: x.client.origin.pod}
+	if pod.Name == "" || !x.client.peer.IsValid() || t.cfg.ApplicationWait == 0 {
 		return
 	}
 	if _, known := c.pods[pod]; known || len(c.pods) < c.max {
@@ -68,10 +68,10 @@ func (t *flowSpanTable) application(g *graph, x *exchange) {
 	}
 	addr := x.client.peer.Addr().Unmap()
 	target := addr.String()
-	if service := g.directory.state.VIP(addr); service != nil {
+	if service := g.directory.Called(addr); service != nil {
 		target = service.Hostname
 	}
-	id := clientBucket{pod, intern(target), second(x.client.start)}
+	id := clientBucket{pod, naming.Intern(target), second(x.client.start)}
 	if len(c.byTime[id]) == 0 {
 		c.order.push(indexedBucket{id, x.arrived})
 	}
@@ -140,18 +140,16 @@ func (t *flowSpanTable) requestOf(g *graph, f *flowSpan) *exchange {
 }
 
 // madeFor tells whether a connection began and ended with a request and went to the pod that answered it.
-func madeFor(d *directory, f *flowSpan, x *exchange) bool {
+func madeFor(d *naming.Directory, f *flowSpan, x *exchange) bool {
 	if absolute(signed(f.start, x.client.start)) > attachSlack+rounding || absolute(signed(f.end, x.client.end)) > attachSlack {
 		return false
 	}
-	if !x.hasServer || x.server.origin.pod == "" || f.destination.name == "" {
+	if !x.hasServer || x.server.origin.pod == "" || f.destination.Name == "" {
 		return true
 	}
-	answered := podName{x.server.origin.namespace, x.server.origin.pod}
-	return answered == f.destination || d.isWaypoint(d.workloadOf(f.destination))
+	answered := naming.Pod{Namespace: x.server.origin.namespace, Name: x.server.origin.pod}
+	return answered == f.destination || d.IsWaypoint(d.Pod(f.destination.Namespace, f.destination.Name))
 }
-
-func (d *directory) workloadOf(pod podName) *mesh.Workload { return d.pod(pod.namespace, pod.name) }
 
 // applyFlowSpans takes the flow spans that have to wait out of a batch.
 func (g *graph) applyFlowSpans(resource pcommon.Resource, scope ptrace.ScopeSpans) {
@@ -163,6 +161,6 @@ func (g *graph) applyFlowSpans(resource pcommon.Resource, scope ptrace.ScopeSpan
 			resource.CopyTo(writer.resource)
 			scope.Scope().CopyTo(writer.scope)
 		}
-		return g.flowSpans.apply(g, writer, intern(node), span)
+		return g.flowSpans.apply(g, writer, naming.Intern(node), span)
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 const (
@@ -63,7 +65,7 @@ func (c *clock) heartbeat(node string, at pcommon.Timestamp, wall time.Time) boo
 	c.progressed = true
 	if !known || at > last.at {
 		last.at = at
-		c.nodes[intern(node)] = last
+		c.nodes[naming.Intern(node)] = last
 	}
 	if at > c.newest {
 		if c.newest > 0 {
@@ -99,7 +101,7 @@ func (c *clock) reuniting(wall time.Time) bool { return wall.Before(c.until) || 
 func (c *clock) knock(node string, at pcommon.Timestamp, wall time.Time) {
 	c.hear(wall)
 	if _, known := c.waiting[node]; known || len(c.waiting) < maxNodes {
-		c.waiting[intern(node)] = at
+		c.waiting[naming.Intern(node)] = at
 	}
 	c.furthest = max(c.furthest, at)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/expo"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 
@@ -92,6 +93,7 @@ type edgeTable struct {
 	// oldest and newest are the ends of the list of all emitted edges in the order of emission.
 	oldest, newest *edgeState
 	overflowed     func(bound string)
+	externals      *naming.Externals
 }
 
 type protocolUse struct {
@@ -99,7 +101,7 @@ type protocolUse struct {
 	edges    int
 }
 
-func newEdgeTable(cfg *Config, overflowed func(bound string)) *edgeTable {
+func newEdgeTable(cfg *Config, externals *naming.Externals, overflowed func(bound string)) *edgeTable {
 	return &edgeTable{
 		max:        cfg.MaxEdges,
 		maxRoutes:  cfg.Requests.MaxRoutes,
@@ -107,6 +109,7 @@ func newEdgeTable(cfg *Config, overflowed func(bound string)) *edgeTable {
 		protocols:  map[siblings]protocolUse{},
 		byFlow:     map[scrapedFlow][]*edgeState{},
 		overflowed: overflowed,
+		externals:  externals,
 	}
 }
 
@@ -149,6 +152,8 @@ func (t *edgeTable) create(key edge.Key, start pcommon.Timestamp) *edgeState {
 }
 
 func (t *edgeTable) index(e *edgeState) {
+	t.externals.Use(e.key.Source)
+	t.externals.Use(e.key.Destination)
 	t.byKey[e.key] = e
 	flow := scrapedFlowOf(e.key)
 	edges := append(slices.Clone(t.byFlow[flow]), e)
@@ -218,6 +223,8 @@ func (e *edgeState) expired(now pcommon.Timestamp, expiry time.Duration) bool {
 
 func (t *edgeTable) remove(e *edgeState) {
 	t.unlink(e)
+	t.externals.Release(e.key.Source)
+	t.externals.Release(e.key.Destination)
 	delete(t.byKey, e.key)
 	flow := scrapedFlowOf(e.key)
 	edges := slices.DeleteFunc(slices.Clone(t.byFlow[flow]), func(other *edgeState) bool { return other == e })
@@ -247,7 +254,7 @@ func (t *edgeTable) route(e *edgeState, route string) *routeCounts {
 		t.overflowed("routes")
 		return t.route(e, otherRoute)
 	}
-	e.routes = append(e.routes, routeCounts{route: intern(route)})
+	e.routes = append(e.routes, routeCounts{route: naming.Intern(route)})
 	return &e.routes[len(e.routes)-1]
 }
 

@@ -256,6 +256,7 @@ func (g *graph) sweep(now pcommon.Timestamp) {
 	}
 	g.swept = now
 	g.sweepScrapes(now, g.cfg.EdgeExpiry)
+	g.directory.Sweep(now, g.cfg.EdgeExpiry)
 	for key, series := range g.flows.series {
 		if !since(series.seen, now, g.cfg.EdgeExpiry) {
 			continue

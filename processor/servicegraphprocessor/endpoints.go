@@ -6,11 +6,12 @@ import (
 
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 // endpoint holds the cumulative values of one destination pod, over all edges that lead to it.
 type endpoint struct {
-	id podName
+	id naming.Pod
 
 	pod, workload, namespace, service, node string
 
@@ -33,7 +34,7 @@ func (g *graph) endpointOf(p *pair, w *mesh.Workload) *endpoint {
 	if p.key.destination.pod == "" {
 		return nil
 	}
-	e := g.endpoint(podName{p.key.destination.namespace, p.key.destination.pod})
+	e := g.endpoint(naming.Pod{Namespace: p.key.destination.namespace, Name: p.key.destination.pod})
 	if e != nil && e.workload == "" {
 		e.workload, e.namespace = p.destination.Workload, p.destination.Namespace
 		e.service = p.destination.App
@@ -46,21 +47,21 @@ func (g *graph) endpointOf(p *pair, w *mesh.Workload) *endpoint {
 }
 
 func (g *graph) podEndpoint(w *mesh.Workload) *endpoint {
-	e := g.endpoint(podName{w.Namespace, w.Name})
+	e := g.endpoint(naming.Pod{Namespace: w.Namespace, Name: w.Name})
 	if e != nil {
 		e.workload, e.namespace, e.service, e.node = w.Owner(), w.Namespace, w.App(), w.Node
 	}
 	return e
 }
 
-func (g *graph) endpoint(id podName) *endpoint {
+func (g *graph) endpoint(id naming.Pod) *endpoint {
 	if e, ok := g.endpoints[id]; ok {
 		return e
 	}
 	if len(g.endpoints) >= g.cfg.MaxEntities {
 		return nil
 	}
-	e := &endpoint{id: id, pod: id.name, namespace: id.namespace}
+	e := &endpoint{id: id, pod: id.Name, namespace: id.Namespace}
 	g.endpoints[id] = e
 	return e
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/expo"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 
@@ -313,12 +314,12 @@ func (g *graph) flowSeries(key *flowKey, start, at pcommon.Timestamp) *flowSerie
 
 func (k *flowKey) clone() flowKey {
 	return flowKey{
-		node: intern(k.node), side: k.side, overflow: k.overflow, port: k.port,
-		sourcePod: intern(k.sourcePod), sourceNamespace: intern(k.sourceNamespace),
-		sourceAddress: intern(k.sourceAddress), sourceCluster: intern(k.sourceCluster),
-		destinationPod: intern(k.destinationPod), destinationNamespace: intern(k.destinationNamespace),
-		destinationAddress: intern(k.destinationAddress), destinationCluster: intern(k.destinationCluster),
-		service: intern(k.service), security: intern(k.security),
+		node: naming.Intern(k.node), side: k.side, overflow: k.overflow, port: k.port,
+		sourcePod: naming.Intern(k.sourcePod), sourceNamespace: naming.Intern(k.sourceNamespace),
+		sourceAddress: naming.Intern(k.sourceAddress), sourceCluster: naming.Intern(k.sourceCluster),
+		destinationPod: naming.Intern(k.destinationPod), destinationNamespace: naming.Intern(k.destinationNamespace),
+		destinationAddress: naming.Intern(k.destinationAddress), destinationCluster: naming.Intern(k.destinationCluster),
+		service: naming.Intern(k.service), security: naming.Intern(k.security),
 	}
 }
 
@@ -332,7 +333,7 @@ func (s *flowSeries) failure(reason reconcile.Reason) *failedSeries {
 	if len(s.failed) >= maxReasons {
 		return nil
 	}
-	s.failed = append(s.failed, failedSeries{reason: reconcile.Reason{Type: intern(reason.Type), Policy: intern(reason.Policy)}})
+	s.failed = append(s.failed, failedSeries{reason: reconcile.Reason{Type: naming.Intern(reason.Type), Policy: naming.Intern(reason.Policy)}})
 	return &s.failed[len(s.failed)-1]
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 // connectionKey is what both ends of a connection know of it.
@@ -28,8 +29,8 @@ type flowSpan struct {
 	deadline    pcommon.Timestamp // for the counterpart
 	attachUntil pcommon.Timestamp // for the request
 	node        string
-	source      podName
-	destination podName
+	source      naming.Pod
+	destination naming.Pod
 	service     string
 	server      netip.Addr
 	mate        *flowSpan
@@ -134,15 +135,15 @@ func readFlowSpan(span ptrace.Span) (connectionKey, *flowSpan) {
 		case semconv.AttrBytesRecv:
 			received = value.Int()
 		case semconv.AttrSourcePod:
-			f.source.name = intern(value.Str())
+			f.source.Name = naming.Intern(value.Str())
 		case semconv.AttrSourceNamespace:
-			f.source.namespace = intern(value.Str())
+			f.source.Namespace = naming.Intern(value.Str())
 		case semconv.AttrDestinationPod:
-			f.destination.name = intern(value.Str())
+			f.destination.Name = naming.Intern(value.Str())
 		case semconv.AttrDestinationNamespace:
-			f.destination.namespace = intern(value.Str())
+			f.destination.Namespace = naming.Intern(value.Str())
 		case semconv.AttrDestinationService:
-			f.service = intern(value.Str())
+			f.service = naming.Intern(value.Str())
 		}
 		return true
 	})

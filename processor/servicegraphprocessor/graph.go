@@ -19,6 +19,7 @@ import (
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 
@@ -52,23 +53,19 @@ type graph struct {
 	nextTraces  consumer.Traces
 
 	clock          clock
-	directory      *directory
+	directory      *naming.Directory
 	flows          *flowTable
 	edges          *edgeTable
 	services       *serviceTable
-	endpoints      map[podName]*endpoint
+	endpoints      map[naming.Pod]*endpoint
 	dirtyEndpoints []*endpoint
 	requests       *requestTable
 	flowSpans      *flowSpanTable
 	scrapes        *scrapeTable
-	// waypointEdges are those with requests that waypoints told since the last flush; weights say how waypoints divide
-	// requests between backends, weighed of which services that is known.
+	// waypointEdges are those with requests that waypoints told since the last flush.
 	waypointEdges []*edgeState
-	weights       map[weightKey]uint64
-	weighed       map[string]bool
 	saved         *saved
 
-	begun     pcommon.Timestamp // the first data's time
 	flushed   pcommon.Timestamp
 	due       pcommon.Timestamp
 	refreshed pcommon.Timestamp
@@ -105,17 +102,17 @@ func newGraph(set processor.Settings, cfg *Config) (*graph, error) {
 		counters:  newCounters(),
 		ctx:       context.Background(),
 		clock:     newClock(cfg.MaxLateness),
-		directory: newDirectory(cfg),
+		directory: naming.NewDirectory(naming.Config{
+			MaxEntities: cfg.MaxEntities, MaxExternal: cfg.MaxExternal, MaxWeights: cfg.MaxEdges, Hold: cfg.ResolveHold,
+		}),
 		flows:     newFlowTable(cfg),
 		services:  newServiceTable(cfg),
-		endpoints: map[podName]*endpoint{},
+		endpoints: map[naming.Pod]*endpoint{},
 		requests:  newRequestTable(cfg),
-		weights:   map[weightKey]uint64{},
-		weighed:   map[string]bool{},
 		now:       time.Now,
 		moved:     make(chan struct{}),
 	}
-	g.edges = newEdgeTable(cfg, g.overflowed)
+	g.edges = newEdgeTable(cfg, g.directory.Externals, g.overflowed)
 	g.flowSpans = newFlowSpanTable(cfg)
 	g.scrapes = newScrapeTable(cfg)
 	g.wall = g.now()
@@ -170,15 +167,15 @@ func (g *graph) learn(logs plog.Logs) {
 	}
 }
 
-func (g *graph) learnScope(records plog.LogRecordSlice) {
+func (g *graph) learnScope(events plog.LogRecordSlice) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i := range records.Len() {
-		event, err := mesh.ParseEvent(records.At(i))
+	for i := range events.Len() {
+		event, err := mesh.ParseEvent(events.At(i))
 		switch {
 		case err != nil:
 			g.dropped("invalid_entity", 1)
-		case !g.directory.apply(event):
+		case !g.directory.Apply(event):
 			g.dropped("entity_limit", 1)
 		}
 	}
@@ -303,9 +300,7 @@ func (g *graph) flush(force bool) (pmetric.Metrics, ptrace.Traces) {
 	if now == 0 {
 		return metrics, traces
 	}
-	if g.begun == 0 {
-		g.begun = now
-	}
+	g.directory.Begin(now)
 	if now < g.due && !force {
 		return metrics, traces
 	}
@@ -352,11 +347,6 @@ func (g *graph) settleFlows(now pcommon.Timestamp, force bool) {
 	}
 	clear(t.waiting[len(left):])
 	t.waiting = left
-}
-
-// meshless tells whether so much time passed without any mesh state that none is to be waited for.
-func (g *graph) meshless() bool {
-	return !g.directory.known() && g.begun > 0 && since(g.begun, g.clock.time, g.cfg.ResolveHold)
 }
 
 // tick goes on by the wall clock where no heartbeats come: there never were any, or they stopped.

@@ -10,6 +10,7 @@ import (
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/expo"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 
@@ -70,11 +71,11 @@ type way struct {
 	credit            flowCredit
 	target            target
 	saved             uint64 // the stored id of the target's edge
-	// folded is what becomes of the way if it leads to or from a waypoint;
-	// assigned are the connections given to each of several backends.
-	folded   fold
-	foldedAt uint64 // when that was decided, by what was known of the mesh and of waypoints
-	assigned map[edge.Party]uint64
+	// hop is what becomes of the way if it leads to or from a waypoint, as of a version of the names;
+	// shares are the connections given to each of several backends.
+	hop     naming.Hop
+	version uint64
+	shares  naming.Shares
 }
 
 // flowCounts are increments of one reporter.
@@ -124,7 +125,7 @@ func (g *graph) pairOf(key *flowKey, at pcommon.Timestamp) *pair {
 // endOf names an end by its pod; an early denial is logged with addresses only, which the mesh's state may name.
 func (g *graph) endOf(namespace, pod, address string) end {
 	if pod == "" {
-		if w := g.directory.address(address); w != nil {
+		if w := g.directory.HolderOf(address); w != nil {
 			return end{pod: w.Name, namespace: w.Namespace}
 		}
 		return end{address: address}
@@ -313,11 +314,11 @@ func (g *graph) awaitsSource(p *pair, w *way, now pcommon.Timestamp) bool {
 // resolve names the pair's ends; false means that it is worth waiting for the mesh's state.
 func (g *graph) resolve(p *pair, now pcommon.Timestamp, force bool) bool {
 	d := g.directory
-	if p.resolved && (p.generation == d.generation || !d.known()) {
+	if p.resolved && (p.generation == d.Version() || !d.Known()) {
 		return true
 	}
 	if p.key.overflow {
-		p.resolved, p.generation = true, d.generation
+		p.resolved, p.generation = true, d.Version()
 		return true
 	}
 	source, destination := g.find(p.key.source), g.find(p.key.destination)
@@ -330,7 +331,7 @@ func (g *graph) resolve(p *pair, now pcommon.Timestamp, force bool) bool {
 		return false
 	}
 	named := p.resolved
-	changed := p.apply(source, destination, d.generation)
+	changed := p.apply(source, destination, d.Version())
 	if !changed {
 		return true
 	}
@@ -359,14 +360,14 @@ func sameWorkload(a, b *mesh.Workload) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a == b || partyOf(a) == partyOf(b) && a.Node == b.Node && a.Name == b.Name
+	return a == b || naming.PartyOf(a) == naming.PartyOf(b) && a.Node == b.Node && a.Name == b.Name
 }
 
 func (g *graph) find(e end) *mesh.Workload {
 	if e.pod != "" {
-		return g.directory.pod(e.namespace, e.pod)
+		return g.directory.Pod(e.namespace, e.pod)
 	}
-	return g.directory.address(e.address)
+	return g.directory.HolderOf(e.address)
 }
 
 // stateMayBeLate tells whether the mesh's state may not have said yet what it knows of something that was first seen at a time.
@@ -378,18 +379,18 @@ func (g *graph) stateMayBeLate(first, now pcommon.Timestamp) bool {
 // mayAppear tells whether an end that is not known may be named later: any, as long as nothing is known about the
 // mesh; a pod always, because its own event may be on its way. Where no source tells of the mesh nothing will be.
 func (g *graph) mayAppear(w *mesh.Workload, e end) bool {
-	return w == nil && !g.meshless() && (!g.directory.known() || e.pod != "")
+	return w == nil && !g.directory.Meshless(g.clock.time) && (!g.directory.Known() || e.pod != "")
 }
 
 func (g *graph) party(w *mesh.Workload, e end, cluster string) edge.Party {
 	if w != nil {
-		return partyOf(w)
+		return naming.PartyOf(w)
 	}
 	if e.pod != "" {
 		g.telemetry.ServiceGraphUnresolved.Add(g.ctx, 1)
 		return edge.Party{Workload: e.pod, Namespace: e.namespace, App: e.pod, Cluster: cluster}
 	}
-	party, ok := g.directory.external(e.address)
+	party, ok := g.directory.Externals.Name(e.address)
 	if !ok {
 		g.overflowed("external")
 	}
@@ -430,11 +431,10 @@ func (e *edgeState) addFlows(c *flowCredit) {
 
 // edgeOf finds the edge that a way leads to; nil if it is none of its own.
 func (g *graph) edgeOf(p *pair, w *way) *edgeState {
-	known := g.directory.generation + uint64(len(g.weighed))
-	if w.target.edge != nil && len(w.folded.backends) < 2 && w.foldedAt == known {
+	if w.target.edge != nil && len(w.hop.Backends) < 2 && w.version == g.directory.Version() {
 		return w.target.edge
 	}
-	w.foldedAt = known
+	w.version = g.directory.Version()
 	if p.key.overflow {
 		g.use(&w.target, g.edges.overflow(w.start))
 		return w.target.edge
@@ -449,18 +449,18 @@ func (g *graph) edgeOf(p *pair, w *way) *edgeState {
 	if key.Security == "" {
 		key.Security = semconv.SecurityUnknown
 	}
-	w.folded = g.foldOf(p.sourcePod, p.destinationPod, w.service, p.addresses[1])
-	switch w.folded.kind {
-	case foldAway:
+	w.hop = g.directory.MergeHop(p.sourcePod, p.destinationPod, w.service, p.addresses[1])
+	switch w.hop.Kind {
+	case naming.HopBehind:
 		g.release(&w.target)
 		return nil
-	case foldTo:
-		backend := g.backendOf(w, p.source, w.folded.backends, w.credit.closed)
-		key.Destination = partyOf(backend)
-		key.Port = foldedPort(backend, w.service, p.key.port)
-		key.Waypoint = w.folded.waypoint
+	case naming.HopThrough:
+		backend := g.directory.Assign(&w.shares, p.source, w.service, w.hop.Backends, w.credit.closed)
+		key.Destination = naming.PartyOf(backend)
+		key.Port = naming.BackendPort(backend, w.service, p.key.port)
+		key.Waypoint = w.hop.Waypoint
 	}
-	g.use(&w.target, g.edges.find(key, g.directory.protocol(key.Service, key.Port), w.start))
+	g.use(&w.target, g.edges.find(key, g.directory.Protocol(key.Service, key.Port), w.start))
 	return w.target.edge
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/internal/journal"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 // saved keeps the graph's state over a restart: what flows told is stored before it is acknowledged, and what leaves
@@ -23,9 +24,8 @@ type saved struct {
 
 	edges     []*edgeState
 	pairs     []*pair
-	endpoints []podName
+	endpoints []naming.Pod
 	services  []serviceKey
-	weights   []weightKey
 	edgesGone []uint64
 	pairsGone []uint64
 	lastEdge  uint64
@@ -52,9 +52,10 @@ func (g *graph) open(ctx context.Context, host component.Host) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	j, err := journal.Open(ctx, client, intern)
+	g.directory.Journal()
+	j, err := journal.Open(ctx, client, naming.Intern)
 	if err == nil {
-		r := newRestored()
+		r := newRestored(g.directory)
 		if err = j.Replay(ctx, r.read); err == nil {
 			g.saved = &saved{client: client, journal: j, lastEdge: r.lastEdge, lastPair: r.lastPair}
 			r.into(g)
@@ -109,7 +110,7 @@ func (s *saved) pairGone(p *pair) {
 	}
 }
 
-func (s *saved) endpoint(id podName) {
+func (s *saved) endpoint(id naming.Pod) {
 	if s != nil {
 		s.endpoints = append(s.endpoints, id)
 	}
@@ -121,15 +122,9 @@ func (s *saved) service(key serviceKey) {
 	}
 }
 
-func (s *saved) weight(key weightKey) {
-	if s != nil {
-		s.weights = append(s.weights, key)
-	}
-}
-
 // record writes down what changed since the last flush, or everything, to be committed before what was flushed leaves.
 func (s *saved) record(g *graph) journal.Batch {
-	if s == nil || len(s.edges)+len(s.pairs)+len(s.endpoints)+len(s.services)+len(s.weights)+len(s.edgesGone)+len(s.pairsGone) == 0 {
+	if s == nil || !g.directory.Changed() && len(s.edges)+len(s.pairs)+len(s.endpoints)+len(s.services)+len(s.edgesGone)+len(s.pairsGone) == 0 {
 		return journal.Batch{}
 	}
 	if s.journal.Anew() {
@@ -144,7 +139,7 @@ func (s *saved) record(g *graph) journal.Batch {
 	clear(s.edges)
 	clear(s.pairs)
 	s.edges, s.pairs = s.edges[:0], s.pairs[:0]
-	s.endpoints, s.services, s.weights = s.endpoints[:0], s.services[:0], s.weights[:0]
+	s.endpoints, s.services = s.endpoints[:0], s.services[:0]
 	s.edgesGone, s.pairsGone = s.edgesGone[:0], s.pairsGone[:0]
 	return s.journal.Take()
 }
@@ -165,9 +160,7 @@ func (s *saved) changes(g *graph) {
 	for i := range s.services {
 		s.recordService(g, s.services[i])
 	}
-	for _, key := range s.weights {
-		s.recordWeight(g, key)
-	}
+	g.directory.Record(s.journal, false)
 	for i := range s.edgesGone {
 		s.journal.Record(recordEdgeGone).Uint(&s.edgesGone[i])
 	}
@@ -190,9 +183,7 @@ func (s *saved) everything(g *graph) {
 	for key := range g.services.byKey {
 		s.recordService(g, key)
 	}
-	for key := range g.weights {
-		s.recordWeight(g, key)
-	}
+	g.directory.Record(s.journal, true)
 }
 
 func (s *saved) recordClock(g *graph, whole bool) {
@@ -237,14 +228,14 @@ func (s *saved) recordPair(p *pair) {
 }
 
 // recordEndpoint writes an endpoint, or that it is gone.
-func (s *saved) recordEndpoint(g *graph, id podName) {
+func (s *saved) recordEndpoint(g *graph, id naming.Pod) {
 	e, ok := g.endpoints[id]
 	if !ok {
-		id.code(s.journal.Record(recordEndpointGone))
+		id.Code(s.journal.Record(recordEndpointGone))
 		return
 	}
 	c := s.journal.Record(recordEndpoint)
-	id.code(c)
+	id.Code(c)
 	e.code(c)
 }
 
@@ -258,13 +249,6 @@ func (s *saved) recordService(g *graph, key serviceKey) {
 	c := s.journal.Record(recordService)
 	key.code(c)
 	edge.code(c)
-}
-
-func (s *saved) recordWeight(g *graph, key weightKey) {
-	c := s.journal.Record(recordWeight)
-	key.code(c)
-	n := g.weights[key]
-	c.Uint(&n)
 }
 
 // commit stores what a flush recorded. Where that fails the graph goes on, and everything is stored once it works again.

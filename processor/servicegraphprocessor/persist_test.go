@@ -22,6 +22,7 @@ import (
 	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 // memory is a storage extension whose values outlive the processors.
@@ -248,7 +249,7 @@ func FuzzRestore(f *testing.F) {
 	r := &pair{ways: []way{{service: "a"}}, series: []*flowSeries{{key: &flowKey{port: 1}}}}
 	record := func(kind uint64, code func(c *journal.Coder)) []byte {
 		store := &memory{values: map[string][]byte{}}
-		j, err := journal.Open(context.Background(), store, intern)
+		j, err := journal.Open(context.Background(), store, naming.Intern)
 		require.NoError(f, err)
 		j.Restart()
 		code(j.Record(kind))
@@ -259,14 +260,15 @@ func FuzzRestore(f *testing.F) {
 	f.Add(record(recordPair, func(c *journal.Coder) { c.Uint(&id); r.code(c) }))
 	f.Add(record(recordEdge, func(c *journal.Coder) { c.Uint(&id); (&edgeState{routes: make([]routeCounts, 2)}).code(c) }))
 	f.Add(record(recordService, func(c *journal.Coder) { (&serviceKey{client: "a"}).code(c); (&serviceEdge{}).code(c) }))
-	f.Add(record(recordEndpoint, func(c *journal.Coder) { (&podName{name: "a"}).code(c); (&endpoint{}).code(c) }))
+	f.Add(record(recordEndpoint, func(c *journal.Coder) { (&naming.Pod{Name: "a"}).Code(c); (&endpoint{}).code(c) }))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		state := newRestored()
-		if journal.Records(data, intern, state.read) != nil {
-			return
-		}
 		g, err := newGraph(processortest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
 		require.NoError(t, err)
+		state := newRestored(g.directory)
+		if journal.Records(data, naming.Intern, state.read) != nil {
+			require.NoError(t, g.stop(t.Context()))
+			return
+		}
 		state.into(g)
 		g.clock.set(g.clock.time + 1)
 		g.flush(true)

@@ -171,24 +171,7 @@ func (w *way) code(c *journal.Coder) {
 	codeCount(c, &w.credit.received)
 	codeFailed(c, &w.credit.failed)
 	w.credit.duration.Code(c)
-	n := c.Len(len(w.assigned), maxRecordWays)
-	if !c.Reading() {
-		for party, count := range w.assigned {
-			codeParty(c, &party)
-			c.Uint(&count)
-		}
-		return
-	}
-	for range n {
-		var party edge.Party
-		var count uint64
-		codeParty(c, &party)
-		c.Uint(&count)
-		if w.assigned == nil {
-			w.assigned = map[edge.Party]uint64{}
-		}
-		w.assigned[party] = count
-	}
+	w.shares.Code(c)
 }
 
 func (s *flowSeries) code(c *journal.Coder, p *pair) {
@@ -235,11 +218,6 @@ func (v *cumulative) code(c *journal.Coder) {
 	}
 }
 
-func (n *podName) code(c *journal.Coder) {
-	c.Text(&n.namespace)
-	c.Text(&n.name)
-}
-
 func (e *endpoint) code(c *journal.Coder) {
 	for _, text := range [...]*string{&e.pod, &e.workload, &e.namespace, &e.service, &e.node} {
 		c.Text(text)
@@ -271,10 +249,4 @@ func (s *serviceEdge) code(c *journal.Coder) {
 		codeCount(c, &h.count)
 		c.Float(&h.sum)
 	}
-}
-
-func (k *weightKey) code(c *journal.Coder) {
-	codeParty(c, &k.source)
-	c.Text(&k.service)
-	codeParty(c, &k.destination)
 }

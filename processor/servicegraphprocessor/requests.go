@@ -10,6 +10,7 @@ import (
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 // exchange is one request as its two spans tell it, by the client span's id; either side may come first or never.
@@ -169,10 +170,10 @@ func (g *graph) count(x *exchange, final bool) bool {
 		return false
 	}
 	key.Security = predictSecurity(client, by, server)
-	if w := g.directory.stateAddress(x.server.client); w != nil && by == byClientSpan && g.directory.isWaypoint(w) {
-		key.Waypoint = waypointName(w)
+	if w := g.directory.Holder(x.server.client); w != nil && by == byClientSpan && g.directory.IsWaypoint(w) {
+		key.Waypoint = naming.WaypointName(w)
 	}
-	protocol := g.directory.protocol(key.Service, key.Port)
+	protocol := g.directory.Protocol(key.Service, key.Port)
 	if protocol == "" {
 		protocol = semconv.ProtocolHTTP
 		if x.server.grpc {
@@ -198,8 +199,8 @@ const (
 // that the request lands on the connection's edge. A waypoint in between is looked through by the client's span.
 func (g *graph) clientOf(x *exchange, final bool) (edge.Party, *mesh.Workload, clientBy, bool) {
 	if x.server.client.IsValid() {
-		if w := g.directory.stateAddress(x.server.client); w != nil && !g.directory.isWaypoint(w) {
-			return partyOf(w), w, byAddress, true
+		if w := g.directory.Holder(x.server.client); w != nil && !g.directory.IsWaypoint(w) {
+			return naming.PartyOf(w), w, byAddress, true
 		}
 	}
 	if x.hasClient {
@@ -209,17 +210,17 @@ func (g *graph) clientOf(x *exchange, final bool) (edge.Party, *mesh.Workload, c
 		}
 		return edge.Party{}, nil, byUnknown, false
 	}
-	if !final && (x.id != spanID{} || !g.directory.known()) {
+	if !final && (x.id != spanID{} || !g.directory.Known()) {
 		return edge.Party{}, nil, byUnknown, false
 	}
 	if x.server.client.IsValid() {
-		party, ok := g.directory.external(x.server.client.String())
+		party, ok := g.directory.Externals.Name(x.server.client.String())
 		if !ok {
 			g.overflowed("external")
 		}
 		return party, nil, byAddress, true
 	}
-	return edge.Party{Workload: unknownWorkload}, nil, byUnknown, true
+	return edge.Party{Workload: naming.Unknown}, nil, byUnknown, true
 }
 
 // serviceOf tells which service and port of the server's workload a request was for: what the client addressed, else
@@ -230,48 +231,20 @@ func (g *graph) serviceOf(x *exchange, server *mesh.Workload, final bool) (strin
 	}
 	if x.hasClient && x.client.peer.IsValid() {
 		addr := x.client.peer.Addr().Unmap()
-		if service := g.directory.state.VIP(addr); service != nil {
+		if service := g.directory.Called(addr); service != nil {
 			if _, offered := server.Services[service.Key()]; offered {
-				return service.Hostname, servicePort(server, service.Key(), uint32(x.client.peer.Port())), true
+				return service.Hostname, naming.ServicePort(server, service.Key(), uint32(x.client.peer.Port())), true
 			}
 		}
 		if slices.Contains(server.Addresses, addr.String()) {
 			return "", x.client.peer.Port(), true
 		}
 	}
-	hostname, port, choices := onlyService(server, x.server.port)
+	hostname, port, choices := naming.OnlyService(server, x.server.port)
 	if choices > 1 && !final && !x.hasClient && x.id != (spanID{}) {
 		return "", 0, false
 	}
 	return hostname, port, true
-}
-
-// onlyService returns the first of a workload's services by name that listens on the port (any, if it is 0), and how
-// many there are.
-func onlyService(w *mesh.Workload, port uint16) (hostname string, target uint16, choices int) {
-	for service, ports := range w.Services {
-		for _, p := range ports {
-			if p.TargetPort > 65535 || p.ServicePort > 65535 {
-				continue
-			}
-			candidate := uint16(p.TargetPort)
-			if candidate == 0 {
-				candidate = uint16(p.ServicePort)
-			}
-			if port != 0 && candidate != port {
-				continue
-			}
-			choices++
-			name := hostnameOf(service)
-			if choices == 1 || name < hostname || (name == hostname && candidate < target) {
-				hostname, target = name, candidate
-			}
-		}
-	}
-	if choices == 0 {
-		target = port
-	}
-	return hostname, target, choices
 }
 
 // predictSecurity is what the ztunnels will say of the request's connection.
@@ -291,20 +264,20 @@ func (g *graph) originPod(o *origin) *mesh.Workload {
 	if namespace == "" {
 		namespace = o.serviceNamespace
 	}
-	if w := g.directory.pod(namespace, o.pod); w != nil {
+	if w := g.directory.Pod(namespace, o.pod); w != nil {
 		return w
 	}
-	return g.directory.address(o.podIP)
+	return g.directory.HolderOf(o.podIP)
 }
 
 // originMayAppear tells whether a span's writer may be named later by the mesh's state.
 func (g *graph) originMayAppear(o *origin) bool {
-	return (!g.directory.known() && !g.meshless()) || (o.pod != "" && g.directory.known())
+	return (!g.directory.Known() && !g.directory.Meshless(g.clock.time)) || (o.pod != "" && g.directory.Known())
 }
 
 func (g *graph) originParty(w *mesh.Workload, o *origin) edge.Party {
 	if w != nil {
-		return partyOf(w)
+		return naming.PartyOf(w)
 	}
 	namespace := o.namespace
 	if namespace == "" {
@@ -318,7 +291,7 @@ func (g *graph) originParty(w *mesh.Workload, o *origin) edge.Party {
 		name = o.pod
 	}
 	if name == "" {
-		name = unknownWorkload
+		name = naming.Unknown
 	}
 	return edge.Party{Workload: name, Namespace: namespace, App: o.service}
 }
@@ -326,7 +299,7 @@ func (g *graph) originParty(w *mesh.Workload, o *origin) edge.Party {
 // retryRequests looks again at the requests that wait, and gives up on those that waited long enough.
 func (g *graph) retryRequests(now pcommon.Timestamp, force bool) {
 	q := &g.requests.waiting
-	asOf := meshKnowledge{g.directory.generation, g.meshless()}
+	asOf := meshKnowledge{g.directory.Version(), g.directory.Meshless(g.clock.time)}
 	if force || asOf != g.requests.triedAt {
 		g.requests.triedAt = asOf
 		for n := q.len(); n > 0; n-- {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 // call is one request of a test.
@@ -162,7 +163,7 @@ func TestClientThatNeverComes(t *testing.T) {
 	require.Empty(t, p.edges())
 	p.step(13, nil)
 	key := testEdge()
-	key.Source, key.Security = edge.Party{Workload: unknownWorkload}, semconv.SecurityUnknown
+	key.Source, key.Security = edge.Party{Workload: naming.Unknown}, semconv.SecurityUnknown
 	require.EqualValues(t, 1, total(p.edges()[key].Requests))
 }
 

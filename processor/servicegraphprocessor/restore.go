@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/nephilia/nephilia/internal/journal"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 // restored is the state that a journal holds, the newest record of each thing.
@@ -15,18 +16,18 @@ type restored struct {
 	time, flushed pcommon.Timestamp
 	edges         map[uint64]*edgeState
 	pairs         map[uint64]*pair
-	endpoints     map[podName]*endpoint
+	endpoints     map[naming.Pod]*endpoint
 	services      map[serviceKey]*serviceEdge
-	weights       map[weightKey]uint64
+	directory     *naming.Directory
 	nodes         map[string]pcommon.Timestamp
 
 	lastEdge, lastPair uint64
 }
 
-func newRestored() *restored {
+func newRestored(directory *naming.Directory) *restored {
 	return &restored{
-		edges: map[uint64]*edgeState{}, pairs: map[uint64]*pair{}, endpoints: map[podName]*endpoint{},
-		services: map[serviceKey]*serviceEdge{}, weights: map[weightKey]uint64{},
+		edges: map[uint64]*edgeState{}, pairs: map[uint64]*pair{}, endpoints: map[naming.Pod]*endpoint{},
+		services: map[serviceKey]*serviceEdge{}, directory: directory,
 		nodes: map[string]pcommon.Timestamp{},
 	}
 }
@@ -50,8 +51,8 @@ func (r *restored) read(kind uint64, c *journal.Coder) {
 		r.pairs[p.id] = p
 		r.lastPair = max(r.lastPair, p.id)
 	case recordEndpoint:
-		var id podName
-		id.code(c)
+		var id naming.Pod
+		id.Code(c)
 		e := &endpoint{id: id}
 		e.code(c)
 		r.endpoints[id] = e
@@ -60,12 +61,6 @@ func (r *restored) read(kind uint64, c *journal.Coder) {
 		s.key.code(c)
 		s.code(c)
 		r.services[s.key] = s
-	case recordWeight:
-		var key weightKey
-		key.code(c)
-		var n uint64
-		c.Uint(&n)
-		r.weights[key] = n
 	case recordNode:
 		var node string
 		var at pcommon.Timestamp
@@ -83,14 +78,17 @@ func (r *restored) read(kind uint64, c *journal.Coder) {
 		c.Uint(&id)
 		delete(r.pairs, id)
 	case recordEndpointGone:
-		var id podName
-		id.code(c)
+		var id naming.Pod
+		id.Code(c)
 		delete(r.endpoints, id)
 	case recordServiceGone:
 		var key serviceKey
 		key.code(c)
 		delete(r.services, key)
 	default:
+		if r.directory.Read(kind, c) {
+			return
+		}
 		c.Fail(fmt.Errorf("unknown kind of record %d", kind))
 	}
 }
@@ -127,10 +125,7 @@ func (r *restored) into(g *graph) {
 		g.services.byKey[key] = s
 		g.services.touch(s, s.seen)
 	}
-	for key, n := range r.weights {
-		g.weights[key] = n
-		g.weighed[key.service] = true
-	}
+	g.directory.Restored(r.time)
 	for _, id := range slices.Sorted(maps.Keys(r.pairs)) {
 		r.adoptPair(g, r.pairs[id])
 	}
@@ -161,7 +156,7 @@ func (r *restored) adoptPair(g *graph, p *pair) {
 	if p.waits {
 		g.flows.waiting = append(g.flows.waiting, p)
 	}
-	if e, ok := g.endpoints[podName{p.key.destination.namespace, p.key.destination.pod}]; ok && p.resolved {
+	if e, ok := g.endpoints[naming.Pod{Namespace: p.key.destination.namespace, Name: p.key.destination.pod}]; ok && p.resolved {
 		p.endpoint = e
 	}
 }

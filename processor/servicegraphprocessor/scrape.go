@@ -10,6 +10,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 
@@ -129,8 +130,8 @@ func (t *scrapeTable) target(source *metricSource) *scrapeTarget {
 	if len(t.targets) >= maxNodes {
 		return nil
 	}
-	target := &scrapeTarget{node: intern(source.node), series: map[uint64]*scrapeSeries{}, waypoints: map[uint64]*waypointSeries{}}
-	t.targets[intern(id)] = target
+	target := &scrapeTarget{node: naming.Intern(source.node), series: map[uint64]*scrapeSeries{}, waypoints: map[uint64]*waypointSeries{}}
+	t.targets[naming.Intern(id)] = target
 	return target
 }
 
@@ -321,15 +322,15 @@ func (l *istioLabels) flow() scrapedFlow {
 	return scrapedFlow{
 		source:      ownParty(l.source),
 		destination: ownParty(l.destination),
-		service:     intern(l.service),
+		service:     naming.Intern(l.service),
 		mutualTLS:   l.security == semconv.SecurityMutualTLS,
 	}
 }
 
 func ownParty(p edge.Party) edge.Party {
 	return edge.Party{
-		Workload: intern(p.Workload), Namespace: intern(p.Namespace),
-		App: intern(p.App), Version: intern(p.Version), Cluster: intern(p.Cluster),
+		Workload: naming.Intern(p.Workload), Namespace: naming.Intern(p.Namespace),
+		App: naming.Intern(p.App), Version: naming.Intern(p.Version), Cluster: naming.Intern(p.Cluster),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 
@@ -262,21 +263,24 @@ func (g *scrapeGroup) hasLog() bool {
 // bind finds the edges of a group: those that the access log told, else one made from the mesh's state. False means
 // that there is none yet.
 func (g *graph) bind(group *scrapeGroup, now pcommon.Timestamp, force bool) bool {
-	flow, waypoint, own := g.foldFlow(group.flow)
-	if !own {
+	flow, waypoint := group.flow, ""
+	switch hop := g.directory.MergePartyHop(flow.source, flow.destination, flow.service); {
+	case hop.Kind == naming.HopBehind, hop.Kind == naming.HopThrough && len(hop.Backends) > 1:
 		group.edges = nil
 		return true
+	case hop.Kind == naming.HopThrough:
+		flow.destination, waypoint = naming.PartyOf(hop.Backends[0]), hop.Waypoint
 	}
 	edges := g.edges.byFlow[flow]
 	if len(edges) == 0 {
 		if group.counted.scrapedCounts == (scrapedCounts{}) && group.active() == 0 {
 			return true
 		}
-		port, known := g.portOf(flow)
+		port, known := g.directory.OnlyPort(flow.service)
 		if !known && !force && !since(group.first, now, g.cfg.ResolveHold) {
 			return false
 		}
-		if !g.directory.known() && len(g.flows.pairs) > 0 {
+		if !g.directory.Known() && len(g.flows.pairs) > 0 {
 			// The access log names pods, the counters workloads: without the mesh's state nobody can tell that they
 			// speak of the same connections, and they must not count twice.
 			group.edges = nil
@@ -289,24 +293,11 @@ func (g *graph) bind(group *scrapeGroup, now pcommon.Timestamp, force bool) bool
 		if flow.mutualTLS {
 			key.Security = semconv.SecurityMutualTLS
 		}
-		g.use(&group.own, g.edges.find(key, g.directory.protocol(key.Service, key.Port), group.start))
+		g.use(&group.own, g.edges.find(key, g.directory.Protocol(key.Service, key.Port), group.start))
 		edges = g.edges.byFlow[flow]
 	}
 	group.edges = edges
 	return true
-}
-
-// portOf is the target port of a service that has only one.
-func (g *graph) portOf(flow scrapedFlow) (uint16, bool) {
-	service := g.directory.state.Hostname(flow.service)
-	if service == nil || len(service.Ports) != 1 {
-		return 0, false
-	}
-	port := service.Ports[0]
-	if port.TargetPort != 0 && port.TargetPort <= 65535 {
-		return uint16(port.TargetPort), true
-	}
-	return uint16(port.ServicePort), port.ServicePort <= 65535
 }
 
 func (g *graph) releaseGroup(group *scrapeGroup) {

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
 // Attributes of application spans, by OpenTelemetry's semantic conventions, today's and those before.
@@ -59,17 +60,17 @@ func originOf(resource pcommon.Resource) origin {
 	resource.Attributes().Range(func(name string, value pcommon.Value) bool {
 		switch name {
 		case semconv.AttrPodName:
-			o.pod = intern(value.Str())
+			o.pod = naming.Intern(value.Str())
 		case semconv.AttrNamespaceName:
-			o.namespace = intern(value.Str())
+			o.namespace = naming.Intern(value.Str())
 		case semconv.AttrServiceName:
-			o.service = intern(value.Str())
+			o.service = naming.Intern(value.Str())
 		case semconv.AttrServiceNamespace:
-			o.serviceNamespace = intern(value.Str())
+			o.serviceNamespace = naming.Intern(value.Str())
 		case attrPodIP:
-			o.podIP = intern(value.Str())
+			o.podIP = naming.Intern(value.Str())
 		case attrDeploymentName, attrStatefulSetName, attrDaemonSetName:
-			o.workload = intern(value.Str())
+			o.workload = naming.Intern(value.Str())
 		}
 		return true
 	})
@@ -166,15 +167,15 @@ func readServerSpan(o origin, span ptrace.Span) serverSpan {
 	s.failed = s.failed || httpStatus >= 500 || serverFault(grpcStatus)
 	switch {
 	case route != "":
-		s.route = intern(route)
+		s.route = naming.Intern(route)
 	case template != "":
-		s.route = intern(template)
+		s.route = naming.Intern(template)
 	case service != "" && method != "":
-		s.route = intern(service + "/" + method)
+		s.route = naming.Intern(service + "/" + method)
 	case method != "":
-		s.route = intern(method)
+		s.route = naming.Intern(method)
 	default:
-		s.route = intern(span.Name())
+		s.route = naming.Intern(span.Name())
 	}
 	return s
 }

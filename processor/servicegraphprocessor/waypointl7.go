@@ -13,6 +13,7 @@ import (
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/expo"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 
@@ -23,7 +24,7 @@ type waypointSeries struct {
 	total   cumulative
 	buckets []uint64
 	sum     float64
-	weight  weightKey
+	weight  naming.WeightKey
 }
 
 // waypointRequests reconciles the requests that waypoints and application spans tell of one edge: both may know all of
@@ -108,17 +109,17 @@ func (g *graph) waypointSeries(source *metricSource, kind string, attrs pcommon.
 	}
 	flow := labels.flow()
 	if !told(flow.source.Workload) {
-		flow.source = edge.Party{Workload: unknownWorkload}
+		flow.source = edge.Party{Workload: naming.Unknown}
 	}
 	key := edge.Key{Source: flow.source, Destination: flow.destination, Service: flow.service, Security: semconv.SecurityMutualTLS}
 	if labels.security != "" && labels.security != semconv.SecurityMutualTLS {
 		key.Security = semconv.SecurityNone
 	}
-	key.Port, _ = g.portOf(flow)
+	key.Port, _ = g.directory.OnlyPort(flow.service)
 	if labels.reporter == semconv.ReporterWaypoint {
-		key.Waypoint = g.waypointOf(flow.service, intern(source.waypoint))
+		key.Waypoint = g.directory.WaypointOf(flow.service, naming.Intern(source.waypoint))
 	}
-	protocol := g.directory.protocol(key.Service, key.Port)
+	protocol := g.directory.Protocol(key.Service, key.Port)
 	if protocol == "" {
 		protocol = semconv.ProtocolHTTP
 		if strings.HasPrefix(labels.protocol, "grpc") {
@@ -131,7 +132,7 @@ func (g *graph) waypointSeries(source *metricSource, kind string, attrs pcommon.
 	s := &waypointSeries{
 		edge:   g.edges.find(key, protocol, start),
 		failed: failedRequest(&labels),
-		weight: weightKey{flow.source, flow.service, flow.destination},
+		weight: naming.WeightKey{Source: flow.source, Service: flow.service, Destination: flow.destination},
 	}
 	s.edge.users++
 	target.waypoints[id] = s
@@ -158,11 +159,7 @@ func (s *waypointSeries) advance(target *scrapeTarget, start, at pcommon.Timesta
 }
 
 func (g *graph) addWaypointRequests(s *waypointSeries, n uint64) {
-	if _, known := g.weights[s.weight]; known || len(g.weights) < g.cfg.MaxEdges {
-		g.weights[s.weight] += n
-		g.saved.weight(s.weight)
-		g.weighed[s.weight.service] = true
-	}
+	g.directory.Weigh(s.weight, n, g.clock.time)
 	held := g.heldRequests(s.edge)
 	held.total += n
 	if s.failed {

@@ -1,0 +1,156 @@
+// Package naming tells who the ends of connections are, by the mesh's state: workloads by pod or address, parties outside the
+// mesh by address, and what stands behind a waypoint.
+package naming
+
+import (
+	"net/netip"
+	"time"
+	"unique"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/journal"
+	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
+)
+
+// maxGone bounds the deleted pods that are remembered: their last connections are reported after their end.
+const maxGone = 10_000
+
+// Intern returns a copy of s that all equal strings share, so that a map entry does not keep a whole batch in memory.
+func Intern(s string) string { return unique.Make(s).Value() }
+
+// Config bounds a directory.
+type Config struct {
+	MaxEntities int
+	MaxExternal int
+	// MaxWeights bounds the divisions of a service's requests that are remembered, by client and backend.
+	MaxWeights int
+	// Hold is how long the first mesh state is waited for.
+	Hold time.Duration
+}
+
+// Pod is the name of a pod.
+type Pod struct{ Namespace, Name string }
+
+// Code writes the name or reads it.
+func (p *Pod) Code(c *journal.Coder) { records.Texts(c, &p.Namespace, &p.Name) }
+
+// Directory names the parties of connections by the mesh's state.
+type Directory struct {
+	cfg       Config
+	state     *mesh.State
+	Externals *Externals
+	// generation moves with the mesh's state, version with all that names depend on.
+	generation, version uint64
+	begun               pcommon.Timestamp
+	gone                map[Pod]*mesh.Workload
+	goneOrder           []Pod
+	derived             derived
+	weights             weights
+}
+
+// NewDirectory returns a directory that knows nothing yet.
+func NewDirectory(cfg Config) *Directory {
+	return &Directory{
+		cfg:       cfg,
+		state:     mesh.NewState(cfg.MaxEntities),
+		Externals: newExternals(cfg.MaxExternal),
+		gone:      map[Pod]*mesh.Workload{},
+		weights:   newWeights(cfg.MaxWeights),
+	}
+}
+
+// Apply takes over an entity event; false means that the bound on entities is reached.
+func (d *Directory) Apply(event mesh.Event) bool {
+	previous, taken := d.state.Apply(event)
+	if !taken {
+		return false
+	}
+	d.generation++
+	d.version++
+	if w, ok := previous.(*mesh.Workload); ok && w != nil && event.Deleted {
+		d.remember(w)
+	}
+	return true
+}
+
+func (d *Directory) remember(w *mesh.Workload) {
+	id := Pod{w.Namespace, w.Name}
+	if _, known := d.gone[id]; !known {
+		if len(d.goneOrder) >= maxGone {
+			delete(d.gone, d.goneOrder[0])
+			d.goneOrder = append(d.goneOrder[:0], d.goneOrder[1:]...)
+		}
+		d.goneOrder = append(d.goneOrder, id)
+	}
+	d.gone[id] = w
+}
+
+// Version moves when a name, or what becomes of a hop to a waypoint, may have changed.
+func (d *Directory) Version() uint64 { return d.version }
+
+// Known tells whether anything is known about the mesh.
+func (d *Directory) Known() bool { return d.generation > 0 }
+
+// Begin notes the first data's time.
+func (d *Directory) Begin(at pcommon.Timestamp) {
+	if d.begun == 0 {
+		d.begun = at
+	}
+}
+
+// Meshless tells whether so much time passed without any mesh state that none is to be waited for.
+func (d *Directory) Meshless(now pcommon.Timestamp) bool {
+	return !d.Known() && d.begun > 0 && moment.Since(d.begun, now, d.cfg.Hold)
+}
+
+// Pod finds a workload by its pod's name, also if it is gone.
+func (d *Directory) Pod(namespace, name string) *mesh.Workload {
+	if name == "" {
+		return nil
+	}
+	if w := d.state.Pod(namespace, name); w != nil {
+		return w
+	}
+	return d.gone[Pod{namespace, name}]
+}
+
+// Holder finds the workload that holds an address, nil if it is invalid or not known.
+func (d *Directory) Holder(addr netip.Addr) *mesh.Workload {
+	if !addr.IsValid() {
+		return nil
+	}
+	return d.state.Address(addr)
+}
+
+// HolderOf is Holder of an address in text form.
+func (d *Directory) HolderOf(text string) *mesh.Workload {
+	if text == "" {
+		return nil
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return nil
+	}
+	return d.state.Address(addr)
+}
+
+// Service finds a service by its host name, nil if it is not known.
+func (d *Directory) Service(hostname string) *mesh.Service { return d.state.Hostname(hostname) }
+
+// Called finds the service that a client addressed by its virtual address, nil if it is none's.
+func (d *Directory) Called(addr netip.Addr) *mesh.Service { return d.state.VIP(addr) }
+
+// PartyOf is the end of an edge that a workload is.
+func PartyOf(w *mesh.Workload) edge.Party {
+	return edge.Party{
+		Workload:  w.Owner(),
+		Namespace: w.Namespace,
+		App:       w.App(),
+		Version:   w.CanonicalRevision,
+		Cluster:   w.ClusterID,
+	}
+}

@@ -1,0 +1,113 @@
+// Package telemetry is the processor's internal telemetry with its attribute sets built once.
+package telemetry
+
+import (
+	"context"
+	"fmt"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
+)
+
+// Why a record could not be counted where it belongs.
+const (
+	DroppedPoint       = "invalid_point"
+	DroppedEntity      = "invalid_entity"
+	DroppedEntityLimit = "entity_limit"
+	DroppedDuplicate   = "duplicate_span"
+	DroppedSpanLimit   = "span_limit"
+	DroppedFlowLimit   = "flow_limit"
+)
+
+// The bounds that keep a flow from an edge of its own.
+const (
+	BoundEdges    = "edges"
+	BoundExternal = "external"
+	BoundRoutes   = "routes"
+	BoundReceiver = "receiver"
+)
+
+// Telemetry counts what the graph does. All methods may be called from several goroutines.
+type Telemetry struct {
+	*metadata.TelemetryBuilder
+	reasons, bounds, kinds, outcomes, clients map[string]metric.MeasurementOption
+}
+
+// New returns the telemetry of a component.
+func New(settings component.TelemetrySettings) (*Telemetry, error) {
+	builder, err := metadata.NewTelemetryBuilder(settings)
+	if err != nil {
+		return nil, fmt.Errorf("building internal telemetry: %w", err)
+	}
+	return &Telemetry{
+		TelemetryBuilder: builder,
+		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit),
+		bounds:           options("bound", BoundEdges, BoundExternal, BoundRoutes, BoundReceiver),
+		kinds:            options("kind", "flow", "server_span", "client_span", "flow_span"),
+		outcomes:         options("outcome", "paired", "unpaired", "single", "evicted", "attached", "ambiguous"),
+		clients:          options("client", "unknown", "address", "client_span"),
+	}, nil
+}
+
+func options(name string, values ...string) map[string]metric.MeasurementOption {
+	m := make(map[string]metric.MeasurementOption, len(values))
+	for _, value := range values {
+		m[value] = metric.WithAttributeSet(attribute.NewSet(attribute.String(name, value)))
+	}
+	return m
+}
+
+// Dropped counts records that could not be counted where they belong.
+func (t *Telemetry) Dropped(reason string, n int) {
+	t.ServiceGraphDropped.Add(context.Background(), int64(n), t.reasons[reason])
+}
+
+// Overflowed counts a flow that a bound kept from an edge of its own.
+func (t *Telemetry) Overflowed(bound string) {
+	t.ServiceGraphOverflow.Add(context.Background(), 1, t.bounds[bound])
+}
+
+// Request counts a request by what told its client.
+func (t *Telemetry) Request(client string) {
+	t.ServiceGraphRequests.Add(context.Background(), 1, t.clients[client])
+}
+
+// FlowSpans counts flow spans by how they left.
+func (t *Telemetry) FlowSpans(outcome string, n int64) {
+	if n > 0 {
+		t.ServiceGraphFlowSpans.Add(context.Background(), n, t.outcomes[outcome])
+	}
+}
+
+// Held states how much of a kind waits.
+func (t *Telemetry) Held(kind string, n int) {
+	t.ServiceGraphHeld.Record(context.Background(), int64(n), t.kinds[kind])
+}
+
+// Settled counts connections that only one of two reporters ever saw.
+func (t *Telemetry) Settled(n uint64) { t.ServiceGraphSettled.Add(context.Background(), int64(n)) }
+
+// Unresolved counts a flow that left under its pod's own name.
+func (t *Telemetry) Unresolved() { t.ServiceGraphUnresolved.Add(context.Background(), 1) }
+
+// ClientSpanExpired counts a client span that no server span followed.
+func (t *Telemetry) ClientSpanExpired() {
+	t.ServiceGraphClientSpansExpired.Add(context.Background(), 1)
+}
+
+// StorageFailed counts a time that the graph could not be stored, or what was stored not be read.
+func (t *Telemetry) StorageFailed() { t.ServiceGraphStorageFailed.Add(context.Background(), 1) }
+
+// Stored states how many bytes are stored of the graph.
+func (t *Telemetry) Stored(size int) {
+	t.ServiceGraphStorageSize.Record(context.Background(), int64(size))
+}
+
+// Sizes states how many edges there are and how many flow series are followed.
+func (t *Telemetry) Sizes(edges, flows int) {
+	t.ServiceGraphEdges.Record(context.Background(), int64(edges))
+	t.ServiceGraphFlows.Record(context.Background(), int64(flows))
+}
