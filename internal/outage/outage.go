@@ -70,11 +70,27 @@ type Impact struct {
 	Since *time.Time `json:"since,omitempty"`
 }
 
-// Evidence is one observation.
+// Evidence is one thing that was seen.
 type Evidence struct {
-	Time   time.Time `json:"time"`
-	Text   string    `json:"text"`
-	Source string    `json:"source"`
+	Time time.Time `json:"time"`
+	Text string    `json:"text"`
+	// Source is who told it, such as "ztunnel node-a" or "istiod".
+	Source string `json:"source"`
+	// Kind says what it is; empty in outages that were stored before evidence had one.
+	Kind string `json:"kind,omitempty"`
+}
+
+// Kinds of evidence.
+const (
+	EvidenceChange      = "change"      // the mesh, or what it runs on, was changed
+	EvidenceObservation = "observation" // what was seen of the mesh's state or of its telemetry
+	EvidenceScrape      = "scrape"      // the result of a scrape
+	EvidenceLog         = "log"         // a line of a log
+)
+
+// Repeats tells whether other evidence says the same, at whatever time.
+func (e Evidence) Repeats(other Evidence) bool {
+	return e.Kind == other.Kind && e.Text == other.Text && e.Source == other.Source
 }
 
 // PutMap writes the outage as an event's body.

@@ -19,7 +19,7 @@ func TestBodyHoldsTheOutage(t *testing.T) {
 		Policy:     "billing/no-checkout",
 		Candidates: []Candidate{{Subject: Subject{Type: "node", Name: "node-a"}, Score: 0.25, Reason: "runs what fails"}},
 		Impact:     []Impact{{Name: Name{"shop", "frontend"}, How: "depends_on", Since: &began}},
-		Evidence:   []Evidence{{Time: began, Text: "denied", Source: "ztunnel node-a"}},
+		Evidence:   []Evidence{{Time: began, Text: "denied", Source: "ztunnel node-a", Kind: EvidenceLog}},
 	}
 	body := pcommon.NewValueMap()
 	require.NoError(t, want.PutMap(body.Map()))

@@ -710,6 +710,11 @@ export interface components {
             time: components["schemas"]["Time"];
             text: string;
             source: string;
+            /**
+             * @description What the evidence is. Missing in outages stored by versions that did not say it.
+             * @enum {string}
+             */
+            kind?: "change" | "observation" | "scrape" | "log";
         };
         WorkloadList: {
             workloads: components["schemas"]["Workload"][];

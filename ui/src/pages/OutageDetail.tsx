@@ -141,7 +141,7 @@ function Candidates({ outage }: { outage: Outage }) {
 }
 
 interface Moment extends Evidence {
-  kind: 'change' | 'evidence' | 'outage';
+  is: 'change' | 'evidence' | 'outage';
 }
 
 /** What changed just before, what was observed, and what the detector made of it: one list in the order of time. */
@@ -149,12 +149,12 @@ function Story({ outage }: { outage: Outage }) {
   const started = Date.parse(outage.started_at);
   const moments = useMemo(() => {
     const list: Moment[] = [
-      ...(outage.evidence ?? []).map((one): Moment => ({ ...one, kind: one.source === 'istiod' || one.source === 'xds' ? 'change' : 'evidence' })),
-      ...(outage.timeline ?? []).map((one): Moment => ({ ...one, kind: one.source === 'outage_detector' ? 'outage' : 'change' })),
+      ...(outage.evidence ?? []).map((one): Moment => ({ ...one, is: one.kind === 'change' ? 'change' : 'evidence' })),
+      ...(outage.timeline ?? []).map((one): Moment => ({ ...one, is: 'outage' })),
     ];
     return list.sort((a, b) => Date.parse(a.time) - Date.parse(b.time));
   }, [outage]);
-  const changes = moments.filter((moment) => moment.kind === 'change' && Math.abs(Date.parse(moment.time) - started) <= BEFORE_MS);
+  const changes = moments.filter((moment) => moment.is === 'change' && Math.abs(Date.parse(moment.time) - started) <= BEFORE_MS);
   const now = shownNow();
   return (
     <>
@@ -183,12 +183,12 @@ function Story({ outage }: { outage: Outage }) {
         </div>
         <ol className="story">
           {moments.map((moment, i) => (
-            <li key={i} className={moment.kind}>
+            <li key={i} className={moment.is}>
               <span className="story-time" title={fullTime(Date.parse(moment.time))}>
                 {clock(Date.parse(moment.time), now)}
               </span>
               <span>
-                {moment.kind === 'outage' ? sentence(localised(moment.text, outage, now)) : moment.text} <span className="muted">{moment.source === 'outage_detector' ? '' : moment.source}</span>
+                {moment.is === 'outage' ? sentence(localised(moment.text, outage, now)) : moment.text} <span className="muted">{moment.is === 'outage' ? '' : moment.source}</span>
               </span>
             </li>
           ))}

@@ -185,13 +185,15 @@ func (f *Finder) wellElsewhere(b Blame) bool {
 }
 
 func (f *Finder) evidence(e *Explanation) {
-	texts := map[string]bool{}
+	seen := map[outage.Evidence]bool{}
 	var found []outage.Evidence
 	for _, b := range e.Edges {
 		for i := range b.Pair.Reasons {
 			for _, one := range b.Pair.Reasons[i].Evidence {
-				if one.Time.UnixNano() >= e.Since-int64(10*time.Second) && !texts[one.Text+one.Source] {
-					texts[one.Text+one.Source] = true
+				said := one
+				said.Time = time.Time{}
+				if one.Time.UnixNano() >= e.Since-int64(10*time.Second) && !seen[said] {
+					seen[said] = true
 					found = append(found, one)
 				}
 			}
@@ -205,14 +207,14 @@ func (f *Finder) evidence(e *Explanation) {
 		about := c.App.Name != "" && c.App.Name == e.Root.Name && c.App.Namespace == e.Root.Namespace ||
 			c.Policy != "" && c.Policy == e.Policy || c.Node != "" && e.Root.Type == TypeNode && c.Node == e.Root.Name
 		if about {
-			found = append(found, outage.Evidence{Time: time.Unix(0, c.Time).UTC(), Text: c.Text, Source: c.Source})
+			found = append(found, outage.Evidence{Time: time.Unix(0, c.Time).UTC(), Text: c.Text, Source: c.Source, Kind: outage.EvidenceChange})
 		}
 	}
 	if e.Root.Type == TypeNode {
 		if n, ok := f.store.Nodes[e.Root.Name]; ok {
 			if src, ok := n.Sources[semconv.SourceMetrics]; ok && !src.Up && src.Worked {
 				found = append(found, outage.Evidence{
-					Time: time.Unix(0, src.Changed).UTC(), Text: "scrape of ztunnel on " + n.Name + " fails", Source: "scrape " + n.Name,
+					Time: time.Unix(0, src.Changed).UTC(), Text: "scrape of ztunnel on " + n.Name + " fails", Source: "scrape " + n.Name, Kind: outage.EvidenceScrape,
 				})
 			}
 		}
@@ -322,7 +324,7 @@ func (f *Finder) identities(found []*Explanation) []*Explanation {
 		found = append(found, &Explanation{
 			Root: c.Root, Kind: c.Fault.Kind, Rule: c.Fault.Rule, Severity: severity, Since: c.Fault.Since, LastBad: c.Fault.LastBad,
 			Failed: c.Fault.Failed, Total: c.Fault.Total, Nodes: slices.Clone(c.Nodes), Confirmed: true,
-			Evidence:   []outage.Evidence{{Time: time.Unix(0, c.Fault.Since).UTC(), Text: c.Text, Source: "ztunnel " + c.Nodes[0]}},
+			Evidence:   []outage.Evidence{{Time: time.Unix(0, c.Fault.Since).UTC(), Text: c.Text, Source: "ztunnel " + c.Nodes[0], Kind: c.Evidence}},
 			Candidates: []outage.Candidate{{Subject: c.Root, Score: 0.9}},
 		})
 	}
@@ -397,7 +399,7 @@ func (f *Finder) lost(n *observe.Node, root outage.Subject) *Explanation {
 		Nodes: []string{n.Name}, Source: n.Lost.Source, Confirmed: true,
 		Candidates: []outage.Candidate{{Subject: root, Score: 0.8}},
 		Evidence: []outage.Evidence{{
-			Time: time.Unix(0, n.Lost.Since).UTC(), Text: n.Lost.Source + " no longer reports", Source: "ztunnel " + n.Name,
+			Time: time.Unix(0, n.Lost.Since).UTC(), Text: n.Lost.Source + " no longer reports", Source: "ztunnel " + n.Name, Kind: outage.EvidenceObservation,
 		}},
 	}
 }

@@ -365,7 +365,8 @@ type Certificate struct {
 	Root  outage.Subject
 	Fault observe.Fault
 	Nodes []string
-	Text  string
+	// Text says what is wrong; Evidence is the kind of evidence that it is.
+	Text, Evidence string
 }
 
 const certificatesEvery = int64(30 * time.Second)
@@ -388,7 +389,7 @@ func (j *Judge) certificates(now int64) {
 				continue
 			}
 			j.Certificates = append(j.Certificates, Certificate{
-				Root: outage.Subject{Type: "node", Name: name}, Nodes: []string{name}, Text: n.Certificates.Evidence.Text,
+				Root: outage.Subject{Type: "node", Name: name}, Nodes: []string{name}, Text: n.Certificates.Evidence.Text, Evidence: outage.EvidenceLog,
 				Fault: observe.Fault{
 					On: true, Rule: rule, Since: n.Certificates.First, Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 1,
 					Failed: n.Certificates.Count, Total: n.Certificates.Count,
@@ -414,8 +415,9 @@ func (j *Judge) expiring(rule *rules.Rule, now int64) {
 			entry, ok := found[c.Identity]
 			if !ok {
 				entry = &Certificate{
-					Root: j.identityOwner(c.Identity),
-					Text: "certificate of " + c.Identity + " expires at " + c.NotAfter.UTC().Format(time.RFC3339),
+					Root:     j.identityOwner(c.Identity),
+					Evidence: outage.EvidenceObservation,
+					Text:     "certificate of " + c.Identity + " expires at " + c.NotAfter.UTC().Format(time.RFC3339),
 					Fault: observe.Fault{
 						On: true, Rule: rule, Since: due.UnixNano(), Fired: now, LastBad: now, Kind: rule.Kind, Ratio: 0.1,
 					},

@@ -377,7 +377,7 @@ func (j *Judge) removed(app *observe.App) bool {
 func (j *Judge) rolledOut(app *observe.App, around int64) bool {
 	for i := range j.store.Changes {
 		c := &j.store.Changes[i]
-		if c.Source == observe.FromIstiod && c.App == app.Name && c.Time > around-int64(time.Minute) {
+		if c.Pods && c.App == app.Name && c.Time > around-int64(time.Minute) {
 			return true
 		}
 	}

@@ -115,9 +115,7 @@ const maxEvidence = 30
 func mergeEvidence(known, more []outage.Evidence) []outage.Evidence {
 	merged := known
 	for _, e := range more {
-		if !slices.ContainsFunc(known, func(k outage.Evidence) bool {
-			return k.Text == e.Text && k.Source == e.Source
-		}) {
+		if !slices.ContainsFunc(known, e.Repeats) {
 			merged = append(merged, e)
 		}
 	}

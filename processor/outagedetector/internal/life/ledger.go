@@ -191,7 +191,7 @@ func (l *Ledger) note(o *entry, when int64, text string) {
 	if len(o.Outage.Timeline) >= maxTimeline {
 		o.Outage.Timeline = slices.Delete(o.Outage.Timeline, 1, 2)
 	}
-	o.Outage.Timeline = append(o.Outage.Timeline, outage.Evidence{Time: at(when), Text: text, Source: "outage_detector"})
+	o.Outage.Timeline = append(o.Outage.Timeline, outage.Evidence{Time: at(when), Text: text, Source: "outage_detector", Kind: outage.EvidenceObservation})
 }
 
 func (l *Ledger) update(o *entry, e *cause.Explanation, now int64) {

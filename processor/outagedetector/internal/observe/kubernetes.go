@@ -25,7 +25,7 @@ func (s *Store) kubernetes(record plog.LogRecord) {
 	if app == "" && c.Node == "" {
 		return
 	}
-	change := Change{Time: int64(c.Time), Source: FromKubernetes, Node: strings.Clone(c.Node), Text: bounded(c.Text)}
+	change := Change{Time: int64(c.Time), Source: fromKubernetes, Node: strings.Clone(c.Node), Text: bounded(c.Text)}
 	if app != "" {
 		change.App = outage.Name{Namespace: strings.Clone(c.Namespace), Name: strings.Clone(app)}
 	}

@@ -21,14 +21,16 @@ type Change struct {
 	App    outage.Name
 	Node   string
 	Gone   bool
+	// Pods tells that pods of the app came, went, or became ready or unready.
+	Pods bool
 	// Source says who told it: istiod, or Kubernetes.
 	Source string
 }
 
 // The sources of changes.
 const (
-	FromIstiod     = "istiod"
-	FromKubernetes = "kubernetes"
+	fromIstiod     = "istiod"
+	fromKubernetes = "kubernetes"
 )
 
 const (
@@ -115,7 +117,7 @@ func (s *Store) policyChange(p *mesh.Policy, previous mesh.Entity, deleted bool,
 	}
 	key := p.Key()
 	s.policies[key] = t
-	s.change(Change{Time: t, Source: FromIstiod, Policy: key, Gone: deleted, Text: "AuthorizationPolicy " + key + " " + what})
+	s.change(Change{Time: t, Source: fromIstiod, Policy: key, Gone: deleted, Text: "AuthorizationPolicy " + key + " " + what})
 }
 
 func (s *Store) workloadChange(w *mesh.Workload, previous mesh.Entity, deleted bool, t int64) {
@@ -138,7 +140,7 @@ func (s *Store) workloadChange(w *mesh.Workload, previous mesh.Entity, deleted b
 		app = old
 	}
 	s.change(Change{
-		Time: t, Source: FromIstiod, App: outage.Name{Namespace: app.Namespace, Name: app.App()}, Node: app.Node, Gone: deleted || what == "unhealthy",
+		Time: t, Source: fromIstiod, Pods: true, App: outage.Name{Namespace: app.Namespace, Name: app.App()}, Node: app.Node, Gone: deleted || what == "unhealthy",
 		Text: "pod " + app.Namespace + "/" + app.Name + " " + what,
 	})
 }
@@ -193,7 +195,7 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 		r.Told = max(r.Told, t)
 	}
 	r.addRecord(t, outage.Evidence{
-		Time: time.Unix(0, t).UTC(), Text: bounded(text), Source: ztunnelOf(node),
+		Time: time.Unix(0, t).UTC(), Text: bounded(text), Source: ztunnelOf(node), Kind: outage.EvidenceLog,
 	})
 	if outbound && hbone != "" && (errorType == semconv.ErrorTypeConnectionRefused || errorType == semconv.ErrorTypeConnectionTimeout) {
 		namespace, pod := attr(attrs, semconv.AttrDestinationNamespace), attr(attrs, semconv.AttrDestinationPod)
@@ -230,7 +232,7 @@ func (s *Store) message(record plog.LogRecord, node string) {
 	scope := attr(record.Attributes(), semconv.AttrScope)
 	body := record.Body().AsString()
 	warned := record.SeverityNumber() >= plog.SeverityNumberWarn
-	evidence := outage.Evidence{Time: time.Unix(0, t).UTC(), Text: bounded(body), Source: ztunnelOf(node)}
+	evidence := outage.Evidence{Time: time.Unix(0, t).UTC(), Text: bounded(body), Source: ztunnelOf(node), Kind: outage.EvidenceLog}
 	switch {
 	case strings.HasPrefix(scope, "xds"), strings.HasPrefix(body, "XDS client"):
 		switch {
