@@ -13,7 +13,6 @@ var tooLarge = map[string]int{
 	"fields of processor/outagedetector/internal/observe.Fault":           20,
 	"fields of processor/outagedetector/internal/observe.Pair":            25,
 	"fields of processor/outagedetector/internal/observe.Store":           30,
-	"fields of processor/outagedetector/internal/rules.Rule":              17,
 	"fields of processor/servicegraphprocessor.edgeMetrics":               19,
 	"fields of processor/servicegraphprocessor.edgeState":                 20,
 	"fields of processor/servicegraphprocessor.graph":                     40,

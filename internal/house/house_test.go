@@ -22,6 +22,9 @@ const (
 	module = "github.com/nephilia/nephilia/"
 )
 
+// skipped are folders of which nothing is looked at.
+var skipped = []string{".git", "bin", "data", "node_modules", "testdata"}
+
 // file is one Go file that somebody wrote.
 type file struct {
 	path  string // from the root of the tree
@@ -35,12 +38,11 @@ func (f *file) folder() string { return filepath.ToSlash(filepath.Dir(f.path)) }
 func sources(t *testing.T) map[string][]file {
 	t.Helper()
 	folders := map[string][]file{}
-	skip := []string{".git", "bin", "data", "node_modules", "testdata"}
 	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && slices.Contains(skip, entry.Name()):
+		case entry.IsDir() && slices.Contains(skipped, entry.Name()):
 			return filepath.SkipDir
 		case entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 			return nil
