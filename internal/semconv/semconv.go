@@ -38,6 +38,7 @@ const (
 	MetricUp             = "up"
 	MetricSourceUp       = "ztunnel.source.up"
 	MetricSourceLastSeen = "ztunnel.source.last_seen"
+	MetricHeartbeats     = "ztunnel.heartbeats"
 	MetricReplayPosition = "ztunnel.replay.position"
 
 	LabelSource = "source"
