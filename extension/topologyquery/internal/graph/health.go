@@ -1,0 +1,103 @@
+package graph
+
+import (
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/internal/mesh"
+)
+
+type tally struct {
+	attempts, failed, requests, errors uint64
+	alive                              bool
+}
+
+func (t *tally) add(c *live.Counts) {
+	t.attempts += max(c.Fields[live.Closed], c.Failed)
+	t.failed += c.Failed
+	t.requests += c.Fields[live.Requests]
+	t.errors += c.Fields[live.RequestsFailed]
+	t.alive = t.alive || !c.Empty()
+}
+
+func (t *tally) ratio() float64 {
+	var ratio float64
+	if t.attempts > 0 {
+		ratio = float64(t.failed) / float64(t.attempts)
+	}
+	if t.requests > 0 {
+		ratio = max(ratio, float64(t.errors)/float64(t.requests))
+	}
+	return ratio
+}
+
+// FailureRatio is the share of the node's inbound connections or requests that failed, whichever is larger.
+func (n *Node) FailureRatio() float64 { return n.in.ratio() }
+
+// isDark tells that no pod's machine delivers telemetry, though some of them are known to.
+func (b *Builder) isDark(pods []*mesh.Workload) bool {
+	known := false
+	for _, pod := range pods {
+		if !pod.InMesh() {
+			continue
+		}
+		delivering, ok := b.options.Delivering[pod.Node]
+		if delivering || !ok {
+			return false
+		}
+		known = true
+	}
+	return known
+}
+
+func (b *Builder) judge() {
+	g := &b.graph
+	for _, e := range g.Edges {
+		source, destination := &g.Nodes[e.Source], &g.Nodes[e.Destination]
+		source.out.add(e.Counts)
+		destination.in.add(e.Counts)
+		var t tally
+		t.add(e.Counts)
+		e.Health = b.level(t.ratio())
+		switch {
+		case e.Health != Healthy:
+		case t.attempts == 0 && t.requests == 0 && source.dark && destination.dark:
+			e.Health = Unknown
+		case !t.alive:
+			e.Health = Idle
+			if source.dark || destination.dark {
+				e.Health = Unknown
+			}
+		}
+	}
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		n.Health = b.level(n.in.ratio())
+		if n.Health == Healthy && b.level(n.out.ratio()) == Failing {
+			n.Health = Degraded
+		}
+		for _, root := range b.options.Roots {
+			if root.Namespace == n.Namespace && (root.Name == n.App || root.Name == n.Name || n.Type == string(ByNamespace)) && n.Health != Failing {
+				n.Health = Degraded
+				if root.Critical {
+					n.Health = Failing
+				}
+			}
+		}
+		switch {
+		case n.Health == Failing || n.Health == Degraded:
+		case n.dark:
+			n.Health = Unknown
+		case !n.in.alive && !n.out.alive:
+			n.Health = Idle
+		}
+	}
+}
+
+func (b *Builder) level(ratio float64) string {
+	switch {
+	case ratio >= b.options.FailingAt && ratio > 0:
+		return Failing
+	case ratio >= b.options.DegradedAt && ratio > 0:
+		return Degraded
+	}
+	return Healthy
+}
