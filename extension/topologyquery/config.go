@@ -3,6 +3,8 @@ package topologyquery
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -12,13 +14,14 @@ import (
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configoptional"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // Config is the extension's configuration.
 type Config struct {
 	// HTTP is the server of the API and the UI.
-	HTTP confighttp.ServerConfig `mapstructure:"http"`
+	HTTP HTTPConfig `mapstructure:"http"`
 	// Directory is where the history and the mesh's state are kept. Without one they live in a temporary directory
 	// and end with the process.
 	Directory string `mapstructure:"directory"`
@@ -38,9 +41,14 @@ type Config struct {
 	Limits  LimitsConfig                          `mapstructure:"limits"`
 	Events  EventsConfig                          `mapstructure:"events"`
 	Links   LinksConfig                           `mapstructure:"links"`
+}
 
-	// prevent unkeyed literal initialization
-	_ struct{}
+// HTTPConfig is the server of the API and the UI.
+type HTTPConfig struct {
+	confighttp.ServerConfig `mapstructure:",squash"`
+	// AllowedHosts are the names by which the server may be asked, beside localhost, addresses and the endpoint's own name; a leading
+	// dot allows all names below. Without any, only a server that listens on the loopback interface alone checks them.
+	AllowedHosts []string `mapstructure:"allowed_hosts"`
 }
 
 // LiveConfig bounds the live graph.
@@ -127,8 +135,10 @@ type LimitsConfig struct {
 	// Concurrent is the number of requests that are answered at a time; Queue the number that wait for it.
 	Concurrent int `mapstructure:"concurrent"`
 	Queue      int `mapstructure:"queue"`
-	// Timeout bounds one answer, the event stream excepted.
+	// Timeout bounds how long one answer may be in the making, the event stream excepted.
 	Timeout time.Duration `mapstructure:"timeout"`
+	// MaxMemoryMiB bounds the memory of all queries together, and of the answers that are being sent.
+	MaxMemoryMiB int64 `mapstructure:"max_memory_mib"`
 	// MaxRange bounds the range of one request.
 	MaxRange time.Duration `mapstructure:"max_range"`
 }
@@ -154,7 +164,7 @@ func createDefaultConfig() component.Config {
 	server.NetAddr.Endpoint = "localhost:16680"
 	server.ReadHeaderTimeout = 10 * time.Second
 	return &Config{
-		HTTP: server,
+		HTTP: HTTPConfig{ServerConfig: server},
 		Live: LiveConfig{Window: 15 * time.Minute, MaxEdges: 100_000, MaxSeries: 2_000_000},
 		History: HistoryConfig{
 			Resolution:       5 * time.Second,
@@ -163,7 +173,7 @@ func createDefaultConfig() component.Config {
 			OutOfOrderWindow: 24 * time.Hour,
 			Metrics:          []string{"mesh.", "ztunnel.source.", "traces_service_graph_"},
 			Lookback:         5 * time.Minute,
-			QueryTimeout:     30 * time.Second,
+			QueryTimeout:     20 * time.Second,
 			MaxSamples:       50_000_000,
 		},
 		Prometheus: configoptional.Default(PrometheusConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
@@ -174,7 +184,7 @@ func createDefaultConfig() component.Config {
 		Changes:    ChangesConfig{Max: 10_000},
 		Mesh:       MeshConfig{MaxEntities: 200_000},
 		Health:     HealthConfig{DegradedAt: 0.01, FailingAt: 0.2, SilentAfter: 30 * time.Second},
-		Limits:     LimitsConfig{Concurrent: 16, Queue: 64, Timeout: 30 * time.Second, MaxRange: 31 * 24 * time.Hour},
+		Limits:     LimitsConfig{Concurrent: 16, Queue: 64, Timeout: 25 * time.Second, MaxRange: 31 * 24 * time.Hour, MaxMemoryMiB: 1024},
 		Events:     EventsConfig{MaxClients: 256, Queue: 64, Heartbeat: 10 * time.Second},
 	}
 }
@@ -204,6 +214,7 @@ func (c *Config) Validate() error {
 	positive("limits::concurrent", c.Limits.Concurrent > 0)
 	positive("limits::timeout", c.Limits.Timeout > 0)
 	positive("limits::max_range", c.Limits.MaxRange > 0)
+	positive("limits::max_memory_mib", c.Limits.MaxMemoryMiB > 0)
 	positive("events::max_clients", c.Events.MaxClients > 0)
 	positive("events::queue", c.Events.Queue > 0)
 	positive("events::heartbeat", c.Events.Heartbeat > 0)
@@ -215,6 +226,17 @@ func (c *Config) Validate() error {
 	}
 	if !(c.Health.DegradedAt > 0 && c.Health.DegradedAt <= c.Health.FailingAt && c.Health.FailingAt <= 1) {
 		errs = append(errs, errors.New("health: 0 < degraded_at ≤ failing_at ≤ 1 must hold"))
+	}
+	if c.HTTP.WriteTimeout > 0 && c.Limits.Timeout >= c.HTTP.WriteTimeout {
+		errs = append(errs, errors.New("limits::timeout must be shorter than http::write_timeout, or the answer that says so never arrives"))
+	}
+	if query := int64(c.History.MaxSamples) * history.SampleBytes; !c.Prometheus.HasValue() && query > c.Limits.MaxMemoryMiB<<20 {
+		errs = append(errs, fmt.Errorf("limits::max_memory_mib must have room for one query of history::max_samples: %d", query>>20+1))
+	}
+	for _, host := range c.HTTP.AllowedHosts {
+		if host == "" || host == "." || strings.ContainsAny(host, ":/* ") {
+			errs = append(errs, fmt.Errorf("http::allowed_hosts: %q is not a host's name", host))
+		}
 	}
 	if c.Prometheus.HasValue() {
 		errs = append(errs, validateEndpoint("prometheus::endpoint", c.Prometheus.Get().Endpoint))
@@ -242,6 +264,26 @@ func validateEndpoint(name, endpoint string) error {
 		return fmt.Errorf("%s: %q is not an http or https URL", name, endpoint)
 	}
 	return nil
+}
+
+// allowedHosts are the names by which the server may be asked, none if it is not to be checked.
+func (c *HTTPConfig) allowedHosts() []string {
+	host, _, err := net.SplitHostPort(c.NetAddr.Endpoint)
+	if err != nil {
+		host = c.NetAddr.Endpoint
+	}
+	if len(c.AllowedHosts) == 0 {
+		address, err := netip.ParseAddr(host)
+		loopback := host == "localhost" || err == nil && address.IsLoopback()
+		if !loopback {
+			return nil
+		}
+	}
+	names := append([]string{"localhost", ".localhost"}, c.AllowedHosts...)
+	if host != "" {
+		names = append(names, host)
+	}
+	return names
 }
 
 // keeps tells which metrics the history stores. How far the graph is says every sample's own time.

@@ -38,7 +38,8 @@ func TestConfig(t *testing.T) {
 		Resolution: time.Second, Retention: 72 * time.Hour, MaxSizeMiB: 100, OutOfOrderWindow: time.Hour, Metrics: []string{"mesh.", "istio_"},
 		Lookback: 2 * time.Minute, QueryTimeout: 10 * time.Second, MaxSamples: 1_000_000,
 	}, all.History)
-	assert.Equal(t, LimitsConfig{Concurrent: 4, Queue: 8, Timeout: 10 * time.Second, MaxRange: 24 * time.Hour}, all.Limits)
+	assert.Equal(t, LimitsConfig{Concurrent: 4, Queue: 8, Timeout: 10 * time.Second, MaxRange: 24 * time.Hour, MaxMemoryMiB: 64}, all.Limits)
+	assert.Equal(t, []string{"nephilia.example", ".mesh.example"}, all.HTTP.AllowedHosts)
 	assert.Equal(t, map[string]string{"jaeger": "https://jaeger.example", "grafana": "https://grafana.example/d/mesh", "prometheus": "https://prometheus.example"}, all.Links.asMap())
 	assert.False(t, all.Prometheus.HasValue())
 	remote := load(t, "remote")
@@ -50,6 +51,7 @@ func TestConfig(t *testing.T) {
 	for name, want := range map[string]string{
 		"bad_live": "live::max_edges must be positive", "bad_health": "degraded_at ≤ failing_at",
 		"bad_prometheus": "prometheus::endpoint", "bad_replica_label": "prometheus::replica_label", "bad_jaeger": "jaeger::endpoint", "bad_link": "links::grafana", "bad_history": "history::retention",
+		"bad_timeout": "limits::timeout must be shorter", "bad_memory": "limits::max_memory_mib must have room for one query of history::max_samples: 763", "bad_host": `http::allowed_hosts: "*.example"`,
 	} {
 		require.ErrorContains(t, xconfmap.Validate(load(t, name)), want, name)
 	}

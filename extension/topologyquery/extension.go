@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/api"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/httpapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/ingest"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
@@ -41,12 +42,15 @@ type topologyQuery struct {
 	listener net.Listener
 	stop     context.CancelFunc
 	done     sync.WaitGroup
+	closing  sync.Once
 }
 
 func newExtension(settings extension.Settings, config *Config) (*topologyQuery, error) {
 	return &topologyQuery{
 		config: config, settings: settings, changed: make(chan struct{}, 1),
-		storage: &storage{config: config, telemetry: settings.TelemetrySettings},
+		storage: &storage{
+			config: config, telemetry: settings.TelemetrySettings, memory: budget.New(config.Limits.MaxMemoryMiB << 20),
+		},
 	}, nil
 }
 
@@ -99,15 +103,20 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 			MaxRange: t.config.Limits.MaxRange, Timeout: t.config.Limits.Timeout,
 			Concurrent: t.config.Limits.Concurrent, Queue: t.config.Limits.Queue,
 		},
-		Links:       t.config.Links.asMap(),
-		SilentAfter: t.config.Health.SilentAfter,
-		Heartbeat:   t.config.Events.Heartbeat,
-		UI:          ui.FS(),
-		OpenAPI:     api.OpenAPI,
-		Observe:     t.observe,
-		Rejected:    func(ctx context.Context) { t.telemetry.TopologyQueryHTTPRejected.Add(ctx, 1) },
-		Failed: func(_ context.Context, err error) {
-			t.settings.Logger.Error("A request could not be answered", zap.Error(err))
+		Links:        t.config.Links.asMap(),
+		SilentAfter:  t.config.Health.SilentAfter,
+		Heartbeat:    t.config.Events.Heartbeat,
+		UI:           ui.FS(),
+		OpenAPI:      api.OpenAPI,
+		AllowedHosts: t.config.HTTP.allowedHosts(),
+		Memory:       t.storage.memory,
+		Dropped:      t.dropped,
+		Hooks: httpapi.Hooks{
+			Observe:  t.observe,
+			Rejected: t.rejected,
+			Failed: func(_ context.Context, err error) {
+				t.settings.Logger.Error("A request could not be answered", zap.Error(err))
+			},
 		},
 	})
 	var err error
@@ -140,7 +149,12 @@ func challengeOf(authenticator component.ID) string {
 }
 
 // Shutdown stops serving and closes the stores.
-func (t *topologyQuery) Shutdown(ctx context.Context) error {
+func (t *topologyQuery) Shutdown(ctx context.Context) (err error) {
+	t.closing.Do(func() { err = t.shutdown(ctx) })
+	return err
+}
+
+func (t *topologyQuery) shutdown(ctx context.Context) error {
 	var errs []error
 	if t.stores != nil {
 		t.stores.Events.Close()
@@ -163,11 +177,9 @@ func (t *topologyQuery) Shutdown(ctx context.Context) error {
 		if t.storage.temporary == "" {
 			errs = append(errs, t.storage.saveState(true))
 		}
-		t.ingester = nil
 	}
 	if t.telemetry != nil {
 		t.telemetry.Shutdown()
-		t.telemetry = nil
 	}
 	return errors.Join(append(errs, t.storage.close())...)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -160,7 +161,7 @@ func TestUI(t *testing.T) {
 	assert.Contains(t, page.Header.Get("Content-Type"), "text/html")
 	assert.Contains(t, page.Header.Get("Cache-Control"), "no-cache")
 	for _, route := range []string{"/graph", "/outages/abc", "/workloads/shop/cart-v1"} {
-		response, same := answered(t, base+route)
+		response, same := answered(t, base+route, "Accept", "text/html")
 		assert.Equal(t, http.StatusOK, response.StatusCode)
 		assert.Equal(t, body, same)
 	}
@@ -175,12 +176,49 @@ func TestUI(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, content, len(file), asset.Name())
 	}
-	for _, path := range []string{"/assets/none.js", "/.git", "/..%2f..%2fgo.mod"} {
+	for _, path := range []string{"/assets/none.js", "/.git", "/..%2f..%2fgo.mod", "/metrics", "/mcp", "/kiali/api/status", "/graph"} {
 		response, _ := answered(t, base+path)
-		if response.StatusCode == http.StatusOK {
-			assert.Contains(t, response.Header.Get("Content-Type"), "text/html", path)
-		}
+		assert.Equal(t, http.StatusNotFound, response.StatusCode, path)
+		assert.Equal(t, "application/problem+json", response.Header.Get("Content-Type"), path)
 	}
+}
+
+func TestHosts(t *testing.T) {
+	for name, test := range map[string]struct {
+		endpoint string
+		allowed  []string
+		want     map[string]int
+	}{
+		"loopback": {"127.0.0.1:0", nil, map[string]int{"localhost": 200, "127.0.0.1": 200, "evil.example": 421}},
+		"loopback with a name": {
+			"localhost:0", []string{"mesh.example"}, map[string]int{"localhost": 200, "mesh.example": 200, "evil.example": 421},
+		},
+		"any address":             {"0.0.0.0:0", nil, map[string]int{"localhost": 200, "anything.example": 200}},
+		"any address with a name": {"0.0.0.0:0", []string{"mesh.example"}, map[string]int{"mesh.example:80": 200, "10.0.0.1": 200, "evil.example": 421}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, _ := start(t, func(c *Config) { c.HTTP.NetAddr.Endpoint, c.HTTP.AllowedHosts = test.endpoint, test.allowed })
+			_, port, err := net.SplitHostPort(e.listener.Addr().String())
+			require.NoError(t, err)
+			for _, path := range []string{"/", "/api/v1/status", "/api/v1/events"} {
+				for host, status := range test.want {
+					request, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "http://127.0.0.1:"+port+path, nil)
+					require.NoError(t, err)
+					request.Host = host
+					response, err := http.DefaultClient.Do(request)
+					require.NoError(t, err)
+					require.NoError(t, response.Body.Close())
+					assert.Equal(t, status, response.StatusCode, "%s of %s", path, host)
+				}
+			}
+		})
+	}
+}
+
+func TestDependenciesSayWhatIsWrong(t *testing.T) {
+	_, base := start(t, nil)
+	_, body := answered(t, base+"/api/dependencies?endTs=abc")
+	assert.Contains(t, string(body), "endTs: must be a whole number of milliseconds")
 }
 
 func TestTooManyEventClientsAreTurnedAway(t *testing.T) {

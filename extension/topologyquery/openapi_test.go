@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/api"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
 )
 
 // description is the OpenAPI file with its schemas ready to validate.
@@ -239,10 +241,25 @@ func (d *description) resolve(t *testing.T, pointer string) map[string]any {
 
 func TestEveryRouteIsDescribed(t *testing.T) {
 	d := readDescription(t)
-	source := readFile(t, "internal/httpapi/server.go")
-	for _, match := range regexp.MustCompile(`"(/api/[^"]+)"(:|, http)`).FindAllStringSubmatch(source, -1) {
-		assert.Contains(t, d.paths, match[1])
+	files, err := filepath.Glob("internal/httpapi/*.go")
+	require.NoError(t, err)
+	routes := 0
+	for _, file := range files {
+		for _, match := range regexp.MustCompile(`"(/api/[^"]+)"(:|, stream|\n)`).FindAllStringSubmatch(readFile(t, file), -1) {
+			assert.Contains(t, d.paths, match[1])
+			routes++
+		}
 	}
+	assert.Len(t, d.paths, routes)
+}
+
+func TestEveryGroupingIsDescribed(t *testing.T) {
+	parameter := readDescription(t).resolve(t, "/components/parameters/groupBy")
+	var described []string
+	for _, one := range parameter["schema"].(map[string]any)["enum"].([]any) {
+		described = append(described, one.(string))
+	}
+	assert.Equal(t, graph.Groupings(), described)
 }
 
 // event is one server-sent event.

@@ -179,7 +179,7 @@ func TestMemoryAndPastAgree(t *testing.T) {
 				play(t, e, name)
 				embedded := e.stores.Past
 				server := historytest.NewServer(t, embedded.Engine())
-				remote := history.NewStore(history.NewRemote(http.DefaultClient, server.URL), history.Settings{Lookback: e.config.History.Lookback})
+				remote := history.NewStore(history.NewRemote(http.DefaultClient, server.URL, nil), history.Settings{Lookback: e.config.History.Lookback})
 				first, last := e.stores.Sources.Clock()
 				random := rand.New(rand.NewPCG(1, 2))
 				windows := [][2]int64{{first - 60_000, last}, {first, last}, {first - 3_600_000, last + 3_600_000}}

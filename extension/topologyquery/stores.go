@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
@@ -35,6 +36,8 @@ const saveEvery = 2 * time.Second
 type storage struct {
 	config    *Config
 	telemetry component.TelemetrySettings
+	// memory is what all queries have together.
+	memory    *budget.Budget
 	stores    *stores.Stores
 	embedded  *history.Embedded
 	directory string
@@ -134,7 +137,7 @@ func (s *storage) openHistory(ctx context.Context, host component.Host) error {
 			return fmt.Errorf("making the client of Prometheus: %w", err)
 		}
 		s.closers = append(s.closers, client.CloseIdleConnections)
-		s.stores.Past = history.NewStore(history.NewRemote(client, remote.Endpoint), history.Settings{
+		s.stores.Past = history.NewStore(history.NewRemote(client, remote.Endpoint, s.memory), history.Settings{
 			Matchers: remote.Selector, ReplicaLabel: remote.ReplicaLabel, Lookback: c.Lookback,
 		})
 		return nil
@@ -149,6 +152,7 @@ func (s *storage) openHistory(ctx context.Context, host component.Host) error {
 		Lookback:         c.Lookback,
 		QueryTimeout:     c.QueryTimeout,
 		MaxSamples:       c.MaxSamples,
+		Memory:           s.memory,
 	})
 	if err != nil {
 		return err

@@ -1,13 +1,17 @@
 package topologyquery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/httpapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
 )
 
@@ -53,11 +57,7 @@ func (t *topologyQuery) report() error {
 		},
 		func() error {
 			return builder.RegisterTopologyQueryDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
-				byReason(o, ingester.Stats().Dropped)
-				byReason(o, map[string]uint64{"change_limit": stores.Changes.Stats().Dropped})
-				if spans != nil {
-					byReason(o, map[string]uint64{"span_limit": spans.Stats().Dropped})
-				}
+				byReason(o, t.droppedHere())
 				return nil
 			})
 		},
@@ -70,6 +70,12 @@ func (t *topologyQuery) report() error {
 		func() error {
 			return builder.RegisterTopologyQueryHistoryRefusedCallback(func(_ context.Context, o metric.Int64Observer) error {
 				byReason(o, ingester.Stats().Refused)
+				return nil
+			})
+		},
+		func() error {
+			return builder.RegisterTopologyQueryQueryMemoryCallback(func(_ context.Context, o metric.Int64Observer) error {
+				o.Observe(t.storage.memory.Used())
 				return nil
 			})
 		},
@@ -96,4 +102,33 @@ func (t *topologyQuery) report() error {
 func (t *topologyQuery) observe(ctx context.Context, route string, status int, took time.Duration) {
 	t.telemetry.TopologyQueryHTTPDuration.Record(ctx, took.Seconds(),
 		metric.WithAttributes(attribute.String("route", route), attribute.Int("status", status)))
+}
+
+func (t *topologyQuery) rejected(ctx context.Context, reason string) {
+	t.telemetry.TopologyQueryHTTPRejected.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+}
+
+// droppedHere is what the extension itself did not take over, by reason.
+func (t *topologyQuery) droppedHere() map[string]uint64 {
+	dropped := t.ingester.Stats().Dropped
+	dropped["change_limit"] += t.stores.Changes.Stats().Dropped
+	dropped["node_limit"] += t.stores.Sources.Rejected()
+	if t.stores.Spans != nil {
+		dropped["span_limit"] += t.stores.Spans.Stats().Dropped
+	}
+	return dropped
+}
+
+// dropped is what was not taken over, as the status lists it.
+func (t *topologyQuery) dropped() []httpapi.Dropped {
+	var list []httpapi.Dropped
+	for reason, n := range t.droppedHere() {
+		if n > 0 {
+			list = append(list, httpapi.Dropped{Component: metadata.Type.String(), Reason: reason, Count: n})
+		}
+	}
+	slices.SortFunc(list, func(a, b httpapi.Dropped) int {
+		return cmp.Or(strings.Compare(a.Component, b.Component), strings.Compare(a.Reason, b.Reason))
+	})
+	return list
 }

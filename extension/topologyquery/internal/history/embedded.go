@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/util/compression"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
 )
 
@@ -26,13 +27,29 @@ type EmbeddedSettings struct {
 	Lookback         time.Duration
 	QueryTimeout     time.Duration
 	MaxSamples       int
+	// Memory is what all queries have together.
+	Memory *budget.Budget
 }
 
 // Embedded is a Prometheus TSDB with its engine, in this process. It implements Engine.
 type Embedded struct {
 	db     *tsdb.DB
-	engine *promql.Engine
+	memory *budget.Budget
+	// engines differ in the samples that a query may hold: most need few, and reserve no more. A query that finds too few is begun
+	// again with the next.
+	engines [2]sized
 }
+
+type sized struct {
+	*promql.Engine
+	samples int
+}
+
+// SampleBytes is what a sample that a query holds takes in memory. The engine counts a histogram as many samples by its size.
+const SampleBytes = 16
+
+// fewSamples is the part of the samples that a query is given at first.
+const fewSamples = 8
 
 // OpenEmbedded opens the TSDB in a directory. After a crash it replays the write-ahead log.
 func OpenEmbedded(logger *slog.Logger, settings EmbeddedSettings) (*Embedded, error) {
@@ -48,18 +65,19 @@ func OpenEmbedded(logger *slog.Logger, settings EmbeddedSettings) (*Embedded, er
 	if err != nil {
 		return nil, fmt.Errorf("opening the history in %s: %w", settings.Directory, err)
 	}
-	return &Embedded{
-		db: db,
-		engine: promql.NewEngine(promql.EngineOpts{
+	e := &Embedded{db: db, memory: settings.Memory}
+	for i, samples := range [...]int{max(settings.MaxSamples/fewSamples, 1), settings.MaxSamples} {
+		e.engines[i] = sized{promql.NewEngine(promql.EngineOpts{
 			Logger:               logger,
-			MaxSamples:           settings.MaxSamples,
+			MaxSamples:           samples,
 			Timeout:              settings.QueryTimeout,
 			LookbackDelta:        settings.Lookback,
 			EnableAtModifier:     true,
 			EnableNegativeOffset: true,
 			Parser:               parser.NewParser(parser.Options{}),
-		}),
-	}, nil
+		}), samples}
+	}
+	return e, nil
 }
 
 // Appendable is where a Writer writes to.
@@ -67,7 +85,7 @@ func (e *Embedded) Appendable() storage.Appendable { return e.db }
 
 // Close stores what is in memory and closes the TSDB.
 func (e *Embedded) Close() error {
-	return errors.Join(e.engine.Close(), e.db.Close())
+	return errors.Join(e.engines[0].Close(), e.engines[1].Close(), e.db.Close())
 }
 
 // Bounds are the times of the oldest and newest sample, in unix milliseconds; ok is false without any.
@@ -87,29 +105,51 @@ func (e *Embedded) ExplicitZeros() bool { return true }
 
 // Instant implements Engine.
 func (e *Embedded) Instant(ctx context.Context, expression string, at time.Time) ([]Result, error) {
-	query, err := e.engine.NewInstantQuery(ctx, e.db, nil, expression, at)
-	if err != nil {
-		return nil, fmt.Errorf("reading %q: %w", expression, err)
-	}
-	return run(ctx, query)
+	return e.evaluate(ctx, expression, func(engine sized) (promql.Query, error) {
+		return engine.NewInstantQuery(ctx, e.db, nil, expression, at)
+	})
 }
 
 // Range implements Engine.
 func (e *Embedded) Range(ctx context.Context, expression string, start, end time.Time, step time.Duration) ([]Result, error) {
-	query, err := e.engine.NewRangeQuery(ctx, e.db, nil, expression, start, end, step)
+	return e.evaluate(ctx, expression, func(engine sized) (promql.Query, error) {
+		return engine.NewRangeQuery(ctx, e.db, nil, expression, start, end, step)
+	})
+}
+
+func (e *Embedded) evaluate(ctx context.Context, expression string, prepare func(engine sized) (promql.Query, error)) ([]Result, error) {
+	var tooMany promql.ErrTooManySamples
+	results, err := e.run(ctx, e.engines[0], expression, prepare)
+	if errors.As(err, &tooMany) {
+		results, err = e.run(ctx, e.engines[1], expression, prepare)
+	}
+	return results, err
+}
+
+func (e *Embedded) run(ctx context.Context, engine sized, expression string, prepare func(engine sized) (promql.Query, error)) ([]Result, error) {
+	size := int64(engine.samples) * SampleBytes
+	if err := e.memory.Reserve(size); err != nil {
+		return nil, err
+	}
+	defer e.memory.Release(size)
+	query, err := prepare(engine)
 	if err != nil {
 		return nil, fmt.Errorf("reading %q: %w", expression, err)
 	}
-	return run(ctx, query)
-}
-
-func run(ctx context.Context, query promql.Query) ([]Result, error) {
 	defer query.Close()
 	answer := query.Exec(ctx)
 	if answer.Err != nil {
-		return nil, fmt.Errorf("evaluating %q: %w", query.String(), answer.Err)
+		var late promql.ErrQueryTimeout
+		if errors.As(answer.Err, &late) {
+			return nil, fmt.Errorf("evaluating %q: %w: %w", expression, answer.Err, context.DeadlineExceeded)
+		}
+		return nil, fmt.Errorf("evaluating %q: %w", expression, answer.Err)
 	}
-	switch value := answer.Value.(type) {
+	return resultsOf(expression, answer.Value)
+}
+
+func resultsOf(expression string, value parser.Value) ([]Result, error) {
+	switch value := value.(type) {
 	case promql.Vector:
 		out := make([]Result, len(value))
 		for i, sample := range value {
@@ -132,7 +172,7 @@ func run(ctx context.Context, query promql.Query) ([]Result, error) {
 	case promql.Scalar:
 		return []Result{{Points: []Point{{Time: value.T, Value: value.V}}}}, nil
 	}
-	return nil, fmt.Errorf("evaluating %q: unexpected type %s", query.String(), answer.Value.Type())
+	return nil, fmt.Errorf("evaluating %q: unexpected type %s", expression, value.Type())
 }
 
 func fromNative(h *histogram.FloatHistogram) *exphist.Histogram {

@@ -8,6 +8,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -228,12 +231,11 @@ func TestRemoteAnswersThatAreNone(t *testing.T) {
 		status      int
 		body, wants string
 	}{
-		"html":          {200, "<html>", "invalid character"},
+		"html":          {200, "<html>", "bad_response"},
 		"error":         {422, `{"status":"error","errorType":"execution","error":"too many samples"}`, "too many samples"},
-		"no pair":       {200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1]}]}}`, "no pair"},
-		"no number":     {200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"x"]}]}}`, "value"},
+		"no number":     {200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"x"]}]}}`, "invalid syntax"},
 		"odd histogram": {200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[1,{"sum":"1","buckets":[[0,"1","1.7","3"]]}]}]}}`, "bucket"},
-		"empty":         {200, ``, "unexpected end"},
+		"empty":         {200, ``, "bad_response"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -243,10 +245,64 @@ func TestRemoteAnswersThatAreNone(t *testing.T) {
 			defer server.Close()
 			client := server.Client()
 			defer client.CloseIdleConnections()
-			_, err := NewRemote(client, server.URL+"/").Instant(t.Context(), "up", time.Now())
+			_, err := NewRemote(client, server.URL+"/", nil).Instant(t.Context(), "up", time.Now())
 			require.ErrorContains(t, err, test.wants)
 		})
 	}
+}
+
+func TestRemoteAnswersAreBoundedInMemory(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"status":"success","data":{"resultType":"scalar","result":[1,"2"]}}` + strings.Repeat(" ", 10_000)))
+	}))
+	defer server.Close()
+	client := server.Client()
+	defer client.CloseIdleConnections()
+	memory := budget.New(100_000)
+	remote := NewRemote(client, server.URL, memory)
+	results, err := remote.Instant(t.Context(), "scalar(up)", time.Now())
+	require.NoError(t, err)
+	assert.Equal(t, []Result{{Points: []Point{{Time: 1000, Value: 2}}}}, results)
+	assert.Zero(t, memory.Used())
+	memory.Charge(80_000)
+	_, err = remote.Instant(t.Context(), "scalar(up)", time.Now())
+	require.ErrorIs(t, err, budget.ErrExceeded)
+	assert.EqualValues(t, 80_000, memory.Used())
+}
+
+// Most queries reserve a small part of what one may take; a large one takes it all, if nobody else has it.
+func TestQueriesAreBoundedInMemoryTogether(t *testing.T) {
+	const most = 800
+	memory := budget.New(most * SampleBytes)
+	e, err := OpenEmbedded(nil, EmbeddedSettings{
+		Directory: t.TempDir(), Retention: time.Hour, OutOfOrderWindow: time.Hour, Lookback: fiveMinutes,
+		QueryTimeout: time.Minute, MaxSamples: most, Memory: memory,
+	})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, e.Close()) }()
+	w := NewWriter(e.Appendable(), second)
+	b := w.Batch(t.Context())
+	for i := range 200 {
+		b.Float(series(NameClosed, "pod", strconv.Itoa(i)), origin, origin+second, 1)
+	}
+	require.NoError(t, b.Commit(origin+second, false))
+	ask := func(selector string) (int, error) {
+		results, err := e.Instant(t.Context(), selector, at(origin+2*second))
+		return len(results), err
+	}
+	few, many := NameClosed+`{pod="7"}`, NameClosed
+	for selector, want := range map[string]int{few: 1, many: 200} {
+		n, err := ask(selector)
+		require.NoError(t, err, selector)
+		assert.Equal(t, want, n, selector)
+	}
+	assert.Zero(t, memory.Used())
+	memory.Charge(most * SampleBytes / 2)
+	_, err = ask(few)
+	require.NoError(t, err)
+	_, err = ask(many)
+	require.ErrorIs(t, err, budget.ErrExceeded)
+	assert.EqualValues(t, most*SampleBytes/2, memory.Used())
 }
 
 func TestRandomCountersAgreeWithPlainSums(t *testing.T) {

@@ -1,21 +1,20 @@
 package history
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
 )
 
@@ -26,11 +25,13 @@ const maxResponse = 256 << 20
 type Remote struct {
 	client   *http.Client
 	endpoint string
+	memory   *budget.Budget
 }
 
-// NewRemote returns an engine that asks the server at endpoint, the URL under which it has /api/v1/query.
-func NewRemote(client *http.Client, endpoint string) *Remote {
-	return &Remote{client, strings.TrimSuffix(endpoint, "/")}
+// NewRemote returns an engine that asks the server at endpoint, the URL under which it has /api/v1/query. Answers are counted in
+// memory while they are read.
+func NewRemote(client *http.Client, endpoint string, memory *budget.Budget) *Remote {
+	return &Remote{client, strings.TrimSuffix(endpoint, "/"), memory}
 }
 
 // ExplicitZeros implements Engine.
@@ -38,179 +39,146 @@ func (r *Remote) ExplicitZeros() bool { return false }
 
 // Instant implements Engine.
 func (r *Remote) Instant(ctx context.Context, expression string, at time.Time) ([]Result, error) {
-	return r.ask(ctx, "/api/v1/query", url.Values{"query": {expression}, "time": {unix(at)}})
+	return r.ask(func(api v1.API) (model.Value, error) {
+		value, _, err := api.Query(ctx, expression, at)
+		return value, err
+	})
 }
 
 // Range implements Engine.
 func (r *Remote) Range(ctx context.Context, expression string, start, end time.Time, step time.Duration) ([]Result, error) {
-	return r.ask(ctx, "/api/v1/query_range", url.Values{
-		"query": {expression}, "start": {unix(start)}, "end": {unix(end)},
-		"step": {strconv.FormatFloat(step.Seconds(), 'f', 3, 64)},
+	return r.ask(func(api v1.API) (model.Value, error) {
+		value, _, err := api.QueryRange(ctx, expression, v1.Range{Start: start, End: end, Step: step})
+		return value, err
 	})
 }
 
-func unix(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
-
-func (r *Remote) ask(ctx context.Context, path string, form url.Values) ([]Result, error) {
-	// A POST, since expressions can be longer than URLs may be.
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.endpoint+path, strings.NewReader(form.Encode()))
+func (r *Remote) ask(query func(api v1.API) (model.Value, error)) ([]Result, error) {
+	one := &exchange{Remote: r}
+	defer func() { r.memory.Release(one.held) }()
+	value, err := query(v1.NewAPI(one))
 	if err != nil {
 		return nil, fmt.Errorf("asking Prometheus: %w", err)
 	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	response, err := r.client.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("asking Prometheus: %w", err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxResponse+1))
+	results, err := fromModel(value)
 	if err != nil {
 		return nil, fmt.Errorf("reading Prometheus's answer: %w", err)
-	}
-	if len(body) > maxResponse {
-		return nil, errors.New("reading Prometheus's answer: it is too large")
-	}
-	results, err := decode(body)
-	if err != nil {
-		return nil, fmt.Errorf("reading Prometheus's answer (%s): %w", response.Status, err)
 	}
 	return results, nil
 }
 
-type promAnswer struct {
-	Status    string `json:"status"`
-	ErrorType string `json:"errorType"`
-	Error     string `json:"error"`
-	Data      struct {
-		ResultType string          `json:"resultType"`
-		Result     json.RawMessage `json:"result"`
-	} `json:"data"`
+// decodedTimes is how much more than an answer's bytes it takes to read and decode it.
+const decodedTimes = 4
+
+// exchange is one question and its answer. It implements api.Client.
+type exchange struct {
+	*Remote
+	// held is the memory that is reserved for the answer.
+	held int64
 }
 
-type promSeries struct {
-	Metric     map[string]string `json:"metric"`
-	Value      *promPoint        `json:"value"`
-	Values     []promPoint       `json:"values"`
-	Histogram  *promHistogram    `json:"histogram"`
-	Histograms []promHistogram   `json:"histograms"`
-}
-
-type promPoint struct {
-	time  int64
-	value float64
-}
-
-func (p *promPoint) UnmarshalJSON(b []byte) error {
-	var value string
-	var raw []json.RawMessage
-	if err := json.Unmarshal(b, &raw); err != nil || len(raw) != 2 {
-		return errors.New("a sample is no pair")
-	}
-	var err error
-	if p.time, err = milliseconds(raw[0]); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(raw[1], &value); err != nil {
-		return fmt.Errorf("a sample's value: %w", err)
-	}
-	if p.value, err = strconv.ParseFloat(value, 64); err != nil {
-		return fmt.Errorf("a sample's value: %w", err)
-	}
-	return nil
-}
-
-func milliseconds(raw []byte) (int64, error) {
-	seconds, err := strconv.ParseFloat(string(raw), 64)
+// URL implements api.Client.
+func (e *exchange) URL(path string, _ map[string]string) *url.URL {
+	u, err := url.Parse(e.endpoint + path)
 	if err != nil {
-		return 0, fmt.Errorf("a sample's time: %w", err)
+		return &url.URL{} // The configuration was validated.
 	}
-	return int64(math.Round(seconds * 1000)), nil
+	return u
 }
 
-type promHistogram struct {
-	time      int64
-	histogram exphist.Histogram
+// Do implements api.Client: the answer is bounded in size, and in memory.
+func (e *exchange) Do(ctx context.Context, request *http.Request) (*http.Response, []byte, error) {
+	response, err := e.client.Do(request.WithContext(ctx))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(&reservingReader{response.Body, e}, maxResponse+1))
+	if err == nil && len(body) > maxResponse {
+		err = errors.New("the answer is too large")
+	}
+	return response, body, err
 }
 
-func (p *promHistogram) UnmarshalJSON(b []byte) error {
-	var raw []json.RawMessage
-	if err := json.Unmarshal(b, &raw); err != nil || len(raw) != 2 {
-		return errors.New("a histogram is no pair")
+// reservingReader reserves memory for what is read.
+type reservingReader struct {
+	io.Reader
+	exchange *exchange
+}
+
+func (r *reservingReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	size := int64(n) * decodedTimes
+	if full := r.exchange.memory.Reserve(size); full != nil {
+		return 0, full
 	}
-	var err error
-	if p.time, err = milliseconds(raw[0]); err != nil {
-		return err
-	}
-	var body struct {
-		Sum     string               `json:"sum"`
-		Buckets [][4]json.RawMessage `json:"buckets"`
-	}
-	if err := json.Unmarshal(raw[1], &body); err != nil {
-		return fmt.Errorf("a histogram: %w", err)
-	}
-	p.histogram.Sum, _ = strconv.ParseFloat(body.Sum, 64)
-	for _, bucket := range body.Buckets {
-		var numbers [3]float64
-		for i := range numbers {
-			text := strings.Trim(string(bucket[i+1]), `"`)
-			if numbers[i], err = strconv.ParseFloat(text, 64); err != nil {
-				return fmt.Errorf("a histogram's bucket: %w", err)
+	r.exchange.held += size
+	return n, err
+}
+
+func fromModel(value model.Value) ([]Result, error) {
+	switch value := value.(type) {
+	case *model.Scalar:
+		return []Result{{Points: []Point{{Time: int64(value.Timestamp), Value: float64(value.Value)}}}}, nil
+	case model.Vector:
+		out := make([]Result, 0, len(value))
+		for _, sample := range value {
+			h, err := fromSample(sample.Histogram)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, Result{labelsOf(sample.Metric), []Point{{int64(sample.Timestamp), float64(sample.Value), h}}})
+		}
+		return out, nil
+	case model.Matrix:
+		out := make([]Result, 0, len(value))
+		for _, stream := range value {
+			points := make([]Point, 0, len(stream.Values)+len(stream.Histograms))
+			for _, pair := range stream.Values {
+				points = append(points, Point{Time: int64(pair.Timestamp), Value: float64(pair.Value)})
+			}
+			for _, pair := range stream.Histograms {
+				h, err := fromSample(pair.Histogram)
+				if err != nil {
+					return nil, err
+				}
+				points = append(points, Point{Time: int64(pair.Timestamp), Histogram: h})
+			}
+			if len(points) > 0 {
+				out = append(out, Result{labelsOf(stream.Metric), points})
 			}
 		}
-		lower, upper, count := numbers[0], numbers[1], whole(numbers[2])
+		return out, nil
+	}
+	return nil, fmt.Errorf("unexpected type %s", value.Type())
+}
+
+func labelsOf(metric model.Metric) labels.Labels {
+	b := labels.NewScratchBuilder(len(metric))
+	for name, value := range metric {
+		b.Add(string(name), string(value))
+	}
+	b.Sort()
+	return b.Labels()
+}
+
+func fromSample(h *model.SampleHistogram) (*exphist.Histogram, error) {
+	if h == nil {
+		return nil, nil
+	}
+	out := &exphist.Histogram{Sum: float64(h.Sum)}
+	for _, bucket := range h.Buckets {
+		lower, upper, count := float64(bucket.Lower), float64(bucket.Upper), whole(float64(bucket.Count))
 		if lower <= 0 {
 			// The zero bucket, or what lies below: durations are not negative.
-			p.histogram.AddZero(count)
+			out.AddZero(count)
 			continue
 		}
 		scale, index, ok := exphist.Bucket(lower, upper)
 		if !ok {
-			return fmt.Errorf("a histogram's bucket from %v to %v is none of an exponential histogram", lower, upper)
+			return nil, fmt.Errorf("a histogram's bucket from %v to %v is none of an exponential histogram", lower, upper)
 		}
-		p.histogram.Add(scale, index, count)
-	}
-	return nil
-}
-
-func decode(body []byte) ([]Result, error) {
-	var answer promAnswer
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, err
-	}
-	if answer.Status != "success" {
-		return nil, fmt.Errorf("%s: %s", answer.ErrorType, answer.Error)
-	}
-	if answer.Data.ResultType == "scalar" {
-		var p promPoint
-		if err := json.Unmarshal(answer.Data.Result, &p); err != nil {
-			return nil, err
-		}
-		return []Result{{Points: []Point{{Time: p.time, Value: p.value}}}}, nil
-	}
-	var all []promSeries
-	decoder := json.NewDecoder(bytes.NewReader(answer.Data.Result))
-	if err := decoder.Decode(&all); err != nil {
-		return nil, err
-	}
-	out := make([]Result, 0, len(all))
-	for i := range all {
-		s := &all[i]
-		r := Result{Labels: labels.FromMap(s.Metric)}
-		if s.Value != nil {
-			s.Values = append(s.Values, *s.Value)
-		}
-		if s.Histogram != nil {
-			s.Histograms = append(s.Histograms, *s.Histogram)
-		}
-		for _, p := range s.Values {
-			r.Points = append(r.Points, Point{Time: p.time, Value: p.value})
-		}
-		for j := range s.Histograms {
-			r.Points = append(r.Points, Point{Time: s.Histograms[j].time, Histogram: &s.Histograms[j].histogram})
-		}
-		if len(r.Points) > 0 {
-			out = append(out, r)
-		}
+		out.Add(scale, index, count)
 	}
 	return out, nil
 }

@@ -1,6 +1,10 @@
 package httpapi
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
+)
 
 // Bounds of the graph cache.
 const (
@@ -8,37 +12,33 @@ const (
 	cachedBytes  = 64 << 20
 )
 
-// graphKey is a question and the state of the stores that the answer depends on.
-type graphKey struct {
-	start, end               int64
-	groupBy, namespace       string
-	idle                     bool
-	live, inventory, outages uint64
-	clock                    int64
-}
-
 // graphCache keeps the last answers, so that many viewers of one graph cost as much as one.
 type graphCache struct {
+	memory *budget.Budget
+
 	mu      sync.Mutex
-	answers map[graphKey]*answer
-	order   []graphKey
+	answers map[string]*answer
+	order   []string
 	bytes   int
 }
 
-func newGraphCache() *graphCache { return &graphCache{answers: map[graphKey]*answer{}} }
+func newGraphCache(memory *budget.Budget) *graphCache {
+	return &graphCache{memory: memory, answers: map[string]*answer{}}
+}
 
-func (c *graphCache) get(key graphKey) *answer {
+func (c *graphCache) get(key string) *answer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.answers[key]
 }
 
-func (c *graphCache) put(key graphKey, a *answer) {
+func (c *graphCache) put(key string, a *answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.answers[key]; ok || len(a.body) > cachedBytes {
 		return
 	}
+	a.hold(c.memory)
 	c.answers[key] = a
 	c.order = append(c.order, key)
 	c.bytes += len(a.body)
@@ -46,6 +46,7 @@ func (c *graphCache) put(key graphKey, a *answer) {
 		oldest := c.order[0]
 		c.order = append(c.order[:0], c.order[1:]...)
 		c.bytes -= len(c.answers[oldest].body)
+		c.answers[oldest].drop(c.memory)
 		delete(c.answers, oldest)
 	}
 }

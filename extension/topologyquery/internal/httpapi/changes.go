@@ -9,7 +9,18 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
 )
 
-func (s *Server) listChanges(_ *http.Request, p *params) (*answer, error) {
+// changeReader is the changes that are kept. changes.Store is one.
+type changeReader interface {
+	List(filter changes.Filter, after *changes.Cursor, limit int) (list []changes.Change, total int, next *changes.Cursor)
+}
+
+type changeRoutes struct{ changes changeReader }
+
+func (s *changeRoutes) routes() map[string]handler {
+	return map[string]handler{"/api/v1/changes": s.list}
+}
+
+func (s *changeRoutes) list(_ *http.Request, p *params) (*answer, error) {
 	filter := changes.Filter{Namespace: p.text("namespace"), Name: p.text("name"), Start: p.time("start"), End: p.time("end")}
 	if !filter.Start.IsZero() && !filter.End.IsZero() && filter.End.Before(filter.Start) {
 		p.fail("end", "lies before start")
@@ -19,7 +30,7 @@ func (s *Server) listChanges(_ *http.Request, p *params) (*answer, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	list, total, next := s.Changes.List(filter, after, limit)
+	list, total, next := s.changes.List(filter, after, limit)
 	body := struct {
 		Changes []changes.Change `json:"changes"`
 		listBody
@@ -42,7 +53,7 @@ func changeCursor(p *params) *changes.Cursor {
 		_, err = fmt.Sscanf(string(decoded), "%d/%d", &nanos, &cursor.Number)
 	}
 	if err != nil {
-		p.fail("cursor", "is no cursor of this API")
+		p.fail("cursor", notACursor)
 	}
 	cursor.Time = time.Unix(0, nanos).UTC()
 	return &cursor

@@ -11,27 +11,41 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 )
 
+// compatRoutes are the routes that other tools ask for.
+type compatRoutes struct {
+	graphs *graphs
+	ranges *ranges
+}
+
+func (s *compatRoutes) routes() map[string]handler {
+	return map[string]handler{
+		"/api/dependencies": s.dependencies, "/api/health": s.nodeGraphHealth,
+		"/api/graph/fields": s.nodeGraphFields, "/api/graph/data": s.nodeGraphData,
+	}
+}
+
 // dependencies answers as Jaeger's System Architecture page and Grafana's Jaeger data source ask: endTs and lookback are
 // milliseconds.
-func (s *Server) dependencies(r *http.Request, p *params) (*answer, error) {
-	end, lookback := p.number("endTs"), p.number("lookback")
+func (s *compatRoutes) dependencies(r *http.Request, p *params) (*answer, error) {
+	end, lookback := p.number("endTs", milliseconds), p.number("lookback", milliseconds)
 	wanted := p.text("service")
-	w := window{end: int64(min(end, 253402300799000))}
+	w := window{end: int64(min(end, lastMilli))}
 	if w.end == 0 {
-		w.end = s.clock()
+		w.end = s.ranges.now()
 	}
 	if lookback == 0 {
 		lookback = uint64((24 * time.Hour).Milliseconds())
 	}
 	// Jaeger's page asks for the last seven days, by its own clock.
-	w.start = max(w.end-int64(min(lookback, uint64(s.Limits.MaxRange.Milliseconds()))), 1)
+	w.start = max(w.end-int64(min(lookback, uint64(s.ranges.most.Milliseconds()))), 1)
 	if p.err != nil {
 		return nil, p.err
 	}
-	g, err := s.build(r.Context(), graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByApp}, false)
+	g, release, err := s.graphs.build(r.Context(), graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByApp}, false)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	type link struct {
 		Parent    string `json:"parent"`
 		Child     string `json:"child"`
@@ -59,13 +73,15 @@ func (s *Server) dependencies(r *http.Request, p *params) (*answer, error) {
 	}{Data: links})
 }
 
+const milliseconds = "must be a whole number of milliseconds"
+
 // The three routes of Grafana's Node Graph API data source.
 
-func (s *Server) nodeGraphHealth(*http.Request, *params) (*answer, error) {
+func (s *compatRoutes) nodeGraphHealth(*http.Request, *params) (*answer, error) {
 	return &answer{contentType: "text/plain; charset=utf-8", body: []byte("ok")}, nil
 }
 
-func (s *Server) nodeGraphFields(*http.Request, *params) (*answer, error) {
+func (s *compatRoutes) nodeGraphFields(*http.Request, *params) (*answer, error) {
 	type field struct {
 		Name        string `json:"field_name"`
 		Type        string `json:"type"`
@@ -99,20 +115,20 @@ func (s *Server) nodeGraphFields(*http.Request, *params) (*answer, error) {
 	})
 }
 
-func (s *Server) nodeGraphData(r *http.Request, p *params) (*answer, error) {
-	w := s.window(p)
+func (s *compatRoutes) nodeGraphData(r *http.Request, p *params) (*answer, error) {
+	w := s.ranges.window(p)
 	options := graph.Options{
 		Start: w.start, End: w.end, Namespace: p.text("namespace"),
-		GroupBy: graph.GroupBy(p.oneOf("group_by", string(graph.ByWorkload),
-			string(graph.ByWorkload), string(graph.ByService), string(graph.ByApp), string(graph.ByNamespace))),
+		GroupBy: p.groupBy(),
 	}
 	if p.err != nil {
 		return nil, p.err
 	}
-	g, err := s.build(r.Context(), options, false)
+	g, release, err := s.graphs.build(r.Context(), options, false)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	type node struct {
 		ID            string  `json:"id"`
 		Title         string  `json:"title"`

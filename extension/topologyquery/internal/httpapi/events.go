@@ -1,27 +1,40 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 )
 
-// Bounds of one client's stream.
+// Bounds of the flows that a client of the stream asks to see pass by.
 const (
-	// writeTimeout is how long a client may take to read one event.
-	writeTimeout = 10 * time.Second
-	// flowsPerEvent and flowsEvery bound the flows that a client asks to see pass by.
 	flowsPerEvent = 500
 	flowsEvery    = time.Second
 )
 
-// events streams what happens: hello, then graph, outage and status as they come, heartbeats in between.
-func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+// hub hands events to clients. events.Hub is one.
+type hub interface {
+	Subscribe(lastID string) (c *events.Client, missed []events.Event, resync bool, err error)
+	Publish(eventType string, data []byte)
+	Newest() string
+}
+
+// stream is the event stream.
+type stream struct {
+	hub       hub
+	flows     flowReader
+	ranges    *ranges
+	heartbeat time.Duration
+	rejected  func(ctx context.Context, reason string)
+}
+
+// ServeHTTP streams what happens: hello, then graph, outage and status as they come, heartbeats in between.
+func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := &params{values: r.URL.Query()}
 	p.single()
 	withFlows := p.boolean("flows")
@@ -34,10 +47,10 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", "text/event-stream")
 		return
 	}
-	client, missed, resync, err := s.Events.Subscribe(r.Header.Get("Last-Event-ID"))
+	client, missed, resync, err := s.hub.Subscribe(r.Header.Get("Last-Event-ID"))
 	if err != nil {
-		s.Rejected(r.Context())
-		h.Set("Retry-After", "5")
+		s.rejected(r.Context(), rejectedClients)
+		retryAfter(w, 5*time.Second)
 		writeProblem(w, &problem{Title: "Too many clients", Status: http.StatusServiceUnavailable, Detail: err.Error()})
 		return
 	}
@@ -46,23 +59,23 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	// Proxies must not wait for more.
 	h.Set("X-Accel-Buffering", "no")
-	stream := &eventStream{w: w, controller: http.NewResponseController(w)}
-	hello := events.Event{Type: "hello", Data: s.clockEvent()}
+	out := &eventStream{w: w, controller: http.NewResponseController(w)}
+	hello := events.Event{Type: "hello", Data: s.ranges.event()}
 	if len(missed) == 0 {
 		hello.ID = client.Since()
 	}
-	stream.send(hello)
+	out.send(hello)
 	if resync {
-		stream.send(events.Event{Type: "resync", ID: client.Since(), Data: s.clockEvent()})
+		out.send(events.Event{Type: "resync", ID: client.Since(), Data: s.ranges.event()})
 	}
 	for _, e := range missed {
-		stream.send(e)
+		out.send(e)
 	}
-	s.stream(r, client, stream, withFlows)
+	s.follow(r, client, out, withFlows)
 }
 
-func (s *Server) stream(r *http.Request, client *events.Client, stream *eventStream, withFlows bool) {
-	heartbeat := time.NewTicker(s.Heartbeat)
+func (s *stream) follow(r *http.Request, client *events.Client, out *eventStream, withFlows bool) {
+	heartbeat := time.NewTicker(s.heartbeat)
 	defer heartbeat.Stop()
 	var flowTick <-chan time.Time
 	var cursor uint64
@@ -70,11 +83,11 @@ func (s *Server) stream(r *http.Request, client *events.Client, stream *eventStr
 		ticker := time.NewTicker(flowsEvery)
 		defer ticker.Stop()
 		flowTick = ticker.C
-		cursor = s.Flows.Newest()
+		cursor = s.flows.Newest()
 	}
-	for stream.err == nil {
+	for out.err == nil {
 		if client.Lost() {
-			stream.send(events.Event{Type: "resync", ID: s.Events.Newest(), Data: s.clockEvent()})
+			out.send(events.Event{Type: "resync", ID: s.hub.Newest(), Data: s.ranges.event()})
 		}
 		select {
 		case <-r.Context().Done():
@@ -83,33 +96,28 @@ func (s *Server) stream(r *http.Request, client *events.Client, stream *eventStr
 			if !ok {
 				return
 			}
-			stream.send(e)
+			out.send(e)
 		case <-heartbeat.C:
-			stream.send(events.Event{Type: "heartbeat", Data: s.clockEvent()})
+			out.send(events.Event{Type: "heartbeat", Data: s.ranges.event()})
 		case <-flowTick:
 			var list []flows.Flow
-			list, cursor = s.Flows.After(flows.Filter{}, cursor, flowsPerEvent)
+			list, cursor = s.flows.After(flows.Filter{}, cursor, flowsPerEvent)
 			if len(list) > 0 {
-				body, err := json.Marshal(map[string]any{"time": timeOf(s.clock()), "flows": list})
+				body, err := json.Marshal(map[string]any{"time": timeOf(s.ranges.now()), "flows": list})
 				if err == nil {
-					stream.send(events.Event{Type: "flows", Data: body})
+					out.send(events.Event{Type: "flows", Data: body})
 				}
 			}
 		}
 	}
 }
 
-func (s *Server) clock() int64 {
-	_, now := s.Sources.Clock()
-	return now
-}
-
-// clockEvent is the body of an event that says no more than what time it is.
-func (s *Server) clockEvent() []byte {
+// event is the body of an event that says no more than what time it is.
+func (s *ranges) event() []byte {
 	body, err := json.Marshal(struct {
 		Time   *time.Time `json:"time"`
 		Server time.Time  `json:"server_time"`
-	}{timeOf(s.clock()), s.now().UTC()})
+	}{timeOf(s.now()), s.wall().UTC()})
 	if err != nil {
 		return []byte("{}")
 	}
@@ -139,11 +147,4 @@ func (e *eventStream) send(event events.Event) {
 		return
 	}
 	e.err = e.controller.Flush()
-}
-
-func formatCursor(n uint64) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.FormatUint(n, 10)
 }

@@ -7,7 +7,20 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 )
 
-func (s *Server) flows(_ *http.Request, p *params) (*answer, error) {
+// flowReader is the flow records that are kept. flows.Ring is one.
+type flowReader interface {
+	List(filter flows.Filter, before uint64, limit int) (list []flows.Flow, next uint64)
+	After(filter flows.Filter, after uint64, limit int) (list []flows.Flow, newest uint64)
+	Newest() uint64
+}
+
+type flowRoutes struct{ flows flowReader }
+
+func (s *flowRoutes) routes() map[string]handler {
+	return map[string]handler{"/api/v1/flows": s.list}
+}
+
+func (s *flowRoutes) list(_ *http.Request, p *params) (*answer, error) {
 	filter := flows.Filter{
 		Source:      p.text("source"),
 		Destination: p.text("destination"),
@@ -28,7 +41,7 @@ func (s *Server) flows(_ *http.Request, p *params) (*answer, error) {
 		p.fail("end", "lies before start")
 	}
 	limit := p.limit(defaultLimit, maxLimit)
-	before, after := p.number("cursor"), p.number("after")
+	before, after := p.number("cursor", notACursor), p.number("after", notACursor)
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -40,11 +53,18 @@ func (s *Server) flows(_ *http.Request, p *params) (*answer, error) {
 	}{}
 	var next, newest uint64
 	if p.values.Has("after") {
-		body.Flows, newest = s.Flows.After(filter, after, limit)
+		body.Flows, newest = s.flows.After(filter, after, limit)
 	} else {
-		newest = s.Flows.Newest()
-		body.Flows, next = s.Flows.List(filter, before, limit)
+		newest = s.flows.Newest()
+		body.Flows, next = s.flows.List(filter, before, limit)
 	}
 	body.Next, body.After = formatCursor(next), strconv.FormatUint(newest, 10)
 	return jsonAnswer(body)
+}
+
+func formatCursor(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatUint(n, 10)
 }

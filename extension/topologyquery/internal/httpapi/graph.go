@@ -2,78 +2,163 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/outage"
 )
 
-const typeJSON = "application/json"
+// liveGraph answers for the newest windows. live.Graph is one.
+type liveGraph interface {
+	Covers(start, now int64) bool
+	Window(start, end int64, idle bool) *live.Snapshot
+	Version() uint64
+	Stats() live.Stats
+}
 
-func (s *Server) graph(r *http.Request, p *params) (*answer, error) {
-	w := s.window(p)
-	options := graph.Options{
-		Start: w.start, End: w.end,
-		GroupBy: graph.GroupBy(p.oneOf("group_by", string(graph.ByWorkload),
-			string(graph.ByWorkload), string(graph.ByService), string(graph.ByApp), string(graph.ByNamespace))),
-		Namespace: p.text("namespace"),
+// pastGraph answers for windows that the live graph does not cover. history.Store is one.
+type pastGraph interface {
+	// Window calls visit for every edge with what happened in [start, end), in unix milliseconds.
+	Window(ctx context.Context, start, end int64, visit func(key *edge.Key, counts *live.Counts)) error
+}
+
+// graphMesh is the mesh that a graph is drawn of.
+type graphMesh interface {
+	graph.Mesh
+	Version() uint64
+}
+
+// delivering tells which nodes' telemetry arrives. sources.Tracker is one.
+type delivering interface {
+	Delivering(at, patience int64) map[string]bool
+}
+
+// openOutages are the outages that a graph shows.
+type openOutages interface {
+	OpenAt(at time.Time) []*outage.Outage
+	Version() uint64
+}
+
+// graphs makes graphs of windows, from memory where it can. Requests for the same graph at the same time cost one computation.
+type graphs struct {
+	live        liveGraph
+	past        pastGraph
+	mesh        graphMesh
+	delivering  delivering
+	outages     openOutages
+	ranges      *ranges
+	health      Health
+	silentAfter time.Duration
+	timeout     time.Duration
+
+	gate   *gate
+	memory *budget.Budget
+	cache  *graphCache
+	flight singleflight.Group
+}
+
+func newGraphs(all *stores.Stores, settings *Settings, ranges *ranges, gate *gate) *graphs {
+	return &graphs{
+		live: all.Live, past: all.Past, mesh: all.Inventory, delivering: all.Sources, outages: all.Outages, ranges: ranges,
+		health: settings.Health, silentAfter: settings.SilentAfter, timeout: settings.Limits.Timeout,
+		gate: gate, memory: settings.Memory, cache: newGraphCache(settings.Memory),
 	}
+}
+
+const graphPattern = "/api/v1/graph"
+
+// groupBy reads how to group.
+func (p *params) groupBy() graph.GroupBy {
+	return graph.GroupBy(p.oneOf("group_by", string(graph.ByWorkload), graph.Groupings()...))
+}
+
+func (s *graphs) get(r *http.Request, p *params) (*answer, error) {
+	w := s.ranges.window(p)
+	options := graph.Options{Start: w.start, End: w.end, GroupBy: p.groupBy(), Namespace: p.text("namespace")}
 	idle := p.boolean("idle_edges")
 	if p.err != nil {
 		return nil, p.err
 	}
-	_, clock := s.Sources.Clock()
-	key := graphKey{
-		w.start, w.end, string(options.GroupBy), options.Namespace, idle,
-		s.Live.Version(), s.Inventory.Version(), s.Outages.Version(), clock,
-	}
-	if known := s.graphs.get(key); known != nil {
+	// The question, and the state of the stores that the answer depends on.
+	key := fmt.Sprintf("%d %d %s %t %d %d %d %d %s", w.start, w.end, options.GroupBy, idle,
+		s.live.Version(), s.mesh.Version(), s.outages.Version(), s.ranges.now(), options.Namespace)
+	if known := s.cache.get(key); known != nil {
 		return known, nil
 	}
-	g, release, err := s.buildPooled(r.Context(), options, idle)
+	// The first one's answer is everybody's: it must not end with the first one's connection.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.timeout)
+	defer cancel()
+	made, err, _ := s.flight.Do(key, func() (any, error) {
+		if known := s.cache.get(key); known != nil {
+			return known, nil
+		}
+		return s.answer(ctx, key, options, idle)
+	})
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{contentType: typeJSON, body: g.AppendJSON(make([]byte, 0, g.JSONSize()))}
-	release()
-	s.graphs.put(key, a)
+	return made.(*answer), nil
+}
+
+func (s *graphs) answer(ctx context.Context, key string, options graph.Options, idle bool) (*answer, error) {
+	if err := s.gate.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.gate.leave()
+	g, release, err := s.build(ctx, options, idle)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	a := &answer{contentType: typeJSON, body: g.AppendJSON(make([]byte, 0, g.JSONSize())), shared: true}
+	s.cache.put(key, a)
 	return a, nil
 }
 
-// build makes the graph of a window, from memory where it can.
-func (s *Server) build(ctx context.Context, options graph.Options, idle bool) (*graph.Graph, error) {
-	g, _, err := s.buildPooled(ctx, options, idle)
-	return g, err
-}
+// edgeBytes is what an edge takes while a graph is made, its JSON included.
+const edgeBytes = 2 << 10
 
-// buildPooled is build for a graph that is used up at once: release gives its memory back.
-func (s *Server) buildPooled(ctx context.Context, options graph.Options, idle bool) (g *graph.Graph, release func(), err error) {
-	release = func() {}
-	_, clock := s.Sources.Clock()
-	options.DegradedAt, options.FailingAt = s.Health.DegradedAt, s.Health.FailingAt
-	options.Delivering = s.Sources.Delivering(min(options.End, clock), s.SilentAfter.Milliseconds())
+// build makes the graph of a window. release gives its memory back: nothing of it may be used afterwards.
+func (s *graphs) build(ctx context.Context, options graph.Options, idle bool) (g *graph.Graph, release func(), err error) {
+	size := int64(1+s.live.Stats().Edges) * edgeBytes
+	if err := s.memory.Reserve(size); err != nil {
+		return nil, nil, err
+	}
+	release = func() { s.memory.Release(size) }
+	clock := s.ranges.now()
+	options.DegradedAt, options.FailingAt = s.health.DegradedAt, s.health.FailingAt
+	options.Delivering = s.delivering.Delivering(min(options.End, clock), s.silentAfter.Milliseconds())
 	options.Roots = s.roots(options.End)
 	from := "live"
 	var b *graph.Builder
-	if s.Live.Covers(options.Start, clock) {
-		window := s.Live.Window(options.Start, options.End, idle)
-		release = window.Release
-		b = graph.NewBuilder(s.Inventory, options, len(window.Edges))
-		for i, e := range window.Edges {
-			b.AddLive(e, window.Counts[i])
+	if s.live.Covers(options.Start, clock) {
+		snapshot := s.live.Window(options.Start, options.End, idle)
+		release = func() {
+			snapshot.Release()
+			s.memory.Release(size)
+		}
+		b = graph.NewBuilder(s.mesh, options, len(snapshot.Edges))
+		for i, e := range snapshot.Edges {
+			b.AddLive(e, snapshot.Counts[i])
 		}
 	} else {
 		from = "history"
-		b = graph.NewBuilder(s.Inventory, options, 256)
-		err := s.Past.Window(ctx, options.Start, options.End, func(key *edge.Key, c *live.Counts) {
+		b = graph.NewBuilder(s.mesh, options, 256)
+		err := s.past.Window(ctx, options.Start, options.End, func(key *edge.Key, c *live.Counts) {
 			if idle || !c.Empty() {
 				b.Add(key, c)
 			}
 		})
 		if err != nil {
+			release()
 			return nil, nil, unavailable(err)
 		}
 	}
@@ -82,29 +167,18 @@ func (s *Server) buildPooled(ctx context.Context, options graph.Options, idle bo
 	return g, release, nil
 }
 
+// workloads is the graph of workloads in a window, for health and neighbours.
+func (s *graphs) workloads(ctx context.Context, w window) (g *graph.Graph, release func(), err error) {
+	return s.build(ctx, graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByWorkload}, false)
+}
+
 // roots are the subjects of the outages that are open at a time.
-func (s *Server) roots(at int64) []graph.Root {
+func (s *graphs) roots(at int64) []graph.Root {
 	var roots []graph.Root
-	for _, o := range s.Outages.OpenAt(time.UnixMilli(at)) {
+	for _, o := range s.outages.OpenAt(time.UnixMilli(at)) {
 		if o.Root.Type == "workload" || o.Root.Type == "service" {
 			roots = append(roots, graph.Root{Namespace: o.Root.Namespace, Name: o.Root.Name, Critical: o.Severity == "critical"})
 		}
 	}
 	return roots
-}
-
-func jsonAnswer(body any) (*answer, error) {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	return &answer{contentType: typeJSON, body: encoded}, nil
-}
-
-func timeOf(ms int64) *time.Time {
-	if ms <= 0 {
-		return nil
-	}
-	t := time.UnixMilli(ms).UTC()
-	return &t
 }

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"slices"
@@ -29,7 +28,7 @@ func (p *params) page() page {
 	if cursor := p.text("cursor"); cursor != "" {
 		after, err := base64.RawURLEncoding.DecodeString(cursor)
 		if err != nil {
-			p.fail("cursor", "is no cursor of this API")
+			p.fail("cursor", notACursor)
 		}
 		out.after = string(after)
 	}
@@ -85,7 +84,7 @@ func (p *params) position() position {
 	text, id, ok := strings.Cut(string(decoded), "\x00")
 	at, timeErr := time.Parse(time.RFC3339Nano, text)
 	if err != nil || !ok || timeErr != nil {
-		p.fail("cursor", "is no cursor of this API")
+		p.fail("cursor", notACursor)
 		return position{}
 	}
 	return position{at: at, id: id}
@@ -104,11 +103,6 @@ type listBody struct {
 type nameBody struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-}
-
-// workloadGraph is the graph of workloads in a window, for health and neighbours.
-func (s *Server) workloadGraph(ctx context.Context, w window) (*graph.Graph, error) {
-	return s.build(ctx, graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByWorkload}, false)
 }
 
 // healthOf are the healths of a graph's nodes by name.
@@ -189,8 +183,8 @@ type certificateBody struct {
 }
 
 // certificates are those that the ztunnels hold, of the identities that are selected.
-func (s *Server) certificates(ztunnels []*mesh.Ztunnel, selects func(identity string) bool) []certificateBody {
-	now := time.UnixMilli(s.clock())
+func (s *pods) certificates(ztunnels []*mesh.Ztunnel, selects func(identity string) bool) []certificateBody {
+	now := time.UnixMilli(s.ranges.now())
 	out := []certificateBody{}
 	for _, z := range ztunnels {
 		for _, c := range z.Certificates {

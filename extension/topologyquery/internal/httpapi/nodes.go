@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/outage"
@@ -42,6 +43,31 @@ type certsBody struct {
 	NotReady   int        `json:"not_ready"`
 }
 
+// nodeMesh is what the nodes' routes read of the mesh. inventory.Inventory is one.
+type nodeMesh interface {
+	Workloads() []*inventory.Workload
+	Ztunnels() []*mesh.Ztunnel
+}
+
+// nodeSources is the telemetry of nodes. sources.Tracker is one.
+type nodeSources interface {
+	delivering
+	Nodes() []sources.Node
+}
+
+type nodeRoutes struct {
+	mesh        nodeMesh
+	pods        *pods
+	sources     nodeSources
+	outages     *outageRoutes
+	ranges      *ranges
+	silentAfter time.Duration
+}
+
+func (s *nodeRoutes) routes() map[string]handler {
+	return map[string]handler{"/api/v1/nodes": s.list, "/api/v1/nodes/{name}": s.get, "/api/v1/nodes/{namespace}/{name}": s.get}
+}
+
 // machines are all nodes that are known by their ztunnel, by their telemetry or by their pods.
 type machines struct {
 	names    []string
@@ -51,10 +77,10 @@ type machines struct {
 	healthy  map[string]bool
 }
 
-func (s *Server) machines(at int64) machines {
+func (s *nodeRoutes) machines(at int64) machines {
 	m := machines{
 		ztunnels: map[string]*mesh.Ztunnel{}, sources: map[string][]sources.Source{}, pods: map[string][]*mesh.Workload{},
-		healthy: s.Sources.Delivering(min(at, s.clock()), s.SilentAfter.Milliseconds()),
+		healthy: s.sources.Delivering(min(at, s.ranges.now()), s.silentAfter.Milliseconds()),
 	}
 	seen := map[string]struct{}{}
 	see := func(name string) {
@@ -63,18 +89,18 @@ func (s *Server) machines(at int64) machines {
 			m.names = append(m.names, name)
 		}
 	}
-	for _, z := range s.Inventory.Ztunnels() {
+	for _, z := range s.mesh.Ztunnels() {
 		m.ztunnels[z.Node] = z
 		see(z.Node)
 	}
-	for _, n := range s.Sources.Nodes() {
+	for _, n := range s.sources.Nodes() {
 		m.sources[n.Name] = n.Sources
 		// What has no access log and no metrics is a control plane or an application, not a ztunnel.
 		if slices.ContainsFunc(n.Sources, func(one sources.Source) bool { return one.Name == "access_log" || one.Name == "metrics" }) {
 			see(n.Name)
 		}
 	}
-	for _, w := range s.Inventory.Workloads() {
+	for _, w := range s.mesh.Workloads() {
 		for _, pod := range w.Pods {
 			m.pods[pod.Node] = append(m.pods[pod.Node], pod)
 			if pod.InMesh() {
@@ -86,7 +112,7 @@ func (s *Server) machines(at int64) machines {
 	return m
 }
 
-func (s *Server) nodeBody(m *machines, name string) nodeBody {
+func (s *nodeRoutes) body(m *machines, name string) nodeBody {
 	body := nodeBody{Name: name, Health: graph.Unknown, Sources: []sourceBody{}, XDS: xdsBody{State: "unknown"}}
 	if delivering, known := m.healthy[name]; known {
 		body.Health = graph.Failing
@@ -150,8 +176,8 @@ func (m *machines) xds(name string) (state string, lastSeen *time.Time) {
 	return "unknown", nil
 }
 
-func (s *Server) nodes(_ *http.Request, p *params) (*answer, error) {
-	part, w := p.page(), s.window(p)
+func (s *nodeRoutes) list(_ *http.Request, p *params) (*answer, error) {
+	part, w := p.page(), s.ranges.window(p)
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -162,7 +188,7 @@ func (s *Server) nodes(_ *http.Request, p *params) (*answer, error) {
 		listBody
 	}{[]nodeBody{}, listBody{total, next}}
 	for _, name := range list {
-		one := s.nodeBody(&m, name)
+		one := s.body(&m, name)
 		one.XDS.State, one.XDS.LastSeen = m.xds(name)
 		body.Nodes = append(body.Nodes, one)
 	}
@@ -182,8 +208,8 @@ type nodePod struct {
 	podBody
 }
 
-func (s *Server) node(r *http.Request, p *params) (*answer, error) {
-	w := s.window(p)
+func (s *nodeRoutes) get(r *http.Request, p *params) (*answer, error) {
+	w := s.ranges.window(p)
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -192,18 +218,18 @@ func (s *Server) node(r *http.Request, p *params) (*answer, error) {
 	if !slices.Contains(m.names, name) {
 		return nil, notFound("there is no node " + name)
 	}
-	body := nodeDetail{nodeBody: s.nodeBody(&m, name), PodList: []nodePod{}, CertList: []certificateBody{}, Outages: []*outage.Outage{}}
+	body := nodeDetail{nodeBody: s.body(&m, name), PodList: []nodePod{}, CertList: []certificateBody{}, Outages: []*outage.Outage{}}
 	body.XDS.State, body.XDS.LastSeen = m.xds(name)
 	for _, pod := range m.pods[name] {
-		body.PodList = append(body.PodList, nodePod{pod.Namespace, nameBody{pod.Namespace, pod.Owner()}, s.podBody(pod)})
+		body.PodList = append(body.PodList, nodePod{pod.Namespace, nameBody{pod.Namespace, pod.Owner()}, s.pods.body(pod)})
 	}
 	slices.SortFunc(body.PodList, func(a, b nodePod) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	if z := m.ztunnels[name]; z != nil {
-		body.CertList = s.certificates([]*mesh.Ztunnel{z}, func(string) bool { return true })
+		body.CertList = s.pods.certificates([]*mesh.Ztunnel{z}, func(string) bool { return true })
 	}
-	for _, o := range s.Outages.List(*timeOf(max(w.start, 1)), *timeOf(max(w.end, 1)), "") {
+	for _, o := range s.outages.in(w) {
 		if o.Root.Type == "node" && o.Root.Name == name {
 			body.Outages = append(body.Outages, o)
 		}

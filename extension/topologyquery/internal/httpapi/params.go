@@ -83,40 +83,49 @@ func (p *params) limit(fallback, most int) int {
 	return n
 }
 
-// time reads an RFC 3339 time or unix seconds; the zero time where it is absent.
+// millisFrom is the number from which on a time is in milliseconds: as seconds it would be the year 5138.
+const millisFrom = 1e11
+
+// time reads an RFC 3339 time, unix seconds or unix milliseconds; the zero time where it is absent.
 func (p *params) time(name string) time.Time {
 	value := p.text(name)
 	if value == "" {
 		return time.Time{}
 	}
-	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
-		if math.IsNaN(seconds) || seconds < 0 || seconds > 253402300799 {
+	if number, err := strconv.ParseFloat(value, 64); err == nil {
+		if number < millisFrom {
+			number *= 1000
+		}
+		if !(number >= 0 && number <= lastMilli) {
 			p.fail(name, "is out of range")
 			return time.Time{}
 		}
-		return time.UnixMilli(int64(math.Round(seconds * 1000))).UTC()
+		return time.UnixMilli(int64(math.Round(number))).UTC()
 	}
 	// A plus sign that was not escaped arrives as a space.
 	t, err := time.Parse(time.RFC3339Nano, strings.ReplaceAll(value, " ", "+"))
 	if err != nil || t.Year() < 1970 || t.Year() > 9999 {
-		p.fail(name, "must be a time as of RFC 3339, or unix seconds")
+		p.fail(name, "must be a time as of RFC 3339, unix seconds or unix milliseconds")
 		return time.Time{}
 	}
 	return t.UTC()
 }
 
-// number reads a cursor.
-func (p *params) number(name string) uint64 {
+// number reads a whole number; what says what it should have been.
+func (p *params) number(name, what string) uint64 {
 	value := p.text(name)
 	if value == "" {
 		return 0
 	}
 	n, err := strconv.ParseUint(value, 10, 64)
 	if err != nil {
-		p.fail(name, "is no cursor of this API")
+		p.fail(name, what)
 	}
 	return n
 }
+
+// notACursor is said of cursors that this API did not make.
+const notACursor = "is no cursor of this API"
 
 // duration reads a duration such as 250ms or 1.5s.
 func (p *params) duration(name string) time.Duration {
@@ -130,45 +139,3 @@ func (p *params) duration(name string) time.Duration {
 	}
 	return d
 }
-
-// window is a range of data time in unix milliseconds.
-type window struct{ start, end int64 }
-
-// window reads start and end. Without an end it is the data's newest; without a start it is five minutes before, or,
-// in a replay that is done, the recording's beginning.
-func (s *Server) window(p *params) window { return s.windowOf(p, defaultRange) }
-
-func (s *Server) windowOf(p *params, fallback time.Duration) window {
-	start, end := p.time("start"), p.time("end")
-	if p.err != nil {
-		return window{}
-	}
-	first, now := s.Sources.Clock()
-	if now == 0 {
-		now = s.now().UnixMilli()
-	}
-	w := window{end: now}
-	if !end.IsZero() {
-		w.end = end.UnixMilli()
-	}
-	switch {
-	case !start.IsZero():
-		w.start = start.UnixMilli()
-	default:
-		w.start = w.end - fallback.Milliseconds()
-		if r, ok := s.Sources.Replay(); ok && r.State == "done" && end.IsZero() && first != 0 {
-			// What happened before the first boundary belongs to the recording as well.
-			w.start = first - time.Minute.Milliseconds()
-		}
-	}
-	switch {
-	case w.end < w.start:
-		p.fail("end", "lies before start")
-	case w.end-w.start > s.Limits.MaxRange.Milliseconds():
-		p.fail("start", "the range is longer than "+s.Limits.MaxRange.String())
-	}
-	return w
-}
-
-// defaultRange is the range where none is asked for.
-const defaultRange = 5 * time.Minute

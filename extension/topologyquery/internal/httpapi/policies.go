@@ -41,6 +41,23 @@ func selects(policy *mesh.Policy, w *inventory.Workload) bool {
 	return slices.ContainsFunc(w.Pods, func(pod *mesh.Workload) bool { return slices.Contains(pod.Policies, policy.Key()) })
 }
 
+// policyMesh is what the policies' routes read of the mesh. inventory.Inventory is one.
+type policyMesh interface {
+	Workloads() []*inventory.Workload
+	Policies() []*mesh.Policy
+	// Policy also returns one that is gone; present is false then.
+	Policy(key string) (policy *mesh.Policy, present bool)
+}
+
+type policyRoutes struct {
+	mesh   policyMesh
+	graphs *graphs
+}
+
+func (s *policyRoutes) routes() map[string]handler {
+	return map[string]handler{"/api/v1/policies": s.list, "/api/v1/policies/{namespace}/{name}": s.get}
+}
+
 type policyItem struct {
 	policyBody
 	// Selects is the number of workloads that the policy applies to, Denied that of the connections it denied.
@@ -48,27 +65,28 @@ type policyItem struct {
 	Denied  uint64 `json:"denied"`
 }
 
-func (s *Server) policies(r *http.Request, p *params) (*answer, error) {
-	part, w := p.page(), s.window(p)
+func (s *policyRoutes) list(r *http.Request, p *params) (*answer, error) {
+	part, w := p.page(), s.graphs.ranges.window(p)
 	if p.err != nil {
 		return nil, p.err
 	}
-	g, err := s.workloadGraph(r.Context(), w)
+	g, release, err := s.graphs.workloads(r.Context(), w)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	denied := deniedBy(g.Edges, func(*graph.Edge) bool { return true })
-	all := s.policiesWith(denied)
+	all := s.with(denied)
 	list, total, next := cut(part, all, func(policy policyBody) (string, string) { return policy.Namespace, policy.Name })
 	body := struct {
 		Policies []policyItem `json:"policies"`
 		listBody
 	}{[]policyItem{}, listBody{total, next}}
-	workloads := s.Inventory.Workloads()
+	workloads := s.mesh.Workloads()
 	for _, policy := range list {
 		key := policy.Namespace + "/" + policy.Name
 		item := policyItem{policyBody: policy, Denied: denied[key]}
-		if present, ok := s.Inventory.Policy(key); ok {
+		if present, ok := s.mesh.Policy(key); ok {
 			for _, workload := range workloads {
 				if selects(present, workload) {
 					item.Selects++
@@ -80,14 +98,14 @@ func (s *Server) policies(r *http.Request, p *params) (*answer, error) {
 	return jsonAnswer(body)
 }
 
-// policiesWith are the mesh's policies and those that denied something and are gone, by namespace and name.
-func (s *Server) policiesWith(denied map[string]uint64) []policyBody {
+// with are the mesh's policies and those that denied something and are gone, by namespace and name.
+func (s *policyRoutes) with(denied map[string]uint64) []policyBody {
 	var all []policyBody
-	for _, policy := range s.Inventory.Policies() {
+	for _, policy := range s.mesh.Policies() {
 		all = append(all, newPolicyBody(policy))
 	}
 	for key := range denied {
-		if policy, present := s.Inventory.Policy(key); !present {
+		if policy, present := s.mesh.Policy(key); !present {
 			all = append(all, gonePolicy(key, policy))
 		}
 	}
@@ -125,17 +143,18 @@ type policyDetail struct {
 	DeniedOn  []deniedEdge    `json:"denied_on"`
 }
 
-func (s *Server) policy(r *http.Request, p *params) (*answer, error) {
-	w := s.window(p)
+func (s *policyRoutes) get(r *http.Request, p *params) (*answer, error) {
+	w := s.graphs.ranges.window(p)
 	if p.err != nil {
 		return nil, p.err
 	}
 	key := r.PathValue("namespace") + "/" + r.PathValue("name")
-	policy, present := s.Inventory.Policy(key)
-	g, err := s.workloadGraph(r.Context(), w)
+	policy, present := s.mesh.Policy(key)
+	g, release, err := s.graphs.workloads(r.Context(), w)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	body := policyDetail{Rules: json.RawMessage("null"), Workloads: []nameBody{}, DeniedOn: []deniedEdge{}}
 	for _, e := range g.Edges {
 		if n := failedBy(e.Counts, key); n > 0 {
@@ -161,7 +180,7 @@ func (s *Server) policy(r *http.Request, p *params) (*answer, error) {
 	if json.Valid([]byte(policy.Rules)) {
 		body.Rules = json.RawMessage(policy.Rules)
 	}
-	for _, workload := range s.Inventory.Workloads() {
+	for _, workload := range s.mesh.Workloads() {
 		if present && selects(policy, workload) {
 			body.Workloads = append(body.Workloads, nameBody{workload.Namespace, workload.Name.Name})
 		}

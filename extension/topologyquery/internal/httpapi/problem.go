@@ -3,7 +3,10 @@ package httpapi
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"strconv"
+	"time"
 )
 
 // problem is an RFC 9457 problem.
@@ -14,9 +17,13 @@ type problem struct {
 	Detail string `json:"detail,omitempty"`
 	// Parameter is the query parameter at fault.
 	Parameter string `json:"parameter,omitempty"`
+
+	cause error
 }
 
 func (p *problem) Error() string { return p.Detail }
+
+func (p *problem) Unwrap() error { return p.cause }
 
 func badParameter(name, detail string) error {
 	return &problem{Title: "Invalid parameter", Status: http.StatusBadRequest, Detail: name + ": " + detail, Parameter: name}
@@ -26,15 +33,20 @@ func notFound(what string) error {
 	return &problem{Title: "Not found", Status: http.StatusNotFound, Detail: what}
 }
 
+// unavailable tells that a store did not answer; that it had no time or no memory to remains to be seen in it.
 func unavailable(err error) error {
-	return &problem{Title: "A store that was asked did not answer", Status: http.StatusBadGateway, Detail: err.Error()}
+	return &problem{Title: "A store that was asked did not answer", Status: http.StatusBadGateway, Detail: err.Error(), cause: err}
+}
+
+func retryAfter(w http.ResponseWriter, d time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(d.Seconds())))
 }
 
 // writeProblem answers with a problem and returns its status.
 func writeProblem(w http.ResponseWriter, err error) int {
 	var p *problem
 	if !errors.As(err, &p) {
-		p = &problem{Title: "Internal error", Status: http.StatusInternalServerError, Detail: err.Error()}
+		p = &problem{Title: "Internal error", Status: http.StatusInternalServerError, Detail: fmt.Sprint(err)}
 	}
 	out := *p
 	out.Type = "about:blank"

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/outage"
 )
 
@@ -17,8 +18,23 @@ const (
 	maxChanged = 2000
 )
 
-// Publish makes events of what changes, until the context ends. changed is signalled after each write.
-func (s *Server) Publish(ctx context.Context, changed <-chan struct{}) {
+// changedEdges is the live graph as far as it changes. live.Graph is one.
+type changedEdges interface {
+	Changed(after uint64, start, end int64, limit int) (s *live.Snapshot, newest uint64, tooMany bool)
+}
+
+// publisher makes events of what changes.
+type publisher struct {
+	hub     hub
+	live    changedEdges
+	sources sourceList
+	mesh    graph.Mesh
+	ranges  *ranges
+	health  Health
+}
+
+// run makes events until the context ends. changed is signalled after each write.
+func (s *publisher) run(ctx context.Context, changed <-chan struct{}) {
 	ticker := time.NewTicker(publishEvery)
 	defer ticker.Stop()
 	var version uint64
@@ -31,7 +47,7 @@ func (s *Server) Publish(ctx context.Context, changed <-chan struct{}) {
 		}
 		if now := s.sourcesState(); now != state {
 			state = now
-			s.Events.Publish("status", s.clockEvent())
+			s.hub.Publish("status", s.ranges.event())
 		}
 		version = s.publishGraph(version)
 		select {
@@ -43,18 +59,18 @@ func (s *Server) Publish(ctx context.Context, changed <-chan struct{}) {
 }
 
 // publishGraph sends the edges that changed after a version, each as it stands over the default range.
-func (s *Server) publishGraph(after uint64) (newest uint64) {
-	clock := s.clock()
+func (s *publisher) publishGraph(after uint64) (newest uint64) {
+	clock := s.ranges.now()
 	options := graph.Options{
 		Start: clock - defaultRange.Milliseconds(), End: clock, GroupBy: graph.ByWorkload,
-		DegradedAt: s.Health.DegradedAt, FailingAt: s.Health.FailingAt,
+		DegradedAt: s.health.DegradedAt, FailingAt: s.health.FailingAt,
 	}
-	changed, newest, tooMany := s.Live.Changed(after, options.Start, options.End, maxChanged)
+	changed, newest, tooMany := s.live.Changed(after, options.Start, options.End, maxChanged)
 	defer changed.Release()
 	if newest == after {
 		return newest
 	}
-	b := graph.NewBuilder(s.Inventory, options, len(changed.Edges))
+	b := graph.NewBuilder(s.mesh, options, len(changed.Edges))
 	for i, e := range changed.Edges {
 		b.AddLive(e, changed.Counts[i])
 	}
@@ -75,17 +91,17 @@ func (s *Server) publishGraph(after uint64) (newest uint64) {
 		}
 		body = g.AppendEdge(body, e)
 	}
-	s.Events.Publish("graph", append(body, `]}`...))
+	s.hub.Publish("graph", append(body, `]}`...))
 	return newest
 }
 
 // sourcesState tells whether what the status says has changed in more than its times.
-func (s *Server) sourcesState() string {
+func (s *publisher) sourcesState() string {
 	var state []byte
-	if r, ok := s.Sources.Replay(); ok {
+	if r, ok := s.sources.Replay(); ok {
 		state = append(state, r.State...)
 	}
-	for _, node := range s.Sources.Nodes() {
+	for _, node := range s.sources.Nodes() {
 		for _, source := range node.Sources {
 			state = append(state, node.Name...)
 			state = append(state, source.Name...)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"slices"
@@ -55,8 +56,23 @@ var groupable = []string{
 	semconv.LabelHTTPRoute, semconv.LabelRequestProtocol, semconv.LabelSecurityPolicy,
 }
 
-func (s *Server) series(r *http.Request, p *params) (*answer, error) {
-	w := s.window(p)
+// pastCharts evaluates charts. history.Store is one.
+type pastCharts interface {
+	// Chart evaluates a chart's expression, and returns it as well.
+	Chart(ctx context.Context, chart history.Chart) (promql string, results []history.Result, err error)
+}
+
+type seriesRoutes struct {
+	past   pastCharts
+	ranges *ranges
+}
+
+func (s *seriesRoutes) routes() map[string]handler {
+	return map[string]handler{"/api/v1/series": s.get}
+}
+
+func (s *seriesRoutes) get(r *http.Request, p *params) (*answer, error) {
+	w := s.ranges.window(p)
 	chart := history.Chart{
 		Metric: p.oneOf("metric", "", history.ChartMetrics()...),
 		Labels: chartLabels(p),
@@ -81,7 +97,7 @@ func (s *Server) series(r *http.Request, p *params) (*answer, error) {
 	chart.End = time.UnixMilli(w.end)
 	steps := (w.end - w.start) / chart.Step.Milliseconds()
 	chart.Start = chart.End.Add(-time.Duration(max(steps-1, 0)) * chart.Step)
-	promql, results, err := s.Past.Chart(r.Context(), chart)
+	promql, results, err := s.past.Chart(r.Context(), chart)
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -1,13 +1,16 @@
 // Package httpapi is the topology API as extension/topologyquery/api/openapi.yaml describes it, and the UI's server.
+//
+// Each resource has a type of its own over the stores that it reads. A handler makes an answer; the responder sends it.
 package httpapi
 
 import (
 	"context"
 	"io/fs"
+	"maps"
 	"net/http"
-	"strings"
 	"time"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 )
 
@@ -22,9 +25,19 @@ type Settings struct {
 	// UI is the web UI's build, OpenAPI the API's description.
 	UI      fs.FS
 	OpenAPI []byte
-	// Observe, Rejected and Failed are told of answers, of requests that were turned away, and of the unforeseen.
-	Observe  Observe
-	Rejected func(ctx context.Context)
+	// AllowedHosts are the names by which the server may be asked; with none, any name will do.
+	AllowedHosts []string
+	// Memory is what all answers that are made or sent have together.
+	Memory *budget.Budget
+	// Dropped is what was not taken over, by component and reason.
+	Dropped func() []Dropped
+	Hooks
+}
+
+// Hooks are told of answers, of requests that were turned away, and of the unforeseen.
+type Hooks struct {
+	Observe  func(ctx context.Context, route string, status int, took time.Duration)
+	Rejected func(ctx context.Context, reason string)
 	Failed   func(ctx context.Context, err error)
 }
 
@@ -47,80 +60,61 @@ type Build struct {
 
 // Server serves the API.
 type Server struct {
-	*stores.Stores
-	Settings
-	now     func() time.Time
-	started time.Time
-	gate    *gate
-	graphs  *graphCache
+	handler   http.Handler
+	publisher *publisher
+}
+
+// resource is a group of routes.
+type resource interface {
+	// routes returns the handlers by pattern.
+	routes() map[string]handler
 }
 
 // New returns a server.
 func New(all *stores.Stores, settings Settings) *Server {
-	return &Server{
-		Stores: all, Settings: settings, now: time.Now, started: time.Now(),
-		gate:   newGate(settings.Limits.Concurrent, settings.Limits.Queue),
-		graphs: newGraphCache(),
-	}
-}
-
-// handler answers a request with a body, or an error that becomes a problem.
-type handler func(r *http.Request, p *params) (*answer, error)
-
-// Handler returns the server's routes.
-func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	for pattern, h := range map[string]handler{
-		"/api/v1/status":                       s.status,
-		"/api/v1/openapi.yaml":                 s.openAPI,
-		"/api/v1/graph":                        s.graph,
-		"/api/v1/outages":                      s.listOutages,
-		"/api/v1/outages/{id}":                 s.outage,
-		"/api/v1/workloads":                    s.workloads,
-		"/api/v1/workloads/{namespace}/{name}": s.workload,
-		"/api/v1/services":                     s.services,
-		"/api/v1/services/{namespace}/{name}":  s.service,
-		"/api/v1/policies":                     s.policies,
-		"/api/v1/policies/{namespace}/{name}":  s.policy,
-		"/api/v1/nodes":                        s.nodes,
-		"/api/v1/nodes/{name}":                 s.node,
-		"/api/v1/nodes/{namespace}/{name}":     s.node,
-		"/api/v1/flows":                        s.flows,
-		"/api/v1/changes":                      s.listChanges,
-		"/api/v1/traces":                       s.searchTraces,
-		"/api/v1/traces/{id}":                  s.trace,
-		"/api/v1/operations":                   s.operations,
-		"/api/v1/series":                       s.series,
-		"/api/dependencies":                    s.dependencies,
-		"/api/graph/fields":                    s.nodeGraphFields,
-		"/api/graph/data":                      s.nodeGraphData,
-		"/api/health":                          s.nodeGraphHealth,
+	r := newResponder(&settings)
+	ranges := &ranges{data: all.Sources, wall: time.Now, most: settings.Limits.MaxRange}
+	graphs := newGraphs(all, &settings, ranges, r.gate)
+	pods := &pods{mesh: all.Inventory, ranges: ranges}
+	outages := &outageRoutes{all.Outages}
+	routes := map[string]handler{}
+	for _, one := range []resource{
+		&statusRoutes{settings: &settings, live: all.Live, sources: all.Sources, ranges: ranges, started: time.Now()},
+		outages,
+		&workloadRoutes{mesh: all.Inventory, pods: pods, graphs: graphs, past: all.Past, outages: outages},
+		&serviceRoutes{mesh: all.Inventory, pods: pods, graphs: graphs, past: all.Past},
+		&policyRoutes{mesh: all.Inventory, graphs: graphs},
+		&nodeRoutes{mesh: all.Inventory, pods: pods, sources: all.Sources, outages: outages, ranges: ranges, silentAfter: settings.SilentAfter},
+		&flowRoutes{all.Flows},
+		&changeRoutes{all.Changes},
+		&traceRoutes{all.Traces, ranges},
+		&seriesRoutes{all.Past, ranges},
+		&compatRoutes{graphs, ranges},
 	} {
-		mux.Handle(pattern, s.handle(pattern, h))
+		maps.Copy(routes, one.routes())
 	}
-	mux.Handle("/api/v1/events", http.HandlerFunc(s.events))
+	mux := http.NewServeMux()
+	for pattern, h := range routes {
+		mux.Handle(pattern, r.handle(pattern, r.gated(h)))
+	}
+	// Those that ask for the same graph wait for one of them together: only that one is counted.
+	mux.Handle(graphPattern, r.handle(graphPattern, graphs.get))
+	stream := &stream{hub: all.Events, flows: all.Flows, ranges: ranges, heartbeat: settings.Heartbeat, rejected: settings.Rejected}
+	mux.Handle("/api/v1/events", stream)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, notFound("there is no "+r.URL.Path))
 	})
-	mux.Handle("/", &ui{files: s.UI})
-	return secure(readOnly(s.recovered(withoutSlash(mux))))
+	mux.Handle("/", compressed(&ui{files: settings.UI}))
+	handler := recovered(settings.Failed, withoutSlash(mux))
+	handler = secure(allowHosts(settings.AllowedHosts, settings.Rejected, readOnly(handler)))
+	return &Server{
+		handler:   handler,
+		publisher: &publisher{hub: all.Events, live: all.Live, sources: all.Sources, mesh: all.Inventory, ranges: ranges, health: settings.Health},
+	}
 }
 
-// withoutSlash takes paths of the API with and without a slash at the end for the same.
-func withoutSlash(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p := r.URL.Path; strings.HasPrefix(p, "/api/") && strings.HasSuffix(p, "/") && p != "/api/" {
-			clone := *r
-			u := *r.URL
-			u.Path = strings.TrimRight(p, "/")
-			u.RawPath = ""
-			clone.URL = &u
-			r = &clone
-		}
-		next.ServeHTTP(w, r)
-	})
-}
+// Handler returns the server's routes.
+func (s *Server) Handler() http.Handler { return s.handler }
 
-func (s *Server) openAPI(*http.Request, *params) (*answer, error) {
-	return &answer{contentType: "application/yaml", body: s.OpenAPI}, nil
-}
+// Publish makes events of what changes, until the context ends. changed is signalled after each write.
+func (s *Server) Publish(ctx context.Context, changed <-chan struct{}) { s.publisher.run(ctx, changed) }

@@ -24,10 +24,28 @@ type serviceBody struct {
 	Healthy   int `json:"healthy_endpoints"`
 }
 
+// serviceMesh is what the services' routes read of the mesh. inventory.Inventory is one.
+type serviceMesh interface {
+	Workloads() []*inventory.Workload
+	Services() []*mesh.Service
+	Service(namespace, name string) *mesh.Service
+}
+
+type serviceRoutes struct {
+	mesh   serviceMesh
+	pods   *pods
+	graphs *graphs
+	past   pastEndpoints
+}
+
+func (s *serviceRoutes) routes() map[string]handler {
+	return map[string]handler{"/api/v1/services": s.list, "/api/v1/services/{namespace}/{name}": s.get}
+}
+
 // backends are the workloads whose pods belong to each service, by the service's key.
-func (s *Server) backends() map[string][]*inventory.Workload {
+func (s *serviceRoutes) backends() map[string][]*inventory.Workload {
 	out := map[string][]*inventory.Workload{}
-	for _, w := range s.Inventory.Workloads() {
+	for _, w := range s.mesh.Workloads() {
 		keys := map[string]struct{}{}
 		for _, pod := range w.Pods {
 			for key := range pod.Services {
@@ -80,17 +98,18 @@ func worse(a, b string) string {
 	return a
 }
 
-func (s *Server) services(r *http.Request, p *params) (*answer, error) {
-	part, w := p.page(), s.window(p)
+func (s *serviceRoutes) list(r *http.Request, p *params) (*answer, error) {
+	part, w := p.page(), s.graphs.ranges.window(p)
 	if p.err != nil {
 		return nil, p.err
 	}
-	g, err := s.workloadGraph(r.Context(), w)
+	g, release, err := s.graphs.workloads(r.Context(), w)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	health, backends := healthOf(g), s.backends()
-	all := s.Inventory.Services()
+	all := s.mesh.Services()
 	slices.SortFunc(all, func(a, b *mesh.Service) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Hostname, b.Hostname))
 	})
@@ -116,23 +135,24 @@ type serviceDetail struct {
 	neighbours
 }
 
-func (s *Server) service(r *http.Request, p *params) (*answer, error) {
-	w := s.window(p)
+func (s *serviceRoutes) get(r *http.Request, p *params) (*answer, error) {
+	w := s.graphs.ranges.window(p)
 	if p.err != nil {
 		return nil, p.err
 	}
-	service := s.Inventory.Service(r.PathValue("namespace"), r.PathValue("name"))
+	service := s.mesh.Service(r.PathValue("namespace"), r.PathValue("name"))
 	if service == nil {
 		return nil, notFound("there is no service " + r.PathValue("namespace") + "/" + r.PathValue("name"))
 	}
-	g, err := s.workloadGraph(r.Context(), w)
+	g, release, err := s.graphs.workloads(r.Context(), w)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	backends := s.backends()[service.Key()]
 	body := serviceDetail{serviceBody: newServiceBody(service, backends, healthOf(g)), Pods: []endpointBody{}}
 	for _, backend := range backends {
-		traffic, err := s.Past.Endpoints(r.Context(), w.start, w.end, backend.Name)
+		traffic, err := s.past.Endpoints(r.Context(), w.start, w.end, backend.Name)
 		if err != nil {
 			return nil, unavailable(err)
 		}
@@ -140,7 +160,7 @@ func (s *Server) service(r *http.Request, p *params) (*answer, error) {
 			if _, ok := pod.Services[service.Key()]; !ok {
 				continue
 			}
-			one := endpointBody{nameBody{backend.Namespace, backend.Name.Name}, s.podBody(pod)}
+			one := endpointBody{nameBody{backend.Namespace, backend.Name.Name}, s.pods.body(pod)}
 			if happened, ok := traffic[pod.Name]; ok {
 				one.Traffic = &happened
 			}

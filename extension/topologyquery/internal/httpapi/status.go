@@ -1,14 +1,11 @@
 package httpapi
 
 import (
-	"cmp"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
-	"github.com/nephilia/nephilia/internal/outage"
 )
 
 // statusBody is the schema Status of the OpenAPI file.
@@ -21,7 +18,16 @@ type statusBody struct {
 	History  *rangeBody        `json:"history,omitempty"`
 	Live     liveBody          `json:"live"`
 	Sources  []sourceBody      `json:"sources"`
+	Dropped  []Dropped         `json:"dropped"`
 	Links    map[string]string `json:"links"`
+}
+
+// Dropped is a number of things that a component of the collector did not take over since it started.
+type Dropped struct {
+	// Component is the component's type, such as service_graph.
+	Component string `json:"component"`
+	Reason    string `json:"reason"`
+	Count     uint64 `json:"count"`
 }
 
 type replayBody struct {
@@ -57,70 +63,51 @@ func newSourceBody(node string, source sources.Source) sourceBody {
 	}
 }
 
-func (s *Server) status(_ *http.Request, p *params) (*answer, error) {
-	first, now := s.Sources.Clock()
-	stats := s.Live.Stats()
+// sourceList is what the status says of sources. sources.Tracker is one.
+type sourceList interface {
+	dataClock
+	Nodes() []sources.Node
+}
+
+type statusRoutes struct {
+	settings *Settings
+	live     interface{ Stats() live.Stats }
+	sources  sourceList
+	ranges   *ranges
+	started  time.Time
+}
+
+func (s *statusRoutes) routes() map[string]handler {
+	return map[string]handler{"/api/v1/status": s.status, "/api/v1/openapi.yaml": s.openAPI}
+}
+
+func (s *statusRoutes) openAPI(*http.Request, *params) (*answer, error) {
+	return &answer{contentType: "application/yaml", body: s.settings.OpenAPI}, nil
+}
+
+func (s *statusRoutes) status(*http.Request, *params) (*answer, error) {
+	first, now := s.sources.Clock()
+	stats := s.live.Stats()
 	body := statusBody{
-		Time:     s.now().UTC(),
+		Time:     s.ranges.wall().UTC(),
 		Started:  s.started.UTC(),
 		DataTime: timeOf(now),
-		Build:    s.Build,
+		Build:    s.settings.Build,
 		Live:     liveBody{Edges: stats.Edges, Bytes: stats.Bytes, Rejected: stats.Rejected, Since: timeOf(stats.Coverage - 1)},
 		Sources:  []sourceBody{},
-		Links:    s.Links,
+		Links:    s.settings.Links,
+		Dropped:  orEmpty(s.settings.Dropped()),
 	}
 	if first != 0 {
 		body.History = &rangeBody{Start: timeOf(first), End: timeOf(now)}
 	}
-	if r, ok := s.Sources.Replay(); ok {
-		body.Replay = &replayBody{State: r.State, Position: time.UnixMilli(r.Position).UTC(), Start: timeOf(first)}
+	if r, ok := s.sources.Replay(); ok {
+		body.Replay = &replayBody{State: r.State, Position: time.UnixMilli(min(max(r.Position, 0), lastMilli)).UTC(), Start: timeOf(first)}
 	}
-	for _, node := range s.Sources.Nodes() {
+	for _, node := range s.sources.Nodes() {
 		for _, source := range node.Sources {
 			body.Sources = append(body.Sources, newSourceBody(node.Name, source))
 		}
 	}
 	return jsonAnswer(body)
-}
-
-// maxOutages bounds a list of outages.
-const maxOutages = 10_000
-
-func (s *Server) listOutages(_ *http.Request, p *params) (*answer, error) {
-	start, end := p.time("start"), p.time("end")
-	limit, after := p.limit(maxOutages, maxOutages), p.position()
-	state := p.oneOf("state", "", "open", "resolved", "stale")
-	if p.err == nil && !start.IsZero() && !end.IsZero() && end.Before(start) {
-		p.fail("end", "lies before start")
-	}
-	if p.err != nil {
-		return nil, p.err
-	}
-	body := struct {
-		Outages []*outage.Outage `json:"outages"`
-		Next    string           `json:"next_cursor,omitempty"`
-	}{Outages: s.Outages.List(start, end, state)}
-	if !after.at.IsZero() {
-		from, _ := slices.BinarySearchFunc(body.Outages, after, func(o *outage.Outage, after position) int {
-			if cmp.Or(after.at.Compare(o.StartedAt), strings.Compare(o.ID, after.id)) <= 0 {
-				return -1
-			}
-			return 1
-		})
-		body.Outages = body.Outages[from:]
-	}
-	if len(body.Outages) > limit {
-		body.Outages = body.Outages[:limit]
-		last := body.Outages[limit-1]
-		body.Next = position{at: last.StartedAt, id: last.ID}.cursor()
-	}
-	return jsonAnswer(body)
-}
-
-func (s *Server) outage(r *http.Request, p *params) (*answer, error) {
-	o := s.Outages.Get(r.PathValue("id"))
-	if o == nil {
-		return nil, notFound("there is no outage " + r.PathValue("id"))
-	}
-	return jsonAnswer(o)
 }

@@ -12,7 +12,16 @@ import (
 // traceRange is the range of a search where none is asked for.
 const traceRange = time.Hour
 
-func (s *Server) searchTraces(r *http.Request, p *params) (*answer, error) {
+type traceRoutes struct {
+	traces traces.Reader
+	ranges *ranges
+}
+
+func (s *traceRoutes) routes() map[string]handler {
+	return map[string]handler{"/api/v1/traces": s.search, "/api/v1/traces/{id}": s.get, "/api/v1/operations": s.operations}
+}
+
+func (s *traceRoutes) search(r *http.Request, p *params) (*answer, error) {
 	query := traces.Query{
 		Service:     p.text("service"),
 		Operation:   p.text("operation"),
@@ -25,7 +34,7 @@ func (s *Server) searchTraces(r *http.Request, p *params) (*answer, error) {
 	limit, after := p.limit(20, maxLimit), p.position()
 	// One more tells whether there are more.
 	query.Limit, query.After, query.AfterID = limit+1, after.at, after.id
-	w := s.windowOf(p, traceRange)
+	w := s.ranges.windowOf(p, traceRange)
 	if query.MaxDuration > 0 && query.MaxDuration < query.MinDuration {
 		p.fail("max_duration", "is shorter than min_duration")
 	}
@@ -37,7 +46,7 @@ func (s *Server) searchTraces(r *http.Request, p *params) (*answer, error) {
 		// Spans may be newer than the newest heartbeat.
 		query.End = query.End.Add(time.Hour)
 	}
-	list, err := s.Traces.Search(r.Context(), query)
+	list, err := s.traces.Search(r.Context(), query)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -83,9 +92,9 @@ func (p *params) attributes() map[string]string {
 	return out
 }
 
-func (s *Server) trace(r *http.Request, _ *params) (*answer, error) {
+func (s *traceRoutes) get(r *http.Request, _ *params) (*answer, error) {
 	id := strings.ToLower(r.PathValue("id"))
-	t, err := s.Traces.Trace(r.Context(), id)
+	t, err := s.traces.Trace(r.Context(), id)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -95,12 +104,12 @@ func (s *Server) trace(r *http.Request, _ *params) (*answer, error) {
 	return jsonAnswer(t)
 }
 
-func (s *Server) operations(r *http.Request, p *params) (*answer, error) {
+func (s *traceRoutes) operations(r *http.Request, p *params) (*answer, error) {
 	wanted := p.text("service")
 	if p.err != nil {
 		return nil, p.err
 	}
-	all, err := s.Traces.Services(r.Context())
+	all, err := s.traces.Services(r.Context())
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -26,19 +27,27 @@ func (u *ui) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name = "index.html"
 	}
 	a, err := u.answer(name)
-	if errors.Is(err, fs.ErrNotExist) && isPage(name) {
+	if errors.Is(err, fs.ErrNotExist) && isPage(name) && takesHTML(r) {
 		a, err = u.answer("index.html")
 	}
 	if err != nil {
 		writeProblem(w, notFound("there is no "+r.URL.Path))
 		return
 	}
-	a.write(w, r)
+	_, _ = a.write(w, r)
 }
 
-// isPage tells whether a path may be one of the UI's own. The names of nodes and of workloads outside the mesh have dots.
+// pages are the first segments of the paths of the UI's own pages (ui/src/app/routes.tsx).
+var pages = []string{"graph", "outages", "response-times", "traces", "flows", "workloads", "services", "nodes", "policies"}
+
 func isPage(name string) bool {
-	return path.Ext(name) == "" || strings.Contains(name, "/") && !strings.HasPrefix(name, hashed)
+	first, _, _ := strings.Cut(name, "/")
+	return slices.Contains(pages, first)
+}
+
+// takesHTML tells whether a browser asks for a page, not a program for something that is not here.
+func takesHTML(r *http.Request) bool {
+	return slices.ContainsFunc(r.Header.Values("Accept"), func(value string) bool { return strings.Contains(value, "text/html") })
 }
 
 func (u *ui) answer(name string) (*answer, error) {
@@ -59,7 +68,7 @@ func (u *ui) answer(name string) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{contentType: contentType(name), body: body}
+	a := &answer{contentType: contentType(name), body: body, shared: true}
 	if strings.HasPrefix(name, hashed) {
 		a.cacheControl = "public, max-age=31536000, immutable"
 	}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 
@@ -41,7 +42,19 @@ type podBody struct {
 	Traffic        *history.Endpoint `json:"traffic,omitempty"`
 }
 
-func (s *Server) workloadBody(w *inventory.Workload, health map[inventory.Name]string) workloadBody {
+// podMesh is what is known of pods. inventory.Inventory is one.
+type podMesh interface {
+	Hostname(hostname string) *mesh.Service
+	Ztunnel(node string) *mesh.Ztunnel
+}
+
+// pods describes pods, and the workloads that they make up.
+type pods struct {
+	mesh   podMesh
+	ranges *ranges
+}
+
+func (s *pods) workload(w *inventory.Workload, health map[inventory.Name]string) workloadBody {
 	body := workloadBody{
 		Namespace: w.Namespace, Name: w.Name.Name, App: w.App, Version: w.Version, Cluster: w.Cluster, Kind: w.Kind,
 		InMesh: w.InMesh, Health: cmp.Or(health[w.Name], graph.Idle), Services: []nameBody{}, Pods: []podBody{},
@@ -50,9 +63,9 @@ func (s *Server) workloadBody(w *inventory.Workload, health map[inventory.Name]s
 	for _, pod := range w.Pods {
 		body.Waypoint = cmp.Or(body.Waypoint, pod.Waypoint)
 		for key := range pod.Services {
-			services[s.serviceName(key)] = struct{}{}
+			services[s.service(key)] = struct{}{}
 		}
-		body.Pods = append(body.Pods, s.podBody(pod))
+		body.Pods = append(body.Pods, s.body(pod))
 	}
 	for name := range services {
 		body.Services = append(body.Services, name)
@@ -64,9 +77,9 @@ func (s *Server) workloadBody(w *inventory.Workload, health map[inventory.Name]s
 }
 
 // serviceName is the name of a service that is given as "namespace/hostname".
-func (s *Server) serviceName(key string) nameBody {
+func (s *pods) service(key string) nameBody {
 	namespace, hostname := splitKey(key)
-	if known := s.Inventory.Hostname(hostname); known != nil && known.Namespace == namespace {
+	if known := s.mesh.Hostname(hostname); known != nil && known.Namespace == namespace {
 		return nameBody{namespace, known.Name}
 	}
 	return nameBody{namespace, hostname}
@@ -81,7 +94,7 @@ func splitKey(key string) (namespace, name string) {
 	return "", key
 }
 
-func (s *Server) podBody(pod *mesh.Workload) podBody {
+func (s *pods) body(pod *mesh.Workload) podBody {
 	body := podBody{
 		Name: pod.Name, Node: pod.Node, Addresses: pod.Addresses, Healthy: pod.Healthy, InMesh: pod.InMesh(),
 		ServiceAccount: pod.ServiceAccount, Identity: identity(pod), Region: pod.Region, Zone: pod.Zone,
@@ -91,7 +104,7 @@ func (s *Server) podBody(pod *mesh.Workload) podBody {
 	} else {
 		body.Addresses = []string{}
 	}
-	if z := s.Inventory.Ztunnel(pod.Node); z != nil {
+	if z := s.mesh.Ztunnel(pod.Node); z != nil {
 		body.ProxyState = z.Workloads[pod.Namespace+"/"+pod.Name]
 	}
 	return body
@@ -105,23 +118,50 @@ func identity(pod *mesh.Workload) string {
 	return "spiffe://" + cmp.Or(pod.TrustDomain, "cluster.local") + "/ns/" + pod.Namespace + "/sa/" + pod.ServiceAccount
 }
 
-func (s *Server) workloads(r *http.Request, p *params) (*answer, error) {
-	part, w := p.page(), s.window(p)
+// workloadMesh is what the workloads' routes read of the mesh. inventory.Inventory is one.
+type workloadMesh interface {
+	Workloads() []*inventory.Workload
+	ByName() map[inventory.Name]*inventory.Workload
+	Policies() []*mesh.Policy
+	Ztunnels() []*mesh.Ztunnel
+}
+
+// pastEndpoints answers for single pods. history.Store is one.
+type pastEndpoints interface {
+	// Endpoints is what happened at each destination pod in [start, end), in unix milliseconds, by the pod's name.
+	Endpoints(ctx context.Context, start, end int64, workload inventory.Name) (map[string]history.Endpoint, error)
+}
+
+type workloadRoutes struct {
+	mesh    workloadMesh
+	pods    *pods
+	graphs  *graphs
+	past    pastEndpoints
+	outages *outageRoutes
+}
+
+func (s *workloadRoutes) routes() map[string]handler {
+	return map[string]handler{"/api/v1/workloads": s.list, "/api/v1/workloads/{namespace}/{name}": s.get}
+}
+
+func (s *workloadRoutes) list(r *http.Request, p *params) (*answer, error) {
+	part, w := p.page(), s.graphs.ranges.window(p)
 	if p.err != nil {
 		return nil, p.err
 	}
-	g, err := s.workloadGraph(r.Context(), w)
+	g, release, err := s.graphs.workloads(r.Context(), w)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	health := healthOf(g)
-	list, total, next := cut(part, s.Inventory.Workloads(), func(w *inventory.Workload) (string, string) { return w.Namespace, w.Name.Name })
+	list, total, next := cut(part, s.mesh.Workloads(), func(w *inventory.Workload) (string, string) { return w.Namespace, w.Name.Name })
 	body := struct {
 		Workloads []workloadBody `json:"workloads"`
 		listBody
 	}{[]workloadBody{}, listBody{total, next}}
 	for _, one := range list {
-		body.Workloads = append(body.Workloads, s.workloadBody(one, health))
+		body.Workloads = append(body.Workloads, s.pods.workload(one, health))
 	}
 	return jsonAnswer(body)
 }
@@ -140,25 +180,26 @@ type workloadDetail struct {
 	neighbours
 }
 
-func (s *Server) workload(r *http.Request, p *params) (*answer, error) {
+func (s *workloadRoutes) get(r *http.Request, p *params) (*answer, error) {
 	name := inventory.Name{Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
-	window := s.window(p)
+	window := s.graphs.ranges.window(p)
 	if p.err != nil {
 		return nil, p.err
 	}
-	w := s.Inventory.ByName()[name]
+	w := s.mesh.ByName()[name]
 	if w == nil {
 		return nil, notFound("there is no workload " + name.Namespace + "/" + name.Name)
 	}
-	g, err := s.workloadGraph(r.Context(), window)
+	g, release, err := s.graphs.workloads(r.Context(), window)
 	if err != nil {
 		return nil, err
 	}
-	endpoints, err := s.Past.Endpoints(r.Context(), window.start, window.end, name)
+	defer release()
+	endpoints, err := s.past.Endpoints(r.Context(), window.start, window.end, name)
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	body := workloadDetail{workloadBody: s.workloadBody(w, healthOf(g)), Identities: []string{}, Policies: []selectedPolicy{}}
+	body := workloadDetail{workloadBody: s.pods.workload(w, healthOf(g)), Identities: []string{}, Policies: []selectedPolicy{}}
 	for i := range body.Pods {
 		pod := &body.Pods[i]
 		if traffic, ok := endpoints[pod.Name]; ok {
@@ -168,35 +209,16 @@ func (s *Server) workload(r *http.Request, p *params) (*answer, error) {
 			body.Identities = append(body.Identities, pod.Identity)
 		}
 	}
-	body.Certificates = s.certificates(s.Inventory.Ztunnels(), func(id string) bool { return slices.Contains(body.Identities, id) })
+	body.Certificates = s.pods.certificates(s.mesh.Ztunnels(), func(id string) bool { return slices.Contains(body.Identities, id) })
 	is := func(n *graph.Node) bool { return n.Namespace == name.Namespace && n.Name == name.Name }
 	body.neighbours = around(g, is, nil)
 	denied := deniedBy(g.Edges, func(e *graph.Edge) bool { return is(&g.Nodes[e.Destination]) })
-	for _, policy := range s.Inventory.Policies() {
+	for _, policy := range s.mesh.Policies() {
 		key := policy.Key()
 		if selects(policy, w) || denied[key] > 0 {
 			body.Policies = append(body.Policies, selectedPolicy{newPolicyBody(policy), denied[key]})
 		}
 	}
-	body.Outages = s.outagesOf(window, name.Namespace, w.App, w.Name.Name)
+	body.Outages = s.outages.touching(window, name.Namespace, w.App, w.Name.Name)
 	return jsonAnswer(body)
-}
-
-// outagesOf are the outages in a window that have one of some names in their root, edges or impact.
-func (s *Server) outagesOf(w window, namespace string, names ...string) []*outage.Outage {
-	out := []*outage.Outage{}
-	is := func(ns, name string) bool { return ns == namespace && slices.Contains(names, name) }
-	for _, o := range s.Outages.List(*timeOf(max(w.start, 1)), *timeOf(max(w.end, 1)), "") {
-		touched := is(o.Root.Namespace, o.Root.Name)
-		for _, e := range o.Edges {
-			touched = touched || is(e.Source.Namespace, e.Source.Name) || is(e.Destination.Namespace, e.Destination.Name)
-		}
-		for _, i := range o.Impact {
-			touched = touched || is(i.Namespace, i.Name.Name)
-		}
-		if touched {
-			out = append(out, o)
-		}
-	}
-	return out
 }

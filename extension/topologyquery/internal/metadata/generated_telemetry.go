@@ -37,6 +37,7 @@ type TelemetryBuilder struct {
 	TopologyQueryHTTPDuration   metric.Float64Histogram
 	TopologyQueryHTTPRejected   metric.Int64Counter
 	TopologyQueryLiveBytes      metric.Int64ObservableGauge
+	TopologyQueryQueryMemory    metric.Int64ObservableGauge
 	TopologyQuerySeries         metric.Int64ObservableGauge
 	TopologyQuerySpans          metric.Int64ObservableGauge
 }
@@ -157,6 +158,21 @@ func (builder *TelemetryBuilder) RegisterTopologyQueryLiveBytesCallback(cb metri
 	return nil
 }
 
+// RegisterTopologyQueryQueryMemoryCallback sets callback for observable TopologyQueryQueryMemory metric.
+func (builder *TelemetryBuilder) RegisterTopologyQueryQueryMemoryCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.TopologyQueryQueryMemory, obs: o})
+		return nil
+	}, builder.TopologyQueryQueryMemory)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterTopologyQuerySeriesCallback sets callback for observable TopologyQuerySeries metric.
 func (builder *TelemetryBuilder) RegisterTopologyQuerySeriesCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -217,7 +233,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	var err, errs error
 	builder.TopologyQueryDropped, err = builder.meter.Int64ObservableCounter(
 		"otelcol_topology_query_dropped",
-		metric.WithDescription("What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, name, entity, entity_limit, outage, change, change_limit, span_limit). [Alpha]"),
+		metric.WithDescription("What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, name, entity, entity_limit, outage, change, change_limit, node_limit, span_limit). [Alpha]"),
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)
@@ -260,13 +276,19 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.TopologyQueryHTTPRejected, err = builder.meter.Int64Counter(
 		"otelcol_topology_query_http_rejected",
-		metric.WithDescription("Requests turned away because too many were being answered. [Alpha]"),
+		metric.WithDescription("Requests turned away or cut off, by reason (busy, memory, host, clients, slow_reader). [Alpha]"),
 		metric.WithUnit("{request}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.TopologyQueryLiveBytes, err = builder.meter.Int64ObservableGauge(
 		"otelcol_topology_query_live_bytes",
 		metric.WithDescription("Size of the live graph's packed records. [Alpha]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
+	builder.TopologyQueryQueryMemory, err = builder.meter.Int64ObservableGauge(
+		"otelcol_topology_query_query_memory",
+		metric.WithDescription("Memory that queries and the answers being sent have reserved, of limits::max_memory_mib. [Alpha]"),
 		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)

@@ -24,7 +24,7 @@ func NewSettings(tt *componenttest.Telemetry) extension.Settings {
 func AssertEqualTopologyQueryDropped(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_topology_query_dropped",
-		Description: "What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, name, entity, entity_limit, outage, change, change_limit, span_limit). [Alpha]",
+		Description: "What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, name, entity, entity_limit, outage, change, change_limit, node_limit, span_limit). [Alpha]",
 		Unit:        "{item}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -131,7 +131,7 @@ func AssertEqualTopologyQueryHTTPDuration(t *testing.T, tt *componenttest.Teleme
 func AssertEqualTopologyQueryHTTPRejected(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_topology_query_http_rejected",
-		Description: "Requests turned away because too many were being answered. [Alpha]",
+		Description: "Requests turned away or cut off, by reason (busy, memory, host, clients, slow_reader). [Alpha]",
 		Unit:        "{request}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -154,6 +154,20 @@ func AssertEqualTopologyQueryLiveBytes(t *testing.T, tt *componenttest.Telemetry
 		},
 	}
 	got, err := tt.GetMetric("otelcol_topology_query_live_bytes")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
+func AssertEqualTopologyQueryQueryMemory(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_topology_query_query_memory",
+		Description: "Memory that queries and the answers being sent have reserved, of limits::max_memory_mib. [Alpha]",
+		Unit:        "By",
+		Data: metricdata.Gauge[int64]{
+			DataPoints: dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_topology_query_query_memory")
 	require.NoError(t, err)
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
