@@ -226,6 +226,7 @@ func (d *detector) countDrops(ctx context.Context) {
 		{"entities", now.Entities - before.Entities},
 		{"late", now.Late - before.Late},
 		{"malformed", now.Malformed - before.Malformed},
+		{"implausible_time", now.Implausible - before.Implausible},
 		{"outages", d.ledger.Overflowed - d.overflow},
 	} {
 		if c.n > 0 {

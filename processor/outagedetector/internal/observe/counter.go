@@ -26,7 +26,7 @@ func (c *counter) increment(point pmetric.NumberDataPoint, delta, fromZero bool)
 		return 0
 	}
 	if delta {
-		return uint64(value)
+		return wholeOf(value)
 	}
 	return c.step(value, point.StartTimestamp(), point.Timestamp(), fromZero)
 }
@@ -42,8 +42,13 @@ func (c *counter) step(value float64, start, at pcommon.Timestamp, fromZero bool
 		added = value
 	}
 	c.seen, c.previous, c.start = true, value, start
-	return uint64(added)
+	return wholeOf(added)
 }
+
+// mostAdded bounds what one point may add, far above what any edge does and far below what sums overflow at.
+const mostAdded = 1 << 40
+
+func wholeOf(added float64) uint64 { return uint64(min(added, mostAdded)) }
 
 // timing turns a cumulative histogram of durations into increments over the latency buckets.
 type timing struct {
@@ -58,6 +63,10 @@ type timing struct {
 
 type bucketed [stats.LatencyBuckets]uint32
 
+func (b *bucketed) add(bucket int, n uint64) {
+	b[bucket] = uint32(min(uint64(b[bucket])+min(n, math.MaxUint32), math.MaxUint32))
+}
+
 func fromExponential(point pmetric.ExponentialHistogramDataPoint, seconds float64) bucketed {
 	var b bucketed
 	shift := math.Log2(seconds)
@@ -69,10 +78,10 @@ func fromExponential(point pmetric.ExponentialHistogramDataPoint, seconds float6
 			continue
 		}
 		middle := (float64(point.Positive().Offset()) + float64(i) + 0.5) * octaves
-		bucket := int(math.Ceil((middle+shift)*(1<<stats.LatencyScale))) + stats.LatencyOffset
-		b[min(max(bucket, 0), stats.LatencyBuckets-1)] += uint32(min(n, math.MaxUint32))
+		bucket := math.Ceil((middle+shift)*(1<<stats.LatencyScale)) + stats.LatencyOffset
+		b.add(int(min(max(bucket, 0), stats.LatencyBuckets-1)), n)
 	}
-	b[0] += uint32(min(point.ZeroCount(), math.MaxUint32))
+	b.add(0, point.ZeroCount())
 	return b
 }
 
@@ -94,7 +103,7 @@ func fromExplicit(point pmetric.HistogramDataPoint, seconds float64) bucketed {
 			// Beyond the last bound: somewhere above it.
 			value = 2 * bounds.At(bounds.Len()-1)
 		}
-		b[stats.LatencyBucket(value*seconds)] += uint32(min(n, math.MaxUint32))
+		b.add(stats.LatencyBucket(value*seconds), n)
 	}
 	return b
 }

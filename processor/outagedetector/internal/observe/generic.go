@@ -12,7 +12,10 @@ import (
 
 // Edges of other sources have no heartbeat: their own points drive time, and the distance between them is the interval.
 // Until it is known, slots are a minute long.
-const genericSlot = time.Minute
+const (
+	genericSlot    = time.Minute
+	maxGenericSlot = time.Hour
+)
 
 func (s *Store) genericMetric(name string, metric pmetric.Metric) (boundary int64) {
 	if metric.Type() == pmetric.MetricTypeHistogram {
@@ -23,7 +26,10 @@ func (s *Store) genericMetric(name string, metric pmetric.Metric) (boundary int6
 		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
 		for i := range histogram.DataPoints().Len() {
 			point := histogram.DataPoints().At(i)
-			t := int64(point.Timestamp())
+			t, ok := s.timeOf(point.Timestamp())
+			if !ok {
+				continue
+			}
 			boundary = max(boundary, t)
 			series := s.genericSeries(point.Attributes(), t)
 			if series == nil {
@@ -49,7 +55,10 @@ func (s *Store) genericMetric(name string, metric pmetric.Metric) (boundary int6
 	list, delta := points(metric)
 	for i := range list.Len() {
 		point := list.At(i)
-		t := int64(point.Timestamp())
+		t, ok := s.timeOf(point.Timestamp())
+		if !ok {
+			continue
+		}
 		boundary = max(boundary, t)
 		series := s.genericSeries(point.Attributes(), t)
 		if series == nil || point.Flags().NoRecordedValue() {
@@ -73,7 +82,10 @@ func (s *Store) genericExponential(name string, metric pmetric.Metric) (boundary
 	delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
 	for i := range histogram.DataPoints().Len() {
 		point := histogram.DataPoints().At(i)
-		t := int64(point.Timestamp())
+		t, ok := s.timeOf(point.Timestamp())
+		if !ok {
+			continue
+		}
 		boundary = max(boundary, t)
 		if series := s.genericSeries(point.Attributes(), t); series != nil {
 			seconds := unitSeconds(metric.Unit())
@@ -129,7 +141,7 @@ func (s *Store) learnInterval(found *series, t int64) {
 	}
 	found.last = t
 	p := found.pair
-	length := max(MinSlot, time.Duration(gap))
+	length := min(max(MinSlot, time.Duration(gap)), maxGenericSlot)
 	if !p.native && (!found.sized || 2*length <= p.Win.Length()) {
 		p.Win.reset(length, t)
 	}

@@ -16,6 +16,10 @@ func (s *Store) kubernetes(record plog.LogRecord) {
 		s.Drops.Malformed++
 		return
 	}
+	t, ok := s.timeOf(c.Time)
+	if !ok {
+		return
+	}
 	app := c.App
 	if app == "" && c.Kind == "Pod" {
 		if w := s.State.Pod(c.Namespace, c.Name); w != nil {
@@ -25,7 +29,7 @@ func (s *Store) kubernetes(record plog.LogRecord) {
 	if app == "" && c.Node == "" {
 		return
 	}
-	change := Change{Time: int64(c.Time), Source: fromKubernetes, Node: strings.Clone(c.Node), Text: bounded(c.Text)}
+	change := Change{Time: t, Source: fromKubernetes, Node: strings.Clone(c.Node), Text: bounded(c.Text)}
 	if app != "" {
 		change.App = outage.Name{Namespace: strings.Clone(c.Namespace), Name: strings.Clone(app)}
 	}

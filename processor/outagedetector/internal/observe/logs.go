@@ -72,7 +72,10 @@ func (s *Store) entity(record plog.LogRecord) {
 		s.Drops.Malformed++
 		return
 	}
-	t := int64(event.Time)
+	t, ok := s.timeOf(event.Time)
+	if !ok {
+		return
+	}
 	s.began(t)
 	previous, taken := s.State.Apply(event)
 	if !taken {
@@ -161,7 +164,10 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 	if errorType == "" {
 		return
 	}
-	t := int64(record.Timestamp())
+	t, ok := s.timeOf(record.Timestamp())
+	if !ok {
+		return
+	}
 	s.began(t)
 	source := s.partyOf(attrs, semconv.AttrSourceNamespace, semconv.AttrSourcePod, semconv.AttrSourceAddress)
 	hbone := attr(attrs, semconv.AttrDestinationHBONE)
@@ -227,7 +233,10 @@ func (s *Store) message(record plog.LogRecord, node string) {
 	if n == nil {
 		return
 	}
-	t := int64(record.Timestamp())
+	t, ok := s.timeOf(record.Timestamp())
+	if !ok {
+		return
+	}
 	s.began(t)
 	scope := attr(record.Attributes(), semconv.AttrScope)
 	body := record.Body().AsString()

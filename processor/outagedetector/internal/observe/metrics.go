@@ -130,7 +130,9 @@ func (s *Store) metric(metric pmetric.Metric, from origin, ours bool) int64 {
 	case name == semconv.MetricGraphTime:
 		list, _ := points(metric)
 		for i := range list.Len() {
-			s.reached = max(s.reached, int64(list.At(i).Timestamp()))
+			if t, ok := s.timeOf(list.At(i).Timestamp()); ok {
+				s.reached = max(s.reached, t)
+			}
 		}
 	case !ours && strings.HasPrefix(name, "traces_service_graph_request_"):
 		return s.genericMetric(name, metric)
@@ -165,15 +167,33 @@ func (s *Store) began(t int64) {
 // ahead is how much newer than the heartbeats a point may be.
 const ahead = int64(time.Minute)
 
-// timeOf is a point's time. Where heartbeats drive time nothing can be much newer than they are: such a point was
-// stamped by another clock and counts as of now.
-func (s *Store) timeOf(stamp pcommon.Timestamp) int64 {
-	t := int64(stamp)
+// No telemetry of an ambient mesh was made before or will be made after; also what times are computed with stays in range.
+var (
+	firstTime = pcommon.NewTimestampFromTime(time.Date(2015, 1, 1, 0, 0, 0, 0, time.UTC))
+	lastTime  = pcommon.NewTimestampFromTime(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC))
+)
+
+// timeOf is when a point or record was made; ok is false, and it is counted, if that cannot be.
+func (s *Store) timeOf(stamp pcommon.Timestamp) (t int64, ok bool) {
+	if stamp < firstTime || stamp > lastTime {
+		s.Drops.Implausible++
+		return 0, false
+	}
+	return int64(stamp), true
+}
+
+// graphTime is the time of a point of the service graph. Where heartbeats drive time nothing can be much newer than they are:
+// such a point was stamped by another clock and counts as of now.
+func (s *Store) graphTime(stamp pcommon.Timestamp) (int64, bool) {
+	t, ok := s.timeOf(stamp)
+	if !ok {
+		return 0, false
+	}
 	if s.newestBeat > 0 && t > s.newestBeat+ahead {
 		t = s.newestBeat
 	}
 	s.began(t)
-	return t
+	return t, true
 }
 
 // firstMinute is the time within which every series that exists has been reported once.
@@ -236,7 +256,10 @@ func (s *Store) edgeMetric(name string, metric pmetric.Metric) (boundary int64) 
 		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
 		for i := range histogram.DataPoints().Len() {
 			point := histogram.DataPoints().At(i)
-			t := s.timeOf(point.Timestamp())
+			t, ok := s.graphTime(point.Timestamp())
+			if !ok {
+				continue
+			}
 			boundary = max(boundary, t)
 			series := s.seriesOf(point.Attributes(), t)
 			if series == nil {
@@ -255,7 +278,10 @@ func (s *Store) edgeMetric(name string, metric pmetric.Metric) (boundary int64) 
 	list, delta := points(metric)
 	for i := range list.Len() {
 		point := list.At(i)
-		t := s.timeOf(point.Timestamp())
+		t, ok := s.graphTime(point.Timestamp())
+		if !ok {
+			continue
+		}
 		boundary = max(boundary, t)
 		if point.Flags().NoRecordedValue() {
 			continue
@@ -410,7 +436,10 @@ func (s *Store) endpointMetric(name string, metric pmetric.Metric) (boundary int
 	list, delta := points(metric)
 	for i := range list.Len() {
 		point := list.At(i)
-		t := s.timeOf(point.Timestamp())
+		t, ok := s.graphTime(point.Timestamp())
+		if !ok {
+			continue
+		}
 		boundary = max(boundary, t)
 		attrs := point.Attributes()
 		namespace, pod := attr(attrs, semconv.LabelDestinationNamespace), attr(attrs, semconv.LabelDestinationPod)

@@ -136,7 +136,10 @@ func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) {
 	list, delta := points(metric)
 	for i := range list.Len() {
 		point := list.At(i)
-		t := int64(point.Timestamp())
+		t, ok := s.timeOf(point.Timestamp())
+		if !ok {
+			continue
+		}
 		s.began(t)
 		switch name {
 		case semconv.MetricSourceUp:
@@ -156,8 +159,9 @@ func (s *Store) nodeMetric(name string, metric pmetric.Metric, node string) {
 			}
 		case semconv.MetricSourceLastSeen:
 			if attr(point.Attributes(), semconv.LabelSource) == semconv.SourceAccessLog {
-				if s.Interval > 0 {
-					n.record(int64(number(point)*1e9), t, time.Duration(s.Interval))
+				// A log cannot be newer than the heartbeat that tells of it.
+				if newest := number(point) * 1e9; s.Interval > 0 && newest <= float64(t) {
+					n.record(int64(newest), t, time.Duration(s.Interval))
 				}
 			}
 		case metricXDSTerminations:

@@ -26,6 +26,8 @@ type Limits struct {
 // Drops counts what was not taken.
 type Drops struct {
 	Edges, Endpoints, Nodes, Entities, Late, Malformed uint64
+	// Implausible are points and records of a time at which none can have been made.
+	Implausible uint64
 }
 
 // Store is everything that was observed and not yet forgotten.
