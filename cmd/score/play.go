@@ -76,7 +76,7 @@ func (s *sink) metrics(_ context.Context, metrics pmetric.Metrics) error {
 					continue
 				}
 				for _, p := range m.Gauge().DataPoints().All() {
-					if state, _ := p.Attributes().Get(semconv.LabelState); state.Str() == semconv.ReplayDone {
+					if state, _ := p.Attributes().Get(semconv.LabelState); semconv.ReplayEnded(state.Str()) {
 						s.once.Do(func() { close(s.done) })
 					}
 				}

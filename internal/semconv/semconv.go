@@ -43,6 +43,7 @@ const (
 
 	LabelSource = "source"
 	LabelState  = "state"
+	LabelReason = "reason"
 
 	SourceAccessLog  = "access_log"
 	SourceMetrics    = "metrics"
@@ -53,7 +54,11 @@ const (
 
 	ReplayRunning = "running"
 	ReplayDone    = "done"
+	ReplayFailed  = "failed"
 )
+
+// ReplayEnded tells whether a replay in that state gives nothing more.
+func ReplayEnded(state string) bool { return state == ReplayDone || state == ReplayFailed }
 
 // Edge and endpoint metrics of the service graph.
 const (

@@ -49,7 +49,7 @@ func isDone(metric pmetric.Metric) bool {
 		return false
 	}
 	for _, point := range metric.Gauge().DataPoints().All() {
-		if state, ok := point.Attributes().Get(semconv.LabelState); ok && state.Str() == semconv.ReplayDone {
+		if state, ok := point.Attributes().Get(semconv.LabelState); ok && semconv.ReplayEnded(state.Str()) {
 			return true
 		}
 	}

@@ -116,14 +116,17 @@ func (l *liveness) appendTo(md pmetric.Metrics, at time.Time, cluster string) {
 	}
 }
 
-// appendPosition writes how far a replay is.
-func appendPosition(md pmetric.Metrics, at time.Time, state, cluster string) {
+// appendPosition writes how far a replay is; reason says why one failed.
+func appendPosition(md pmetric.Metrics, at time.Time, state, reason, cluster string) {
 	scope := newScope(md, "", cluster)
 	position := newGauge(scope, semconv.MetricReplayPosition, "Data time that the replay has reached", "s")
 	point := position.AppendEmpty()
 	point.SetTimestamp(pcommon.NewTimestampFromTime(at))
 	point.SetDoubleValue(unixSeconds(at))
 	point.Attributes().PutStr(semconv.LabelState, state)
+	if reason != "" {
+		point.Attributes().PutStr(semconv.LabelReason, reason)
+	}
 }
 
 // putResource writes the attributes of a ztunnel's resource; node is empty for what is not one node's.

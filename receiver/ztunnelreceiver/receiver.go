@@ -3,6 +3,7 @@ package ztunnelreceiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"go.opentelemetry.io/collector/component"
@@ -47,6 +48,9 @@ func (r *ztunnelReceiver) Start(ctx context.Context, host component.Host) error 
 	r.cancel = cancel
 	if r.cfg.Replay.HasValue() {
 		player, target := newPlayer(r.cfg, r.tel, replay.WallClock{}), newReplayTarget(in)
+		if err := player.Open(); err != nil {
+			return fmt.Errorf("replay: %w", err)
+		}
 		r.wg.Go(func() { r.runReplay(running, player, target) })
 		return nil
 	}

@@ -34,7 +34,9 @@ type replayTarget struct {
 	// withState takes the mesh's state from config dumps, because the recording has nothing of istiod.
 	withState bool
 	trackers  map[string]*scrape.Tracker
-	pause     func(ctx context.Context, d time.Duration)
+	// reached is the last boundary.
+	reached time.Time
+	pause   func(ctx context.Context, d time.Duration)
 }
 
 func newReplayTarget(in *ingest) *replayTarget {
@@ -157,8 +159,9 @@ func (t *replayTarget) response(part *replay.Part) {
 
 // Boundary implements replay.Target.
 func (t *replayTarget) Boundary(ctx context.Context, at time.Time) error {
+	t.reached = at
 	t.flush(ctx, at, true, func(md pmetric.Metrics) {
-		appendPosition(md, at, semconv.ReplayRunning, t.cfg.ClusterName)
+		appendPosition(md, at, semconv.ReplayRunning, "", t.cfg.ClusterName)
 	})
 	return t.deliver(ctx)
 }
@@ -172,8 +175,18 @@ func (t *replayTarget) Round() {
 
 // Done implements replay.Target.
 func (t *replayTarget) Done(ctx context.Context, at time.Time) error {
+	return t.end(ctx, at, semconv.ReplayDone, "")
+}
+
+// Failed implements replay.Target.
+func (t *replayTarget) Failed(ctx context.Context, reason error) error {
+	return t.end(ctx, t.reached, semconv.ReplayFailed, reason.Error())
+}
+
+// end says as the very last thing that the replay is over.
+func (t *replayTarget) end(ctx context.Context, at time.Time, state, reason string) error {
 	md := pmetric.NewMetrics()
-	appendPosition(md, at, semconv.ReplayDone, t.cfg.ClusterName)
+	appendPosition(md, at, state, reason, t.cfg.ClusterName)
 	if t.wants.metrics != nil {
 		t.metrics.put(md)
 		t.metrics.flush(ctx)

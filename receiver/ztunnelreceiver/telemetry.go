@@ -127,6 +127,12 @@ func (t *telemetry) Unreadable(kind replay.Kind, name string, final bool, err er
 	t.warn("A part of the recording cannot be read", fields...)
 }
 
+// UnknownFiles implements replay.Report.
+func (t *telemetry) UnknownFiles(directory string, names []string) {
+	t.log.Warn("The recording has files of names that replay does not know; they are left out",
+		zap.String("directory", directory), zap.Strings("files", names))
+}
+
 func sourceOf(kind replay.Kind) string {
 	switch kind {
 	case replay.KindXDS:

@@ -493,12 +493,14 @@ export interface components {
                 command?: string;
                 version: string;
             };
-            /** @description Only in a replay. done means that everything has reached the API, outages included. */
+            /** @description Only in a replay. done means that everything has reached the API, outages included; failed, that the rest of the recording cannot be played. */
             replay?: {
                 /** @enum {string} */
-                state: "running" | "done";
+                state: "running" | "done" | "failed";
                 position: components["schemas"]["Time"];
                 start?: components["schemas"]["Time"];
+                /** @description Why the replay failed. */
+                reason?: string;
             };
             /** @description The times of which there are data. */
             history?: {

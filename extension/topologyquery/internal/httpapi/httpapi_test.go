@@ -26,6 +26,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // patience is how long a test waits for what is bound to come.
@@ -312,7 +313,7 @@ func TestTimesThatJSONCannotSay(t *testing.T) {
 	settings, _ := testSettings(Limits{})
 	for _, position := range []int64{-1 << 63, 1<<63 - 1} {
 		tracker := sources.New()
-		tracker.SetReplay("running", position)
+		tracker.SetReplay(sources.Replay{State: "running", Position: position})
 		s := &statusRoutes{settings: settings, live: live.New(live.Settings{}), sources: tracker, ranges: &ranges{data: tracker, wall: time.Now}}
 		_, err := s.status(nil, nil)
 		require.NoError(t, err)
@@ -327,11 +328,21 @@ func TestWindowWithoutData(t *testing.T) {
 	tracker.Advance(5_000_000)
 	tracker.Advance(8_000_000)
 	assert.Equal(t, window{8_000_000 - 300_000, 8_000_000}, s.window(p), "by the data's clock")
-	tracker.SetReplay("done", 8_000_000)
+	tracker.SetReplay(sources.Replay{State: "done", Position: 8_000_000})
 	assert.Equal(t, window{5_000_000 - 60_000, 8_000_000}, s.window(p), "the whole recording")
 	p = &params{values: url.Values{"start": {"0"}, "end": {"100000000"}}}
 	s.window(p)
 	require.Error(t, p.err, "longer than allowed")
+}
+
+func TestStatusSaysWhyAReplayFailed(t *testing.T) {
+	settings, _ := testSettings(Limits{})
+	tracker := sources.New()
+	tracker.SetReplay(sources.Replay{State: semconv.ReplayFailed, Position: 8_000_000, Reason: "recording /r: there is no such folder"})
+	s := &statusRoutes{settings: settings, live: live.New(live.Settings{}), sources: tracker, ranges: &ranges{data: tracker, wall: time.Now}}
+	answer, err := s.status(nil, nil)
+	require.NoError(t, err)
+	assert.Contains(t, string(answer.body), `"replay":{"state":"failed","position":"1970-01-01T02:13:20Z","reason":"recording /r: there is no such folder"}`)
 }
 
 func TestAllowedHosts(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // window is a range of data time in unix milliseconds.
@@ -55,7 +56,7 @@ func (s *ranges) windowOf(p *params, fallback time.Duration) window {
 		w.start = start.UnixMilli()
 	default:
 		w.start = w.end - fallback.Milliseconds()
-		if r, ok := s.data.Replay(); ok && r.State == "done" && end.IsZero() && first != 0 {
+		if r, ok := s.data.Replay(); ok && semconv.ReplayEnded(r.State) && end.IsZero() && first != 0 {
 			// What happened before the first boundary belongs to the recording as well.
 			w.start = first - time.Minute.Milliseconds()
 		}

@@ -34,6 +34,7 @@ type replayBody struct {
 	State    string     `json:"state"`
 	Position time.Time  `json:"position"`
 	Start    *time.Time `json:"start,omitempty"`
+	Reason   string     `json:"reason,omitempty"`
 }
 
 type rangeBody struct {
@@ -102,7 +103,7 @@ func (s *statusRoutes) status(*http.Request, *params) (*answer, error) {
 		body.History = &rangeBody{Start: timeOf(first), End: timeOf(now)}
 	}
 	if r, ok := s.sources.Replay(); ok {
-		body.Replay = &replayBody{State: r.State, Position: time.UnixMilli(min(max(r.Position, 0), lastMilli)).UTC(), Start: timeOf(first)}
+		body.Replay = &replayBody{State: r.State, Position: time.UnixMilli(min(max(r.Position, 0), lastMilli)).UTC(), Start: timeOf(first), Reason: r.Reason}
 	}
 	for _, node := range s.sources.Nodes() {
 		for _, source := range node.Sources {

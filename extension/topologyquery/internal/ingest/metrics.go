@@ -81,7 +81,7 @@ func (in *Ingester) Metrics(ctx context.Context, md pmetric.Metrics) error {
 		err = b.history.Commit(clock, b.final)
 	}
 	if b.replay != nil {
-		in.Sources.SetReplay(b.replay.State, b.replay.Position)
+		in.Sources.SetReplay(*b.replay)
 	}
 	in.changed()
 	return err
@@ -166,8 +166,8 @@ func (b *batch) liveness(resource pcommon.Map, metric pmetric.Metric) {
 			b.Sources.SetLastSeen(node, text(point.Attributes(), semconv.LabelSource), int64(value*1000))
 		case semconv.MetricReplayPosition:
 			state := text(point.Attributes(), semconv.LabelState)
-			b.replay = &sources.Replay{State: state, Position: int64(value * 1000)}
-			b.final = b.final || state == semconv.ReplayDone
+			b.replay = &sources.Replay{State: state, Position: int64(value * 1000), Reason: text(point.Attributes(), semconv.LabelReason)}
+			b.final = b.final || semconv.ReplayEnded(state)
 		}
 	}
 }

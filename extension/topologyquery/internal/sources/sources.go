@@ -31,10 +31,11 @@ type Node struct {
 	Sources []Source
 }
 
-// Replay is where a replay stands.
+// Replay is where a replay stands: its state, its position in unix milliseconds, and why it failed.
 type Replay struct {
 	State    string
 	Position int64
+	Reason   string
 }
 
 // Tracker keeps the state of all sources. All methods may be called from several goroutines.
@@ -138,10 +139,10 @@ func (t *Tracker) source(node, name string) *source {
 }
 
 // SetReplay takes over a replay's position. A recording that begins again starts at running again.
-func (t *Tracker) SetReplay(state string, position int64) {
+func (t *Tracker) SetReplay(replay Replay) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.replay = Replay{state, position}
+	t.replay = replay
 }
 
 // Replay returns where the replay stands; ok is false without one.

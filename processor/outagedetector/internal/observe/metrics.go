@@ -426,7 +426,7 @@ func (s *Store) replayPosition(metric pmetric.Metric) {
 	list, _ := points(metric)
 	for i := range list.Len() {
 		s.Replaying = true
-		if attr(list.At(i).Attributes(), semconv.LabelState) == semconv.ReplayDone {
+		if semconv.ReplayEnded(attr(list.At(i).Attributes(), semconv.LabelState)) {
 			s.ReplayDone = true
 		}
 	}

@@ -52,6 +52,8 @@ type Report interface {
 	ClockOutlier(kind Kind, name string, n int)
 	// Unreadable tells that a part, or with final the rest of the file, was skipped.
 	Unreadable(kind Kind, name string, final bool, err error)
+	// UnknownFiles tells once of files in the folder that are none of a recording.
+	UnknownFiles(directory string, names []string)
 }
 
 // read returns the source's next part, nil at its end.

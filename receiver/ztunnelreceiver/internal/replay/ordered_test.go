@@ -26,6 +26,7 @@ type countingReport struct{ outliers, unreadable int }
 
 func (r *countingReport) ClockOutlier(_ Kind, _ string, n int)         { r.outliers += n }
 func (r *countingReport) Unreadable(_ Kind, _ string, _ bool, _ error) { r.unreadable++ }
+func (r *countingReport) UnknownFiles(string, []string)                {}
 
 var began = time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC)
 

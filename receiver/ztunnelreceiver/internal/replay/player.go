@@ -20,6 +20,8 @@ type Target interface {
 	Round()
 	// Done says that the recording is played; at is the last boundary.
 	Done(ctx context.Context, at time.Time) error
+	// Failed says that the rest of the recording cannot be played.
+	Failed(ctx context.Context, reason error) error
 }
 
 // Clock is the wall clock.
@@ -43,6 +45,36 @@ type Player struct {
 	Interval time.Duration
 	Clock    Clock
 	Report   Report
+
+	// first is the first round's recording, once Open has opened it.
+	first *Recording
+}
+
+// Open opens the recording, so that one that is not there is known before it is played. Play closes it.
+func (p *Player) Open() error {
+	recording, err := Open(p.Directory, p.Limits, p.Report)
+	if err != nil {
+		return err
+	}
+	if len(recording.unknown) > 0 {
+		p.Report.UnknownFiles(p.Directory, recording.unknown)
+	}
+	p.first = recording
+	return nil
+}
+
+// round opens the recording for a round.
+func (p *Player) round(round int) (*Recording, error) {
+	if recording := p.first; recording != nil {
+		p.first = nil
+		return recording, nil
+	}
+	recording, err := Open(p.Directory, p.Limits, p.Report)
+	if err != nil {
+		return nil, err
+	}
+	recording.ids = maskOf(round)
+	return recording, nil
 }
 
 // Play plays the recording until its end, or until the context ends.
@@ -52,7 +84,10 @@ func (p *Player) Play(ctx context.Context, target Target) error {
 	for round := 0; ; round++ {
 		end, err := p.playOnce(ctx, target, round, &shift, &pace)
 		if err != nil {
-			return err
+			if ctx.Err() != nil {
+				return err
+			}
+			return errors.Join(err, target.Failed(ctx, err))
 		}
 		if !p.Loop {
 			return target.Done(ctx, end)
@@ -63,14 +98,14 @@ func (p *Player) Play(ctx context.Context, target Target) error {
 
 // playOnce plays the recording once and returns its last boundary. It leaves the next round's shift in shift.
 func (p *Player) playOnce(ctx context.Context, target Target, round int, shift *time.Duration, pace *pace) (time.Time, error) {
-	recording, err := Open(p.Directory, p.Limits, p.Report)
+	recording, err := p.round(round)
 	if err != nil {
 		return time.Time{}, err
 	}
 	defer func() { _ = recording.Close() }() // only read from
 	start, ok := recording.Start()
 	if !ok {
-		return time.Time{}, fmt.Errorf("recording %s: no part in it", p.Directory)
+		return time.Time{}, fmt.Errorf("recording %s: no part in it", absolute(p.Directory))
 	}
 	if round == 0 && p.RebaseNow {
 		// A multiple of the interval, so that each part stays in the interval that it was recorded in.

@@ -43,15 +43,19 @@ type Recording struct {
 	lastFrom *ordered
 	scratch  []byte
 	report   Report
+	// ids are those of this round.
+	ids idMask
+	// unknown are the names of files that are none of a recording.
+	unknown []string
 }
 
 // Open opens the recording in a folder. Files that are missing are no error; a folder without any is.
 func Open(directory string, limits Limits, report Report) (*Recording, error) {
-	names, err := recordingFiles(directory)
+	names, unknown, err := recordingFiles(directory)
 	if err != nil {
 		return nil, err
 	}
-	r := &Recording{report: report}
+	r := &Recording{report: report, unknown: unknown}
 	for _, file := range names {
 		if err := r.add(filepath.Join(directory, file.name), file, names, limits); err != nil {
 			report.Unreadable(file.kind, file.node, true, err)
@@ -66,7 +70,7 @@ func Open(directory string, limits Limits, report Report) (*Recording, error) {
 		}
 	}
 	if len(known) == 0 {
-		return nil, errors.Join(fmt.Errorf("recording %s: nothing in it has a time", directory), r.Close())
+		return nil, errors.Join(fmt.Errorf("recording %s: nothing in its files could be read: %s", absolute(directory), listed(names)), r.Close())
 	}
 	slices.Sort(known)
 	base := known[len(known)/2]
@@ -86,23 +90,34 @@ type recordingFile struct {
 	binary     bool
 }
 
-// recordingFiles lists what a recording has, each part once.
-func recordingFiles(directory string) ([]recordingFile, error) {
+// fileNames are the files that a recording may have, for messages.
+const fileNames = "ztunnel-NODE.log, metrics-NAME.prom, config_dump-NODE.jsonl, xds.binpb, xds.jsonl, otlp-traces.jsonl, each also with .gz"
+
+// companions lie beside a recording's files, for people and checks.
+var companions = []string{"truth.json", "README.md"}
+
+// recordingFiles lists what a recording has, each part once, and the files that are none of a recording.
+func recordingFiles(directory string) (files []recordingFile, unknown []string, err error) {
 	dir, err := os.Open(directory)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, fmt.Errorf("recording %s: there is no such folder", absolute(directory))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("opening recording: %w", err)
+		return nil, nil, fmt.Errorf("opening recording: %w", err)
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(4 * maxFiles)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("listing recording %s: %w", directory, err)
+		return nil, nil, fmt.Errorf("listing recording %s: %w", absolute(directory), err)
 	}
 	// A plain file comes before its compressed copy, and xds.binpb before xds.jsonl.
 	slices.Sort(names)
-	var files []recordingFile
 	seen := map[string]bool{}
 	for _, name := range names {
 		file, ok := parseName(name)
+		if !ok && !slices.Contains(companions, name) {
+			unknown = append(unknown, name)
+		}
 		id := fmt.Sprint(file.kind, file.node)
 		if !ok || seen[id] || len(files) == maxFiles {
 			continue
@@ -111,7 +126,11 @@ func recordingFiles(directory string) ([]recordingFile, error) {
 		files = append(files, file)
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("recording %s: no file of a recording in it", directory)
+		found := "it is empty"
+		if len(unknown) > 0 {
+			found = "found " + shortList(unknown)
+		}
+		return nil, nil, fmt.Errorf("recording %s: none of a recording's files is in it (%s); %s", absolute(directory), fileNames, found)
 	}
 	slices.SortFunc(files, func(a, b recordingFile) int {
 		if a.kind != b.kind {
@@ -119,7 +138,33 @@ func recordingFiles(directory string) ([]recordingFile, error) {
 		}
 		return strings.Compare(a.node, b.node)
 	})
-	return files, nil
+	return files, unknown, nil
+}
+
+// absolute is the whole path of a folder, because a relative one says little in an error.
+func absolute(directory string) string {
+	if path, err := filepath.Abs(directory); err == nil {
+		return path
+	}
+	return directory
+}
+
+// listed are the names of files, for an error.
+func listed(files []recordingFile) string {
+	names := make([]string, len(files))
+	for i := range files {
+		names[i] = files[i].name
+	}
+	return shortList(names)
+}
+
+// shortList joins names, the first of many.
+func shortList(names []string) string {
+	const most = 20
+	if more := len(names) - most; more > 0 {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(names, ", ")
 }
 
 func parseName(name string) (recordingFile, bool) {
@@ -271,6 +316,7 @@ func (r *Recording) Next(shift time.Duration) (*Part, error) {
 		if n := moveSpans(part.Spans, part.own, shift); n > 0 {
 			r.report.ClockOutlier(part.Kind, part.Name, n)
 		}
+		r.ids.renew(part.Spans)
 	}
 	return part, nil
 }

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"time"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
@@ -277,46 +275,4 @@ func (s *spanSource) next(part *Part) error {
 	}
 	part.Spans = spans
 	return nil
-}
-
-func eachSpan(spans ptrace.Traces) func(yield func(ptrace.Span) bool) {
-	return func(yield func(ptrace.Span) bool) {
-		for _, resource := range spans.ResourceSpans().All() {
-			for _, scope := range resource.ScopeSpans().All() {
-				for _, span := range scope.Spans().All() {
-					if !yield(span) {
-						return
-					}
-				}
-			}
-		}
-	}
-}
-
-// moveSpans shifts all times of the spans. A span that ends after the newest believable time, or starts absurdly long before it,
-// is moved to there; moveSpans returns how many.
-func moveSpans(spans ptrace.Traces, newest int64, shift time.Duration) (clamped int) {
-	limit := pcommon.Timestamp(max(newest, 0))
-	oldest := pcommon.Timestamp(max(newest-int64(plausible), 0))
-	for span := range eachSpan(spans) {
-		start, end := span.StartTimestamp(), span.EndTimestamp()
-		if end > limit || end < oldest {
-			end = limit
-			start = limit
-			clamped++
-		}
-		if start > end || start < oldest {
-			start = end
-		}
-		span.SetStartTimestamp(move(start, shift))
-		span.SetEndTimestamp(move(end, shift))
-		for _, event := range span.Events().All() {
-			event.SetTimestamp(move(min(max(event.Timestamp(), start), end), shift))
-		}
-	}
-	return clamped
-}
-
-func move(stamp pcommon.Timestamp, shift time.Duration) pcommon.Timestamp {
-	return pcommon.Timestamp(int64(stamp) + int64(shift))
 }
