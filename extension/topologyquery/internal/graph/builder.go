@@ -12,7 +12,7 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
-// Builder collects edges. It is not safe for concurrent use.
+// Builder collects edges; it is bounded by those of one window. It is not safe for concurrent use.
 type Builder struct {
 	options  Options
 	grouping *grouping

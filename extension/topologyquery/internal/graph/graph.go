@@ -41,7 +41,7 @@ type Options struct {
 	Namespace string
 	// Thresholds are the failure ratios from which on a node or an edge is degraded or failing.
 	DegradedAt, FailingAt float64
-	// Delivering tells of each node (machine) that has telemetry whether it delivers.
+	// Delivering tells of each node (machine) that has telemetry whether it delivers; bounded by what the sources keep.
 	Delivering map[string]bool
 	Roots      []Root
 }

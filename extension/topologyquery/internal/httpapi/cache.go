@@ -17,7 +17,7 @@ type graphCache struct {
 	memory *budget.Budget
 
 	mu      sync.Mutex
-	answers map[string]*answer
+	answers map[string]*answer // bounded by cachedGraphs and cachedBytes
 	order   []string
 	bytes   int
 }

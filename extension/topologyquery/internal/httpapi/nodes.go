@@ -68,7 +68,8 @@ func (s *nodeRoutes) routes() map[string]handler {
 	return map[string]handler{"/api/v1/nodes": s.list, "/api/v1/nodes/{name}": s.get, "/api/v1/nodes/{namespace}/{name}": s.get}
 }
 
-// machines are all nodes that are known by their ztunnel, by their telemetry or by their pods.
+// machines are all nodes that are known by their ztunnel, by their telemetry or by their pods; bounded by what the inventory and
+// the sources keep.
 type machines struct {
 	names    []string
 	ztunnels map[string]*mesh.Ztunnel

@@ -19,7 +19,7 @@ type Settings struct {
 	Build       Build
 	Health      Health
 	Limits      Limits
-	Links       map[string]string
+	Links       map[string]string // bounded by the configuration
 	SilentAfter time.Duration
 	Heartbeat   time.Duration
 	// UI is the web UI's build, OpenAPI the API's description.
