@@ -24,6 +24,7 @@ type exchange struct {
 	counted   bool
 	waits     bool
 	between   *serviceEdge // where the client's duration belongs, once the request is counted
+	behind    *exchange    // that of the span of a waypoint which passed the request on
 }
 
 // meshKnowledge is what decides whether a request has to wait for the mesh's state.
@@ -62,6 +63,10 @@ func newRequestTable(cfg *Config) *requestTable {
 
 // applySpan takes over an application's span.
 func (g *graph) applySpan(o origin, span ptrace.Span) {
+	if isWaypointSpan(span) {
+		g.applyWaypointSpan(span)
+		return
+	}
 	switch span.Kind() {
 	case ptrace.SpanKindClient:
 		id := idOf(span.TraceID(), span.SpanID())
@@ -74,12 +79,39 @@ func (g *graph) applySpan(o origin, span ptrace.Span) {
 		if x.hasServer {
 			g.meet(x)
 		}
+		g.passOn(x)
 	case ptrace.SpanKindServer:
 		if !g.requests.recent.add(idOf(span.TraceID(), span.SpanID())) {
 			g.dropped("duplicate_span", 1)
 			return
 		}
 		g.applyServerSpan(o, span)
+	}
+}
+
+// applyWaypointSpan joins what lies on either side of a waypoint: the request of its span's parent is that of its span's
+// child. The waypoint itself is neither the request's client nor its server.
+func (g *graph) applyWaypointSpan(span ptrace.Span) {
+	if span.ParentSpanID().IsEmpty() || span.ParentSpanID() == span.SpanID() {
+		return
+	}
+	at := max(g.clock.time, span.EndTimestamp())
+	front := g.exchange(idOf(span.TraceID(), span.ParentSpanID()), at)
+	if front == nil || front.behind != nil {
+		return
+	}
+	if front.behind = g.exchange(idOf(span.TraceID(), span.SpanID()), at); front.behind != nil {
+		g.passOn(front)
+	}
+}
+
+// passOn hands a request's client to what lies behind the waypoints on its way.
+func (g *graph) passOn(x *exchange) {
+	for ; x.behind != nil && x.hasClient && !x.behind.hasClient; x = x.behind {
+		x.behind.client, x.behind.hasClient = x.client, true
+		if x.behind.hasServer {
+			g.meet(x.behind)
+		}
 	}
 }
 
@@ -320,7 +352,7 @@ func (g *graph) retryRequests(now pcommon.Timestamp, force bool) {
 			break
 		}
 		q.pop()
-		if x.hasClient && !x.hasServer {
+		if x.hasClient && !x.hasServer && x.behind == nil {
 			g.telemetry.ServiceGraphClientSpansExpired.Add(g.ctx, 1)
 		}
 		delete(g.requests.byClient, x.id)

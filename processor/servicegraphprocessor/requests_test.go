@@ -191,6 +191,45 @@ func TestRequestThroughWaypoint(t *testing.T) {
 	assert.EqualValues(t, 5, total(e.Latencies))
 }
 
+// waypointSpan is the span of a waypoint between the client's span and the server's, whose parent it is.
+func (c call) waypointSpan() ptrace.Traces {
+	traces := ptrace.NewTraces()
+	s := newSpan(traces, "", map[string]any{"service.name": "waypoint.shop"})
+	s.SetKind(ptrace.SpanKindServer)
+	s.SetTraceID(c.trace())
+	s.SetSpanID(c.span(3))
+	s.SetParentSpanID(c.span(1))
+	s.SetStartTimestamp(pcommon.NewTimestampFromTime(second0(c.at + 0.002)))
+	s.SetEndTimestamp(pcommon.NewTimestampFromTime(second0(c.at + 0.028)))
+	s.Status().SetCode(ptrace.StatusCodeError)
+	s.Attributes().PutStr("component", "proxy")
+	s.Attributes().PutStr(attrNodeID, "waypoint~10.0.2.9~waypoint-1.shop~shop.svc.cluster.local")
+	return traces
+}
+
+func TestSpansOfAWaypointAreNoWorkload(t *testing.T) {
+	for seed := range uint64(12) {
+		p := newPipelines(t, nil)
+		p.learn(epoch, clientPod, serverPod, waypointPod, waypointSvc, frontedSvc)
+		c := call{number: 1, at: 1.5, clientPod: "client-1", peer: "10.96.0.1:80", serverPod: "server-1", client: "10.0.2.9", attrs: map[string]any{"http.route": "/a"}}
+		server := c.serverSpan()
+		server.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).SetParentSpanID(c.span(3))
+		spans := []ptrace.Traces{c.clientSpan(), c.waypointSpan(), server}
+		rand.New(rand.NewPCG(seed, 7)).Shuffle(len(spans), func(i, j int) { spans[i], spans[j] = spans[j], spans[i] })
+		for _, s := range spans {
+			p.spans(s)
+		}
+		for at := 1.0; at < 30; at++ {
+			p.step(at, nil)
+		}
+		key := testEdge()
+		key.Waypoint = "shop/waypoint"
+		require.Len(t, p.edges(), 1, "seed %d", seed)
+		require.Equal(t, map[string]uint64{"/a": 1}, p.edges()[key].Requests, "seed %d", seed)
+		require.Zero(t, total(p.edges()[key].RequestsFailed), "seed %d", seed)
+	}
+}
+
 func TestOrderDoesNotMatter(t *testing.T) {
 	var calls []call
 	for n := range 60 {

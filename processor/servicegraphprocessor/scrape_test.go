@@ -18,10 +18,15 @@ type tcp struct {
 	start                  float64
 	opened, closed, failed int64
 	clientSent, serverSent int64
+	waypoint               bool // the connections lead to the server's waypoint
 }
 
 func (b *batch) tcp(at float64, s tcp) {
 	when := pcommon.NewTimestampFromTime(second0(at))
+	destination := "server"
+	if s.waypoint {
+		destination = "waypoint"
+	}
 	add := func(name, flags string, value int64) {
 		p := b.sum(s.node, name).AppendEmpty()
 		p.SetStartTimestamp(pcommon.NewTimestampFromTime(second0(s.start)))
@@ -31,7 +36,7 @@ func (b *batch) tcp(at float64, s tcp) {
 			"reporter": s.reporter, "response_flags": flags, "request_protocol": "tcp",
 			"source_workload": "client", "source_workload_namespace": "shop", "source_canonical_service": "client",
 			"source_canonical_revision": "v1", "source_cluster": "Kubernetes",
-			"destination_workload": "server", "destination_workload_namespace": "shop", "destination_canonical_service": "server",
+			"destination_workload": destination, "destination_workload_namespace": "shop", "destination_canonical_service": destination,
 			"destination_canonical_revision": "v1", "destination_cluster": "Kubernetes", "destination_service": "server.shop.svc",
 			"connection_security_policy": "mutual_tls",
 		} {
@@ -224,6 +229,51 @@ func TestWaypointIsFolded(t *testing.T) {
 	require.Len(t, edges, 1)
 	require.Contains(t, edges, key)
 	assert.EqualValues(t, 4, edges[key].Closed)
+}
+
+// ztunnel counts what a waypoint closes first as failed.
+func TestWhatAWaypointClosedDidNotFail(t *testing.T) {
+	p := newPipelines(t, nil)
+	p.learn(epoch, clientPod, serverPod, waypointPod, waypointSvc, frontedSvc)
+	scrape := func(at float64, n, failed, received int64) {
+		p.step(at, func(b *batch) {
+			b.tcp(at-0.5, tcp{
+				node: "node-a", reporter: "source", start: 0.5, opened: n, closed: n, failed: failed, serverSent: received, flags: "CONNECT", waypoint: true,
+			})
+		})
+	}
+	key := testEdge()
+	key.Waypoint = "shop/waypoint"
+	scrape(1, 0, 0, 0)
+	scrape(6, 4, 4, 400)
+	scrape(11, 9, 8, 900)
+	scrape(16, 10, 8, 1000)
+	scrape(21, 10, 9, 1000) // it received something before
+	p.step(24, nil)
+	require.NotNil(t, p.edges()[key])
+	assert.EqualValues(t, 10, p.edges()[key].Closed)
+	assert.Empty(t, p.edges()[key].Failed)
+
+	scrape(26, 15, 14, 1000)
+	p.step(60, nil)
+	assert.Equal(t, map[string]uint64{semconv.ErrorTypeConnectFailed: 5}, p.edges()[key].Failed, "nothing was received")
+}
+
+func TestTheLogKnowsBetterWhatFailed(t *testing.T) {
+	p := newPipelines(t, nil).known()
+	p.step(1, func(b *batch) {
+		b.tcp(0.5, tcp{node: "node-a", reporter: "source", start: 0.5})
+		b.flow(testRow(semconv.ReporterSource), values(0))
+	})
+	p.step(6, func(b *batch) {
+		b.tcp(5.5, tcp{node: "node-a", reporter: "source", start: 0.5, opened: 5, closed: 5, failed: 5, flags: "CONNECT"})
+		b.flow(testRow(semconv.ReporterSource), values(3))
+	})
+	p.step(60, nil)
+	p.step(80, nil)
+	e := p.edges()[testEdge()]
+	assert.EqualValues(t, 5, e.Closed)
+	assert.Equal(t, map[string]uint64{semconv.ErrorTypeConnectFailed: 2}, e.Failed, "the log told three of the five, and that they did not fail")
 }
 
 func (b *batch) istioRequests(at, start float64, version, code string, n int64) {

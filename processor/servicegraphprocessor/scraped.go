@@ -42,6 +42,8 @@ type scrapeGroup struct {
 	// logged is what the access log had counted when counters were first read that were not at zero then.
 	logged uint64
 	based  bool
+	// answered tells that a waypoint's client received something since its failures were last counted.
+	answered bool
 
 	edges   []*edgeState
 	own     target // the edge that was made for the group
@@ -156,6 +158,18 @@ func (g *scrapeGroup) activeBefore() uint64 {
 	return min(source.active(), destination.active())
 }
 
+// leaveOutClosings takes what failed on the way to a waypoint for answered where the client received something since the last
+// time: ztunnel counts each connection that the waypoint closes first as a failed one, and its counters cannot tell it from
+// one that failed.
+func (g *scrapeGroup) leaveOutClosings() {
+	g.answered = g.answered || g.pending[bySource].received > 0
+	closings := func(f reconcile.Failed) bool { return f.Reason.Type == semconv.ErrorTypeConnectFailed }
+	if g.answered && slices.ContainsFunc(g.failed[bySource], closings) {
+		g.failed[bySource] = slices.DeleteFunc(g.failed[bySource], closings)
+		g.answered = false
+	}
+}
+
 func (g *scrapeGroup) reconcile(now pcommon.Timestamp, limits reconcile.Limits, scratch []reconcile.Failed) []reconcile.Failed {
 	limits.Skew = max(limits.Skew, scrapeSkew)
 	s, d := &g.pending[bySource], &g.pending[byDestination]
@@ -182,6 +196,9 @@ func (g *graph) settleScrapes(now pcommon.Timestamp, force bool) {
 	for i, group := range t.touched {
 		group.touched = false
 		t.touched[i] = nil
+		if g.directory.LeadsToWaypoint(group.flow.destination, group.flow.service) {
+			group.leaveOutClosings()
+		}
 		t.reported = group.reconcile(now, g.limits, t.reported)
 		if !group.waits {
 			group.waits = true
@@ -352,8 +369,12 @@ func (e *edgeState) showScraped(g *scrapeGroup) (changed bool) {
 	}
 	s.opened = max(s.opened, g.logged+g.activeBefore()+lessAtMost(g.counted.opened, others.closed))
 
-	// Failures beyond those that the access log told are counted under the counters' reasons.
+	// Failures beyond those that the access log told are counted under the counters' reasons. Of a connection that the log
+	// told it knows better: what was answered and then closed with an error is failed to the counters.
 	more := lessAtMost(failedTotal(g.sure.failed), othersFailed+failedTotal(s.failed))
+	if g.hasLog() {
+		more = min(more, lessAtMost(failedTotal(e.failed)+lessAtMost(s.closed, e.closed), failedTotal(s.failed)))
+	}
 	for _, f := range g.sure.failed {
 		n := min(more, f.n)
 		if n > 0 {

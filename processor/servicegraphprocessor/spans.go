@@ -37,6 +37,10 @@ const (
 	attrStatefulSetName = "k8s.statefulset.name"
 	attrDaemonSetName   = "k8s.daemonset.name"
 	attrPodIP           = "k8s.pod.ip"
+
+	// attrNodeID is how an Istio proxy names itself in its spans: "waypoint~IP~POD.NAMESPACE~…".
+	attrNodeID     = "node_id"
+	waypointNodeID = "waypoint~"
 )
 
 // spanID identifies a span: trace id and span id.
@@ -75,6 +79,11 @@ func originOf(resource pcommon.Resource) origin {
 		return true
 	})
 	return o
+}
+
+func isWaypointSpan(span ptrace.Span) bool {
+	id, ok := span.Attributes().Get(attrNodeID)
+	return ok && strings.HasPrefix(id.Str(), waypointNodeID)
 }
 
 // clientSpan is what a client says of a request.

@@ -135,6 +135,13 @@ func (d *Directory) MergePartyHop(source, destination edge.Party, hostname strin
 	return d.MergeHop(r.byParty[source], r.byParty[destination], hostname, "")
 }
 
+// LeadsToWaypoint tells whether connections to a party for a service end at a waypoint on their way.
+func (d *Directory) LeadsToWaypoint(destination edge.Party, hostname string) bool {
+	r := d.derive()
+	w := r.byParty[destination]
+	return w != nil && r.waypoints[w] && !offers(w, hostname)
+}
+
 func offers(w *mesh.Workload, hostname string) bool {
 	for service := range w.Services {
 		if hostnameOf(service) == hostname {
