@@ -127,7 +127,7 @@ const (
 	ProtocolGRPC = "grpc"
 )
 
-// Values of error_type and error.type.
+// Values of error_type and error.type that code decides on; package reasons has all of them.
 const (
 	ErrorTypeConnectionRefused = "connection_refused"
 	ErrorTypeConnectionTimeout = "connection_timeout"
@@ -137,6 +137,12 @@ const (
 	ErrorTypeTLSFailure        = "tls_failure"
 	ErrorTypeIdentityError     = "identity_error"
 	ErrorTypeDNSFailure        = "dns_failure"
+	ErrorTypeHBONEBlocked      = "hbone_blocked"
+	ErrorTypeNotRouted         = "not_routed"
+	ErrorTypeUnknownParty      = "unknown_party"
+	ErrorTypeUnknownWaypoint   = "unknown_waypoint"
+	ErrorTypeClientAborted     = "client_aborted"
+	ErrorTypeClientExhausted   = "client_exhausted"
 	// ErrorTypeConnectFailed is the client's side of a refused tunnel (response flag CONNECT) whose reason only
 	// the server's side can tell.
 	ErrorTypeConnectFailed = "connect_failed"

@@ -94,6 +94,10 @@ func (t *telemetry) Count(what flow.Counter, n int64) {
 		t.ReceiverZtunnelClockOutliers.Add(ctx, n, with(attrSource, semconv.SourceAccessLog))
 	case flow.CountOverflow:
 		t.ReceiverZtunnelFlowsOverflowed.Add(ctx, n)
+	case flow.CountDrained:
+		t.ReceiverZtunnelClosingErrors.Add(ctx, n, with(attrReason, "drained"))
+	case flow.CountClosing:
+		t.ReceiverZtunnelClosingErrors.Add(ctx, n, with(attrReason, "answered"))
 	case flow.CountExpired:
 		t.ReceiverZtunnelSeriesExpired.Add(ctx, n)
 	case flow.CountNodesDropped:

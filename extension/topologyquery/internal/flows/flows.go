@@ -115,7 +115,7 @@ func parse(record plog.LogRecord) Flow {
 	}
 	f.DurationMS = float64(integer(attrs, semconv.AttrDuration)) / 1e6
 	switch {
-	case f.Reason == "" && f.Message == "":
+	case f.Reason == "": // an error that is no failure says how the connection was closed
 		f.Verdict = VerdictForwarded
 	case f.Reason == semconv.ErrorTypePolicyDenied:
 		f.Verdict = VerdictDenied

@@ -1,10 +1,15 @@
 package accesslog_test
 
 import (
+	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 )
@@ -23,6 +28,10 @@ func TestClassify(t *testing.T) {
 		dns        = semconv.ErrorTypeDNSFailure
 		connect    = semconv.ErrorTypeConnectFailed
 		other      = semconv.ErrorTypeOther
+		blocked    = semconv.ErrorTypeHBONEBlocked
+		aborted    = semconv.ErrorTypeClientAborted
+		exhausted  = semconv.ErrorTypeClientExhausted
+		unknown    = semconv.ErrorTypeUnknownParty
 		drained    = "drained"
 	)
 	for _, tt := range []struct{ text, want, policy string }{
@@ -34,25 +43,27 @@ func TestClassify(t *testing.T) {
 		{"connection closed due to policy rejection: allow policies exist, but none allowed", denied, ""},
 		{"connection closed due to policy rejection: workload not found", denied, ""},
 		{"connection closed due to policy rejection: workload mismatch", denied, ""},
+		{"connection closed due to policy rejection", denied, ""}, // 1.22 and 1.23
 		{"connection closed due to policy change", denied, ""},
 		{"http status: 401 Unauthorized", denied, ""},
 		{"http status: 403 Forbidden", denied, ""},
 
 		{"http status: 503 Service Unavailable", connect, ""},
 		{"http status: 400 Bad Request", connect, ""},
-		{"http status: 404 Not Found", connect, ""},
+		{"http status: 404 Not Found", semconv.ErrorTypeNotRouted, ""},
 		{"http status: 502 Bad Gateway", connect, ""},
 		{"http status: 504 Gateway Timeout", timeout, ""},
 		{"http2 handshake failed: frame with invalid size", connect, ""},
 		{"http2 handshake failed: connection reset", reset, ""},
-		{"connection failed: Cannot assign requested address (os error 99)", connect, ""},
+		{"connection failed: Cannot assign requested address (os error 99)", exhausted, ""},
+		{"io error: Cannot assign requested address (os error 99)", exhausted, ""},
 
 		{"connection failed: Connection refused (os error 111)", refused, ""},
 		{"io error: Connection refused (os error 111)", refused, ""},
 		{"receive: io error: Connection refused (os error 111)", refused, ""},
 
-		{"connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008: deadline has elapsed", timeout, ""},
-		{"connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008: Connection timed out (os error 110)", timeout, ""},
+		{"connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008: deadline has elapsed", blocked, ""},
+		{"connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008: Connection timed out (os error 110)", blocked, ""},
 		{"connection failed: Connection timed out (os error 110)", timeout, ""},
 		{"connection failed: deadline has elapsed", timeout, ""},
 		{"io error: No route to host (os error 113)", timeout, ""},
@@ -68,8 +79,8 @@ func TestClassify(t *testing.T) {
 		{"receive: io error: unexpected end of file", reset, ""},
 		{"receive: io error: peer closed connection without sending TLS close_notify", reset, ""},
 		{"send: destination disconnected before all data was written", reset, ""},
-		{"send: client disconnected before all data was written", reset, ""},
-		{"receive: client disconnected before all data was written", reset, ""},
+		{"send: client disconnected before all data was written", aborted, ""},
+		{"receive: client disconnected before all data was written", aborted, ""},
 		{"while closing connection: receive: destination disconnected before all data was written", reset, ""},
 		{"h2 failed: stream error received: refused stream before processing any application logic", reset, ""},
 		{"h2 failed: connection error received: not a result of an error", reset, ""},
@@ -86,7 +97,7 @@ func TestClassify(t *testing.T) {
 		{"no gateway address: east-west", noUpstream, ""},
 		{"requested service payment:8080 found, but cannot resolve port", noUpstream, ""},
 		{"requested service payment found, but has no IP addresses", noUpstream, ""},
-		{"unknown waypoint: waypoint.shop", noUpstream, ""},
+		{"unknown waypoint: waypoint.shop", semconv.ErrorTypeUnknownWaypoint, ""},
 		{"unknown network gateway: network2", noUpstream, ""},
 		// What a message quotes must not decide over what it is.
 		{"no healthy upstream: connection-refused", noUpstream, ""},
@@ -117,7 +128,10 @@ func TestClassify(t *testing.T) {
 		{"signing error: signing gRPC error (Unavailable): x", identity, ""},
 		{"identity verification error: peer did not present the expected SAN (spiffe://a), got spiffe://b", identity, ""},
 		{"io error: invalid peer certificate: other error: identity verification error: peer did not present the expected trustdomain (a), got b", identity, ""},
-		{"failed to fetch information about local workload: default.shop (cart)", identity, ""},
+		{"failed to fetch information about local workload: default.shop (cart)", unknown, ""},
+		{"unknown source: 10.244.1.10", unknown, ""},
+		{"unknown destination: 10.244.1.10", unknown, ""},
+		{"invalid source: 10.0.0.1, should match Some(10.0.0.2)", unknown, ""},
 
 		{"dns: no error specified", dns, ""},
 		{"dns lookup: proto error: timed out", dns, ""},
@@ -129,7 +143,7 @@ func TestClassify(t *testing.T) {
 		{"connection failed to drain within the timeout", drained, ""},
 		{"pool draining", drained, ""},
 
-		{"failed to bind to address 10.0.0.1:0: Address already in use (os error 98)", other, ""},
+		{"failed to bind to address 10.0.0.1:0: Address already in use (os error 98)", exhausted, ""},
 		{"connection tracking failed", other, ""},
 		{"expected method CONNECT, got GET", other, ""},
 		{"invalid CONNECT address connection refused", other, ""},
@@ -141,7 +155,7 @@ func TestClassify(t *testing.T) {
 		{"something that no ztunnel says yet", other, ""},
 	} {
 		t.Run(tt.text, func(t *testing.T) {
-			got := accesslog.Classify([]byte(tt.text))
+			got := accesslog.Classify(&accesslog.Record{Direction: accesslog.DirectionOutbound, Error: []byte(tt.text)})
 			if tt.want == drained {
 				assert.Equal(t, accesslog.Failure{Drained: true}, got)
 				return
@@ -153,15 +167,93 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+// What an error means is decided with the bytes and the port.
+func TestClassifyRecord(t *testing.T) {
+	const (
+		reset    = semconv.ErrorTypeConnectionReset
+		refused  = semconv.ErrorTypeConnectionRefused
+		closing  = "closing"
+		outbound = accesslog.DirectionOutbound
+		inbound  = accesslog.DirectionInbound
+	)
+	connect := "while closing connection: send: io error: protocol error: connection established in response to a CONNECT request was " +
+		"reset or abnormally closed"
+	internal := "send: io error: stream error received: unexpected internal error encountered"
+	for _, tt := range []struct {
+		text       string
+		direction  accesslog.Direction
+		sent, recv uint64
+		want       string
+	}{
+		{connect, outbound, 100, 500, closing},
+		{connect, outbound, 100, 0, reset},
+		{internal, inbound, 500, 100, closing},
+		{internal, inbound, 0, 100, reset},
+		{"while closing connection: receive: io error: broken pipe", inbound, 500, 100, closing},
+		{"while closing connection: receive: io error: broken pipe", inbound, 0, 100, reset},
+		{"while closing connection: receive: io error: something new", outbound, 100, 500, closing},
+		{"while closing connection: receive: io error: something new", outbound, 100, 0, semconv.ErrorTypeOther},
+		{"h2 failed: stream closed because of a broken pipe", outbound, 0, 0, reset},
+		{"h2 failed: stream closed because of a broken pipe", outbound, 10, 10, closing},
+		{"receive: client disconnected before all data was written", inbound, 500, 100, semconv.ErrorTypeClientAborted},
+		{"while closing connection: receive: client disconnected before all data was written", inbound, 500, 100, closing},
+		{"receive: destination disconnected before all data was written", outbound, 100, 500, reset},
+		{"receive: io error: Connection timed out (os error 110)", outbound, 100, 500, semconv.ErrorTypeConnectionTimeout},
+		{"connection failed: Connection refused (os error 111)", inbound, 0, 0, refused},
+	} {
+		t.Run(tt.text, func(t *testing.T) {
+			got := accesslog.Classify(&accesslog.Record{Direction: tt.direction, BytesSent: tt.sent, BytesRecv: tt.recv, Error: []byte(tt.text)})
+			want := accesslog.Failure{Type: tt.want}
+			if tt.want == closing {
+				want = accesslog.Failure{Closing: true}
+			}
+			assert.Equal(t, want, got)
+		})
+	}
+
+	addr := func(host string, port uint16) accesslog.Addr {
+		return accesslog.Addr{Host: []byte(host), Port: port, IsIP: true}
+	}
+	call := accesslog.Record{Direction: outbound, Error: []byte("io error: Connection refused (os error 111)")}
+	call.Dst, call.HBONE = addr("10.244.2.44", 15008), addr("10.244.2.44", 9090)
+	assert.Equal(t, semconv.ErrorTypeHBONEBlocked, accesslog.Classify(&call).Type, "the HBONE port of the pod itself")
+	call.HBONE = addr("10.96.0.20", 9080)
+	assert.Equal(t, refused, accesslog.Classify(&call).Type, "a waypoint's")
+	call.Dst, call.HBONE = addr("10.244.2.44", 9090), accesslog.Addr{}
+	assert.Equal(t, refused, accesslog.Classify(&call).Type, "no tunnel")
+}
+
+// Every error of ztunnel's own type is told by the registry, not by default. The list is extracted from src/proxy.rs of the
+// tags 1.22.0 to 1.31.0-rc.0 and of master 62d8265.
+func TestEveryErrorOfZtunnel(t *testing.T) {
+	texts, err := os.ReadFile("testdata/ztunnel-errors.txt")
+	require.NoError(t, err)
+	for text := range strings.Lines(string(texts)) {
+		text = strings.TrimRight(text, "\n")
+		switch text {
+		case "io error: {0}", "{0}", "send: {0}", "receive: {0}", "while closing connection: {0}":
+			continue // only what they wrap says anything
+		}
+		told := accesslog.Classify(&accesslog.Record{Error: []byte(text)})
+		if told.Type != semconv.ErrorTypeOther {
+			assert.True(t, told.Drained || told.Type != "", text)
+			continue
+		}
+		assert.True(t, slices.ContainsFunc(reasons.Of(semconv.ErrorTypeOther).Texts, func(known reasons.Text) bool {
+			return strings.HasPrefix(text, known.Text)
+		}), "%s is not in the registry", text)
+	}
+}
+
 func TestClassifyDoesNotAllocate(t *testing.T) {
-	texts := [][]byte{
-		[]byte("while closing connection: send: io error: Broken pipe (os error 32)"),
-		[]byte("connection closed due to policy rejection: explicitly denied by: billing/no-checkout"),
-		[]byte("something else"),
+	records := []accesslog.Record{
+		{Error: []byte("while closing connection: send: io error: Broken pipe (os error 32)")},
+		{Error: []byte("connection closed due to policy rejection: explicitly denied by: billing/no-checkout")},
+		{Error: []byte("something else")},
 	}
 	assert.Zero(t, testing.AllocsPerRun(10, func() {
-		for _, text := range texts {
-			accesslog.Classify(text)
+		for i := range records {
+			accesslog.Classify(&records[i])
 		}
 	}))
 }

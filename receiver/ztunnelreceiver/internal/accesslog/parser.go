@@ -65,7 +65,7 @@ func (p *Parser) Parse(entry []byte, rec *Record) (Kind, error) {
 			return KindUnknown, ErrIncomplete
 		}
 		if len(rec.Error) > 0 {
-			rec.Failure = Classify(rec.Error)
+			rec.Failure = Classify(rec)
 		} else if rec.Event == EventFailed || (rec.Event == EventComplete && rec.Level == LevelError) {
 			rec.Failure.Type = semconv.ErrorTypeOther
 		}

@@ -203,6 +203,10 @@ func TestParse(t *testing.T) {
 		{"json, spaced", `{ "level" : "error" , "time" : "2026-11-23T21:18:51Z", "scope":"access", "message":"connection complete", "src.addr": "10.0.0.1:1", "dst.addr" : "10.0.0.2:80" , "direction" : "outbound" } `, minimal},
 		{"json with spans", `{"level":"error","time":"2026-11-23T21:18:51Z","scope":"access","message":"connection complete","src.addr":"10.0.0.1:1","dst.addr":"10.0.0.2:80","direction":"outbound","outbound":{"id":"}\""}}`, minimal},
 		{
+			"error without quotes, as 1.22 wrote it", plain + `error=unknown source: 10.0.0.1`,
+			with(minimal, func(v *view) { v.ErrorType, v.Error = semconv.ErrorTypeUnknownParty, "unknown source: 10.0.0.1" }),
+		},
+		{
 			"drain is no failure", plain + `error="connection closed due to connection drain"`,
 			with(minimal, func(v *view) { v.ErrorType, v.Error = "", "connection closed due to connection drain" }),
 		},
@@ -343,7 +347,7 @@ func TestParseOversized(t *testing.T) {
 			assert.Equal(t, accesslog.KindAccess, kind)
 			assert.True(t, rec.Truncated)
 			assert.Equal(t, outbound.DstWorkload, string(rec.DstWorkload))
-			assert.Equal(t, semconv.ErrorTypeConnectionRefused, rec.Failure.Type)
+			assert.Equal(t, semconv.ErrorTypeHBONEBlocked, rec.Failure.Type)
 			assert.LessOrEqual(t, len(rec.Error), 1024)
 			assert.True(t, utf8.Valid(rec.Error))
 		})

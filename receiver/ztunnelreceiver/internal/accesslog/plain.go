@@ -137,8 +137,12 @@ func (p *Parser) parsePlainAccess(b []byte, rec *Record) error {
 			}
 		}
 		n := bytes.IndexByte(b[i:], ' ')
+		if f == fieldError {
+			// Until 1.22 it is not quoted. It comes last.
+			n = -1
+		}
 		if n < 0 {
-			if rec.Truncated {
+			if rec.Truncated && f != fieldError {
 				return nil
 			}
 			n = len(b) - i

@@ -8,7 +8,7 @@ import (
 	"math"
 	"strings"
 
-	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/internal/reasons"
 )
 
 // Keys of a checkpoint. Series are stored in chunks of chunkSize slots, so that a checkpoint writes only what
@@ -374,18 +374,5 @@ func (r *reader) finish() error {
 	return r.err
 }
 
-// errorTypes share their strings with semconv, so that a restored series holds no copy of its own.
-var errorTypes = [...]string{
-	semconv.ErrorTypeConnectionRefused, semconv.ErrorTypeConnectionTimeout, semconv.ErrorTypeConnectionReset,
-	semconv.ErrorTypePolicyDenied, semconv.ErrorTypeNoHealthyUpstream, semconv.ErrorTypeTLSFailure,
-	semconv.ErrorTypeIdentityError, semconv.ErrorTypeDNSFailure, semconv.ErrorTypeConnectFailed, semconv.ErrorTypeOther,
-}
-
-func knownErrorType(s string) string {
-	for _, t := range errorTypes {
-		if s == t {
-			return t
-		}
-	}
-	return semconv.ErrorTypeOther
-}
+// knownErrorType returns the registry's own string, so that a restored series holds no copy.
+func knownErrorType(s string) string { return reasons.Of(s).Name }

@@ -119,6 +119,10 @@ const (
 	CountEarly
 	// CountOverflow counts connections that went into an overflow series.
 	CountOverflow
+	// CountDrained counts connections that a drain closed.
+	CountDrained
+	// CountClosing counts connections that were answered and whose error says only how they were closed.
+	CountClosing
 	// CountExpired counts series that expired.
 	CountExpired
 	// CountNodesDropped counts entries of more nodes than MaxNodes.

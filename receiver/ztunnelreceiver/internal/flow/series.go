@@ -263,12 +263,17 @@ func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
 	sent, received := clientBytes(rec)
 	s.sent = addSaturating(s.sent, sent)
 	s.received = addSaturating(s.received, received)
-	if rec.Failed() {
+	switch {
+	case rec.Failed():
 		policy := rec.Failure.Policy
 		if overflow {
 			policy = nil
 		}
 		s.fail(rec.Failure.Type, policy)
+	case rec.Failure.Drained:
+		p.counts[CountDrained]++
+	case rec.Failure.Closing:
+		p.counts[CountClosing]++
 	}
 	if rec.HasDuration {
 		s.duration.add(&t.bucketing, rec.Duration)

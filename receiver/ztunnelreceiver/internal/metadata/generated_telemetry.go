@@ -30,6 +30,7 @@ type TelemetryBuilder struct {
 	ReceiverZtunnelCheckpoints      metric.Int64Counter
 	ReceiverZtunnelClockOutliers    metric.Int64Counter
 	ReceiverZtunnelClockSteps       metric.Int64Counter
+	ReceiverZtunnelClosingErrors    metric.Int64Counter
 	ReceiverZtunnelEntries          metric.Int64Counter
 	ReceiverZtunnelEntriesDamaged   metric.Int64Counter
 	ReceiverZtunnelFlowsOverflowed  metric.Int64Counter
@@ -97,6 +98,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_ztunnel_clock_steps",
 		metric.WithDescription("Times that this machine's clock jumped. [Alpha]"),
 		metric.WithUnit("{step}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverZtunnelClosingErrors, err = builder.meter.Int64Counter(
+		"otelcol_receiver_ztunnel_closing_errors",
+		metric.WithDescription("Connections that ztunnel logged with an error and that did not fail, by reason. They were drained, or answered before they were closed in some way. [Alpha]"),
+		metric.WithUnit("{connection}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverZtunnelEntries, err = builder.meter.Int64Counter(

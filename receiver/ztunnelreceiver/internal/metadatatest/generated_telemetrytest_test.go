@@ -23,6 +23,7 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ReceiverZtunnelCheckpoints.Add(context.Background(), 1)
 	tb.ReceiverZtunnelClockOutliers.Add(context.Background(), 1)
 	tb.ReceiverZtunnelClockSteps.Add(context.Background(), 1)
+	tb.ReceiverZtunnelClosingErrors.Add(context.Background(), 1)
 	tb.ReceiverZtunnelEntries.Add(context.Background(), 1)
 	tb.ReceiverZtunnelEntriesDamaged.Add(context.Background(), 1)
 	tb.ReceiverZtunnelFlowsOverflowed.Add(context.Background(), 1)
@@ -47,6 +48,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverZtunnelClockSteps(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverZtunnelClosingErrors(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverZtunnelEntries(t, testTel,
