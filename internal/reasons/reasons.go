@@ -13,7 +13,7 @@ const (
 	Server Side = "server"
 	// Path is what lies between the two: network, tunnel, gateway.
 	Path Side = "path"
-	// Mesh is the mesh's configuration: policies, identities, what istiod told the ztunnels.
+	// Mesh is the mesh's own: policies, certificates, what istiod told the ztunnels.
 	Mesh    Side = "mesh"
 	Unknown Side = "unknown"
 )
@@ -47,6 +47,8 @@ type Reason struct {
 	Fault Side
 	// Vague tells that the reason only says that the other end refused.
 	Vague bool
+	// Lost tells that connections to a pod or node that is gone fail in this way.
+	Lost bool
 	// Kind is the kind of outage that such failures make, empty if they make none.
 	Kind string
 	// Meaning is what happened, in a sentence.
@@ -81,12 +83,12 @@ func all(lists ...[]Text) []Text {
 // says "tls handshake eof".
 var All = []Reason{
 	{
-		Name: semconv.ErrorTypeConnectionRefused, Fault: Server, Kind: "connection_refused",
+		Name: semconv.ErrorTypeConnectionRefused, Fault: Server, Lost: true, Kind: "connection_refused",
 		Meaning: "The server refused the connection: nothing listens on the port.",
 		Texts:   contains("os error 111", "Connection refused", "connection refused"),
 	},
 	{
-		Name: semconv.ErrorTypeHBONEBlocked, Fault: Path, Kind: "hbone_blocked",
+		Name: semconv.ErrorTypeHBONEBlocked, Fault: Path, Lost: true, Kind: "hbone_blocked",
 		Meaning: "Port 15008 of the pod (HBONE) did not take the connection: its ztunnel is gone, or a NetworkPolicy blocks the port.",
 		Texts:   begins("connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008"),
 	},
@@ -99,7 +101,7 @@ var All = []Reason{
 		),
 	},
 	{
-		Name: semconv.ErrorTypeTLSFailure, Fault: Path, Kind: "tls_failure",
+		Name: semconv.ErrorTypeTLSFailure, Fault: Mesh, Kind: "tls_failure",
 		Meaning: "The TLS handshake between the two ends failed.",
 		Texts: all(
 			begins("connection closed: peer certificate revoked", "tls error: ", "tls handshake error: ", "tls handshake failed: ", "ssl error: "),
@@ -109,7 +111,7 @@ var All = []Reason{
 		),
 	},
 	{
-		Name: semconv.ErrorTypeConnectionTimeout, Fault: Path, Kind: "connection_timeout",
+		Name: semconv.ErrorTypeConnectionTimeout, Fault: Path, Lost: true, Kind: "connection_timeout",
 		Meaning: "The other end did not answer in time, or nobody knows a way to its address.",
 		Texts: contains("os error 110", "timed out", "deadline has elapsed",
 			// Nobody answers for that address, which a client cannot tell from a host that is silent.
@@ -130,7 +132,7 @@ var All = []Reason{
 		Texts:   begins("client disconnected before all data was written"),
 	},
 	{
-		Name: semconv.ErrorTypeConnectionReset, Fault: Server, Kind: "connection_reset",
+		Name: semconv.ErrorTypeConnectionReset, Fault: Server, Lost: true, Kind: "connection_reset",
 		Meaning: "The connection was cut before the server answered.",
 		Texts: all(
 			begins("destination disconnected before all data was written"),
@@ -176,12 +178,12 @@ var All = []Reason{
 		Texts:   begins("connection closed due to policy rejection", "connection closed due to policy change"),
 	},
 	{
-		Name: semconv.ErrorTypeConnectFailed, Fault: Unknown, Vague: true, Kind: "connection_refused",
+		Name: semconv.ErrorTypeConnectFailed, Fault: Unknown, Vague: true, Lost: true, Kind: "connection_refused",
 		Meaning: "The other end turned the tunnel down; only its own log tells why.",
 		Texts:   wraps("http2 handshake failed: ", "http handshake failed: ", "connection failed: ", "pool: "),
 	},
 	{
-		Name: semconv.ErrorTypeOther, Fault: Unknown, Vague: true, Kind: "connection_failed",
+		Name: semconv.ErrorTypeOther, Fault: Unknown, Vague: true, Lost: true, Kind: "connection_failed",
 		Meaning: "The error says nothing that is known.",
 		Texts: begins("connection tracking failed", "expected method CONNECT", "invalid CONNECT address", "no valid authority pseudo header: ",
 			"no valid service port in authority header: ", "attempted recursive call to ourselves", "unsupported feature: ",

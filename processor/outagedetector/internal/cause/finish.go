@@ -113,14 +113,14 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 	if e.Root.Type == TypeNode {
 		return len(e.Edges) > 0
 	}
-	if e.Root.Type != TypeWorkload || !lostWith(e.Kind) && e.Kind != rules.KindIdentityError {
+	if e.Root.Type != TypeWorkload || !lostWith(e.Kind) && !ofIdentity(e.Kind) {
 		return true
 	}
 	for _, b := range e.Edges {
 		if b.Family != observe.Connections && b.Family != observe.Stalled || b.Weak {
 			continue
 		}
-		if b.Fault().Kind == rules.KindIdentityError && !f.wellElsewhere(b) {
+		if ofIdentity(b.Fault().Kind) && !f.wellElsewhere(b) {
 			return false
 		}
 		node, since := f.failsOnlyOn(b.Pair.Destination, b.Fault().Since), b.Fault().Since

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
@@ -112,12 +113,10 @@ const (
 	fewOf = 4
 )
 
+// lostWith tells whether what a kind of outage is about may be lost with a node.
 func lostWith(kind string) bool {
-	switch kind {
-	case rules.KindPolicyDenied, rules.KindTLSFailure, rules.KindIdentityError:
-		return false
-	}
-	return true
+	fault := reasons.FaultOf(kind)
+	return fault != reasons.Mesh && fault != reasons.Client
 }
 
 // commonNodes finds nodes on which everything fails although nothing says that they are down: two apps or more, none well.

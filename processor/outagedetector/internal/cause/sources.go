@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
@@ -21,20 +22,21 @@ func (f *Finder) sources(found []*Explanation, open []Blame) ([]*Explanation, []
 	bySource := map[*observe.App][]Blame{}
 	for _, b := range open {
 		// What the callee answers is the callee's doing; what never reached it may be the caller's.
-		if unreached(b) {
+		if unreached(b) || atFault(b) {
 			bySource[b.Pair.Source] = append(bySource[b.Pair.Source], b)
 		}
 	}
 	var suspects []*observe.App
 	for app, blames := range bySource {
-		if f.blamesSource(app, blames) {
+		if slices.ContainsFunc(blames, atFault) || f.blamesSource(app, blames) {
 			suspects = append(suspects, app)
 		}
 	}
 	slices.SortFunc(suspects, func(a, b *observe.App) int { return observe.CompareNames(a.Name, b.Name) })
 	for _, app := range suspects {
 		e := &Explanation{Root: subject(app)}
-		open = take(e, open, func(b Blame) bool { return b.Pair.Source == app && unreached(b) })
+		whole := f.blamesSource(app, bySource[app])
+		open = take(e, open, func(b Blame) bool { return b.Pair.Source == app && (atFault(b) || whole && unreached(b)) })
 		e.Kind, e.Rule = dominantKind(e.Edges)
 		found = append(found, e)
 	}
@@ -58,6 +60,17 @@ func unreached(b Blame) bool {
 	return true
 }
 
+// ofIdentity tells whether a kind of outage may be that of who cannot say who it is: it has no certificate, or istiod did not
+// tell its ztunnel of it.
+func ofIdentity(kind string) bool {
+	return kind == rules.KindIdentityError || kind == rules.KindUnknownParty
+}
+
+// atFault tells whether what fails on an edge is its source's own doing.
+func atFault(b Blame) bool {
+	return b.Family == observe.Connections && reasons.FaultOf(b.Fault().Kind) == reasons.Client
+}
+
 func (f *Finder) blamesSource(app *observe.App, blames []Blame) bool {
 	contradicted, identity := 0, 0
 	first, last := int64(0), int64(0)
@@ -65,7 +78,7 @@ func (f *Finder) blamesSource(app *observe.App, blames []Blame) bool {
 		if f.failsForOthers(b.Pair) {
 			contradicted++
 		}
-		if b.Fault().Kind == rules.KindIdentityError {
+		if ofIdentity(b.Fault().Kind) {
 			identity++
 		}
 		first = earliest(first, b.Fault().Since)

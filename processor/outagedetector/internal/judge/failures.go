@@ -3,6 +3,7 @@ package judge
 import (
 	"time"
 
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
@@ -97,7 +98,7 @@ func (j *Judge) dominant(p *observe.Pair, since int64) (*rules.Rule, *observe.Re
 		if weight == 0 {
 			continue
 		}
-		if vague(r.Type) {
+		if reasons.Of(r.Type).Vague {
 			// One that is told counts for more than any number that are not.
 			weight = 0
 		}
@@ -109,10 +110,6 @@ func (j *Judge) dominant(p *observe.Pair, since int64) (*rules.Rule, *observe.Re
 		return nil, nil
 	}
 	return p.Rules.Get(rules.ForReason(best.Type)), best
-}
-
-func vague(errorType string) bool {
-	return errorType == semconv.ErrorTypeConnectFailed || errorType == semconv.ErrorTypeOther || errorType == ""
 }
 
 // name keeps a fault's kind and policy as the newest reasons tell them.

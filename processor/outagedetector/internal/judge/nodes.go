@@ -8,6 +8,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
@@ -164,16 +165,6 @@ type injury struct {
 	first int64
 }
 
-// lostWays are the ways in which connections to a node that is gone fail.
-func lostWay(errorType string) bool {
-	switch errorType {
-	case semconv.ErrorTypeConnectionRefused, semconv.ErrorTypeConnectionTimeout, semconv.ErrorTypeConnectionReset,
-		semconv.ErrorTypeConnectFailed, semconv.ErrorTypeOther, "":
-		return true
-	}
-	return false
-}
-
 // hurt looks at a node's pods: failures count since one time, what goes well since another.
 func (j *Judge) hurt(node string, since, well int64) injury {
 	var h injury
@@ -193,7 +184,7 @@ func (j *Judge) hurt(node string, since, well int64) injury {
 			}
 		}
 		switch {
-		case failed > 0 && failed >= good && lostWay(e.Reason):
+		case failed > 0 && failed >= good && reasons.Of(e.Reason).Lost:
 			h.failed += failed
 			h.failedPods++
 			if h.first == 0 || first < h.first {

@@ -161,7 +161,7 @@ func (s *Store) PolicyChanged(key string) int64 { return s.policies[key] }
 func (s *Store) flow(record plog.LogRecord, node string) {
 	attrs := record.Attributes()
 	errorType := attr(attrs, semconv.AttrErrorType)
-	if errorType == "" {
+	if errorType == "" || !counts(errorType) {
 		return
 	}
 	t, ok := s.timeOf(record.Timestamp())
@@ -203,7 +203,7 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 	r.addRecord(t, outage.Evidence{
 		Time: time.Unix(0, t).UTC(), Text: bounded(text), Source: ztunnelOf(node), Kind: outage.EvidenceLog,
 	})
-	if outbound && hbone != "" && (errorType == semconv.ErrorTypeConnectionRefused || errorType == semconv.ErrorTypeConnectionTimeout) {
+	if outbound && hbone != "" && unreached(errorType) {
 		namespace, pod := attr(attrs, semconv.AttrDestinationNamespace), attr(attrs, semconv.AttrDestinationPod)
 		if pod == "" {
 			return
@@ -212,6 +212,15 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 			e.Tunnel = max(e.Tunnel, t)
 		}
 	}
+}
+
+// unreached tells whether a client's ztunnel did not reach what the tunnel leads to.
+func unreached(errorType string) bool {
+	switch errorType {
+	case semconv.ErrorTypeConnectionRefused, semconv.ErrorTypeConnectionTimeout, semconv.ErrorTypeHBONEBlocked:
+		return true
+	}
+	return false
 }
 
 func ztunnelOf(node string) string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -324,7 +325,7 @@ func (s *Store) edgePoint(name string, series *series, point pmetric.NumberDataP
 			s.Drops.Malformed++
 			return
 		}
-		if n := c.increment(point, delta, zero); n > 0 {
+		if n := c.increment(point, delta, zero); n > 0 && counts(c.errorType) {
 			s.count(p, t, Failed, n)
 			p.reason(c.errorType, c.policy, t).add(t, p.Win.length, n)
 		}
@@ -466,6 +467,9 @@ func (s *Store) endpointMetric(name string, metric pmetric.Metric) (boundary int
 	return boundary
 }
 
+// counts tells whether failures of an error type can be somebody's outage: that a client left is not.
+func counts(errorType string) bool { return reasons.Of(errorType).Kind != "" }
+
 func (s *Store) endpointPoint(name string, e *Endpoint, point pmetric.NumberDataPoint, t int64, delta bool) {
 	zero := s.fromZero(point.StartTimestamp(), t)
 	var lane Lane
@@ -482,7 +486,9 @@ func (s *Store) endpointPoint(name string, e *Endpoint, point pmetric.NumberData
 		if c == nil {
 			return
 		}
-		lane, n = Failed, c.increment(point, delta, zero)
+		if lane, n = Failed, c.increment(point, delta, zero); !counts(c.errorType) {
+			return
+		}
 		if n > 0 && (e.Reason == "" || c.errorType != semconv.ErrorTypeConnectFailed) {
 			e.Reason, e.LastReason = c.errorType, t
 		}

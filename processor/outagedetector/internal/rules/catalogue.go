@@ -5,7 +5,7 @@ package rules
 import (
 	"time"
 
-	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/internal/reasons"
 )
 
 // Kinds of outages, as the API names them.
@@ -17,6 +17,7 @@ const (
 	KindNoHealthyUpstream = "no_healthy_upstream"
 	KindTLSFailure        = "tls_failure"
 	KindIdentityError     = "identity_error"
+	KindUnknownParty      = "unknown_party"
 	KindNodeDown          = "node_down"
 	KindControlPlaneDown  = "control_plane_down"
 	KindHTTPErrors        = "http_errors"
@@ -96,36 +97,26 @@ const (
 
 const failedConnections = "connections that failed for this reason, of those that ended (`mesh.edge.connections.failed`, `.closed`)"
 
-func connectionRule(id, kind, title string, sentence Sentence) Rule {
-	return Rule{
-		ID: id, Kind: kind, Signal: failedConnections, Title: title, Sentence: sentence,
-		Severity: Critical, Thresholds: share,
+// ofReasons are the rules that judge connections by the reason for which they failed, one of each kind.
+func ofReasons() []Rule {
+	list := make([]Rule, len(reasons.Kinds))
+	for i, kind := range reasons.Kinds {
+		list[i] = Rule{
+			ID: kind.Name, Kind: kind.Name, Signal: failedConnections, Title: kind.Label, Sentence: Sentence(kind.Sentence),
+			Severity: Critical, Thresholds: share,
+		}
+		if kind.Name == KindPolicyDenied {
+			list[i].Signal += "; an edge that was denied ever since it was first seen needs a policy that was added or changed meanwhile"
+		}
 	}
+	return list
 }
 
 // share are the thresholds of what is judged by the share of attempts that fail.
 var share = Thresholds{MinCount: 3, MinRatio: 0.05, Chance: 2e-6, Noise: 0.01, MinIntervals: 1, Window: 5 * time.Minute}
 
 // Defaults is every rule as it is before it is configured, in the order of the documentation.
-var Defaults = []Rule{
-	connectionRule(Refused, KindConnectionRefused, "Connections refused",
-		"{edge} {fails} {when}: {root} {refuses|refused} connections ({failed} of {total})."),
-	connectionRule(Timeout, KindConnectionTimeout, "Connections time out",
-		"{edge} {fails} {when}: connections to {root} {time|timed} out ({failed} of {total})."),
-	connectionRule(Reset, KindConnectionReset, "Connections reset",
-		"{edge} {fails} {when}: connections to {root} {are|were} cut ({failed} of {total})."),
-	connectionRule(NoHealthyUpstream, KindNoHealthyUpstream, "No healthy upstream",
-		"{edge} {fails} {when}: {root} {has|had} no healthy endpoint ({failed} of {total})."),
-	connectionRule(TLSFailure, KindTLSFailure, "TLS failure",
-		"{edge} {fails} {when}: the TLS handshake with {root} {fails|failed} ({failed} of {total})."),
-	connectionRule(IdentityError, KindIdentityError, "Identity error",
-		"{edge} {fails} {when}: the identity of {root} {is|was} not accepted ({failed} of {total})."),
-	{
-		ID: PolicyDenied, Kind: KindPolicyDenied, Title: "Denied by policy",
-		Signal:   failedConnections + "; an edge that was denied ever since it was first seen needs a policy that was added or changed meanwhile",
-		Sentence: "{edge} {fails} {when}: {policy} {denies|denied} it ({failed} of {total}).",
-		Severity: Critical, Thresholds: share,
-	},
+var Defaults = append(ofReasons(), []Rule{
 	{
 		ID: NewFailure, Kind: "that of the reason", Title: "A reason to fail that the edge never had",
 		Signal:   "the same as above, of an error type new to an edge with a past",
@@ -213,24 +204,7 @@ var Defaults = []Rule{
 		Sentence: "{root} {will|would} not keep its objective: its error budget {shrinks|shrank} {when} ({failed} of {total} in three days).",
 		Severity: Warning, Thresholds: Thresholds{MinCount: 10, Factor: 1, Long: 72 * time.Hour, Window: 6 * time.Hour},
 	},
-}
+}...)
 
-// ForReason is the id of the rule that judges connections that failed with an error type.
-func ForReason(errorType string) string {
-	switch errorType {
-	case semconv.ErrorTypeConnectionTimeout:
-		return Timeout
-	case semconv.ErrorTypeConnectionReset, semconv.ErrorTypeOther:
-		return Reset
-	case semconv.ErrorTypePolicyDenied:
-		return PolicyDenied
-	case semconv.ErrorTypeNoHealthyUpstream, semconv.ErrorTypeDNSFailure:
-		return NoHealthyUpstream
-	case semconv.ErrorTypeTLSFailure:
-		return TLSFailure
-	case semconv.ErrorTypeIdentityError:
-		return IdentityError
-	default:
-		return Refused
-	}
-}
+// ForReason is the id of the rule that judges connections that failed with an error type, empty where they are nobody's outage.
+func ForReason(errorType string) string { return reasons.Of(errorType).Kind }

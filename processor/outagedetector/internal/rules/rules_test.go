@@ -8,12 +8,18 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nephilia/nephilia/internal/reasons"
 )
 
-var kinds = []string{
-	KindConnectionRefused, KindConnectionTimeout, KindConnectionReset, KindPolicyDenied, KindNoHealthyUpstream, KindTLSFailure,
-	KindIdentityError, KindNodeDown, KindControlPlaneDown, KindHTTPErrors, KindLatency, KindTrafficLoss, KindTelemetryLost,
-}
+// kinds are all that an outage may be of.
+var kinds = func() []string {
+	list := []string{KindNodeDown, KindControlPlaneDown, KindHTTPErrors, KindLatency, KindTrafficLoss, KindTelemetryLost}
+	for _, kind := range reasons.Kinds {
+		list = append(list, kind.Name)
+	}
+	return list
+}()
 
 // words are what a summary knows to fill in.
 var words = regexp.MustCompile(`^(edge|root|kind|when|failed|total|policy|during|pods|nodes|source|podfails|fails|hangs|is)$`)
@@ -108,15 +114,16 @@ func TestChangesThatMakeNoSense(t *testing.T) {
 	require.ErrorContains(t, (&Override{}).Validate(), "needs a namespace, a workload or a source")
 }
 
-// TestReasons holds every rule that judges connections by their reason to be the one of some reason.
+// TestReasons holds every reason to have a rule that judges it, or to be nobody's outage.
 func TestReasons(t *testing.T) {
-	for reason, id := range map[string]string{
-		"connection_timeout": Timeout, "connection_reset": Reset, "policy_denied": PolicyDenied, "no_healthy_upstream": NoHealthyUpstream,
-		"tls_failure": TLSFailure, "identity_error": IdentityError, "connection_refused": Refused, "connect_failed": Refused, "": Refused,
-	} {
-		assert.Equal(t, id, ForReason(reason), reason)
-		require.NotNil(t, Named(ForReason(reason)))
+	for _, reason := range reasons.All {
+		if id := ForReason(reason.Name); id != "" {
+			require.NotNil(t, Named(id), reason.Name)
+		}
 	}
+	assert.Empty(t, ForReason("client_aborted"))
+	assert.Equal(t, Refused, ForReason("connect_failed"))
+	assert.Equal(t, "connection_failed", ForReason("what a later version may say"))
 }
 
 func TestDocument(t *testing.T) {

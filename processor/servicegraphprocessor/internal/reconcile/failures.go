@@ -3,6 +3,7 @@ package reconcile
 import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -16,13 +17,10 @@ type Reason struct {
 // Vague tells whether the reason, as the client's end states it, only says that the other end refused. ztunnel
 // answers 401 to a denied client, so a denial without a policy is vague too.
 func (r Reason) Vague() bool {
-	switch r.Type {
-	case semconv.ErrorTypeConnectFailed, semconv.ErrorTypeOther, "":
-		return true
-	case semconv.ErrorTypePolicyDenied:
+	if r.Type == semconv.ErrorTypePolicyDenied {
 		return r.Policy == ""
 	}
-	return false
+	return reasons.Of(r.Type).Vague
 }
 
 // Failed is a number of failed connections of one reason. Way is the caller's: what distinguishes the
