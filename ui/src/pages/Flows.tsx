@@ -26,7 +26,7 @@ const ROW = 33;
 const NUMBERS = new Set(['Sent', 'Received', 'Duration', 'Age']);
 const SIDES: Record<string, string> = { outbound: "Client's records", inbound: "Server's records" };
 const VERDICTS: Record<string, string> = { forwarded: 'Forwarded', denied: 'Denied', failed: 'Failed' };
-const REASONS = ['policy_denied', 'connection_refused', 'connection_timeout', 'connection_reset', 'no_healthy_upstream', 'tls_failure', 'identity_error', 'dns_failure', 'connect_failed', 'other'];
+const REASONS = ['policy_denied', 'connection_refused', 'connection_timeout', 'connection_reset', 'hbone_blocked', 'no_healthy_upstream', 'unknown_waypoint', 'unknown_party', 'not_routed', 'tls_failure', 'identity_error', 'dns_failure', 'client_aborted', 'client_exhausted', 'connect_failed', 'other'];
 
 /** The live table of connections. */
 export default function Flows() {

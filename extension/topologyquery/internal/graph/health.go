@@ -2,6 +2,7 @@ package graph
 
 import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/mesh"
 )
 
@@ -10,9 +11,15 @@ type tally struct {
 	alive                              bool
 }
 
-func (t *tally) add(c *live.Counts) {
+// add counts what tells of a party's health: of a server, only what is not its clients' doing.
+func (t *tally) add(c *live.Counts, server bool) {
 	t.attempts += max(c.Fields[live.Closed], c.Failed)
 	t.failed += c.Failed
+	for _, r := range c.Reasons {
+		if reason := reasons.Of(r.Reason.ErrorType); reason.Kind == "" || server && reason.Fault == reasons.Client {
+			t.failed -= min(r.Count, t.failed)
+		}
+	}
 	t.requests += c.Fields[live.Requests]
 	t.errors += c.Fields[live.RequestsFailed]
 	t.alive = t.alive || !c.Empty()
@@ -52,10 +59,10 @@ func (b *Builder) judge() {
 	g := &b.graph
 	for _, e := range g.Edges {
 		source, destination := &g.Nodes[e.Source], &g.Nodes[e.Destination]
-		source.out.add(e.Counts)
-		destination.in.add(e.Counts)
+		source.out.add(e.Counts, false)
+		destination.in.add(e.Counts, true)
 		var t tally
-		t.add(e.Counts)
+		t.add(e.Counts, false)
 		e.Health = b.level(t.ratio())
 		switch {
 		case e.Health != Healthy:
