@@ -225,10 +225,10 @@ func (g *graph) applyScrapedPoint(source *metricSource, c counter, point pmetric
 	if delta > 0 {
 		s.group.report(s, delta)
 	}
-	if !known && delta == 0 && value > 0 && !s.group.based {
-		s.group.based = true
+	if !known && delta == 0 && value > 0 && !s.group.logged.known {
+		s.group.logged.known = true
 		for _, e := range g.edges.byFlow[s.group.flow] {
-			s.group.logged += e.closed
+			s.group.logged.closed += e.closed
 		}
 	}
 	if !known || delta > 0 || value != last {

@@ -40,8 +40,10 @@ type scrapeGroup struct {
 	counted, recent, sure scrapedTotals
 	recentAt              pcommon.Timestamp
 	// logged is what the access log had counted when counters were first read that were not at zero then.
-	logged uint64
-	based  bool
+	logged struct {
+		closed uint64
+		known  bool
+	}
 	// answered tells that a waypoint's client received something since its failures were last counted.
 	answered bool
 
@@ -367,7 +369,7 @@ func (e *edgeState) showScraped(g *scrapeGroup) (changed bool) {
 		s.sent = max(s.sent, lessAtMost(g.counted.sent, others.sent))
 		s.received = max(s.received, lessAtMost(g.counted.received, others.received))
 	}
-	s.opened = max(s.opened, g.logged+g.activeBefore()+lessAtMost(g.counted.opened, others.closed))
+	s.opened = max(s.opened, g.logged.closed+g.activeBefore()+lessAtMost(g.counted.opened, others.closed))
 
 	// Failures beyond those that the access log told are counted under the counters' reasons. Of a connection that the log
 	// told it knows better: what was answered and then closed with an error is failed to the counters.

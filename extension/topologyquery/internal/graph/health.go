@@ -2,8 +2,8 @@ package graph
 
 import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
-	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/internal/reasons"
 )
 
 type tally struct {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -213,6 +214,9 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 		}
 	}
 }
+
+// counts tells whether failures of an error type can be somebody's outage: that a client left is not.
+func counts(errorType string) bool { return reasons.Of(errorType).Kind != "" }
 
 // unreached tells whether a client's ztunnel did not reach what the tunnel leads to.
 func unreached(errorType string) bool {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/outage"
-	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -466,9 +465,6 @@ func (s *Store) endpointMetric(name string, metric pmetric.Metric) (boundary int
 	}
 	return boundary
 }
-
-// counts tells whether failures of an error type can be somebody's outage: that a client left is not.
-func counts(errorType string) bool { return reasons.Of(errorType).Kind != "" }
 
 func (s *Store) endpointPoint(name string, e *Endpoint, point pmetric.NumberDataPoint, t int64, delta bool) {
 	zero := s.fromZero(point.StartTimestamp(), t)
