@@ -145,7 +145,7 @@ func TestAlertRules(t *testing.T) {
 		_, err := p.find("resolved", denial)
 		return err
 	})
-	opened, err := query(server, "mesh_outages_opened_total", time.Now(), "kind", "severity")
+	opened, err := query(server, "mesh_outages_total", time.Now(), "kind", "severity")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ var tooLarge = map[string]int{
 	"lines of processor/servicegraphprocessor":                             6035,
 	"methods of processor/outagedetector/internal/cause.Finder":            39,
 	"methods of processor/outagedetector/internal/judge.Judge":             41,
-	"methods of processor/outagedetector/internal/observe.Store":           59,
+	"methods of processor/outagedetector/internal/observe.Store":           60,
 	"methods of processor/servicegraphprocessor.graph":                     92,
 	"methods of processor/servicegraphprocessor/internal/naming.Directory": 30,
 	"methods of receiver/ztunnelreceiver/internal/flow.Processor":          29,

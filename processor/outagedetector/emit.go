@@ -24,7 +24,7 @@ const (
 	// metricBudget is the share of an objective's error budget that is left.
 	metricBudget = "mesh.slo.budget_left"
 	// metricOpened counts the outages that opened.
-	metricOpened = "mesh.outages.opened"
+	metricOpened = "mesh.outages"
 )
 
 // closing is the gauge of an outage that ended: it is written once more, as 0.

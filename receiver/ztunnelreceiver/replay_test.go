@@ -177,7 +177,7 @@ func (s *sink) final(t testing.TB) map[string]uint64 {
 			node := str(rm.Resource().Attributes(), semconv.AttrNodeName)
 			for _, sm := range rm.ScopeMetrics().All() {
 				for _, m := range sm.Metrics().All() {
-					if !strings.HasPrefix(m.Name(), "ztunnel.connections") && m.Name() != semconv.MetricIO {
+					if !slices.Contains([]string{semconv.MetricConnectionsClosed, semconv.MetricConnectionsFailed, semconv.MetricIO}, m.Name()) {
 						continue
 					}
 					for _, p := range m.Sum().DataPoints().All() {
@@ -201,7 +201,7 @@ func sortedAttrs(attrs pcommon.Map) string {
 	return text.String()
 }
 
-// closed sums ztunnel.connections.closed over all series.
+// closed sums ztunnel.connection.closed over all series.
 func closed(final map[string]uint64) (sum int) {
 	for key, value := range final {
 		if strings.Contains(key, semconv.MetricConnectionsClosed) {

@@ -95,7 +95,7 @@ const (
 	BurnSlow            = "burn_rate_3d"
 )
 
-const failedConnections = "connections that failed for this reason, of those that ended (`mesh.edge.connections.failed`, `.closed`)"
+const failedConnections = "connections that failed for this reason, of those that ended (`mesh.edge.connection.failed`, `.closed`)"
 
 // ofReasons are the rules that judge connections by the reason for which they failed, one of each kind.
 func ofReasons() []Rule {
@@ -131,13 +131,13 @@ var Defaults = append(ofReasons(), []Rule{
 	},
 	{
 		ID: StalledConnections, Kind: KindConnectionTimeout, Title: "Connections hang",
-		Signal:   "connections of an edge that used to be short are opened and none ends (`mesh.edge.connections.opened`, `.closed`, `.active`)",
+		Signal:   "connections of an edge that used to be short are opened and none ends (`mesh.edge.connection.opened`, `.closed`, `.active`)",
 		Sentence: "{edge} {hangs} {when}: connections to {root} {are|were} opened and none {ends|ended} ({failed} of {total}).",
 		Severity: Critical, Thresholds: Thresholds{MinCount: 5, Chance: 1e-6, MinIntervals: 2, Window: time.Minute},
 	},
 	{
 		ID: HTTPErrors, Kind: KindHTTPErrors, Title: "Requests fail",
-		Signal:   "failed requests of all requests (`mesh.edge.requests.failed`, or Grafana's `traces_service_graph_request_failed_total`)",
+		Signal:   "failed requests of all requests (`mesh.edge.request.failed`, or Grafana's `traces_service_graph_request_failed_total`)",
 		Sentence: "{edge} {fails} {when}: {root} {answers|answered} with errors ({failed} of {total}).",
 		Severity: Critical, Thresholds: share,
 	},
