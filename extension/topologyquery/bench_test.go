@@ -109,6 +109,7 @@ func BenchmarkGraph(b *testing.B) {
 		ask := func(b *testing.B, offset time.Duration) {
 			request := httptest.NewRequest(http.MethodGet, "/api/v1/graph?group_by="+group+
 				"&start="+end.Add(offset-5*time.Minute).Format(time.RFC3339Nano)+"&end="+end.Add(offset).Format(time.RFC3339Nano), nil)
+			request.Host = "localhost"
 			response := &discard{header: http.Header{}}
 			handler.ServeHTTP(response, request)
 			if response.status != http.StatusOK && response.status != 0 || response.bytes == 0 {

@@ -60,7 +60,7 @@ describe('a collector that has no data', () => {
   it('says so, and why', async (test) => {
     const nephilia = await startNephilia(test, ['e2e/browser/silent.yaml']);
     const page = await openPage(await launch(test), nephilia.url);
-    for (const [path, text] of [['/', 'No traffic is seen'], ['/graph', 'No traffic in the last 5m'], ['/traces', 'No trace matches'], ['/flows', 'No connection was seen'], ['/workloads', 'No workloads are known'], ['/outages', 'No outage has been seen']]) {
+    for (const [path, text] of [['/', 'No traffic'], ['/graph', 'No traffic in the last 5m'], ['/traces', 'No trace matches'], ['/flows', 'No connection was seen'], ['/workloads', 'No workloads are known'], ['/outages', 'No outage has been seen']]) {
       await page.goto(path);
       await page.getByText(text).waitFor();
       await page.getByText('No data, because no source has delivered anything yet.').first().waitFor();

@@ -12,7 +12,7 @@ export const queryClient = new QueryClient({
       staleTime: 30_000,
       gcTime: 5 * 60_000,
       refetchOnWindowFocus: false,
-      retry: (failures, error) => failures < 2 && (!(error instanceof APIError) || error.status === 0 || error.status >= 500),
+      retry: (failures, error) => failures < 2 && (!(error instanceof APIError) || error.status === 0 || error.status === 429 || error.status >= 500),
       retryDelay: (attempt) => 500 * 2 ** attempt,
     },
   },

@@ -515,6 +515,14 @@ export interface components {
                 since?: components["schemas"]["Time"];
             };
             sources: components["schemas"]["Source"][];
+            /** @description What the collector's components left out since they started, such as spans that were there already or edges beyond a bound. */
+            dropped: {
+                /** @example service_graph */
+                component: string;
+                /** @example duplicate_span */
+                reason: string;
+                count: number;
+            }[];
             /** @description Where other tools are. */
             links: {
                 jaeger?: string;
@@ -892,6 +900,8 @@ export interface components {
             next_cursor?: string;
             /** @description The cursor of those to come. */
             after: string;
+            /** @description The time from which on flows are kept; absent as long as none was forgotten. */
+            kept_since?: components["schemas"]["Time"];
         };
         Flow: {
             cursor: components["schemas"]["Count"];
@@ -1035,9 +1045,9 @@ export interface components {
         };
     };
     parameters: {
-        /** @description RFC 3339 or unix seconds. */
+        /** @description RFC 3339, unix seconds or unix milliseconds. */
         start: components["schemas"]["TimeParameter"];
-        /** @description RFC 3339 or unix seconds. */
+        /** @description RFC 3339, unix seconds or unix milliseconds. */
         end: components["schemas"]["TimeParameter"];
         limit: number;
         /** @description next_cursor of the former page. */
@@ -1098,9 +1108,9 @@ export interface operations {
     getGraph: {
         parameters: {
             query?: {
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
                 group_by?: components["parameters"]["groupBy"];
                 /** @description Only edges that touch this namespace, with their nodes, and the namespace's own nodes. */
@@ -1130,9 +1140,9 @@ export interface operations {
         parameters: {
             query: {
                 metric: "connections" | "opened" | "failures" | "active" | "sent" | "received" | "requests" | "errors" | "p50" | "p90" | "p95" | "p99" | "heatmap" | "connection_p50" | "connection_p90" | "connection_p95" | "connection_p99" | "connection_heatmap" | "endpoint_closed" | "endpoint_failures" | "endpoint_requests" | "endpoint_errors";
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
                 /** @description Seconds, or a duration such as 15s; at least a second. By default a 120th of the range. */
                 step?: string;
@@ -1161,7 +1171,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The points */
+            /** @description The chart's points */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1176,9 +1186,9 @@ export interface operations {
     listOutages: {
         parameters: {
             query?: {
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
                 state?: "open" | "resolved" | "stale";
                 limit?: number;
@@ -1263,9 +1273,9 @@ export interface operations {
                 namespace?: components["parameters"]["namespace"];
                 /** @description Part of namespace/name. */
                 q?: components["parameters"]["q"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
             };
             header?: never;
@@ -1289,9 +1299,9 @@ export interface operations {
     getWorkload: {
         parameters: {
             query?: {
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
             };
             header?: never;
@@ -1324,9 +1334,9 @@ export interface operations {
                 namespace?: components["parameters"]["namespace"];
                 /** @description Part of namespace/name. */
                 q?: components["parameters"]["q"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
             };
             header?: never;
@@ -1350,9 +1360,9 @@ export interface operations {
     getService: {
         parameters: {
             query?: {
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
             };
             header?: never;
@@ -1385,9 +1395,9 @@ export interface operations {
                 namespace?: components["parameters"]["namespace"];
                 /** @description Part of namespace/name. */
                 q?: components["parameters"]["q"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
             };
             header?: never;
@@ -1411,9 +1421,9 @@ export interface operations {
     getPolicy: {
         parameters: {
             query?: {
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
             };
             header?: never;
@@ -1446,9 +1456,9 @@ export interface operations {
                 namespace?: components["parameters"]["namespace"];
                 /** @description Part of namespace/name. */
                 q?: components["parameters"]["q"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
             };
             header?: never;
@@ -1472,9 +1482,9 @@ export interface operations {
     getNode: {
         parameters: {
             query?: {
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
             };
             header?: never;
@@ -1500,9 +1510,9 @@ export interface operations {
     getNodeByPath: {
         parameters: {
             query?: {
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
             };
             header?: never;
@@ -1542,9 +1552,9 @@ export interface operations {
                 since?: components["schemas"]["TimeParameter"];
                 /** @description The same as end. */
                 until?: components["schemas"]["TimeParameter"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
                 limit?: components["parameters"]["limit"];
                 /** @description Older ones than this flow's. */
@@ -1573,9 +1583,9 @@ export interface operations {
     listChanges: {
         parameters: {
             query?: {
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
                 namespace?: components["parameters"]["namespace"];
                 /** @description The object's, its workload's or its app's; without a namespace also its node's. */
@@ -1615,9 +1625,9 @@ export interface operations {
                 status?: "ok" | "error" | "unset";
                 /** @description l4 for connections, l7 for requests. */
                 layer?: "l4" | "l7";
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
                 limit?: number;
                 /** @description next_cursor of the former page. */
@@ -1711,7 +1721,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The links */
+            /** @description Dependency links */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1742,7 +1752,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It does */
+            /** @description Healthy */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1781,9 +1791,9 @@ export interface operations {
     nodeGraphData: {
         parameters: {
             query?: {
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
-                /** @description RFC 3339 or unix seconds. */
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
                 group_by?: components["parameters"]["groupBy"];
                 namespace?: string;

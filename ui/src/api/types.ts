@@ -9,6 +9,7 @@ export type GraphNode = Schemas['Node'];
 export type GraphEdge = Schemas['Edge'];
 export type Status = Schemas['Status'];
 export type SourceStatus = Schemas['Source'];
+export type Dropped = Status['dropped'][number];
 export type Outage = Schemas['Outage'];
 export type Subject = Schemas['Subject'];
 export type Name = Schemas['Name'];

@@ -2,11 +2,7 @@ import { lazy, type ComponentType } from 'react';
 
 import { sentence } from '../domain/kinds';
 import { NAV } from './nav';
-
-export interface PageProps {
-  /** The path's segments. */
-  parts: string[];
-}
+import type { PageProps } from './page';
 
 interface Route {
   title: string;

@@ -3,8 +3,9 @@ import type { ReactNode } from 'react';
 import { APIError } from '../api/client';
 import { useLive } from '../api/live';
 import { useRange } from '../api/queries';
-import type { SourceStatus } from '../api/types';
-import { inText, sourceLabel } from '../domain/kinds';
+import type { Dropped, SourceStatus } from '../api/types';
+import { count } from '../domain/format';
+import { inText, sentence, sourceLabel } from '../domain/kinds';
 import { Icon } from './Icon';
 import { Time } from './Time';
 import { TableHead } from './TableHead';
@@ -42,21 +43,41 @@ export function Empty({ what, none, children }: { what: string; none?: string | 
   const { status } = useLive();
   const sources = status?.sources ?? [];
   const failing = sources.filter((source) => !source.up);
+  const dropped = status?.dropped ?? [];
   return (
     <div className="state">
       <Icon name="info" size={22} />
       <h2>{what}</h2>
-      <p>{children ?? reason(sources, failing, none)}</p>
+      <p>{children ?? reason(sources, failing, dropped, none)}</p>
       {!children && failing.length > 0 && <SourceTable sources={failing} />}
+      {!children && failing.length === 0 && dropped.length > 0 && <DroppedTable dropped={dropped} />}
     </div>
   );
 }
 
-function reason(sources: SourceStatus[], failing: SourceStatus[], none = 'Every source delivers; there was nothing of this in the chosen time.'): string {
+function reason(sources: SourceStatus[], failing: SourceStatus[], dropped: Dropped[], none = 'All sources deliver data, but none matches this time range.'): string {
   if (sources.length === 0) return 'No data, because no source has delivered anything yet.';
   if (failing.length === sources.length) return 'No data, because every source is failing.';
   if (failing.length > 0) return `Some sources are failing, so this may be incomplete: ${failing.map(nameOf).join(', ')}.`;
+  if (dropped.length > 0) return 'All sources deliver data, but the collector has dropped some of it since it started.';
   return none;
+}
+
+function DroppedTable({ dropped }: { dropped: Dropped[] }) {
+  return (
+    <table className="table compact sources">
+      <TableHead columns={['Component', 'Reason', 'Dropped']} />
+      <tbody>
+        {dropped.map((one) => (
+          <tr key={`${one.component} ${one.reason}`}>
+            <td>{sentence(one.component)}</td>
+            <td>{sentence(one.reason)}</td>
+            <td className="num">{count(one.count)}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
 }
 
 function nameOf(source: SourceStatus): string {

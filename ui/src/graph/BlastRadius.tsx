@@ -16,7 +16,7 @@ const NONE: ReadonlySet<string> = new Set();
 export default function BlastRadius({ graph, outage }: { graph: Graph; outage: Outage }) {
   const canvas = useRef<CanvasHandle>(null);
   const view = useMemo(() => viewOf(graph, outage), [graph, outage]);
-  const { positions, ready, move } = useLayout(view, `outage ${outage.id}`);
+  const { positions, ready, round, move } = useLayout(view, `outage ${outage.id}`);
   const options = useMemo(() => ({ labels: ['rate'] as const, width: 'none' as const, colour: 'health' as const, chosen: undefined }), []);
   const open = useCallback(
     (id: string | undefined) => {
@@ -33,6 +33,7 @@ export default function BlastRadius({ graph, outage }: { graph: Graph; outage: O
         ref={canvas}
         view={ready}
         positions={positions}
+        round={round}
         options={options}
         animate={false}
         label={`Blast radius: ${ready.nodes.map((node) => node.label).join(', ')}`}

@@ -16,6 +16,8 @@ export interface CanvasHandle {
 interface Props {
   view: View;
   positions: Positions;
+  /** Rises when everything was laid out anew. */
+  round: number;
   options: DrawOptions;
   animate: boolean;
   /** How much of it something lies over; the same object as long as it is the same. */
@@ -28,7 +30,7 @@ interface Props {
 }
 
 /** The drawing surface. Arrow keys walk along the edges, so that everything on it is reachable without a mouse. */
-export function Canvas({ view, positions, options, animate, covered = UNCOVERED, label, onChoose, onOpen, onMoved, ref }: Props) {
+export function Canvas({ view, positions, round, options, animate, covered = UNCOVERED, label, onChoose, onOpen, onMoved, ref }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const renderer = useRef<Renderer>(undefined);
   const traffic = useRef<Traffic>(undefined);
@@ -59,6 +61,8 @@ export function Canvas({ view, positions, options, animate, covered = UNCOVERED,
     renderer.current?.draw(view, positions, options);
     performance.measure('nephilia.draw', { start: started });
   }, [view, positions, options]);
+
+  useEffect(() => renderer.current?.refit(), [round]);
 
   useEffect(() => renderer.current?.retheme(), [theme]);
 

@@ -56,7 +56,10 @@ export default function GraphPage() {
   );
   // With every box folded it is another, far smaller picture, and has a layout of its own.
   const whole = view !== undefined && view.boxes.length === 0 && view.nodes.some((node) => node.folded);
-  const { positions, ready, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}`, useMedia(portrait) ? 'down' : 'right');
+  const { positions, ready, round, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}`, {
+    direction: useMedia(portrait) ? 'down' : 'right',
+    part: namespace !== '' || focus !== undefined || hide !== '',
+  });
   const options = useMemo(
     () => ({ labels: labels.split(',').filter((label): label is EdgeLabel => label in EDGE_LABELS), width, colour, chosen }),
     [labels, width, colour, chosen],
@@ -119,6 +122,7 @@ export default function GraphPage() {
                 ref={canvas}
                 view={drawn}
                 positions={positions}
+                round={round}
                 options={options}
                 covered={covered}
                 animate={query.get('traffic') === '1'}

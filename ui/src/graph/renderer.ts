@@ -46,6 +46,8 @@ export class Renderer {
   private size = { width: 0, height: 0 };
   private hot: string | undefined;
   private fitted = false;
+  /** A person has moved or zoomed the picture since the last fit. */
+  private steered = false;
   private frame = 0;
   private slow = false;
   private still: { bitmap: HTMLCanvasElement; camera: Camera } | undefined;
@@ -160,6 +162,7 @@ export class Renderer {
   }
 
   private moveCamera(camera: Camera): void {
+    this.steered = true;
     if (this.slow && !this.still) {
       const bitmap = document.createElement('canvas');
       bitmap.width = this.canvas.width;
@@ -185,11 +188,17 @@ export class Renderer {
     this.context.drawImage(bitmap, this.camera.x - camera.x * zoom, this.camera.y - camera.y * zoom, this.size.width * zoom, this.size.height * zoom);
   }
 
+  /** Fits a graph that was laid out anew, unless a person has chosen what to look at. */
+  refit(): void {
+    if (!this.steered) this.fit();
+  }
+
   fit(): void {
     const bounds = this.sceneNow?.bounds;
     const { width, height } = this.size;
     if (!bounds || bounds.right <= bounds.left || width === 0) return;
     this.fitted = true;
+    this.steered = false;
     const { left, bottom } = this.covered;
     // From far away the names of the boxes stand above them.
     const [w, h] = [bounds.right - bounds.left, bounds.bottom - bounds.top];

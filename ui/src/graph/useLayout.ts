@@ -4,16 +4,30 @@ import type { Direction, LayoutInput, Point, Positions } from './layout';
 import type { LayoutReply, LayoutRequest } from './layout.worker';
 import type { View } from './model';
 import { NODE_HEIGHT, nodeLabel, nodeWidth } from './measure';
+import { outgrown, SETTLE_AT_MOST_MS, SETTLE_MS, type Made } from './settling';
 
-/** Remembered across reloads, so that a graph looks tomorrow as it does today. */
+/** Remembered across reloads, so that a graph looks tomorrow as it does today: the positions, and when they were made. */
 const STORE = 'nephilia.positions';
+const STORE_MADE = 'nephilia.layouts';
 const REMEMBERED = 5000;
 
+interface Layout {
+  positions: Positions | undefined;
+  /** The view that the positions are for. */
+  ready: View | undefined;
+  /** How often everything was laid out anew. */
+  round: number;
+  tidy: () => void;
+  move: (moved: Positions) => void;
+}
+
 /**
- * Positions for a view, computed in a worker. A node that has been seen keeps its place for good, also while it is away or
- * folded; only tidy() lays out anew. Returns undefined until the first layout is there.
+ * Positions for a view, computed in a worker. A node that has been seen keeps its place, also while it is away or folded. All are
+ * laid out anew by tidy(), and while the mesh is new: a layout of few edges is worth nothing once there are many. A layout is remembered
+ * when it has settled. `part` tells that the view is of a part of the graph, which says nothing about the whole. Positions are undefined
+ * until the first layout is there.
  */
-export function useLayout(view: View | undefined, graph: string, direction: Direction = 'right'): { positions: Positions | undefined; ready: View | undefined; tidy: () => void; move: (moved: Positions) => void } {
+export function useLayout(view: View | undefined, graph: string, { direction = 'right', part = false }: { direction?: Direction; part?: boolean } = {}): Layout {
   const scope = direction === 'right' ? graph : `${graph} ${direction}`;
   const worker = useRef<Worker>(undefined);
   /** The view that waits for the worker to finish with an earlier one; a refresh must not keep starting it over. */
@@ -23,11 +37,17 @@ export function useLayout(view: View | undefined, graph: string, direction: Dire
   const scopeNow = useRef<string>(undefined);
   const request = useRef(0);
   const latest = useRef<View>(undefined);
+  const made = useRef<Made>({ edges: 0, touched: false });
+  const settled = useRef(false);
+  const round = useRef(0);
   const [result, setResult] = useState<{ view: View; positions: Positions; scope: string }>();
 
   if (scopeNow.current !== scope) {
     scopeNow.current = scope;
     known.current = recall(scope);
+    settled.current = Object.keys(known.current).length > 0;
+    // What an earlier version remembered does not say when it was made: it stays.
+    made.current = recallMade(scope) ?? { edges: 0, touched: settled.current };
   }
   latest.current = view;
 
@@ -40,9 +60,11 @@ export function useLayout(view: View | undefined, graph: string, direction: Dire
     };
   }, []);
 
-  const compute = useCallback((wanted: View, anew: boolean) => {
+  const compute = useCallback((wanted: View, fresh: boolean) => {
     const input: LayoutInput = { ...inputOf(wanted), direction };
     const forScope = scopeNow.current!;
+    const first = input.nodes.length > 0 && Object.keys(known.current).length === 0;
+    const anew = fresh || first || (!part && outgrown(made.current, settled.current, wanted.edges.length));
     if (!anew) adoptFolds(wanted, known.current);
     if (!anew && input.nodes.every((node) => known.current[node.id])) {
       setResult({ view: wanted, positions: known.current, scope: forScope });
@@ -58,8 +80,12 @@ export function useLayout(view: View | undefined, graph: string, direction: Dire
     worker.current.onmessage = ({ data }: MessageEvent<LayoutReply>) => {
       busy.current = false;
       if (scopeNow.current === forScope) {
+        if (anew) {
+          made.current = { edges: wanted.edges.length, touched: false };
+          round.current++;
+        }
         known.current = { ...(anew ? {} : known.current), ...data.positions };
-        remember(forScope, known.current);
+        if (settled.current) remember(forScope, known.current, made.current);
         setResult({ view: wanted, positions: known.current, scope: forScope });
       }
       const next = waiting.current;
@@ -68,7 +94,7 @@ export function useLayout(view: View | undefined, graph: string, direction: Dire
     };
     const message: LayoutRequest = { id, input, known: anew ? undefined : known.current };
     worker.current.postMessage(message);
-  }, [direction]);
+  }, [direction, part]);
   const latestCompute = useRef(compute);
   latestCompute.current = compute;
 
@@ -76,18 +102,37 @@ export function useLayout(view: View | undefined, graph: string, direction: Dire
     if (view) compute(view, false);
   }, [view, scope, compute]);
 
+  // The edges have stopped coming, or never will: from here on a node keeps its place, and the layout is remembered.
+  const edges = part ? undefined : view?.edges.length;
+  const settle = useCallback(() => {
+    if (settled.current) return;
+    settled.current = true;
+    remember(scopeNow.current!, known.current, made.current);
+  }, []);
+  useEffect(() => {
+    if (edges === undefined || edges === 0) return;
+    const timer = setTimeout(settle, SETTLE_MS);
+    return () => clearTimeout(timer);
+  }, [edges, scope, settle]);
+  useEffect(() => {
+    const timer = setTimeout(settle, SETTLE_AT_MOST_MS);
+    return () => clearTimeout(timer);
+  }, [scope, settle]);
+
   const tidy = useCallback(() => {
     if (latest.current) compute(latest.current, true);
   }, [compute]);
 
   const move = useCallback((moved: Positions) => {
     known.current = { ...known.current, ...moved };
-    remember(scopeNow.current!, known.current);
+    made.current = { ...made.current, touched: true };
+    settled.current = true;
+    remember(scopeNow.current!, known.current, made.current);
     setResult((before) => before && { ...before, positions: known.current });
   }, []);
 
   const current = result?.scope === scope ? result : undefined;
-  return { positions: current?.positions, ready: current?.view, tidy, move };
+  return { positions: current?.positions, ready: current?.view, round: round.current, tidy, move };
 }
 
 export function inputOf(view: View): LayoutInput {
@@ -121,13 +166,26 @@ function recall(scope: string): Positions {
   }
 }
 
-function remember(scope: string, positions: Positions): void {
+function recallMade(scope: string): Made | undefined {
+  try {
+    const found = (JSON.parse(localStorage.getItem(STORE_MADE) ?? '{}') as Record<string, Partial<Made>>)[scope];
+    return typeof found?.edges === 'number' ? { edges: found.edges, touched: found.touched === true } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function remember(scope: string, positions: Positions, made: Made): void {
   const entries = Object.entries(positions);
   try {
-    const all = JSON.parse(localStorage.getItem(STORE) ?? '{}') as Record<string, Positions>;
-    all[scope] = Object.fromEntries(entries.slice(-REMEMBERED));
-    localStorage.setItem(STORE, JSON.stringify(all));
+    put(STORE, scope, Object.fromEntries(entries.slice(-REMEMBERED)));
+    put(STORE_MADE, scope, made);
   } catch {
     // Full or forbidden storage costs the memory of the layout, nothing else.
   }
+}
+
+function put(store: string, scope: string, value: unknown): void {
+  const all = JSON.parse(localStorage.getItem(store) ?? '{}') as Record<string, unknown>;
+  localStorage.setItem(store, JSON.stringify({ ...all, [scope]: value }));
 }

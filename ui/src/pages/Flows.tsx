@@ -4,7 +4,7 @@ import '../styles/graph.css';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { useEffect, useMemo, useRef, useState } from 'react';
 
-import { shownNow, useRange } from '../api/queries';
+import { rangeParams, shownNow, useRange } from '../api/queries';
 import type { Flow } from '../api/types';
 import { pathOf, useLocation, useParam } from '../app/router';
 import { ExpressionField } from '../components/ExpressionField';
@@ -14,7 +14,7 @@ import { Link } from '../components/Link';
 import { SearchField } from '../components/ListPage';
 import { SideFrame } from '../components/SideFrame';
 import { Empty, Failure, Loading } from '../components/State';
-import { useSecond } from '../components/Time';
+import { Time, useSecond } from '../components/Time';
 import { FLOW_FIELDS, flowFilter, flowLookup, flowsToCSV, pairFlows, partyName, shortIdentity, type FlowPair } from '../domain/flows';
 import { bytes, count, millis, plural } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
@@ -46,7 +46,7 @@ export default function Flows() {
   const chosen = useMemo(() => ({ source, destination, namespace, verdict, direction, reason }), [source, destination, namespace, verdict, direction, reason]);
   // What is chosen beside the expression comes first; either narrows what the server searches.
   const filters = useMemo(() => ({ ...expression.params, ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value)) }), [expression, chosen]);
-  const { flows: loaded, error, pending, waiting, older } = useFlows(filters, paused);
+  const { flows: loaded, error, pending, waiting, older, keptSince } = useFlows(filters, paused);
   const { picks } = expression;
   const picked = useMemo(() => (picks ? loaded.filter((flow) => picks(flowLookup(flow))) : loaded), [loaded, picks]);
   // Both sides report a connection; unless asked for, it shows once.
@@ -104,7 +104,7 @@ export default function Flows() {
       ) : pending ? (
         <Loading what="flows" />
       ) : flows.length === 0 ? (
-        <Empty what={filtered ? 'No connection matches' : 'No connection was seen'}>{filtered ? 'Loosen the filters. A connection shows once it has closed.' : undefined}</Empty>
+        <NoFlows filtered={filtered} keptSince={keptSince} />
       ) : (
         <div className={open ? 'flows-body beside' : 'flows-body'}>
           <FlowTable flows={flows} older={older} openID={open?.flow.cursor} setOpen={setOpenID} following={live && !paused} key={query.toString()} />
@@ -112,6 +112,23 @@ export default function Flows() {
         </div>
       )}
     </div>
+  );
+}
+
+/** Why no connection is listed: those of the time may be forgotten, which the graph and the charts do not do. */
+function NoFlows({ filtered, keptSince }: { filtered: boolean; keptSince: string | undefined }) {
+  const range = useRange();
+  const forgotten = keptSince !== undefined && Date.parse(keptSince) > Date.parse(rangeParams(range).start);
+  return (
+    <Empty what={filtered ? 'No connection matches' : forgotten ? 'No connection is kept of this time' : 'No connection was seen'}>
+      {forgotten ? (
+        <>
+          Single connections are kept since <Time at={keptSince} absolute />. The graph and the charts still count earlier ones.
+        </>
+      ) : filtered ? (
+        'Try fewer filters. Connections appear when they close.'
+      ) : undefined}
+    </Empty>
   );
 }
 

@@ -3,7 +3,7 @@ import { useMemo } from 'react';
 import { useRange, useRanged } from '../api/queries';
 import type { Machine, NodeDetail } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
-import type { PageProps } from '../app/routes';
+import type { PageProps } from '../app/page';
 import type { ColumnDef } from '../components/DataTable';
 import { Certificates } from '../components/Certificates';
 import { Changes } from '../components/Changes';

@@ -123,7 +123,7 @@ function Candidates({ outage }: { outage: Outage }) {
   if (candidates.length === 0) return null;
   return (
     <>
-      <h3 className="sub">Explanations that were weighed</h3>
+      <h3 className="sub">Other explanations considered</h3>
       <ol className="candidates">
         {candidates.map((candidate, i) => (
           <li key={i}>

@@ -5,7 +5,7 @@ import { useAllOutages } from '../api/outages';
 import { shownNow, useRange } from '../api/queries';
 import type { Outage } from '../api/types';
 import { href, navigate, useParam } from '../app/router';
-import type { PageProps } from '../app/routes';
+import type { PageProps } from '../app/page';
 import { Empty, Failure, Loading } from '../components/State';
 import { useSecond } from '../components/Time';
 import { plural } from '../domain/format';

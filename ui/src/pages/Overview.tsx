@@ -56,7 +56,7 @@ export default function Overview() {
           <div className="all-well card">
             <HealthIcon health={overview.total.edges === 0 ? 'unknown' : 'healthy'} size={26} />
             <div>
-              <h2>{overview.total.edges === 0 ? 'No traffic is seen' : range.at === undefined ? 'Nothing is broken' : 'Nothing was broken at this moment'}</h2>
+              <h2>{overview.total.edges === 0 ? 'No traffic' : range.at === undefined ? 'Nothing is broken' : 'Nothing was broken at this moment'}</h2>
               <p className="muted">
                 {recent.length > 0 ? (
                   <>

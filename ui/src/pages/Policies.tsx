@@ -3,7 +3,7 @@ import { useMemo } from 'react';
 import { useRange, useRanged } from '../api/queries';
 import type { PolicyDetail, PolicyList as Answer } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
-import type { PageProps } from '../app/routes';
+import type { PageProps } from '../app/page';
 import { TimeChart, type Line } from '../charts/TimeChart';
 import type { ColumnDef } from '../components/DataTable';
 import { Crumbs } from '../components/Crumbs';

@@ -3,7 +3,7 @@ import { useMemo } from 'react';
 import { useRange, useRanged } from '../api/queries';
 import type { Service, ServiceDetail } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
-import type { PageProps } from '../app/routes';
+import type { PageProps } from '../app/page';
 import { TrafficCharts } from '../charts/TrafficCharts';
 import { Crumbs } from '../components/Crumbs';
 import type { ColumnDef } from '../components/DataTable';

@@ -5,7 +5,7 @@ import { useMemo, useState } from 'react';
 import { useLatest, useRange, useRanged } from '../api/queries';
 import type { TraceSummary } from '../api/types';
 import { href, navigate, patchQuery, pathOf, useParam } from '../app/router';
-import type { PageProps } from '../app/routes';
+import type { PageProps } from '../app/page';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { SearchField } from '../components/ListPage';

@@ -3,7 +3,7 @@ import { useCallback, useMemo } from 'react';
 import { useWorkloadGraph } from '../api/graph';
 import type { Workload } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
-import type { PageProps } from '../app/routes';
+import type { PageProps } from '../app/page';
 import type { ColumnDef } from '../components/DataTable';
 import { HealthMark } from '../components/HealthMark';
 import { Link } from '../components/Link';

@@ -17,6 +17,8 @@ export interface Flows {
   /** How many arrived while paused. */
   waiting: number;
   older: (() => void) | undefined;
+  /** Since when records are kept, if earlier ones are forgotten. */
+  keptSince: string | undefined;
 }
 
 /** Flows newest first: those of the range, and while it is live and not paused those that arrive. */
@@ -25,7 +27,7 @@ export function useFlows(filters: Params, paused: boolean): Flows {
   const { version } = useLive();
   const live = range.at === undefined;
   const key = JSON.stringify([filters, range]);
-  const [state, setState] = useState<{ key: string; flows: Flow[]; after: string | undefined; cursor: string | undefined; waiting: Flow[] }>();
+  const [state, setState] = useState<{ key: string; flows: Flow[]; after: string | undefined; cursor: string | undefined; waiting: Flow[]; keptSince: string | undefined }>();
   const [error, setError] = useState<Error>();
   const busy = useRef(false);
   const current = state?.key === key ? state : undefined;
@@ -34,7 +36,7 @@ export function useFlows(filters: Params, paused: boolean): Flows {
     const controller = new AbortController();
     setError(undefined);
     get<FlowList>('/flows', { ...filters, ...(live ? { start: rangeParams(range).start } : rangeParams(range)), limit: FIRST }, controller.signal)
-      .then((answer) => setState({ key, flows: answer.flows, after: answer.after, cursor: answer.next_cursor, waiting: [] }))
+      .then((answer) => setState({ key, flows: answer.flows, after: answer.after, cursor: answer.next_cursor, waiting: [], keptSince: answer.kept_since }))
       .catch((failure: Error) => failure.name !== 'AbortError' && setError(failure));
     return () => controller.abort();
     // The key holds the filters and the range.
@@ -86,6 +88,7 @@ export function useFlows(filters: Params, paused: boolean): Flows {
     error,
     pending: current === undefined && error === undefined,
     waiting: current?.waiting.length ?? 0,
+    keptSince: current?.keptSince,
     older: cursor !== undefined && (current?.flows.length ?? 0) < KEPT ? older : undefined,
   };
 }

@@ -207,6 +207,16 @@ func (r *Ring) Newest() uint64 {
 	return r.next
 }
 
+// KeptSince is the time from which on flows are kept, zero as long as none was forgotten.
+func (r *Ring) KeptSince() time.Time {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.next <= uint64(len(r.ring)) {
+		return time.Time{}
+	}
+	return r.ring[(r.next+1)%uint64(len(r.ring))].Time
+}
+
 // After returns at most limit flows that the filter selects, oldest first, newer than a cursor, and the newest cursor.
 func (r *Ring) After(filter Filter, after uint64, limit int) (list []Flow, newest uint64) {
 	r.mu.RLock()

@@ -56,6 +56,8 @@ func TestPagesOfARingThatTurns(t *testing.T) {
 			semconv.AttrDestinationAddress: 7, // a wrong type is no address
 		}))
 	}
+	assert.Equal(t, at.Add(150*time.Second), r.KeptSince())
+	assert.Zero(t, New(10).KeptSince())
 	var seen []uint64
 	for cursor := uint64(0); ; {
 		list, next := r.List(Filter{Namespace: "ns1"}, cursor, 7)

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 )
@@ -12,6 +13,8 @@ type flowReader interface {
 	List(filter flows.Filter, before uint64, limit int) (list []flows.Flow, next uint64)
 	After(filter flows.Filter, after uint64, limit int) (list []flows.Flow, newest uint64)
 	Newest() uint64
+	// KeptSince is the time from which on flows are kept, zero as long as none was forgotten.
+	KeptSince() time.Time
 }
 
 type flowRoutes struct{ flows flowReader }
@@ -50,7 +53,9 @@ func (s *flowRoutes) list(_ *http.Request, p *params) (*answer, error) {
 		// Next is the cursor of older flows, After that of those to come.
 		Next  string `json:"next_cursor,omitempty"`
 		After string `json:"after"`
-	}{}
+		// KeptSince is the time of the oldest flow that is kept, if older ones were forgotten.
+		KeptSince time.Time `json:"kept_since,omitzero"`
+	}{KeptSince: s.flows.KeptSince()}
 	var next, newest uint64
 	if p.values.Has("after") {
 		body.Flows, newest = s.flows.After(filter, after, limit)

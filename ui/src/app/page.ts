@@ -1,0 +1,5 @@
+/** What a page is given. */
+export interface PageProps {
+  /** The path's segments. */
+  parts: string[];
+}
