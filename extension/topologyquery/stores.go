@@ -106,7 +106,13 @@ func (s *storage) openTraces(ctx context.Context, host component.Host) error {
 		MaxSpans:  s.config.Traces.MaxSpans,
 		MaxBytes:  s.config.Traces.MaxSizeMiB << 20,
 		Retention: s.config.Traces.Retention,
-		AppOf:     appOf,
+		Now: func() time.Time {
+			if _, now := s.stores.Sources.Clock(); now > 0 {
+				return time.UnixMilli(now)
+			}
+			return time.Now()
+		},
+		AppOf: appOf,
 	})
 	s.stores.Traces = s.stores.Spans
 	return nil

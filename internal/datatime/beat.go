@@ -178,7 +178,12 @@ type Replay struct {
 	State string
 	// Position is the data time that the replay has reached.
 	Position pcommon.Timestamp
+	// Reason says why a replay failed; else empty.
+	Reason string
 }
+
+// Ended tells that the replay gives nothing more.
+func (r Replay) Ended() bool { return semconv.ReplayEnded(r.State) }
 
 // WriteReplay appends the marker of a replay to a scope.
 func WriteReplay(scope pmetric.ScopeMetrics, replay Replay) {
@@ -187,6 +192,9 @@ func WriteReplay(scope pmetric.ScopeMetrics, replay Replay) {
 	point.SetTimestamp(replay.Position)
 	point.SetDoubleValue(seconds(replay.Position))
 	point.Attributes().PutStr(semconv.LabelState, replay.State)
+	if replay.Reason != "" {
+		point.Attributes().PutStr(semconv.LabelReason, replay.Reason)
+	}
 }
 
 // ReplayOf reads the newest marker of a metric; false if it is none.
@@ -196,21 +204,22 @@ func ReplayOf(metric pmetric.Metric) (replay Replay, ok bool) {
 	}
 	for _, point := range metric.Gauge().DataPoints().All() {
 		state, _ := point.Attributes().Get(semconv.LabelState)
-		replay = Replay{State: state.Str(), Position: timestamp(number(point))}
+		reason, _ := point.Attributes().Get(semconv.LabelReason)
+		replay = Replay{State: state.Str(), Position: timestamp(number(point)), Reason: reason.Str()}
 		ok = true
-		if replay.State == semconv.ReplayDone {
+		if replay.Ended() {
 			break
 		}
 	}
 	return replay, ok
 }
 
-// ReadReplay reads the newest marker of a batch; false if there is none. One that says that the replay is done comes first.
+// ReadReplay reads the newest marker of a batch; false if there is none. One that says that the replay has ended comes first.
 func ReadReplay(metrics pmetric.Metrics) (replay Replay, ok bool) {
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, scope := range resource.ScopeMetrics().All() {
 			for _, metric := range scope.Metrics().All() {
-				if found, is := ReplayOf(metric); is && (!ok || replay.State != semconv.ReplayDone) {
+				if found, is := ReplayOf(metric); is && (!ok || !replay.Ended()) {
 					replay, ok = found, true
 				}
 			}

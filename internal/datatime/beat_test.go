@@ -53,11 +53,11 @@ func TestReplayMarker(t *testing.T) {
 	metrics := pmetric.NewMetrics()
 	scope := metrics.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
 	for _, state := range []string{semconv.ReplayRunning, semconv.ReplayDone, semconv.ReplayRunning} {
-		WriteReplay(scope, Replay{State: state, Position: dataAt(3)})
+		WriteReplay(scope, Replay{State: state, Position: dataAt(3), Reason: "of " + state})
 	}
 	replay, ok := ReadReplay(metrics)
 	assert.True(t, ok)
-	assert.Equal(t, Replay{semconv.ReplayDone, dataAt(3)}, replay)
+	assert.Equal(t, Replay{semconv.ReplayDone, dataAt(3), "of done"}, replay)
 	for value, want := range map[float64]uint64{1e300: 0, -1: 0, math.NaN(): 0, math.Inf(1): 0, 1.5: 1_500_000_000} {
 		scope.Metrics().At(0).Gauge().DataPoints().At(0).SetDoubleValue(value)
 		replay, ok := ReplayOf(scope.Metrics().At(0))
@@ -69,7 +69,7 @@ func TestReplayMarker(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	metrics := pmetric.NewMetrics()
 	write(metrics, &Beat{Node: "a", Time: dataAt(1), Start: dataAt(0), Sequence: 1, Sources: []Source{{semconv.SourceXDS, true, dataAt(1)}}})
-	WriteReplay(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), Replay{semconv.ReplayRunning, dataAt(1)})
+	WriteReplay(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), Replay{State: semconv.ReplayRunning, Position: dataAt(1)})
 	seed, err := (&pmetric.ProtoMarshaler{}).MarshalMetrics(metrics)
 	require.NoError(f, err)
 	f.Add(seed)

@@ -207,7 +207,7 @@ func TestDropLowest(t *testing.T) {
 }
 
 func TestBucketFromBounds(t *testing.T) {
-	for scale := int32(minSchema); scale <= maxSchema; scale++ {
+	for scale := int32(NativeMinScale); scale <= NativeMaxScale; scale++ {
 		for _, at := range []int32{-50, -1, 0, 1, 2, 77} {
 			if math.Abs(float64(at)*math.Exp2(-float64(scale))) > 500 {
 				continue
@@ -427,7 +427,7 @@ func FuzzHistogram(f *testing.F) {
 		}
 		merged.Quantiles([]float64{0.5, 0.99}, make([]float64, 2))
 		merged.Fit(NativeLayout)
-		if merged.Scale >= minSchema {
+		if merged.Scale >= NativeMinScale {
 			if err := merged.Native(0).Validate(); err != nil && !math.IsNaN(merged.Sum) {
 				t.Fatal(err)
 			}

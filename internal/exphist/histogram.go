@@ -47,6 +47,14 @@ type Histogram struct {
 // Reset empties the histogram and keeps its memory.
 func (h *Histogram) Reset() { *h = Histogram{Counts: h.Counts[:0]} }
 
+// Set replaces the content by buckets, which are copied, and zeros.
+func (h *Histogram) Set(scale, offset int32, counts []uint64, zero uint64) {
+	*h = Histogram{Count: zero, Zero: zero, Scale: scale, Offset: offset, Counts: append(h.Counts[:0], counts...)}
+	for _, n := range counts {
+		h.Count += n
+	}
+}
+
 // Clone returns a copy.
 func (h *Histogram) Clone() *Histogram {
 	c := *h

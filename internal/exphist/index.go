@@ -65,7 +65,7 @@ func Bucket(lower, upper float64) (scale, index int32, ok bool) {
 	}
 	exact := -math.Log2(math.Log2(upper) - math.Log2(lower))
 	scale = int32(math.Round(exact))
-	if scale < minSchema || scale > maxSchema || math.Abs(exact-float64(scale)) > 0.01 {
+	if scale < NativeMinScale || scale > NativeMaxScale || math.Abs(exact-float64(scale)) > 0.01 {
 		return 0, 0, false
 	}
 	return scale, int32(math.Round(math.Log2(upper)*math.Exp2(float64(scale)))) - 1, true

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// The scales of Prometheus's native histograms.
-	minSchema, maxSchema = -4, 8
+	// NativeMinScale and NativeMaxScale bound the scales of Prometheus's native histograms.
+	NativeMinScale, NativeMaxScale = -4, 8
 	// maxPointBuckets bounds the buckets of a point that is read; OpenTelemetry's default is 160.
 	maxPointBuckets = 4096
 	// maxCount bounds a single count, so that sums of many cannot overflow.
@@ -119,7 +119,7 @@ func (h *Histogram) Native(zeroThreshold float64) *histogram.Histogram {
 }
 
 // NativeLayout is the layout of histograms that Prometheus can have.
-var NativeLayout = Layout{Scale: maxSchema, MaxBuckets: 1 << 14}
+var NativeLayout = Layout{Scale: NativeMaxScale, MaxBuckets: 1 << 14}
 
 // FromNative reads the positive half of Prometheus's histogram, and its zeros.
 func FromNative(native *histogram.FloatHistogram) *Histogram {

@@ -116,6 +116,15 @@ func (t *Table[K, V]) Sweep(before pcommon.Timestamp) (gone int) {
 	return gone
 }
 
+// Oldest is the entry that was not used for longest, and when it was used last; false if there is none.
+func (t *Table[K, V]) Oldest() (key K, value V, used pcommon.Timestamp, ok bool) {
+	if t.oldest == none {
+		return key, value, 0, false
+	}
+	e := &t.entries[t.oldest]
+	return e.key, e.value, e.used, true
+}
+
 // Rewind takes note that the owner's clock went back to a time: no entry was used later.
 func (t *Table[K, V]) Rewind(now pcommon.Timestamp) {
 	t.now = min(t.now, now)

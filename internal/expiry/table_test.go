@@ -61,7 +61,14 @@ func TestTable(t *testing.T) {
 	assert.True(t, table.Add("a", 1, 1))
 	assert.Equal(t, []string{"a"}, keys(table))
 
+	key, _, used, ok := table.Oldest()
+	assert.True(t, ok)
+	assert.Equal(t, "a", key)
+	assert.EqualValues(t, 1, used)
+
 	nothing := New[string, int](0, nil)
+	_, _, _, ok = nothing.Oldest()
+	assert.False(t, ok)
 	nothing.Put("a", 1, 1)
 	assert.Zero(t, nothing.Len())
 }

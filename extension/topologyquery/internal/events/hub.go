@@ -130,13 +130,12 @@ func (c *Client) Lost() bool {
 	if !c.lost.Load() {
 		return false
 	}
-	for {
+	for open := true; open; {
 		select {
-		case <-c.events:
-			continue
+		case _, open = <-c.events:
 		default:
+			open = false
 		}
-		break
 	}
 	c.lost.Store(false)
 	return true

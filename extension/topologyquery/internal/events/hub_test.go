@@ -80,3 +80,17 @@ func TestLargeEventsAreNotKeptForLong(t *testing.T) {
 	h.Publish("small", nil)
 	assert.Zero(t, h.bytes)
 }
+
+func TestSlowClientOfAClosedHub(t *testing.T) {
+	h := New(1, 1)
+	c, _, _, err := h.Subscribe("")
+	require.NoError(t, err)
+	for range 3 {
+		h.Publish("graph", []byte("{}"))
+	}
+	h.Close()
+	assert.True(t, c.Lost())
+	assert.False(t, c.Lost(), "that is told once")
+	_, open := <-c.Events()
+	assert.False(t, open)
+}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // quantiles are the percentiles that every duration has.

@@ -15,6 +15,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -66,8 +67,8 @@ func counts(closed, failed, requests, errors uint64, bucket int32) *live.Counts 
 	c := &live.Counts{}
 	c.Fields = [live.NumFields]uint64{closed, closed, 10 * closed, 20 * closed, requests, errors}
 	c.AddReason(live.Reason{ErrorType: semconv.ErrorTypePolicyDenied, Policy: "shop/deny"}, failed)
-	c.Request.Add(live.Scale, bucket, requests)
-	c.Connection.Add(live.Scale, bucket+16, closed)
+	c.Request.AddBucket(exphist.NativeLayout, live.Scale, bucket-1, requests)
+	c.Connection.AddBucket(exphist.NativeLayout, live.Scale, bucket+15, closed)
 	return c
 }
 

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
@@ -15,7 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // EmbeddedSettings say where and how much an Embedded stores.
@@ -153,7 +152,7 @@ func resultsOf(expression string, value parser.Value) ([]Result, error) {
 	case promql.Vector:
 		out := make([]Result, len(value))
 		for i, sample := range value {
-			out[i] = Result{sample.Metric, []Point{{sample.T, sample.F, fromNative(sample.H)}}}
+			out[i] = Result{sample.Metric, []Point{{sample.T, sample.F, exphist.FromNative(sample.H)}}}
 		}
 		return out, nil
 	case promql.Matrix:
@@ -164,7 +163,7 @@ func resultsOf(expression string, value parser.Value) ([]Result, error) {
 				points = append(points, Point{Time: p.T, Value: p.F})
 			}
 			for _, p := range series.Histograms {
-				points = append(points, Point{Time: p.T, Histogram: fromNative(p.H)})
+				points = append(points, Point{Time: p.T, Histogram: exphist.FromNative(p.H)})
 			}
 			out[i] = Result{series.Metric, points}
 		}
@@ -173,19 +172,4 @@ func resultsOf(expression string, value parser.Value) ([]Result, error) {
 		return []Result{{Points: []Point{{Time: value.T, Value: value.V}}}}, nil
 	}
 	return nil, fmt.Errorf("evaluating %q: unexpected type %s", expression, value.Type())
-}
-
-func fromNative(h *histogram.FloatHistogram) *exphist.Histogram {
-	if h == nil {
-		return nil
-	}
-	out := &exphist.Histogram{}
-	out.SetScale(h.Schema)
-	out.AddZero(uint64(h.ZeroCount + 0.5))
-	for it := h.PositiveBucketIterator(); it.Next(); {
-		bucket := it.At()
-		out.Add(h.Schema, bucket.Index, uint64(bucket.Count+0.5))
-	}
-	out.Sum = h.Sum
-	return out
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // Engine evaluates PromQL. Implementations are safe for concurrent use.

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // rawSlice is the length of a range, in milliseconds, in which counters that begin anew are followed sample by sample.
@@ -30,7 +30,7 @@ func (g *growth) add(other growth) {
 	case g.histogram == nil:
 		g.histogram = other.histogram
 	default:
-		g.histogram.Merge(other.histogram)
+		g.histogram.Merge(exphist.NativeLayout, other.histogram)
 	}
 }
 
@@ -140,7 +140,7 @@ func (q *querier) difference(ctx context.Context, selector string, since, start,
 			g.value -= r.Points[0].Value
 		}
 		if g.histogram != nil {
-			g.histogram.Subtract(r.Points[0].Histogram)
+			g.histogram.Sub(r.Points[0].Histogram)
 		}
 		sum[hash] = g
 	}
@@ -232,6 +232,6 @@ func (g *growth) grow(to, from Point) {
 		return
 	}
 	grown := to.Histogram.Clone()
-	grown.Subtract(from.Histogram)
+	grown.Sub(from.Histogram)
 	g.add(growth{histogram: grown})
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // maxResponse bounds a server's answer in bytes.
@@ -178,7 +178,7 @@ func fromSample(h *model.SampleHistogram) (*exphist.Histogram, error) {
 		if !ok {
 			return nil, fmt.Errorf("a histogram's bucket from %v to %v is none of an exponential histogram", lower, upper)
 		}
-		out.Add(scale, index, count)
+		out.AddBucket(exphist.NativeLayout, scale, index, count)
 	}
 	return out, nil
 }

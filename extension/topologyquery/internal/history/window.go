@@ -14,6 +14,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -110,9 +111,9 @@ func (s *Store) Window(ctx context.Context, start, end int64, visit func(key *ed
 		for _, g := range a.grown {
 			if g.histogram != nil {
 				if c := of(g.labels); a.metric == NameRequestDuration {
-					c.Request.Merge(g.histogram)
+					c.Request.Merge(exphist.NativeLayout, g.histogram)
 				} else {
-					c.Connection.Merge(g.histogram)
+					c.Connection.Merge(exphist.NativeLayout, g.histogram)
 				}
 				continue
 			}

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 

@@ -85,7 +85,7 @@ func TestWhatAPointCounts(t *testing.T) {
 		"a restart counts from zero":                           {[]p{{"a", 0, 5 * s, 7}, {"a", 6 * s, 10 * s, 3}}, 10},
 		"a restart to a higher value counts from zero":         {[]p{{"a", 0, 5 * s, 7}, {"a", 6 * s, 10 * s, 30}}, 37},
 		"a drop without a new start is a restart":              {[]p{{"a", 0, 5 * s, 7}, {"a", 0, 10 * s, 3}}, 10},
-		"an older start is another producer's leftover":        {[]p{{"a", 2 * s, 5 * s, 7}, {"a", 1 * s, 10 * s, 30}}, 7},
+		"an older start is a producer that began anew":         {[]p{{"a", 2 * s, 5 * s, 7}, {"a", 1 * s, 10 * s, 30}}, 37},
 		"a series of unknown past counts what it grows":        {[]p{{"a", -3600 * s, 5 * s, 1000}, {"a", -3600 * s, 10 * s, 1004}}, 4},
 		"what shows up late is new, however old it says it is": {[]p{{"a", 0, 5 * s, 1}, {"c", -3600 * s, 200 * s, 40}}, 41},
 		"no number": {[]p{{"a", 0, 5 * s, math.NaN()}, {"a", 0, 6 * s, math.Inf(1)}, {"a", 0, 7 * s, -4}, {"a", 0, 8 * s, 2}}, 2},

@@ -4,15 +4,15 @@ import (
 	"context"
 	"math"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/internal/cumulative"
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -244,13 +244,13 @@ func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 	if s == nil {
 		return
 	}
-	start, t := millis(point.StartTimestamp()), millis(point.Timestamp())
+	t := millis(point.Timestamp())
 	if !counter {
-		if s.known && t < s.time {
+		if s.counter.Known && point.Timestamp() < s.counter.Time {
 			b.dropped["late"]++
 			return
 		}
-		s.time, s.known = t, true
+		s.counter.Time, s.counter.Known = point.Timestamp(), true
 		if r.kind == kindActive {
 			b.live.SetActive(s.edge, t, int64(value))
 		}
@@ -259,21 +259,10 @@ func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		}
 		return
 	}
-	count := uint64(value)
-	step := s.step(b.began(s, start, t), start, t, count < s.value)
-	if !step.take {
-		b.dropped["late"]++
+	added, change, zeroAt := b.step(s, r, point.StartTimestamp(), point.Timestamp(), uint64(value))
+	if change == cumulative.Late {
 		return
 	}
-	added := count - s.value
-	if step.fresh {
-		added = count
-	}
-	if step.baseline {
-		added = 0
-		b.coverage = max(b.coverage, t)
-	}
-	s.start, s.time, s.value, s.known = start, t, count, true
 	switch r.kind {
 	case kindField:
 		b.live.Add(s.edge, r.field, t, added)
@@ -287,12 +276,15 @@ func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		b.live.AddFailed(s.edge, s.reason, t, added)
 	}
 	if s.stored != nil {
-		b.history.Float(s.stored, step.zeroAt, t, value)
+		b.history.Float(s.stored, zeroAt, t, value)
 	}
 }
 
+// leastZero is the zero threshold of stored histograms where none is stated.
+const leastZero = 1e-128
+
 func (b *batch) histogram(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric, r role, point pmetric.ExponentialHistogramDataPoint) {
-	if point.Flags().NoRecordedValue() || point.Positive().BucketCounts().Len() > maxBuckets || point.Scale() < exphist.MinScale {
+	if !b.scratch.Load(exphist.NativeLayout, point) || b.scratch.Scale < exphist.NativeMinScale {
 		b.dropped["value"]++
 		return
 	}
@@ -300,33 +292,25 @@ func (b *batch) histogram(resource pcommon.Map, resourceKey seriesKey, metric pm
 	if s == nil {
 		return
 	}
-	start, t := millis(point.StartTimestamp()), millis(point.Timestamp())
-	step := s.step(b.began(s, start, t), start, t, point.Count() < s.value)
-	if !step.take {
-		b.dropped["late"]++
+	_, change, zeroAt := b.step(s, r, point.StartTimestamp(), point.Timestamp(), b.scratch.Count)
+	if change == cumulative.Late {
 		return
 	}
-	bucketsOf(point, &b.scratch)
+	t := millis(point.Timestamp())
 	if r.kind != kindOther {
-		which := live.OfConnection
-		if r.kind == kindRequestDuration {
-			which = live.OfRequest
+		if s.buckets == nil {
+			s.buckets = &exphist.Histogram{}
 		}
-		if step.fresh {
+		if change == cumulative.Reset {
 			s.buckets.Reset()
 		}
-		if step.baseline {
-			b.coverage = max(b.coverage, t)
-		} else {
-			b.grow(s, which, t)
+		if change != cumulative.First || s.counter.First == cumulative.FromZero {
+			b.grow(s, r, t)
 		}
-		s.buckets.Reset()
-		s.buckets.Merge(&b.scratch)
-		s.buckets.SetScale(b.scratch.Scale)
+		s.buckets.Set(b.scratch.Scale, b.scratch.Offset, b.scratch.Counts, b.scratch.Zero)
 	}
-	s.start, s.time, s.value, s.known = start, t, point.Count(), true
 	if s.stored != nil {
-		b.history.Histogram(s.stored, step.zeroAt, t, native(point, &b.scratch))
+		b.history.Histogram(s.stored, zeroAt, t, b.scratch.Native(max(point.ZeroThreshold(), leastZero)))
 	}
 }
 
@@ -334,7 +318,7 @@ func (b *batch) histogram(resource pcommon.Map, resourceKey seriesKey, metric pm
 // were, and how far.
 func (b *batch) began(s *series, start, t int64) bool {
 	switch {
-	case s.known:
+	case s.counter.Known:
 		return false
 	case b.history != nil && b.Restored && s.stored != nil:
 		return start > b.before || !b.history.Holds(s.stored)
@@ -343,13 +327,15 @@ func (b *batch) began(s *series, start, t int64) bool {
 }
 
 // grow adds to the live graph what the histogram in scratch has more than the known one.
-func (b *batch) grow(s *series, which live.HistogramOf, t int64) {
-	now, before := &b.scratch, &s.buckets
-	if before.Count > 0 && before.Scale > now.Scale {
-		before.SetScale(now.Scale)
+func (b *batch) grow(s *series, r role, t int64) {
+	which := live.OfConnection
+	if r.kind == kindRequestDuration {
+		which = live.OfRequest
 	}
-	if before.Count > 0 && before.Scale < now.Scale {
-		now.SetScale(before.Scale)
+	now, before := &b.scratch, s.buckets
+	if len(before.Counts) > 0 && len(now.Counts) > 0 {
+		before.Downscale(before.Scale - now.Scale)
+		now.Downscale(now.Scale - before.Scale)
 	}
 	if now.Zero > before.Zero {
 		b.live.AddZero(s.edge, which, t, now.Zero-before.Zero)
@@ -363,38 +349,9 @@ func (b *batch) grow(s *series, which live.HistogramOf, t int64) {
 	}
 }
 
-// native is a point as a Prometheus native histogram, from its buckets in exphist's numbering.
-func native(point pmetric.ExponentialHistogramDataPoint, buckets *exphist.Histogram) *histogram.Histogram {
-	h := &histogram.Histogram{
-		Schema:        buckets.Scale,
-		ZeroThreshold: max(point.ZeroThreshold(), 1e-128),
-		ZeroCount:     buckets.Zero,
-		Count:         buckets.Count,
-		Sum:           point.Sum(),
-	}
-	var last int64
-	gap := int32(0)
-	for i, n := range buckets.Counts {
-		if n == 0 {
-			gap++
-			continue
-		}
-		if len(h.PositiveSpans) == 0 {
-			h.PositiveSpans = append(h.PositiveSpans, histogram.Span{Offset: buckets.Offset + int32(i)})
-		} else if gap > 0 {
-			h.PositiveSpans = append(h.PositiveSpans, histogram.Span{Offset: gap})
-		}
-		gap = 0
-		h.PositiveSpans[len(h.PositiveSpans)-1].Length++
-		h.PositiveBuckets = append(h.PositiveBuckets, int64(n)-last)
-		last = int64(n)
-	}
-	return h
-}
-
 func (in *Ingester) sweep(now int64) {
 	for key, s := range in.series {
-		if now-s.time > in.SeriesExpiry {
+		if now-millis(s.counter.Time) > in.SeriesExpiry {
 			delete(in.series, key)
 		}
 	}

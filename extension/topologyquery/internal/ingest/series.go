@@ -5,24 +5,23 @@ import (
 	"math/bits"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
-	"go.opentelemetry.io/collector/pdata/pmetric"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/internal/cumulative"
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // series is what is remembered of one incoming series.
 type series struct {
-	edge    *live.Edge
-	reason  live.Reason
-	stored  *history.Series
-	start   int64
-	time    int64
-	value   uint64
-	buckets exphist.Histogram
-	known   bool
+	edge   *live.Edge
+	reason live.Reason
+	stored *history.Series
+	// counter is the last point; of a gauge, its time.
+	counter cumulative.Counter[uint64]
+	// buckets are those of a histogram's last point.
+	buckets *exphist.Histogram
 }
 
 // kind is what a metric means to the live graph.
@@ -104,52 +103,24 @@ const (
 	settle  = 2 * refresh
 )
 
-// maxBuckets bounds the buckets of an incoming histogram; OpenTelemetry's default is 160.
-const maxBuckets = 4096
-
-// step is what a cumulative point adds to what is known.
-type step struct {
-	// take is false where the point says nothing new.
-	take bool
-	// fresh tells that the point counts from zero: the series is new, or began anew.
-	fresh bool
-	// baseline tells that the point only states where a series of unknown past stands.
-	baseline bool
-	// zeroAt, unless 0, is where the counter began.
-	zeroAt int64
-}
-
-// step decides what a cumulative point (start, t) counts; began tells that a series that was not known counts from zero, and
-// lower that its value lies below the known one.
-func (s *series) step(began bool, start, t int64, lower bool) step {
+// step takes over a cumulative point's value and returns what it counts. zeroAt, unless 0, is where the counter began. A point of a
+// series of unknown past counts nothing and moves the coverage.
+func (b *batch) step(s *series, r role, start, at pcommon.Timestamp, value uint64) (added uint64, change cumulative.Change, zeroAt int64) {
+	from, t, before := millis(start), millis(at), millis(s.counter.Time)
+	began := b.began(s, from, t)
+	if !began {
+		s.counter.First = cumulative.Baseline
+	}
+	added, change = s.counter.Advance(start, at, value)
 	switch {
-	case !s.known && began:
-		return step{take: true, fresh: true, zeroAt: max(min(start, t-1), t-refresh, 1)}
-	case !s.known:
-		return step{take: true, baseline: true}
-	case t < s.time:
-		return step{}
-	case start > s.start && start != 0 && s.start != 0 || lower:
-		return step{take: true, fresh: true, zeroAt: max(min(start, t-1), s.time+1)}
-	case start < s.start && start != 0:
-		return step{}
+	case change == cumulative.Late:
+		b.dropped["late"]++
+	case change == cumulative.Reset:
+		zeroAt = max(min(from, t-1), before+1)
+	case change == cumulative.First && began:
+		zeroAt = max(min(from, t-1), t-refresh, 1)
+	case change == cumulative.First && r.kind != kindOther:
+		b.coverage = max(b.coverage, t)
 	}
-	return step{take: true}
-}
-
-// bucketsOf reads a point's positive buckets in exphist's numbering.
-func bucketsOf(point pmetric.ExponentialHistogramDataPoint, into *exphist.Histogram) {
-	into.Reset()
-	into.AddZero(point.ZeroCount())
-	counts := point.Positive().BucketCounts()
-	scale := min(max(point.Scale(), -10), 20)
-	// OpenTelemetry allows finer scales than Prometheus: halve until it fits.
-	shift := max(scale-exphist.MaxScale, 0)
-	into.SetScale(scale - shift)
-	for i := range counts.Len() {
-		if n := counts.At(i); n != 0 {
-			into.Add(scale-shift, exphist.Downscale(point.Positive().Offset()+int32(i)+1, shift), n)
-		}
-	}
-	into.Sum = point.Sum()
+	return added, change, zeroAt
 }

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // Field is a counter of an edge.
@@ -107,6 +107,6 @@ func (c *Counts) Merge(other *Counts) {
 	for _, r := range other.Reasons {
 		c.AddReason(r.Reason, r.Count)
 	}
-	c.Connection.Merge(&other.Connection)
-	c.Request.Merge(&other.Request)
+	c.Connection.Merge(exphist.NativeLayout, &other.Connection)
+	c.Request.Merge(exphist.NativeLayout, &other.Request)
 }

@@ -158,17 +158,17 @@ func (w Writer) AddZero(e *Edge, which HistogramOf, t int64, n uint64) {
 	}
 }
 
-// AddBucket adds n values to a bucket, numbered as in exphist, of a histogram of any scale.
+// AddBucket adds n values to a bucket of a histogram of any scale.
 func (w Writer) AddBucket(e *Edge, which HistogramOf, t int64, scale, index int32, n uint64) {
 	r := e.at(t, n != 0)
 	if r == nil {
 		return
 	}
 	if scale >= Scale {
-		index = ((index - 1) >> min(scale-Scale, 31)) + 1
+		index >>= min(scale-Scale, 31)
 	} else {
 		// A coarser bucket becomes the middle one of those that it covers.
-		index = index<<(Scale-scale) - 1<<(Scale-scale-1)
+		index = (index+1)<<(Scale-scale) - 1<<(Scale-scale-1) - 1
 	}
 	r.histogram(which).add(index, n)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // happened is one change, remembered plainly.
@@ -75,7 +75,7 @@ func TestWindowsEqualPlainSums(t *testing.T) {
 					case 2:
 						want.AddReason(h.reason, h.n)
 					case 4:
-						want.Request.Add(Scale, h.bucket, h.n)
+						want.Request.AddBucket(exphist.NativeLayout, Scale, h.bucket, h.n)
 					case 5:
 						want.Connection.AddZero(h.n)
 					}
@@ -205,12 +205,12 @@ func TestCoarseAndFineBucketsStayWithinTheirBounds(t *testing.T) {
 				w.Expire(1 << 40)
 				e = w.Edge(edge.Key{Service: "a", Port: uint16(scale + 10)})
 			}
-			w.AddBucket(e, OfRequest, 1000, scale, 1, 10)
+			w.AddBucket(e, OfRequest, 1000, scale, 0, 10)
 		})
 		counts := e.window(0, 1000, &scratch{}, &Counts{})
 		out := make([]float64, 1)
 		counts.Request.Quantiles([]float64{0.5}, out)
 		assert.Greater(t, out[0], 1.0)
-		assert.LessOrEqual(t, out[0], max(exphist.Upper(scale, 1), exphist.Upper(Scale, 1)), "scale %d", scale)
+		assert.LessOrEqual(t, out[0], max(exphist.Upper(scale, 0), exphist.Upper(Scale, 0)), "scale %d", scale)
 	}
 }

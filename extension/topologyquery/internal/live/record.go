@@ -7,11 +7,12 @@ const Scale = 4
 
 // The live histograms cover 2^-20 s (1 µs) to 2^25 s (a year); what lies outside counts in the outermost bucket.
 const (
-	minBucket = -20 << Scale
-	maxBucket = 25 << Scale
+	minBucket = -20<<Scale - 1
+	maxBucket = 25<<Scale - 1
 )
 
-// dense is a histogram of Scale with a counter for each bucket between the lowest and the highest that was hit.
+// dense is a histogram of Scale with a counter for each bucket between the lowest and the highest that was hit. An edge holds four,
+// so that it has no more than it needs; exphist.Histogram is what leaves.
 type dense struct {
 	zero   uint64
 	offset int32
@@ -285,8 +286,8 @@ func (s *state) counts(reasons []Reason, to *Counts) {
 	for reason, n := range s.reasons {
 		to.AddReason(reasons[reason], n)
 	}
-	to.Connection.Load(Scale, s.conn.offset, s.conn.counts, s.conn.zero)
-	to.Request.Load(Scale, s.req.offset, s.req.counts, s.req.zero)
+	to.Connection.Set(Scale, s.conn.offset, s.conn.counts, s.conn.zero)
+	to.Request.Set(Scale, s.req.offset, s.req.counts, s.req.zero)
 }
 
 func uvarint(b []byte) (uint64, []byte) {

@@ -2,14 +2,16 @@ package traces
 
 import (
 	"cmp"
-	"container/heap"
 	"context"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/nephilia/nephilia/internal/expiry"
 )
 
 // maxSpansPerTrace bounds one trace.
@@ -22,23 +24,25 @@ const maxOperations = 1000
 type Settings struct {
 	MaxSpans int
 	MaxBytes int64
-	// Retention is how much older than the newest trace a trace may be; 0 does not bound.
+	// Retention is how long a trace is kept after its newest span arrived, by Now; 0 does not bound.
 	Retention time.Duration
-	AppOf     AppOf
+	// Now is the data's clock; nil where there is none, and no retention.
+	Now   func() time.Time
+	AppOf AppOf
 }
 
-// Store keeps the newest traces in memory. Beyond a bound the oldest traces leave, whole. It implements Reader; all
-// methods may be called from several goroutines.
+// Store keeps the traces in memory that arrived last. Beyond a bound those leave, whole, that got a span least lately: whatever
+// times the spans state, since any application may send spans. It implements Reader; all methods may be called from several
+// goroutines.
 type Store struct {
 	settings Settings
 
 	mu       sync.RWMutex
-	traces   map[string]*stored
-	byAge    ageHeap
+	traces   *expiry.Table[string, *stored]
 	services map[string]map[string]int // spans by service and operation
 	spans    int
 	bytes    int64
-	newest   time.Time
+	now      pcommon.Timestamp
 	dropped  uint64
 	evicted  uint64
 }
@@ -49,32 +53,40 @@ type stored struct {
 	start time.Time
 	end   time.Time
 	bytes int64
-	place int
 }
 
 // NewStore returns an empty store.
 func NewStore(settings Settings) *Store {
-	return &Store{settings: settings, traces: map[string]*stored{}, services: map[string]map[string]int{}}
+	if settings.Now == nil {
+		settings.Now, settings.Retention = func() time.Time { return time.Time{} }, 0
+	}
+	s := &Store{settings: settings, services: map[string]map[string]int{}}
+	s.traces = expiry.New(settings.MaxSpans+1, s.left)
+	return s
 }
 
 // Add stores spans; a span that is stored already is replaced.
 func (s *Store) Add(td ptrace.Traces) {
 	var batch []*Span
 	convert(td, s.settings.AppOf, func(span *Span) { batch = append(batch, span) })
+	now := pcommon.NewTimestampFromTime(s.settings.Now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, span := range batch {
-		s.add(span)
+	if now < s.now {
+		s.traces.Rewind(now)
 	}
-	s.evict()
+	s.now = now
+	for _, span := range batch {
+		s.add(span, now)
+	}
+	s.evict(now)
 }
 
-func (s *Store) add(span *Span) {
-	t, ok := s.traces[span.TraceID]
+func (s *Store) add(span *Span, now pcommon.Timestamp) {
+	t, ok := s.traces.Use(span.TraceID, now)
 	if !ok {
 		t = &stored{id: span.TraceID, spans: map[string]*Span{}, start: span.Start, end: span.end()}
-		s.traces[span.TraceID] = t
-		heap.Push(&s.byAge, t)
+		s.traces.Put(span.TraceID, t, now)
 	}
 	if old, ok := t.spans[span.SpanID]; ok {
 		s.forget(t, old)
@@ -97,10 +109,6 @@ func (s *Store) add(span *Span) {
 	}
 	if span.Start.Before(t.start) {
 		t.start = span.Start
-		heap.Fix(&s.byAge, t.place)
-	}
-	if t.end.After(s.newest) {
-		s.newest = t.end
 	}
 }
 
@@ -119,20 +127,24 @@ func (s *Store) forget(t *stored, span *Span) {
 	}
 }
 
-func (s *Store) evict() {
-	for len(s.byAge) > 1 {
-		oldest := s.byAge[0]
-		expired := s.settings.Retention > 0 && s.newest.Sub(oldest.end) > s.settings.Retention
-		if !expired && s.spans <= s.settings.MaxSpans && s.bytes <= s.settings.MaxBytes {
-			return
-		}
-		heap.Pop(&s.byAge)
-		for _, span := range oldest.spans {
-			s.forget(oldest, span)
-		}
-		delete(s.traces, oldest.id)
-		s.evicted++
+// evict lets go of traces that are kept for long enough, and of as many more as the bounds ask for, but not of the last.
+func (s *Store) evict(now pcommon.Timestamp) {
+	if retention := pcommon.Timestamp(s.settings.Retention); retention > 0 && now > retention {
+		s.traces.Sweep(now - retention)
 	}
+	for s.traces.Len() > 1 && (s.spans > s.settings.MaxSpans || s.bytes > s.settings.MaxBytes) {
+		id, oldest, _, _ := s.traces.Oldest()
+		s.traces.Delete(id)
+		s.left(id, oldest)
+	}
+}
+
+// left notes that a trace is gone.
+func (s *Store) left(_ string, t *stored) {
+	for _, span := range t.spans {
+		s.forget(t, span)
+	}
+	s.evicted++
 }
 
 // Search implements Reader.
@@ -141,7 +153,7 @@ func (s *Store) Search(ctx context.Context, q Query) ([]Summary, error) {
 	defer s.mu.RUnlock()
 	var found []*stored
 	checked := 0
-	for _, t := range s.traces {
+	for _, t := range s.traces.All() {
 		if checked++; checked%4096 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -176,7 +188,7 @@ func (t *stored) list() []*Span {
 func (s *Store) Trace(_ context.Context, id string) (*Trace, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	t, ok := s.traces[id]
+	t, ok := s.traces.Get(id)
 	if !ok {
 		return nil, nil
 	}
@@ -214,31 +226,5 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return Stats{s.spans, len(s.traces), s.bytes, s.dropped, s.evicted}
-}
-
-// ageHeap has the oldest trace first.
-type ageHeap []*stored
-
-func (h ageHeap) Len() int           { return len(h) }
-func (h ageHeap) Less(i, j int) bool { return h[i].start.Before(h[j].start) }
-func (h ageHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
-}
-
-// Push implements heap.Interface.
-func (h *ageHeap) Push(x any) {
-	t := x.(*stored)
-	t.place = len(*h)
-	*h = append(*h, t)
-}
-
-// Pop implements heap.Interface.
-func (h *ageHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return t
+	return Stats{s.spans, s.traces.Len(), s.bytes, s.dropped, s.evicted}
 }

@@ -121,10 +121,6 @@ func TestOldestTracesLeaveWhole(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, services, 2, "checkout has no span left")
 
-	s = NewStore(Settings{MaxSpans: 100, MaxBytes: 1 << 20, Retention: 500 * time.Millisecond})
-	s.Add(batch(shop...))
-	assert.Equal(t, 1, s.Stats().Traces)
-
 	s = NewStore(Settings{MaxSpans: 1 << 20, MaxBytes: 100_000})
 	for i := range 200 {
 		one := shop[2]
@@ -134,6 +130,49 @@ func TestOldestTracesLeaveWhole(t *testing.T) {
 	}
 	assert.LessOrEqual(t, s.Stats().Bytes, int64(100_000))
 	assert.Greater(t, s.Stats().Traces, 10)
+}
+
+// TestRetentionIsByArrival has spans whose own times are days off: neither do they drive others out nor do they stay.
+func TestRetentionIsByArrival(t *testing.T) {
+	now := origin
+	s := NewStore(Settings{MaxSpans: 1000, MaxBytes: 1 << 20, Retention: 24 * time.Hour, Now: func() time.Time { return now }})
+	add := func(trace byte, start time.Duration) {
+		s.Add(batch(testSpan{trace: trace, span: trace, service: "a", start: start, duration: time.Millisecond}))
+	}
+	for i := range byte(50) {
+		add(i+1, time.Duration(i)*time.Second)
+	}
+	add(200, 48*time.Hour)
+	add(201, -48*time.Hour)
+	assert.Equal(t, 52, s.Stats().Traces)
+	for i := range byte(50) {
+		now = now.Add(time.Second)
+		add(100+i, time.Minute+time.Duration(i)*time.Second)
+	}
+	assert.Equal(t, 102, s.Stats().Traces)
+	now = now.Add(24 * time.Hour)
+	add(1, 0)
+	assert.Equal(t, 2, s.Stats().Traces, "the one that arrived a day ago, and the new one")
+
+	now = origin
+	add(2, 0)
+	now = now.Add(24*time.Hour + time.Second)
+	add(3, 0)
+	assert.Equal(t, 1, s.Stats().Traces, "after the clock went back")
+}
+
+// TestFutureSpansDoNotKeepOthersOut fills the store with spans of the future.
+func TestFutureSpansDoNotKeepOthersOut(t *testing.T) {
+	s := NewStore(Settings{MaxSpans: 10, MaxBytes: 1 << 20})
+	for i := range byte(20) {
+		s.Add(batch(testSpan{trace: i + 1, span: 1, service: "a", start: 1000 * time.Hour}))
+	}
+	for i := range byte(10) {
+		s.Add(batch(testSpan{trace: i + 100, span: 1, service: "b"}))
+	}
+	list, err := s.Search(t.Context(), Query{Service: "b", Limit: 100})
+	require.NoError(t, err)
+	assert.Len(t, list, 10)
 }
 
 func TestHostileSpansAreBounded(t *testing.T) {

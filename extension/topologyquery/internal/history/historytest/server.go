@@ -13,8 +13,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/exphist"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // NewServer returns a server that answers with an engine, in Prometheus's JSON; it is closed with the test.
