@@ -160,6 +160,15 @@ func (g *scrapeGroup) activeBefore() uint64 {
 	return min(source.active(), destination.active())
 }
 
+// leadsToWaypoint tells whether a group's connections end at a waypoint on their way. Where nobody tells the mesh's state, it
+// shows by a tunnel that only its client's ztunnel tells of: none speaks for a waypoint.
+func (g *graph) leadsToWaypoint(group *scrapeGroup) bool {
+	if !g.directory.Known() {
+		return group.flow.mutualTLS && group.current[byDestination] == levels{}
+	}
+	return g.directory.LeadsToWaypoint(group.flow.destination, group.flow.service)
+}
+
 // leaveOutClosings takes what failed on the way to a waypoint for answered where the client received something since the last
 // time: ztunnel counts each connection that the waypoint closes first as a failed one, and its counters cannot tell it from
 // one that failed.
@@ -198,7 +207,7 @@ func (g *graph) settleScrapes(now pcommon.Timestamp, force bool) {
 	for i, group := range t.touched {
 		group.touched = false
 		t.touched[i] = nil
-		if g.directory.LeadsToWaypoint(group.flow.destination, group.flow.service) {
+		if g.leadsToWaypoint(group) {
 			group.leaveOutClosings()
 		}
 		t.reported = group.reconcile(now, g.limits, t.reported)
