@@ -17,7 +17,7 @@ type book struct {
 	build func(*outage.Outage) alert
 
 	mu    sync.Mutex
-	open  map[string]*entry // by the outage's id
+	open  map[string]*entry // by the outage's id; bounded by most
 	ended []*alert
 }
 

@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 )
 
-// Components are a factory's components by ID. The zero value is ready to use, by several goroutines.
+// Components are a factory's components by ID, bounded by the configuration. The zero value is ready to use, by several goroutines.
 type Components[C component.Component] struct {
 	mu   sync.Mutex
 	byID map[component.ID]*instance[C]

@@ -149,7 +149,7 @@ func indexOf(id string) int {
 type Catalogue struct {
 	base      *RuleSet
 	overrides []Override
-	// resolved has one set per combination of overrides that was needed.
+	// resolved has one set per combination of overrides that was needed; it is bounded by the combinations that some edge can match.
 	resolved map[uint64]*RuleSet
 }
 

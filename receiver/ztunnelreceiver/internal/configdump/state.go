@@ -18,7 +18,7 @@ type State struct {
 	patience time.Duration
 	followed string
 	heard    time.Time
-	held     map[key]mesh.Entity
+	held     map[key]mesh.Entity // bounded by maxHeld
 }
 
 // maxHeld bounds a state that cannot tell what is gone, since its dumps do not fit their bounds.

@@ -10,7 +10,7 @@ import (
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 )
 
-// logBatch gathers log records by node.
+// logBatch gathers log records by node. It is bounded by the nodes of one batch.
 type logBatch struct {
 	logs   plog.Logs
 	byNode map[int]plog.LogRecordSlice
@@ -127,7 +127,8 @@ func (p *Processor) putAddr(attrs pcommon.Map, addr *accesslog.Addr, address, po
 	}
 }
 
-// textCache gives the same texts the same strings: the names in a log are few and come again and again.
+// textCache gives the same texts the same strings: the names in a log are few and come again and again. It is bounded by
+// maxCachedTexts.
 type textCache struct{ known map[string]string }
 
 // maxCachedTexts bounds the cache, which starts over when it is full.

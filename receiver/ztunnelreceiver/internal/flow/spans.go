@@ -81,7 +81,7 @@ func (s *sampler) take(rec *accesslog.Record) bool {
 	return xxhash.Sum64(k)%s.n == 0
 }
 
-// spanBatch gathers spans by reporting side.
+// spanBatch gathers spans by reporting side. It is bounded by the spans of one batch.
 type spanBatch struct {
 	traces   ptrace.Traces
 	byParty  map[string]ptrace.SpanSlice

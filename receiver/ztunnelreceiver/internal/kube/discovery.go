@@ -151,8 +151,8 @@ func (d *Discovery) Waypoints() []Pod {
 // podSet is a set of pods by uid.
 type podSet struct {
 	mu    sync.Mutex
-	pods  map[string]Pod
-	order []Pod // nil when it has to be made anew
+	pods  map[string]Pod // bounded by maxPods
+	order []Pod          // nil when it has to be made anew
 }
 
 func newPodSet() *podSet { return &podSet{pods: map[string]Pod{}} }

@@ -47,7 +47,7 @@ type warnings struct {
 	// pods tells that pods are followed too.
 	pods bool
 	mu   sync.Mutex
-	told map[warning]time.Time
+	told map[warning]time.Time // bounded by maxWarnings
 }
 
 type warning struct{ kind, namespace, name, reason string }

@@ -86,7 +86,7 @@ func (p *position) since() time.Time {
 // overlap tells, at the beginning of a stream, lines that were taken before from those that were not.
 type overlap struct {
 	from, until int64
-	expected    map[uint64]int
+	expected    map[uint64]int // bounded by maxTaken
 	// repeated counts the lines that were found again.
 	repeated int
 	over     bool

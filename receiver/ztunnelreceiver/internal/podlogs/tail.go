@@ -88,8 +88,9 @@ type Tail struct {
 
 	// All below is guarded by lock.
 
+	// followers are bounded by the pods that the source lists.
 	followers map[string]*follower
-	// restored are the states of pods that were not seen yet since the start.
+	// restored are the states of pods that were not seen yet since the start, bounded by the followers that there were.
 	restored map[string][]byte
 	// begun is set once it was said which pods there are; known when there was a start before this one.
 	begun, known bool

@@ -32,7 +32,7 @@ type Loop[T, M any] struct {
 	Forget func(target T)
 
 	mu     sync.Mutex
-	known  map[string]*visited[T, M]
+	known  map[string]*visited[T, M] // bounded by the targets listed
 	visits sync.WaitGroup
 	slots  chan struct{}
 }

@@ -132,6 +132,7 @@ type family struct {
 	unit string
 }
 
+// parse is the reading of one scrape; its maps are bounded by Options.MaxSeries.
 type parse struct {
 	options    Options
 	at         pcommon.Timestamp

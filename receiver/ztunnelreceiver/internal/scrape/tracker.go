@@ -17,7 +17,7 @@ import (
 // anew, and with it every series counts from zero, even those that are above their old value already. Waypoints
 // do forget series, so there each is judged alone.
 //
-// A tracker holds as many series as one scrape may have. It is not safe for use by several goroutines.
+// A tracker is bounded by the series that one scrape may have. It is not safe for use by several goroutines.
 type Tracker struct {
 	series map[uint64]tracked
 	// texts finds series by how they are written.

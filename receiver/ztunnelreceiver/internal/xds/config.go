@@ -50,7 +50,7 @@ type Node struct {
 	NodeName  string
 	// ClusterID is the cluster whose API server verifies the token.
 	ClusterID string
-	// Metadata is sent in addition.
+	// Metadata is sent in addition. It is bounded by the configuration.
 	Metadata map[string]string
 }
 

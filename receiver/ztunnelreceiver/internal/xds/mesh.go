@@ -49,8 +49,8 @@ type Stats struct {
 // Mesh follows delta responses and says what they change. It is not safe for use by several goroutines.
 type Mesh struct {
 	limit int
-	held  map[string]map[string]resource // by type URL, then by resource name
-	first map[string]firstResponse       // of a stream that has not answered yet, by type URL
+	held  map[string]map[string]resource // by type URL, then by resource name; bounded by limit
+	first map[string]firstResponse       // of a stream that has not answered yet, by type URL; bounded by the types asked for
 	count int
 	stats Stats
 }

@@ -17,7 +17,7 @@ import (
 // is gone when no istiod has it any more. Not safe for use by several goroutines.
 type Union struct {
 	clusters []string
-	held     map[entityKey][]mesh.Entity // by cluster; nil for one that does not have it
+	held     map[entityKey][]mesh.Entity // by cluster, nil for one that does not have it; bounded by what the clusters hold
 }
 
 type entityKey struct {
