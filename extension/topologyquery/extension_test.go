@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
+	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -160,6 +161,30 @@ func TestGraphCountsWindowsExactly(t *testing.T) {
 	getJSON(t, base+"/api/v1/graph?group_by=pod", http.StatusBadRequest, nil)
 	getJSON(t, base+"/api/v1/status", http.StatusOK, nil)
 	getJSON(t, base+"/api/v1/outages", http.StatusOK, nil)
+}
+
+func TestTheStatusListsWhatWasDropped(t *testing.T) {
+	e, base := start(t, nil)
+	dropped := func() (list []drops.Total) {
+		var status struct{ Dropped []drops.Total }
+		getJSON(t, base+"/api/v1/status", http.StatusOK, &status)
+		return status.Dropped
+	}
+	assert.Empty(t, dropped())
+	counter := drops.NewCounter("service_graph")
+	counter.Add("duplicate_span", 7)
+	md := pmetric.NewMetrics()
+	scope := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
+	counter.Append(scope, pcommon.NewTimestampFromTime(time.Date(2026, 9, 1, 10, 0, 0, 0, time.UTC)))
+	delta := scope.Metrics().AppendEmpty()
+	delta.SetName(semconv.MetricEdgeClosed)
+	delta.SetEmptySum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	delta.Sum().DataPoints().AppendEmpty()
+	require.NoError(t, e.WriteMetrics(t.Context(), md))
+	assert.Equal(t, []drops.Total{
+		{Component: "service_graph", Reason: "duplicate_span", Count: 7},
+		{Component: "topology_query", Reason: "temporality", Count: 1},
+	}, dropped())
 }
 
 func readFile(t *testing.T, name string) string {

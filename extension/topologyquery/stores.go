@@ -26,6 +26,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/state"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
+	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/outage"
 )
 
@@ -74,6 +75,7 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 			hub.Publish("outage", body)
 		}),
 		Events: hub,
+		Drops:  drops.NewTable(),
 	}
 	if err := s.openTraces(ctx, host); err != nil {
 		return false, err

@@ -1,18 +1,15 @@
 package topologyquery
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/httpapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
+	"github.com/nephilia/nephilia/internal/drops"
 )
 
 // report registers the extension's own metrics.
@@ -119,16 +116,14 @@ func (t *topologyQuery) droppedHere() map[string]uint64 {
 	return dropped
 }
 
-// dropped is what was not taken over, as the status lists it.
-func (t *topologyQuery) dropped() []httpapi.Dropped {
-	var list []httpapi.Dropped
+// dropped is what was not taken over, here and by the components before.
+func (t *topologyQuery) dropped() []drops.Total {
+	totals := t.stores.Drops.Totals()
 	for reason, n := range t.droppedHere() {
 		if n > 0 {
-			list = append(list, httpapi.Dropped{Component: metadata.Type.String(), Reason: reason, Count: n})
+			totals = append(totals, drops.Total{Component: metadata.Type.String(), Reason: reason, Count: n})
 		}
 	}
-	slices.SortFunc(list, func(a, b httpapi.Dropped) int {
-		return cmp.Or(strings.Compare(a.Component, b.Component), strings.Compare(a.Reason, b.Reason))
-	})
-	return list
+	drops.Sort(totals)
+	return totals
 }

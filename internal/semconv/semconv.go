@@ -41,9 +41,14 @@ const (
 	MetricHeartbeats     = "ztunnel.heartbeats"
 	MetricReplayPosition = "ztunnel.replay.position"
 
+	// MetricDropped is what a component left out of the data, by LabelComponent and LabelReason.
+	MetricDropped = "nephilia.dropped"
+
 	LabelSource = "source"
 	LabelState  = "state"
 	LabelReason = "reason"
+	// LabelComponent is the type of the component that MetricDropped is of.
+	LabelComponent = "component"
 
 	SourceAccessLog  = "access_log"
 	SourceMetrics    = "metrics"

@@ -24,6 +24,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
+	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -54,7 +55,7 @@ func testSettings(limits Limits) (*Settings, *rejections) {
 	rejected := &rejections{counts: map[string]int{}}
 	return &Settings{
 		Limits:  limits,
-		Dropped: func() []Dropped { return nil },
+		Dropped: func() []drops.Total { return nil },
 		Hooks: Hooks{
 			Observe:  func(context.Context, string, int, time.Duration) {},
 			Rejected: rejected.add,

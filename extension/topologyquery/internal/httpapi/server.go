@@ -12,6 +12,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
+	"github.com/nephilia/nephilia/internal/drops"
 )
 
 // Settings of a Server.
@@ -30,7 +31,7 @@ type Settings struct {
 	// Memory is what all answers that are made or sent have together.
 	Memory *budget.Budget
 	// Dropped is what was not taken over, by component and reason.
-	Dropped func() []Dropped
+	Dropped func() []drops.Total
 	Hooks
 }
 

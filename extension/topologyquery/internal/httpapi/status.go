@@ -6,6 +6,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/internal/drops"
 )
 
 // statusBody is the schema Status of the OpenAPI file.
@@ -18,16 +19,8 @@ type statusBody struct {
 	History  *rangeBody        `json:"history,omitempty"`
 	Live     liveBody          `json:"live"`
 	Sources  []sourceBody      `json:"sources"`
-	Dropped  []Dropped         `json:"dropped"`
+	Dropped  []drops.Total     `json:"dropped"`
 	Links    map[string]string `json:"links"`
-}
-
-// Dropped is a number of things that a component of the collector did not take over since it started.
-type Dropped struct {
-	// Component is the component's type, such as service_graph.
-	Component string `json:"component"`
-	Reason    string `json:"reason"`
-	Count     uint64 `json:"count"`
 }
 
 type replayBody struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
+	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -33,6 +34,7 @@ func newIngester(change func(*Settings)) *Ingester {
 	return New(&stores.Stores{
 		Live:    live.New(live.Settings{Window: 900_000, Resolution: 1000, MaxEdges: 100}),
 		Sources: sources.New(), Inventory: inventory.New(100), Flows: flows.New(10), Changes: changes.New(10), Outages: outages.New(10, nil),
+		Drops: drops.NewTable(),
 	}, settings)
 }
 

@@ -119,6 +119,9 @@ func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 	switch metric.Name() {
 	case semconv.MetricSourceUp, semconv.MetricSourceLastSeen, semconv.MetricReplayPosition:
 		b.liveness(resource, metric)
+	case semconv.MetricDropped:
+		_, now := b.Sources.Clock()
+		b.Drops.Take(nodeOf(resource), metric, pcommon.Timestamp(now)*1e6)
 	}
 	r := roles[metric.Name()]
 	if r.kind == kindOther && (b.history == nil || !b.Keep(metric.Name())) {

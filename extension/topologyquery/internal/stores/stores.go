@@ -11,6 +11,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
+	"github.com/nephilia/nephilia/internal/drops"
 )
 
 // Stores are all stores. Each has a lock of its own and may be used from several goroutines.
@@ -22,6 +23,8 @@ type Stores struct {
 	Changes   *changes.Store
 	Outages   *outages.Store
 	Events    *events.Hub
+	// Drops is what the components left out of the data.
+	Drops *drops.Table
 	// Past answers for the past: the embedded history, or a server elsewhere. History is what writes the embedded one, nil
 	// where something else stores the metrics.
 	Past    *history.Store
