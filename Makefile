@@ -145,10 +145,11 @@ bench-scale: $(BINARY) ## Measure how agents and gateways grow with a mesh (docs
 ##@ Generate
 
 .PHONY: generate
-generate: $(TOOLS)/builder $(TOOLS)/mdatagen ## Generate the distribution and every component's metadata code
+generate: $(TOOLS)/builder $(TOOLS)/mdatagen ## Generate the distribution, every component's metadata code, and what is written from the registry of reasons
 	$(TOOLS)/builder --config builder-config.yaml --skip-get-modules --skip-compilation
 	gofmt -w cmd/otelcol-nephilia/*.go
 	@for metadata in $(METADATA); do echo "mdatagen $$metadata"; $(TOOLS)/mdatagen $$metadata || exit 1; done
+	$(GO) test -count=1 -tags $(TAGS) ./internal/reasons ./processor/outagedetector -run '^(TestWritten|TestReadmeCatalogue)$$' -update
 
 .PHONY: mdatagen
 mdatagen: $(TOOLS)/mdatagen ## Generate one component's metadata code: make mdatagen DIR=receiver/ztunnelreceiver

@@ -1,5 +1,7 @@
-// Package reasons is the registry of why connections fail: what each reason is called, whose fault it is, and by which
-// of ztunnel's error texts it is known.
+// Package reasons is the registry of why connections fail and of the kinds of outages: what each is called, whose fault it
+// is, and by which of ztunnel's error texts it is known. Documents, the API's schema and the UI's labels are written from it:
+//
+//	make generate
 package reasons
 
 import "github.com/nephilia/nephilia/internal/semconv"
@@ -42,9 +44,9 @@ type Text struct {
 
 // Reason is why connections fail.
 type Reason struct {
-	// Name is the value of error_type.
-	Name  string
-	Fault Side
+	// Name is the value of error_type. Label is it in two or three words where it is not a kind of outage of that name.
+	Name, Label string
+	Fault       Side
 	// Vague tells that the reason only says that the other end refused.
 	Vague bool
 	// Lost tells that connections to a pod or node that is gone fail in this way.
@@ -127,7 +129,7 @@ var All = []Reason{
 		),
 	},
 	{
-		Name: semconv.ErrorTypeClientAborted, Fault: Client,
+		Name: semconv.ErrorTypeClientAborted, Label: "Client left", Fault: Client,
 		Meaning: "The client left before it had everything.",
 		Texts:   begins("client disconnected before all data was written"),
 	},
@@ -178,12 +180,12 @@ var All = []Reason{
 		Texts:   begins("connection closed due to policy rejection", "connection closed due to policy change"),
 	},
 	{
-		Name: semconv.ErrorTypeConnectFailed, Fault: Unknown, Vague: true, Lost: true, Kind: "connection_refused",
+		Name: semconv.ErrorTypeConnectFailed, Label: "Tunnel refused", Fault: Unknown, Vague: true, Lost: true, Kind: "connection_refused",
 		Meaning: "The other end turned the tunnel down; only its own log tells why.",
 		Texts:   wraps("http2 handshake failed: ", "http handshake failed: ", "connection failed: ", "pool: "),
 	},
 	{
-		Name: semconv.ErrorTypeOther, Fault: Unknown, Vague: true, Lost: true, Kind: "connection_failed",
+		Name: semconv.ErrorTypeOther, Label: "Other failure", Fault: Unknown, Vague: true, Lost: true, Kind: "connection_failed",
 		Meaning: "The error says nothing that is known.",
 		Texts: begins("connection tracking failed", "expected method CONNECT", "invalid CONNECT address", "no valid authority pseudo header: ",
 			"no valid service port in authority header: ", "attempted recursive call to ourselves", "unsupported feature: ",

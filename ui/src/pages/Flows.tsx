@@ -18,6 +18,7 @@ import { Time, useSecond } from '../components/Time';
 import { FLOW_FIELDS, flowFilter, flowLookup, flowsToCSV, pairFlows, partyName, shortIdentity, type FlowPair } from '../domain/flows';
 import { bytes, count, millis, plural } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
+import { REASONS } from '../domain/reasons';
 import { clock, fullTime, relative } from '../domain/time';
 import { save } from '../domain/save';
 import { KEPT, useFlows } from './useFlows';
@@ -26,7 +27,6 @@ const ROW = 33;
 const NUMBERS = new Set(['Sent', 'Received', 'Duration', 'Age']);
 const SIDES: Record<string, string> = { outbound: "Client's records", inbound: "Server's records" };
 const VERDICTS: Record<string, string> = { forwarded: 'Forwarded', denied: 'Denied', failed: 'Failed' };
-const REASONS = ['policy_denied', 'connection_refused', 'connection_timeout', 'connection_reset', 'hbone_blocked', 'no_healthy_upstream', 'unknown_waypoint', 'unknown_party', 'not_routed', 'tls_failure', 'identity_error', 'dns_failure', 'client_aborted', 'client_exhausted', 'connect_failed', 'other'];
 
 /** The live table of connections. */
 export default function Flows() {

@@ -99,15 +99,19 @@ const failedConnections = "connections that failed for this reason, of those tha
 
 // ofReasons are the rules that judge connections by the reason for which they failed, one of each kind.
 func ofReasons() []Rule {
-	list := make([]Rule, len(reasons.Kinds))
-	for i, kind := range reasons.Kinds {
-		list[i] = Rule{
+	var list []Rule
+	for _, kind := range reasons.Kinds {
+		if kind.Sentence == "" {
+			continue
+		}
+		rule := Rule{
 			ID: kind.Name, Kind: kind.Name, Signal: failedConnections, Title: kind.Label, Sentence: Sentence(kind.Sentence),
 			Severity: Critical, Thresholds: share,
 		}
 		if kind.Name == KindPolicyDenied {
-			list[i].Signal += "; an edge that was denied ever since it was first seen needs a policy that was added or changed meanwhile"
+			rule.Signal += "; an edge that was denied ever since it was first seen needs a policy that was added or changed meanwhile"
 		}
+		list = append(list, rule)
 	}
 	return list
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nephilia/nephilia/internal/reasons"
 )
 
 // Document is the catalogue as Markdown, for the README.
@@ -15,6 +17,11 @@ func Document() string {
 		fmt.Fprintf(&b, "#### `%s`: %s\n\n", r.ID, r.Title)
 		fmt.Fprintf(&b, "Kind: %s. Severity: %s. Looks at %s.\n\n", kindText(r.Kind), r.Severity, r.Signal)
 		fmt.Fprintf(&b, "Thresholds: %s.\n\n", strings.Join(r.thresholds(), ", "))
+		for _, kind := range reasons.Kinds {
+			if kind.Name == r.Kind {
+				fmt.Fprintf(&b, "%s\n\n", kind.Advice)
+			}
+		}
 		fmt.Fprintf(&b, "> %s\n\n", r.Sentence.Fill(map[string]string{"when": "since {time}", "during": "since {time}"}, false))
 	}
 	return strings.TrimSuffix(b.String(), "\n")

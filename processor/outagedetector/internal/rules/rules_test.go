@@ -13,12 +13,11 @@ import (
 )
 
 // kinds are all that an outage may be of.
-var kinds = func() []string {
-	list := []string{KindNodeDown, KindControlPlaneDown, KindHTTPErrors, KindLatency, KindTrafficLoss, KindTelemetryLost}
+var kinds = func() (names []string) {
 	for _, kind := range reasons.Kinds {
-		list = append(list, kind.Name)
+		names = append(names, kind.Name)
 	}
-	return list
+	return names
 }()
 
 // words are what a summary knows to fill in.
