@@ -1,10 +1,13 @@
 package ztunnelreceiver
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/nephilia/nephilia/internal/expiry"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
 )
@@ -13,41 +16,47 @@ import (
 // is missing for a moment.
 const fleetPatience = 30 * time.Second
 
+// maxLeft bounds the nodes of which it is remembered that they had a ztunnel once.
+const maxLeft = 10_000
+
 // fleet knows which nodes have a ztunnel, by their pods.
 type fleet struct {
-	nodes map[string]*fleetNode
+	nodes map[string]*fleetNode // bounded by the pods that there are
 	// left are the nodes that had a ztunnel once and have none.
-	left map[string]struct{}
+	left *expiry.Table[string, struct{}]
 }
 
 type fleetNode struct {
 	pod kube.Pod
 	// missing is since when there has been no pod; zero while there is one.
 	missing time.Time
-	// told is when the node's ztunnel was last told of; zero if that changed since.
-	told time.Time
+	// reported is when the node's ztunnel was last reported; zero if it changed since.
+	reported time.Time
 }
 
-func newFleet() *fleet { return &fleet{nodes: map[string]*fleetNode{}, left: map[string]struct{}{}} }
+func newFleet() *fleet {
+	return &fleet{nodes: map[string]*fleetNode{}, left: expiry.New[string, struct{}](maxLeft, nil)}
+}
 
 // update takes over all pods that there are.
 func (f *fleet) update(pods []kube.Pod, now time.Time) {
-	there := make(map[string]struct{}, len(pods))
+	there := make(map[string]*kube.Pod, len(pods))
 	for i := range pods {
 		pod := &pods[i]
-		_, twice := there[pod.Node]
-		if twice && pod.Aside {
-			continue
+		// Of several pods of a node, one speaks for it.
+		if there[pod.Node] == nil || !pod.Aside {
+			there[pod.Node] = pod
 		}
-		there[pod.Node] = struct{}{}
-		n := f.nodes[pod.Node]
+	}
+	for node, pod := range there {
+		n := f.nodes[node]
 		if n == nil {
 			n = &fleetNode{}
-			f.nodes[pod.Node] = n
-			delete(f.left, pod.Node)
+			f.nodes[node] = n
+			f.left.Delete(node)
 		}
 		if n.pod.Name != pod.Name || n.pod.Version != pod.Version {
-			n.told = time.Time{}
+			n.reported = time.Time{}
 		}
 		n.pod, n.missing = *pod, time.Time{}
 	}
@@ -60,11 +69,12 @@ func (f *fleet) update(pods []kube.Pod, now time.Time) {
 
 // expire removes the nodes that have no ztunnel any more and returns their last ones.
 func (f *fleet) expire(now time.Time) (gone []kube.Pod) {
-	for node, n := range f.nodes {
+	for _, node := range slices.Sorted(maps.Keys(f.nodes)) {
+		n := f.nodes[node]
 		if !n.missing.IsZero() && now.Sub(n.missing) >= fleetPatience {
 			gone = append(gone, n.pod)
 			delete(f.nodes, node)
-			f.left[node] = struct{}{}
+			f.left.Put(node, struct{}{}, pcommon.NewTimestampFromTime(now))
 		}
 	}
 	return gone
@@ -72,15 +82,16 @@ func (f *fleet) expire(now time.Time) (gone []kube.Pod) {
 
 // gone tells whether a node had a ztunnel and has none any more.
 func (f *fleet) gone(node string) bool {
-	_, ok := f.left[node]
+	_, ok := f.left.Get(node)
 	return ok
 }
 
-// due returns the ztunnels that are new or were told of that long ago.
+// due returns the ztunnels that are new or were reported that long ago.
 func (f *fleet) due(now time.Time, refresh time.Duration) (pods []kube.Pod) {
-	for _, n := range f.nodes {
-		if n.missing.IsZero() && (n.told.IsZero() || now.Sub(n.told) >= refresh) {
-			n.told = now
+	for _, node := range slices.Sorted(maps.Keys(f.nodes)) {
+		n := f.nodes[node]
+		if n.missing.IsZero() && (n.reported.IsZero() || now.Before(n.reported) || now.Sub(n.reported) >= refresh) {
+			n.reported = now
 			pods = append(pods, n.pod)
 		}
 	}

@@ -52,7 +52,7 @@ type ingest struct {
 	tel  *telemetry
 	flow *flow.Processor
 	live *liveness
-	// waypoints tells of each waypoint that is scraped whether it answers.
+	// waypoints tells of each waypoint that is scraped whether it answers; bounded by maxSources.
 	waypoints map[string]bool
 	// dumps says what is new in the mesh's state that config dumps hold.
 	dumps *configdump.State
@@ -338,7 +338,7 @@ func (in *ingest) flush(ctx context.Context, at time.Time, whole bool, tail func
 	md := in.scraped
 	in.scraped = pmetric.NewMetrics()
 	if whole {
-		refresh := at.Sub(in.refreshed) >= in.cfg.RefreshInterval
+		refresh := at.Before(in.refreshed) || at.Sub(in.refreshed) >= in.cfg.RefreshInterval
 		if refresh {
 			in.refreshed = at
 		}

@@ -273,7 +273,10 @@ func (l *live) run(ctx context.Context) {
 
 // tick flushes one boundary.
 func (l *live) tick(ctx context.Context) {
-	at, stepped := l.times.advance(l.clock.Now())
+	at, due, stepped := l.times.advance(l.clock.Now())
+	if !due {
+		return
+	}
 	if stepped {
 		l.tel.ReceiverZtunnelClockSteps.Add(ctx, 1)
 	}
@@ -299,10 +302,10 @@ func (l *live) boundary(ctx context.Context, at time.Time, whole bool) {
 		l.kube.boundary(at, l.lostEvents)
 	}
 	l.lostEvents = false
+	// Only of a boundary that was left out is anything held that belongs before this one.
+	l.flow.Advance(at)
 	l.flush(ctx, at, whole, nil)
-	if whole {
-		l.flow.Advance(at.Add(l.cfg.FlushInterval))
-	}
+	l.flow.Advance(at.Add(l.cfg.FlushInterval))
 	close(l.flushed)
 	l.flushed = make(chan struct{})
 }
@@ -332,7 +335,7 @@ func (l *live) close(ctx context.Context) error {
 		defer l.mu.Unlock()
 	}
 	if l.opened {
-		at, _ := l.times.advance(l.times.next())
+		at, _, _ := l.times.advance(l.times.next())
 		l.boundary(ctx, at, true)
 	}
 	if l.client != nil {

@@ -40,7 +40,7 @@ type kubernetes struct {
 	discovery *kube.Discovery
 	pods      *podlogs.Tail
 	fleet     *fleet
-	// failing are the resources that cannot be followed.
+	// failing are the resources that cannot be followed; bounded by the kinds of them.
 	failing map[string]struct{}
 	// heard is when the API server last answered.
 	heard time.Time

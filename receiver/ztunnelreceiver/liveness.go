@@ -24,7 +24,7 @@ type sourceState struct {
 
 // liveness knows of each source whether it delivers and how new its newest record is.
 type liveness struct {
-	states map[sourceKey]*sourceState
+	states map[sourceKey]*sourceState // bounded by maxSources
 	// order is by node, then by source, so that the same sources give the same output.
 	order []sourceKey
 }

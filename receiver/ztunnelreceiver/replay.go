@@ -33,7 +33,7 @@ type replayTarget struct {
 	mesh *xds.Mesh
 	// withState takes the mesh's state from config dumps, because the recording has nothing of istiod.
 	withState bool
-	trackers  map[string]*scrape.Tracker
+	trackers  map[string]*scrape.Tracker // bounded by the recording's files
 	// reached is the last boundary.
 	reached time.Time
 	pause   func(ctx context.Context, d time.Duration)

@@ -12,7 +12,7 @@ import (
 // *Config to the create functions of all signals of an ID.
 type instances struct {
 	mu       sync.Mutex
-	byConfig map[*Config]*shared
+	byConfig map[*Config]*shared // bounded by the configuration
 }
 
 // shared starts and stops a receiver once, whichever of its signals comes first.

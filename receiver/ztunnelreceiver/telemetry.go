@@ -39,7 +39,7 @@ const (
 type telemetry struct {
 	*metadata.TelemetryBuilder
 	log *zap.Logger
-	// warned is when each warning was last written.
+	// warned is when each warning was last written; bounded by the warnings that there are.
 	warned map[string]time.Time
 }
 

@@ -24,7 +24,7 @@ func BenchmarkAggregate(b *testing.B) {
 		_, err := parsers[i].Parse([]byte(l.line), &recs[i])
 		require.NoError(b, err)
 	}
-	n := p.node(lines[0].node)
+	n := p.nodes.get(lines[0].node)
 	b.ReportAllocs()
 	i := 0
 	start := cpuTime(b)

@@ -79,7 +79,7 @@ func (p *Processor) Restore(get func(key string) ([]byte, error)) error {
 	if err != nil {
 		return err
 	}
-	if !validHeld(held, len(q.nodes)) {
+	if !validHeld(held, &q.nodes) {
 		return fmt.Errorf("%w: %s", ErrCheckpoint, keyHeld)
 	}
 	q.held.data = append([]byte(nil), held...)
@@ -92,7 +92,7 @@ func (p *Processor) Restore(get func(key string) ([]byte, error)) error {
 		if data == nil {
 			return fmt.Errorf("%w: %s is missing", ErrCheckpoint, key)
 		}
-		if err := q.series.readChunk(data, chunk, len(q.nodes)); err != nil {
+		if err := q.series.readChunk(data, chunk, &q.nodes); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrCheckpoint, key, err)
 		}
 	}
@@ -135,31 +135,25 @@ func unseal(raw []byte) ([]byte, bool) {
 }
 
 func (p *Processor) appendHeader(b []byte) []byte {
-	b = binary.AppendVarint(b, p.boundary)
-	b = binary.AppendVarint(b, p.horizon)
-	b = binary.AppendVarint(b, p.first)
-	b = binary.AppendUvarint(b, uint64(len(p.nodes)))
-	for _, n := range p.nodes {
-		b = appendString(b, n.name)
-		b = binary.AppendVarint(b, n.lastSeen)
-	}
+	b = binary.AppendVarint(b, p.series.boundary)
+	b = binary.AppendVarint(b, p.held.horizon)
+	b = binary.AppendVarint(b, p.series.first)
+	b = p.nodes.appendState(b)
 	return binary.AppendUvarint(b, uint64(len(p.series.dirty)))
 }
 
 func (p *Processor) readHeader(data []byte) (chunks int, err error) {
 	r := reader{data: data}
-	p.boundary, p.horizon, p.first = r.varint(), r.varint(), r.varint()
+	p.series.boundary, p.held.horizon, p.series.first = r.varint(), r.varint(), r.varint()
 	nodes := r.uvarint()
 	for range nodes {
 		name, lastSeen := r.string(), r.varint()
 		if r.err != nil {
 			return 0, r.err
 		}
-		if _, ok := p.nodeIndex[name]; ok {
+		if !p.nodes.restore(name, lastSeen, max(lastSeen, p.series.boundary)) {
 			return 0, errors.New("a node occurs twice")
 		}
-		p.nodeIndex[name] = len(p.nodes)
-		p.nodes = append(p.nodes, &node{id: len(p.nodes), name: name, lastSeen: lastSeen})
 	}
 	n := r.uvarint()
 	if err := r.finish(); err != nil {
@@ -206,7 +200,7 @@ func (t *seriesTable) appendChunk(b []byte, chunk int) []byte {
 	return b
 }
 
-func (t *seriesTable) readChunk(data []byte, chunk, nodes int) error {
+func (t *seriesTable) readChunk(data []byte, chunk int, nodes *nodeTable) error {
 	first := chunk * chunkSize
 	for len(t.slots) < first+chunkSize {
 		t.slots = append(t.slots, nil)
@@ -255,8 +249,8 @@ func (t *seriesTable) finishRestore() {
 }
 
 // validKey checks a flow key that did not come from makeKey.
-func validKey(key string, nodes int) bool {
-	if len(key) < keyHead || int64(binary.LittleEndian.Uint32([]byte(key[:4]))) >= int64(nodes) ||
+func validKey(key string, nodes *nodeTable) bool {
+	if len(key) < keyHead || !nodes.known(binary.LittleEndian.Uint32([]byte(key[:4]))) ||
 		int(key[keySecurityAt]) >= len(securityNames) || key[keyReporterAt]&^reporterOverflow > reporterDestination {
 		return false
 	}

@@ -150,10 +150,7 @@ type Processor struct {
 	parser *accesslog.Parser
 	rec    accesslog.Record
 
-	nodes     []*node
-	nodeIndex map[string]int
-	lastNode  *node
-
+	nodes   nodeTable
 	series  seriesTable
 	logs    logBatch
 	spans   spanBatch
@@ -161,28 +158,17 @@ type Processor struct {
 	sampler sampler
 	held    heldEntries
 	shift   int64
-
-	// horizon is the next boundary, boundary the last one, first the earliest time of any record before there
-	// was a boundary; all in nanoseconds, 0 when there is none.
-	horizon, boundary, first int64
-}
-
-// node is one node's ztunnel.
-type node struct {
-	id       int
-	name     string
-	lastSeen int64
 }
 
 // New returns a processor. obs may be nil.
 func New(cfg Config, obs Observer) *Processor {
 	cfg.setDefaults()
 	p := &Processor{
-		cfg:       cfg,
-		obs:       obs,
-		parser:    accesslog.NewParser(cfg.MaxEntry),
-		nodeIndex: make(map[string]int),
-		sampler:   sampler{n: cfg.SampleRatioN, slow: int64(cfg.SlowThreshold)},
+		cfg:     cfg,
+		obs:     obs,
+		parser:  accesslog.NewParser(cfg.MaxEntry),
+		nodes:   newNodeTable(cfg.MaxNodes),
+		sampler: sampler{n: cfg.SampleRatioN, slow: int64(cfg.SlowThreshold)},
 	}
 	p.series.init(&p.cfg)
 	return p
@@ -195,13 +181,10 @@ func (p *Processor) SetTimeShift(d time.Duration) { p.shift = int64(d) }
 // continue it. observed stands in for a time that is absent or absurd; without it (the zero time) no time is too
 // far ahead, and an entry without a time gets that of the one before.
 func (p *Processor) Entry(node string, entry []byte, observed time.Time) {
-	n := p.lastNode
-	if n == nil || n.name != node {
-		if n = p.node(node); n == nil {
-			p.counts[CountNodesDropped]++
-			return
-		}
-		p.lastNode = n
+	n := p.nodes.get(node)
+	if n == nil {
+		p.counts[CountNodesDropped]++
+		return
 	}
 	nanos := int64(0)
 	if !observed.IsZero() {
@@ -224,10 +207,11 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 			rec.Time = n.lastSeen
 		}
 	}
-	if err == nil && rec.Time > n.lastSeen {
-		n.lastSeen = rec.Time
+	if err == nil {
+		n.lastSeen = max(n.lastSeen, rec.Time)
+		n.heard = max(n.lastSeen, p.series.boundary)
 	}
-	if err == nil && p.horizon != 0 && rec.Time >= p.horizon {
+	if err == nil && p.held.horizon != 0 && rec.Time >= p.held.horizon {
 		if p.held.add(n.id, entry, observed, p.cfg.MaxHeldBytes) {
 			return
 		}
@@ -280,27 +264,13 @@ func (p *Processor) countError(err error) {
 	}
 }
 
-// node returns the node of that name, nil when there are too many.
-func (p *Processor) node(name string) *node {
-	if id, ok := p.nodeIndex[name]; ok {
-		return p.nodes[id]
-	}
-	if len(p.nodes) >= p.cfg.MaxNodes {
-		return nil
-	}
-	n := &node{id: len(p.nodes), name: name}
-	p.nodes = append(p.nodes, n)
-	p.nodeIndex[name] = n.id
-	return n
-}
-
 // LastSeen returns the time of the newest entry of a node's ztunnel, zero before the first.
 func (p *Processor) LastSeen(node string) time.Time {
-	id, ok := p.nodeIndex[node]
-	if !ok || p.nodes[id].lastSeen == 0 {
+	n := p.nodes.index[node]
+	if n == nil || n.lastSeen == 0 {
 		return time.Time{}
 	}
-	return time.Unix(0, p.nodes[id].lastSeen).UTC()
+	return time.Unix(0, n.lastSeen).UTC()
 }
 
 // Series returns how many series are held, the overflow ones included.
@@ -313,9 +283,9 @@ func (p *Processor) Pending() (logs, spans int) { return p.logs.count, p.spans.c
 // them. Without it, every entry counts at once and the order of calls alone decides between which two points it
 // falls. Call it after FlushMetrics of the boundary before.
 func (p *Processor) Advance(next time.Time) {
-	p.horizon = next.UnixNano()
+	p.held.horizon = next.UnixNano()
 	p.held.release(func(node int, entry []byte, observed int64) {
-		p.entry(p.nodes[node], entry, observed)
+		p.entry(p.nodes.all[node], entry, observed)
 	})
 }
 

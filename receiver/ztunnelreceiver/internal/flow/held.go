@@ -1,12 +1,17 @@
 package flow
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"iter"
+)
 
 // heldEntries keeps entries that are ahead of the next boundary, in the order of their arrival.
 type heldEntries struct {
-	data  []byte
-	spare []byte
-	dirty bool
+	// horizon is the next boundary in nanoseconds, 0 when there is none.
+	horizon int64
+	data    []byte
+	spare   []byte
+	dirty   bool
 }
 
 // heldHead is what precedes an entry: node, observed time, length.
@@ -34,19 +39,30 @@ func (h *heldEntries) release(fn func(node int, entry []byte, observed int64)) {
 	h.data, h.spare = h.spare[:0], nil
 	h.dirty = true
 	for rest := data; len(rest) >= heldHead; {
-		node := int(binary.LittleEndian.Uint32(rest))
 		observed := int64(binary.LittleEndian.Uint64(rest[4:]))
-		size := int(binary.LittleEndian.Uint32(rest[12:]))
-		fn(node, rest[heldHead:heldHead+size], observed)
-		rest = rest[heldHead+size:]
+		end := heldHead + int(binary.LittleEndian.Uint32(rest[12:]))
+		fn(int(binary.LittleEndian.Uint32(rest)), rest[heldHead:end], observed)
+		rest = rest[end:]
 	}
 	h.spare = data
 }
 
+// each goes through the nodes of the entries.
+func (h *heldEntries) each() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for rest := h.data; len(rest) >= heldHead; {
+			if !yield(binary.LittleEndian.Uint32(rest)) {
+				return
+			}
+			rest = rest[heldHead+int(binary.LittleEndian.Uint32(rest[12:])):]
+		}
+	}
+}
+
 // validHeld checks data that was read from a checkpoint.
-func validHeld(data []byte, nodes int) bool {
+func validHeld(data []byte, nodes *nodeTable) bool {
 	for len(data) > 0 {
-		if len(data) < heldHead || int64(binary.LittleEndian.Uint32(data)) >= int64(nodes) {
+		if len(data) < heldHead || !nodes.known(binary.LittleEndian.Uint32(data)) {
 			return false
 		}
 		size := int64(binary.LittleEndian.Uint32(data[12:]))

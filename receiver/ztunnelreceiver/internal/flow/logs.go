@@ -13,7 +13,7 @@ import (
 // logBatch gathers log records by node. It is bounded by the nodes of one batch.
 type logBatch struct {
 	logs   plog.Logs
-	byNode map[int]plog.LogRecordSlice
+	byNode map[int]plog.LogRecordSlice // bounded by Config.MaxNodes
 	count  int
 }
 
@@ -87,18 +87,18 @@ func (p *Processor) putAccess(attrs pcommon.Map, n *node, entry []byte) {
 		direction = semconv.DirectionInbound
 	}
 	attrs.PutStr(semconv.AttrDirection, direction)
-	p.putAddr(attrs, &rec.Src, semconv.AttrSourceAddress, semconv.AttrSourcePort)
-	p.putText(attrs, semconv.AttrSourcePod, rec.SrcWorkload)
-	p.putText(attrs, semconv.AttrSourceNamespace, rec.SrcNamespace)
-	p.putText(attrs, semconv.AttrSourceIdentity, rec.SrcIdentity)
-	p.putText(attrs, semconv.AttrSourceCluster, rec.SrcCluster)
-	p.putAddr(attrs, &rec.Dst, semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
-	p.putText(attrs, semconv.AttrDestinationHBONE, rec.HBONE.Text)
-	p.putText(attrs, semconv.AttrDestinationService, rec.DstService)
-	p.putText(attrs, semconv.AttrDestinationPod, rec.DstWorkload)
-	p.putText(attrs, semconv.AttrDestinationNamespace, rec.DstNamespace)
-	p.putText(attrs, semconv.AttrDestinationIdentity, rec.DstIdentity)
-	p.putText(attrs, semconv.AttrDestinationCluster, rec.DstCluster)
+	p.texts.putAddr(attrs, &rec.Src, semconv.AttrSourceAddress, semconv.AttrSourcePort)
+	p.texts.put(attrs, semconv.AttrSourcePod, rec.SrcWorkload)
+	p.texts.put(attrs, semconv.AttrSourceNamespace, rec.SrcNamespace)
+	p.texts.put(attrs, semconv.AttrSourceIdentity, rec.SrcIdentity)
+	p.texts.put(attrs, semconv.AttrSourceCluster, rec.SrcCluster)
+	p.texts.putAddr(attrs, &rec.Dst, semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
+	p.texts.put(attrs, semconv.AttrDestinationHBONE, rec.HBONE.Text)
+	p.texts.put(attrs, semconv.AttrDestinationService, rec.DstService)
+	p.texts.put(attrs, semconv.AttrDestinationPod, rec.DstWorkload)
+	p.texts.put(attrs, semconv.AttrDestinationNamespace, rec.DstNamespace)
+	p.texts.put(attrs, semconv.AttrDestinationIdentity, rec.DstIdentity)
+	p.texts.put(attrs, semconv.AttrDestinationCluster, rec.DstCluster)
 	if rec.Event == accesslog.EventComplete {
 		attrs.PutInt(semconv.AttrBytesSent, int64(rec.BytesSent))
 		attrs.PutInt(semconv.AttrBytesRecv, int64(rec.BytesRecv))
@@ -109,26 +109,12 @@ func (p *Processor) putAccess(attrs pcommon.Map, n *node, entry []byte) {
 	if rec.Failed() {
 		attrs.PutStr(semconv.AttrErrorType, rec.Failure.Type)
 	}
-	p.putText(attrs, semconv.AttrErrorMessage, rec.Error)
-	p.putText(attrs, semconv.AttrPolicy, rec.Failure.Policy)
+	p.texts.put(attrs, semconv.AttrErrorMessage, rec.Error)
+	p.texts.put(attrs, semconv.AttrPolicy, rec.Failure.Policy)
 	attrs.PutStr(semconv.AttrRecordUID, newRecordID(n.name, entry, p.shift).String())
 }
 
-func (p *Processor) putText(attrs pcommon.Map, name string, value []byte) {
-	if len(value) > 0 {
-		attrs.PutStr(name, p.texts.get(value))
-	}
-}
-
-func (p *Processor) putAddr(attrs pcommon.Map, addr *accesslog.Addr, address, port string) {
-	if len(addr.Host) > 0 {
-		attrs.PutStr(address, p.texts.get(addr.Host))
-		attrs.PutInt(port, int64(addr.Port))
-	}
-}
-
-// textCache gives the same texts the same strings: the names in a log are few and come again and again. It is bounded by
-// maxCachedTexts.
+// textCache gives the same texts the same strings: the names in a log are few and come again and again. It is bounded by maxCachedTexts.
 type textCache struct{ known map[string]string }
 
 // maxCachedTexts bounds the cache, which starts over when it is full.
@@ -144,6 +130,20 @@ func (c *textCache) get(text []byte) string {
 	s := string(text)
 	c.known[s] = s
 	return s
+}
+
+// put sets an attribute, unless the value is empty.
+func (c *textCache) put(attrs pcommon.Map, name string, value []byte) {
+	if len(value) > 0 {
+		attrs.PutStr(name, c.get(value))
+	}
+}
+
+func (c *textCache) putAddr(attrs pcommon.Map, addr *accesslog.Addr, address, port string) {
+	if len(addr.Host) > 0 {
+		attrs.PutStr(address, c.get(addr.Host))
+		attrs.PutInt(port, int64(addr.Port))
+	}
 }
 
 // notableScopes begin the scopes of which messages of any level are kept: the control plane's stream and
@@ -177,7 +177,7 @@ func (p *Processor) addMessageLog(n *node, entry []byte) {
 	rec := &p.rec
 	attrs := record.Attributes()
 	attrs.EnsureCapacity(len(rec.Fields) + 2)
-	p.putText(attrs, semconv.AttrScope, rec.Scope)
+	p.texts.put(attrs, semconv.AttrScope, rec.Scope)
 	for i := range rec.Fields {
 		f := &rec.Fields[i]
 		attrs.PutStr(semconv.AttrFieldPrefix+string(f.Key), string(f.Value))

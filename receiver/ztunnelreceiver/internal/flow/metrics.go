@@ -20,7 +20,11 @@ func (p *Processor) FlushMetrics(at time.Time, refresh bool) pmetric.Metrics {
 	md := pmetric.NewMetrics()
 	t := &p.series
 	boundary := at.UnixNano()
-	p.startUnstarted(boundary)
+	if p.held.horizon != 0 && p.held.horizon < boundary {
+		// A boundary was left out: what was held for it belongs to this one.
+		p.Advance(at)
+	}
+	t.startUnstarted(boundary)
 
 	slots := t.changed
 	if refresh {
@@ -41,31 +45,34 @@ func (p *Processor) FlushMetrics(at time.Time, refresh bool) pmetric.Metrics {
 		s := t.slots[slot]
 		if s.node() != current {
 			current = s.node()
-			w.begin(md.ResourceMetrics().AppendEmpty(), p.nodes[current].name, p.cfg.Cluster)
+			w.begin(md.ResourceMetrics().AppendEmpty(), p.nodes.all[current].name, p.cfg.Cluster)
 		}
 		w.write(s)
 		s.changed = false
 	}
 	t.changed = slots[:0]
 
-	p.boundary = max(p.boundary, boundary)
+	// A clock that was set back is followed; series keep their starts.
+	t.boundary = boundary
 	if p.cfg.Expiry > 0 {
-		p.counts[CountExpired] += t.expire(boundary - int64(p.cfg.Expiry))
+		before := boundary - int64(p.cfg.Expiry)
+		p.counts[CountExpired] += t.expire(before)
+		p.forgetNodes(before)
 	}
 	return md
 }
 
 // startUnstarted gives a start to the series that came before any boundary was known: just before the first
 // record of all.
-func (p *Processor) startUnstarted(boundary int64) {
-	if p.boundary != 0 || p.first == 0 {
+func (t *seriesTable) startUnstarted(boundary int64) {
+	if t.boundary != 0 || t.first == 0 {
 		return
 	}
-	start := min(p.first-p.first%int64(time.Second), boundary)
-	for slot, s := range p.series.slots {
+	start := min(t.first-t.first%int64(time.Second), boundary)
+	for slot, s := range t.slots {
 		if s != nil && s.start == 0 {
 			s.start = start
-			p.series.dirty[slot/chunkSize] = true
+			t.dirty[slot/chunkSize] = true
 		}
 	}
 }

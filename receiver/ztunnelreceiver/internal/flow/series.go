@@ -55,7 +55,7 @@ type failure struct {
 type series struct {
 	key      string
 	start    int64 // 0 until the first boundary is known
-	last     int64 // newest record
+	last     int64 // when it last had a record, by the receiver's time
 	closed   uint64
 	sent     uint64 // client to server
 	received uint64
@@ -95,8 +95,10 @@ func (s *series) fail(errorType string, policy []byte) {
 type seriesTable struct {
 	max       int
 	bucketing bucketing
+	// boundary is the last boundary, first the earliest time of any record before there was one; in nanoseconds, 0 when there is none.
+	boundary, first int64
 
-	index    map[string]uint32
+	index    map[string]uint32 // bounded by max and an overflow series per node
 	slots    []*series
 	free     []uint32
 	overflow int // how many of the series are overflow ones
@@ -228,14 +230,17 @@ func (t *seriesTable) touch(slot uint32, s *series) {
 	t.dirty[slot/chunkSize] = true
 }
 
-// expire drops the series without a record since before, and returns how many. Overflow series stay.
+// expire drops the series without a record since before, and returns how many.
 func (t *seriesTable) expire(before int64) int64 {
 	n := int64(0)
 	for slot, s := range t.slots {
-		if s == nil || s.last >= before || s.changed || s.overflow() {
+		if s == nil || s.last >= before || s.changed {
 			continue
 		}
 		delete(t.index, s.key)
+		if s.overflow() {
+			t.overflow--
+		}
 		t.slots[slot] = nil
 		t.free = append(t.free, uint32(slot))
 		t.dirty[slot/chunkSize] = true
@@ -246,19 +251,19 @@ func (t *seriesTable) expire(before int64) int64 {
 
 // aggregate counts a record in its series.
 func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
-	if p.boundary != 0 && rec.Time < p.boundary {
-		p.counts[CountLate]++
-	} else if p.boundary == 0 && (p.first == 0 || rec.Time < p.first) {
-		p.first = rec.Time
-	}
 	t := &p.series
+	if t.boundary != 0 && rec.Time < t.boundary {
+		p.counts[CountLate]++
+	} else if t.boundary == 0 && (t.first == 0 || rec.Time < t.first) {
+		t.first = rec.Time
+	}
 	t.makeKey(n.id, rec)
-	slot, overflow := t.lookup(p.boundary)
+	slot, overflow := t.lookup(t.boundary)
 	if overflow {
 		p.counts[CountOverflow]++
 	}
 	s := t.slots[slot]
-	s.last = max(s.last, rec.Time)
+	s.last = max(s.last, rec.Time, t.boundary)
 	s.closed++
 	sent, received := clientBytes(rec)
 	s.sent = addSaturating(s.sent, sent)

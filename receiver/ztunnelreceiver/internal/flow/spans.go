@@ -84,7 +84,7 @@ func (s *sampler) take(rec *accesslog.Record) bool {
 // spanBatch gathers spans by reporting side. It is bounded by the spans of one batch.
 type spanBatch struct {
 	traces   ptrace.Traces
-	byParty  map[string]ptrace.SpanSlice
+	byParty  map[string]ptrace.SpanSlice // bounded by Config.MaxRecords
 	partyKey []byte
 	name     []byte
 	count    int
@@ -122,7 +122,7 @@ func (p *Processor) addSpan(n *node, entry []byte) {
 		name, kind = semconv.DirectionInbound, ptrace.SpanKindServer
 	}
 	span.SetKind(kind)
-	span.SetName(p.spanName(name, peerName(rec)))
+	span.SetName(b.spanName(&p.texts, name, peerName(rec)))
 	span.SetStartTimestamp(pcommon.Timestamp(rec.Time - rec.Duration))
 	span.SetEndTimestamp(pcommon.Timestamp(rec.Time))
 	p.putAccess(span.Attributes(), n, entry)
@@ -132,13 +132,13 @@ func (p *Processor) addSpan(n *node, entry []byte) {
 	}
 }
 
-func (p *Processor) spanName(direction string, peer []byte) string {
-	name := p.spans.name[:0]
+func (b *spanBatch) spanName(texts *textCache, direction string, peer []byte) string {
+	name := b.name[:0]
 	name = append(name, direction...)
 	name = append(name, ' ')
 	name = append(name, peer...)
-	p.spans.name = name
-	return p.texts.get(name)
+	b.name = name
+	return texts.get(name)
 }
 
 // peerName is what the connection was opened to: the service, else the pod, else the address.
@@ -183,10 +183,10 @@ func (p *Processor) spansOf(n *node) ptrace.SpanSlice {
 	if len(name) == 0 {
 		name = address
 	}
-	p.putText(attrs, semconv.AttrServiceName, name)
-	p.putText(attrs, semconv.AttrServiceNamespace, namespace)
-	p.putText(attrs, semconv.AttrPodName, pod)
-	p.putText(attrs, semconv.AttrNamespaceName, namespace)
+	p.texts.put(attrs, semconv.AttrServiceName, name)
+	p.texts.put(attrs, semconv.AttrServiceNamespace, namespace)
+	p.texts.put(attrs, semconv.AttrPodName, pod)
+	p.texts.put(attrs, semconv.AttrNamespaceName, namespace)
 	attrs.PutStr(semconv.AttrNodeName, n.name)
 	putNonEmpty(attrs, semconv.AttrClusterName, p.cfg.Cluster)
 	ss := rs.ScopeSpans().AppendEmpty()

@@ -31,9 +31,12 @@ const (
 
 // follower follows one pod's log. Its goroutine reads; everything else is guarded by the tail's lock.
 type follower struct {
-	tail   *Tail
+	tail *Tail
+	wake chan struct{}
+
+	// ctx is that of the present run, nil before the first.
+	ctx    context.Context
 	cancel context.CancelFunc
-	wake   chan struct{}
 
 	pod      kube.Pod
 	position position
@@ -47,6 +50,15 @@ type follower struct {
 	attempt uint64
 	// expiry ends the follower of a pod that is gone; nil while it is there.
 	expiry *time.Timer
+}
+
+// end ends the run of a follower whose pod is still gone.
+func (f *follower) end() {
+	f.tail.lock.Lock()
+	defer f.tail.lock.Unlock()
+	if f.expiry != nil && f.cancel != nil {
+		f.cancel()
+	}
 }
 
 // run follows the log until the context ends, or the pod is gone and its log with it.

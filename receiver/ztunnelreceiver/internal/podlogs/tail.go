@@ -159,6 +159,11 @@ func (t *Tail) Follow(pods []kube.Pod, now time.Time) (damaged int) {
 		there[pod.UID] = struct{}{}
 		if f, known := t.followers[pod.UID]; known {
 			f.update(pod)
+			// A pod that is back goes on where it was.
+			if f.expiry != nil {
+				f.expiry.Stop()
+				f.expiry = nil
+			}
 			continue
 		}
 		f := &follower{tail: t, pod: pod, wake: make(chan struct{}, 1), splitter: accesslog.NewEntrySplitter(t.cfg.MaxEntry, 0), dirty: true}
@@ -175,12 +180,10 @@ func (t *Tail) Follow(pods []kube.Pod, now time.Time) (damaged int) {
 		}
 		delete(t.restored, pod.UID)
 		t.followers[pod.UID] = f
-		ctx, cancel := context.WithCancel(t.ctx)
-		f.cancel = cancel
 		t.wg.Go(func() {
-			defer cancel()
-			f.run(ctx)
-			t.finished(f)
+			for t.begin(f) {
+				f.run(f.ctx)
+			}
 		})
 	}
 	for uid := range t.restored {
@@ -189,7 +192,7 @@ func (t *Tail) Follow(pods []kube.Pod, now time.Time) (damaged int) {
 	clear(t.restored)
 	for uid, f := range t.followers {
 		if _, ok := there[uid]; !ok && f.expiry == nil {
-			f.expiry = time.AfterFunc(goneGrace, f.cancel)
+			f.expiry = time.AfterFunc(goneGrace, f.end)
 		}
 	}
 	t.begun = true
@@ -208,17 +211,25 @@ func (f *follower) update(pod kube.Pod) {
 	}
 }
 
-// finished takes leave of a pod that is gone.
-func (t *Tail) finished(f *follower) {
+// begin prepares a follower to run. It is false if there is nothing more to run for: the tail stopped, or the pod is gone.
+func (t *Tail) begin(f *follower) bool {
 	t.lock.Lock()
 	defer t.lock.Unlock()
-	if f.expiry == nil || t.stopped {
-		return
+	if f.cancel != nil {
+		f.cancel()
 	}
-	f.expiry.Stop()
-	f.flush()
-	delete(t.followers, f.pod.UID)
-	t.removed = append(t.removed, f.pod.UID)
+	if t.stopped {
+		return false
+	}
+	if f.expiry != nil && f.ctx != nil {
+		f.expiry.Stop()
+		f.flush()
+		delete(t.followers, f.pod.UID)
+		t.removed = append(t.removed, f.pod.UID)
+		return false
+	}
+	f.ctx, f.cancel = context.WithCancel(t.ctx)
+	return true
 }
 
 func (t *Tail) maxAge() time.Duration {

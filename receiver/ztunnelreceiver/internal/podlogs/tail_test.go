@@ -511,3 +511,28 @@ func TestRestoreFails(t *testing.T) {
 type brokenStore struct{}
 
 func (brokenStore) Get(context.Context, string) ([]byte, error) { return nil, errors.New("no disk") }
+
+// A pod that is out of the list for a moment, as when its label is changed and changed back, is followed on.
+func TestAPodThatComesBackIsReadOn(t *testing.T) {
+	server := kubetest.Start(t)
+	log := newWriter(server)
+	r := newRig(t, server)
+	r.follow(pod)
+	log.write(50, time.Second)
+	kubetest.Eventually(t, "read", r.has(50))
+	r.follow()
+	r.follow(pod)
+	r.mu.Lock()
+	for _, f := range r.followers {
+		assert.Nil(t, f.expiry)
+		f.cancel() // as if the grace had ended in the same moment
+	}
+	r.mu.Unlock()
+	log.write(1, time.Second)
+	kubetest.Eventually(t, "read on", r.has(51))
+	r.follow(pod)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	assert.Len(t, r.followers, 1)
+	assert.Equal(t, 51, r.count, "no line is passed on twice")
+}

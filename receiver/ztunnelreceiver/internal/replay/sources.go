@@ -29,8 +29,6 @@ type entrySource struct {
 	lines    *lineReader
 	joiner   *accesslog.CRIJoiner
 	splitter *accesslog.EntrySplitter
-	cri      bool
-	judged   bool
 	// ready are entries that a line completed, in buffers that are used again.
 	ready [][]byte
 	taken int
@@ -61,17 +59,9 @@ func (s *entrySource) next(part *Part) error {
 			s.splitter.Flush(s.add)
 			continue
 		}
-		if !s.judged && len(line) > 0 {
-			s.cri, s.judged = accesslog.IsCRI(line), true
+		if text, ok := s.joiner.LineOfAny(line); ok {
+			s.splitter.Line(text, s.add)
 		}
-		if s.cri {
-			joined, ok := s.joiner.Line(line)
-			if !ok {
-				continue
-			}
-			line = joined
-		}
-		s.splitter.Line(line, s.add)
 	}
 	part.Raw = append(part.Raw[:0], s.ready[s.taken]...)
 	s.taken++

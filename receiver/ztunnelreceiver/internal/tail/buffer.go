@@ -29,6 +29,8 @@ const (
 // buffer is the storage that fileconsumer sees. It holds back everything that fileconsumer writes, so that offsets reach the
 // real storage together with what was made of the lines before them, or not at all.
 //
+// It is bounded by fileconsumer's keys.
+//
 // Writes become ready at the end of the poll that they belong to: between two polls, what is ready and what was emitted
 // are the same lines. In the middle of one, they are not.
 type buffer struct {

@@ -95,25 +95,32 @@ type Tail struct {
 	matcher *matcher.Matcher
 	manager *fileconsumer.Manager
 	buffer  *buffer
+	// irregular are matched and not read.
+	irregular irregular
 
 	// All below is guarded by lock.
 
-	files  map[string]*file
+	polls  polls
+	files  map[string]*file // by fileTag; bounded by maxFiles
 	nextID uint64
-	// reading is set from the first line of a poll to its end: offsets lag behind.
-	reading bool
-	poll    uint64
-	polled  chan struct{}
 	// stored is what the storage has under stateKey.
 	stored []byte
-	nodes  map[string]struct{}
+	nodes  map[string]struct{} // whose files were ever seen; bounded by maxFiles
+}
+
+// polls says how far fileconsumer is.
+type polls struct {
+	// reading is set from the first line of a poll to its end: offsets lag behind.
+	reading bool
+	count   uint64
+	// ended is closed and replaced at the end of each poll.
+	ended chan struct{}
 }
 
 // file is what was read of a file and is not an entry yet.
 type file struct {
 	joiner   *accesslog.CRIJoiner
 	splitter *accesslog.EntrySplitter
-	cri      bool
 	node     string
 	// poll is the last one in which the file had lines.
 	poll uint64
@@ -130,9 +137,10 @@ func New(cfg Config, set component.TelemetrySettings, store Store, sink Sink, lo
 	}
 	t := &Tail{
 		cfg: cfg, set: set, store: store, sink: sink, lock: lock, ready: ready, matcher: m,
-		files:  map[string]*file{},
-		nodes:  map[string]struct{}{},
-		polled: make(chan struct{}),
+		files:     map[string]*file{},
+		nodes:     map[string]struct{}{},
+		polls:     polls{ended: make(chan struct{})},
+		irregular: irregular{log: set.Logger, paths: map[string]struct{}{}},
 	}
 	t.buffer = newBuffer(store, t.pollEnded)
 	return t, nil
@@ -145,7 +153,7 @@ func (t *Tail) Start(ctx context.Context) error {
 		return err
 	}
 	cfg := fileconsumer.NewConfig()
-	cfg.Criteria = matcher.Criteria{Include: t.cfg.Include, Exclude: t.cfg.Exclude}
+	cfg.Criteria = matcher.Criteria{Include: t.cfg.Include, Exclude: append(t.irregular.exclude(t.matcher), t.cfg.Exclude...)}
 	cfg.Resolver = attrs.Resolver{IncludeFilePath: true}
 	cfg.PollInterval = t.cfg.PollInterval
 	cfg.StartAt = t.cfg.StartAt
@@ -175,7 +183,16 @@ func (t *Tail) Stop() error {
 	if t.manager == nil {
 		return nil
 	}
-	return t.manager.Stop()
+	stopped := make(chan struct{})
+	released := make(chan struct{})
+	go func() {
+		defer close(released)
+		t.irregular.release(stopped)
+	}()
+	err := t.manager.Stop()
+	close(stopped)
+	<-released
+	return err
 }
 
 // splitLines is bufio.ScanLines without the last line, if it has no end.
@@ -191,7 +208,7 @@ func splitLines(data []byte, _ bool) (advance int, token []byte, err error) {
 // count as read even if it fails.
 func (t *Tail) lines(ctx context.Context, tokens [][]byte, attributes map[string]any, _ int64, _ []int64) error {
 	t.lock.Lock()
-	t.reading = true
+	t.polls.reading = true
 	f := t.file(attributes)
 	if f.node == "" {
 		t.sink.Damaged(DamageNoNode, int64(len(tokens)))
@@ -208,17 +225,17 @@ func (t *Tail) lines(ctx context.Context, tokens [][]byte, attributes map[string
 }
 
 func (f *file) line(format Format, line []byte, emit func(entry []byte)) {
-	if format == FormatAuto && !f.cri && len(line) > 0 && line[0] != '{' {
-		f.cri = accesslog.IsCRI(line)
+	ok := true
+	switch format {
+	case FormatCRI:
+		line, ok = f.joiner.Line(line)
+	case FormatAuto:
+		line, ok = f.joiner.LineOfAny(line)
+	case FormatBare:
 	}
-	if f.cri {
-		joined, ok := f.joiner.Line(line)
-		if !ok {
-			return
-		}
-		line = joined
+	if ok {
+		f.splitter.Line(line, emit)
 	}
-	f.splitter.Line(line, emit)
 }
 
 func (t *Tail) countDamage(f *file) {
@@ -246,9 +263,9 @@ func (t *Tail) file(attributes map[string]any) *file {
 		}
 		f = t.newFile(t.nodeOf(path))
 		t.files[id] = f
-		t.evict()
 	}
-	f.poll = t.poll
+	f.poll = t.polls.count
+	t.evict()
 	return f
 }
 
@@ -256,7 +273,6 @@ func (t *Tail) newFile(node string) *file {
 	return &file{
 		joiner:   accesslog.NewCRIJoiner(t.cfg.MaxEntry),
 		splitter: accesslog.NewEntrySplitter(t.cfg.MaxEntry, 0),
-		cri:      t.cfg.Format == FormatCRI,
 		node:     node,
 	}
 }
@@ -264,7 +280,7 @@ func (t *Tail) newFile(node string) *file {
 // evict forgets the files that were quiet for the longest time once there are too many.
 func (t *Tail) evict() {
 	for len(t.files) > maxFiles {
-		oldest, id := t.poll+1, ""
+		oldest, id := t.polls.count+1, ""
 		for other, f := range t.files {
 			if f.poll < oldest {
 				oldest, id = f.poll, other
@@ -293,7 +309,7 @@ func (t *Tail) pollEnded() {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	for id, f := range t.files {
-		if f.poll == t.poll {
+		if f.poll == t.polls.count {
 			continue
 		}
 		// The file was quiet for a whole poll, so that nothing will continue its last entry.
@@ -302,10 +318,10 @@ func (t *Tail) pollEnded() {
 			delete(t.files, id)
 		}
 	}
-	t.poll++
-	t.reading = false
-	close(t.polled)
-	t.polled = make(chan struct{})
+	t.polls.count++
+	t.polls.reading = false
+	close(t.polls.ended)
+	t.polls.ended = make(chan struct{})
 }
 
 func (f *file) open() bool { return len(f.state().Parts) > 0 || f.splitter.Holding() }
@@ -314,15 +330,15 @@ func (f *file) open() bool { return len(f.state().Parts) > 0 || f.splitter.Holdi
 // the lock held. It returns false, with the lock held too, if that was not to be had.
 func (t *Tail) Quiesce(ctx context.Context) bool {
 	t.lock.Lock()
-	for t.reading {
-		polled := t.polled
+	for t.polls.reading {
+		polled := t.polls.ended
 		t.lock.Unlock()
 		select {
 		case <-polled:
 			t.lock.Lock()
 		case <-ctx.Done():
 			t.lock.Lock()
-			return !t.reading
+			return !t.polls.reading
 		}
 	}
 	return true
@@ -332,7 +348,7 @@ func (t *Tail) Quiesce(ctx context.Context) bool {
 func (t *Tail) Polled() <-chan struct{} {
 	t.lock.Lock()
 	defer t.lock.Unlock()
-	return t.polled
+	return t.polls.ended
 }
 
 // Changes returns what changed since it was last committed: offsets and unfinished entries. It is to be called with the
@@ -370,7 +386,7 @@ type tailState struct {
 var noParts = accesslog.NewCRIJoiner(0).AppendState(nil)
 
 func (f *file) state() fileState {
-	state := fileState{Node: f.node, CRI: f.cri, Held: f.splitter.AppendState(nil)}
+	state := fileState{Node: f.node, CRI: f.joiner.Wrapped(), Held: f.splitter.AppendState(nil)}
 	if parts := f.joiner.AppendState(nil); !bytes.Equal(parts, noParts) {
 		state.Parts = parts
 	}
@@ -416,7 +432,7 @@ func (t *Tail) restore(ctx context.Context) (known bool, err error) {
 			break
 		}
 		f := t.newFile(held.Node)
-		f.cri = f.cri || held.CRI
+		f.joiner.SetWrapped(held.CRI)
 		f.splitter.SetState(held.Held)
 		if len(held.Parts) > 0 {
 			if err := f.joiner.SetState(held.Parts); err != nil {
@@ -435,7 +451,7 @@ func (t *Tail) Readable() map[string]bool {
 	found := map[string]bool{}
 	for _, path := range paths {
 		node := t.nodeOf(path)
-		if node == "" || found[node] {
+		if !t.irregular.regular(path) || node == "" || found[node] {
 			continue
 		}
 		found[node] = canRead(path)

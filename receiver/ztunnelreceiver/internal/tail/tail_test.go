@@ -1,0 +1,131 @@
+package tail
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+)
+
+// entries takes a tail's entries.
+type entries struct {
+	sync.Mutex
+	all     []string
+	damaged map[Damage]int64
+}
+
+func (e *entries) Entry(_ string, entry []byte) { e.all = append(e.all, string(entry)) }
+func (e *entries) Damaged(what Damage, n int64) { e.damaged[what] += n }
+func newEntries() *entries                      { return &entries{damaged: map[Damage]int64{}} }
+func ready(context.Context)                     {}
+func newTail(t *testing.T, cfg Config) (*Tail, *entries) {
+	sink := newEntries()
+	cfg.StartAt, cfg.PollInterval, cfg.MaxEntry, cfg.Node = "beginning", 10*time.Millisecond, 1024, "n"
+	tail, err := New(cfg, componenttest.NewNopTelemetrySettings(), nil, sink, sink, ready)
+	require.NoError(t, err)
+	return tail, sink
+}
+
+// Beyond maxFiles the quietest file is forgotten, not the one that is being read.
+func TestEvictForgetsTheQuietestFile(t *testing.T) {
+	tail, sink := newTail(t, Config{Include: []string{"/nowhere/*.log"}, Format: FormatAuto})
+	sink.Lock()
+	defer sink.Unlock()
+	tail.polls.count = 7
+	for i := range maxFiles {
+		f := tail.newFile("n")
+		f.poll = uint64(5 + i%2)
+		tail.files[strconv.Itoa(i)] = f
+	}
+	tail.nextID = maxFiles
+	attributes := map[string]any{}
+	f := tail.file(attributes)
+	assert.Len(t, tail.files, maxFiles)
+	assert.Same(t, f, tail.files[attributes[fileTag].(string)])
+}
+
+// A line in the CRI format among others is that line's matter only.
+func TestAForeignLineDoesNotChangeTheFormatOfAFile(t *testing.T) {
+	const (
+		plain  = "2026-11-23T21:24:37.454227Z\tinfo\taccess\tconnection complete\tx=1"
+		json   = `{"level":"info","time":"2026-11-23T21:24:37.454227Z","scope":"access","message":"connection complete"}`
+		stdout = "2026-11-23T21:24:37.454227Z stdout F x"
+		cri    = "2026-11-23T21:24:37.454227123Z stdout F "
+	)
+	for name, test := range map[string]struct {
+		lines []string
+		want  []string
+		// notCRI counts those that a Kubernetes file does not have.
+		notCRI int64
+	}{
+		"plain":         {[]string{plain, stdout, plain, plain}, []string{plain, plain, plain}, 0},
+		"JSON":          {[]string{json, stdout, json}, []string{json, json}, 0},
+		"at its start":  {[]string{stdout, plain, plain}, []string{plain, plain}, 0},
+		"Kubernetes'":   {[]string{cri + plain, cri + plain}, []string{plain, plain}, 0},
+		"a damaged one": {[]string{cri + plain, "garbage", cri + plain}, []string{plain, plain}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tail, sink := newTail(t, Config{Include: []string{"/nowhere/*.log"}, Format: FormatAuto})
+			f := tail.newFile("n")
+			var got []string
+			emit := func(entry []byte) {
+				if len(entry) > 0 && (entry[0] == '{' || entry[0] == '2') {
+					text, _, _ := cutLine(string(entry))
+					got = append(got, text)
+				}
+			}
+			for _, line := range test.lines {
+				f.line(FormatAuto, []byte(line), emit)
+			}
+			f.splitter.Flush(emit)
+			tail.countDamage(f)
+			assert.Equal(t, test.want, got)
+			assert.Equal(t, test.notCRI, sink.damaged[DamageNotCRI])
+		})
+	}
+}
+
+func cutLine(text string) (first, rest string, more bool) {
+	for i := range text {
+		if text[i] == '\n' {
+			return text[:i], text[i+1:], true
+		}
+	}
+	return text, "", false
+}
+
+// What is no regular file is not read, whether it is there at the start or comes later, and does not keep anything from ending.
+func TestFIFOsAreNotRead(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "before[1].log"), 0o600))
+	require.NoError(t, os.Symlink("/dev/zero", filepath.Join(dir, "device.log")))
+	const entry = "2026-11-23T21:24:37.454227Z\tinfo\taccess\tx"
+	write := func(name string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(entry+"\n"+entry+"\n"), 0o600))
+	}
+	write("a.log")
+	tail, sink := newTail(t, Config{Include: []string{filepath.Join(dir, "*.log")}, Format: FormatAuto})
+	require.NoError(t, tail.Start(t.Context()))
+	read := func(n int) func() bool {
+		return func() bool {
+			assert.Equal(t, map[string]bool{"n": true}, tail.Readable())
+			sink.Lock()
+			defer sink.Unlock()
+			return len(sink.all) >= n
+		}
+	}
+	require.Eventually(t, read(2), 20*time.Second, 10*time.Millisecond)
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "after.log"), 0o600))
+	time.Sleep(50 * time.Millisecond)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "b.log"), []byte("2026-11-23T21:24:38.454227Z\tinfo\taccess\ty\n2026-11-23T21:24:38.454227Z\tinfo\taccess\tz\n"), 0o600))
+	require.Eventually(t, read(4), 20*time.Second, 10*time.Millisecond)
+	require.NoError(t, tail.Stop())
+}
