@@ -119,6 +119,14 @@ func Plausible(at pcommon.Timestamp, wall time.Time, replay bool) bool {
 	return at >= stamp(minTime) && at <= stamp(wall.Add(24*time.Hour))
 }
 
+// Bounds are the first and the last time that is believed of a point.
+func (c *Clock) Bounds(wall time.Time) (first, last pcommon.Timestamp) {
+	if c.replay {
+		return 1, math.MaxInt64
+	}
+	return stamp(minTime), c.limit(wall)
+}
+
 // Believed is the time that a point is taken for: its own, or in live mode wall's where it is too far ahead of that.
 func (c *Clock) Believed(at pcommon.Timestamp, wall time.Time) pcommon.Timestamp {
 	if at > c.limit(wall) {
@@ -150,7 +158,7 @@ func (c *Clock) hear(beat Beat, wall time.Time) Verdict {
 	if !known && len(c.byName) >= MaxNodes {
 		return NodeLimit
 	}
-	c.heal(wall)
+	c.Heal(wall)
 	n.seen, n.heard = wall, max(n.heard, c.newest)
 	if n.heard == 0 {
 		n.heard = min(stamp(wall), beat.Time) // the first ever
@@ -214,9 +222,9 @@ func (c *Clock) behind(at pcommon.Timestamp, wall time.Time) time.Duration {
 	return -time.Duration(stamp(wall) - at)
 }
 
-// heal brings back what lies too far ahead of the wall clock: the clock was set back, or what was restored was written while
-// it was ahead. It tells whether the mesh's time went back.
-func (c *Clock) heal(wall time.Time) bool {
+// Heal brings back what lies too far ahead of the wall clock: the clock was set back, or what was restored was written while
+// it was ahead. It tells whether the mesh's time went back. Advance does it, too.
+func (c *Clock) Heal(wall time.Time) bool {
 	limit := c.limit(wall)
 	if c.time <= limit && c.newest <= limit && c.furthest <= limit {
 		return false
@@ -241,7 +249,7 @@ func (c *Clock) heal(wall time.Time) bool {
 // Advance moves the time up to what the heartbeats allow at a time of the wall clock. It tells whether the time had to go back,
 // because it was ahead of the wall clock.
 func (c *Clock) Advance(wall time.Time) (back bool) {
-	back = c.heal(wall)
+	back = c.Heal(wall)
 	now := c.newest
 	// Who is a little ahead of the wall clock does not make the others late.
 	newest := c.newest

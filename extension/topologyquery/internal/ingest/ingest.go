@@ -81,6 +81,9 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 						in.drop("entity")
 						continue
 					}
+					if z, ok := event.Entity.(*mesh.Ztunnel); ok && event.Deleted {
+						in.Sources.Forget(z.Node)
+					}
 					previous, taken := in.Inventory.Apply(event)
 					if !taken {
 						in.drop("entity_limit")

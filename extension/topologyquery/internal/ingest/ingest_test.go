@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -18,6 +19,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/mesh"
@@ -31,9 +33,11 @@ func newIngester(change func(*Settings)) *Ingester {
 	if change != nil {
 		change(&settings)
 	}
+	tracker := sources.New()
+	tracker.Wall = func() time.Time { return time.UnixMilli(origin).AddDate(1, 0, 0) }
 	return New(&stores.Stores{
 		Live:    live.New(live.Settings{Window: 900_000, Resolution: 1000, MaxEdges: 100}),
-		Sources: sources.New(), Inventory: inventory.New(100), Flows: flows.New(10), Changes: changes.New(10), Outages: outages.New(10, nil),
+		Sources: tracker, Inventory: inventory.New(100), Flows: flows.New(10), Changes: changes.New(10), Outages: outages.New(10, nil),
 		Drops: drops.NewTable(),
 	}, settings)
 }
@@ -210,4 +214,53 @@ func TestChanges(t *testing.T) {
 	assert.Equal(t, "oom_killed", list[0].Reason)
 	assert.Equal(t, "east", list[0].Cluster)
 	assert.Equal(t, map[string]uint64{"change": 1}, in.Stats().Dropped)
+}
+
+// heartbeats is a batch in which nodes say at a time that they are alive.
+func heartbeats(at int64, nodes ...string) pmetric.Metrics {
+	md := pmetric.NewMetrics()
+	for _, node := range nodes {
+		rm := md.ResourceMetrics().AppendEmpty()
+		rm.Resource().Attributes().PutStr(semconv.AttrNodeName, node)
+		datatime.Write(rm.ScopeMetrics().AppendEmpty(), &datatime.Beat{
+			Node: node, Time: stamp(at), Sources: []datatime.Source{{Name: semconv.SourceAccessLog, Up: true}},
+		})
+	}
+	return md
+}
+
+// TestNodeThatLeft has the receiver delete a node's ztunnel: the node is not silent, it is gone.
+func TestNodeThatLeft(t *testing.T) {
+	in := newIngester(nil)
+	event := func(deleted bool) {
+		logs := plog.NewLogs()
+		scope := logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty()
+		mesh.MarkEntityScope(scope.Scope())
+		require.NoError(t, mesh.Event{Entity: &mesh.Ztunnel{Node: "node-a"}, Deleted: deleted}.AppendTo(scope.LogRecords()))
+		require.NoError(t, in.Logs(t.Context(), logs))
+	}
+	event(false)
+	require.NoError(t, in.Metrics(t.Context(), heartbeats(origin, "node-a", "node-b")))
+	event(true)
+	const week = 7 * 24 * 3_600_000
+	require.NoError(t, in.Metrics(t.Context(), heartbeats(origin+week, "node-b")))
+	assert.Equal(t, map[string]bool{"node-b": true}, in.Sources.Delivering(origin+week, 30_000))
+	assert.Len(t, in.Sources.Nodes(), 1)
+}
+
+// TestTimesThatCannotBe has points and heartbeats of times far from the wall clock: they count nothing and move nothing.
+func TestTimesThatCannotBe(t *testing.T) {
+	in := newIngester(nil)
+	in.Sources.Wall = func() time.Time { return time.UnixMilli(origin) }
+	require.NoError(t, in.Metrics(t.Context(), point("a", "a", origin-1000, origin, 1)))
+	const year = 365 * 24 * 3_600_000
+	for _, at := range []int64{1, origin - 20*year, origin + 600_000, origin + 100*year} {
+		require.NoError(t, in.Metrics(t.Context(), point("a", "a", at-1, at, 100)))
+		require.NoError(t, in.Metrics(t.Context(), heartbeats(at, "a")))
+	}
+	require.NoError(t, in.Metrics(t.Context(), point("a", "a", origin-1000, origin+1000, 3)))
+	assert.EqualValues(t, 3, closed(in, origin-3_600_000, origin+3_600_000))
+	first, now := in.Sources.Clock()
+	assert.Equal(t, [2]int64{origin, origin + 1000}, [2]int64{first, now})
+	assert.Equal(t, map[string]uint64{"implausible_time": 7, "clock_ahead": 1}, in.Stats().Dropped)
 }

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"math"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/internal/cumulative"
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -26,7 +28,8 @@ type batch struct {
 	final   bool
 	// coverage is the newest time at which a series of unknown past showed up.
 	coverage int64
-	replay   *sources.Replay
+	// earliest and latest bound the times that are believed.
+	earliest, latest pcommon.Timestamp
 }
 
 // Metrics takes over metrics. It returns an error only if the history could not be written; the live graph then has
@@ -37,13 +40,16 @@ func (in *Ingester) Metrics(ctx context.Context, md pmetric.Metrics) error {
 	if in.since == 0 {
 		_, in.before = in.Sources.Clock()
 	}
-	newest := in.advance(md)
-	b := batch{Ingester: in}
+	replay, replaying := datatime.ReadReplay(md)
+	if replaying {
+		in.Sources.SetReplaying()
+	}
+	b := batch{Ingester: in, final: replaying && replay.Ended()}
+	newest := b.advance(md)
 	if in.History != nil {
 		b.history = in.History.Batch(ctx)
 	}
-	var clock int64
-	_, clock = in.Sources.Clock()
+	_, clock := in.Sources.Clock()
 	if in.since == 0 {
 		in.since = newest
 	}
@@ -70,7 +76,7 @@ func (in *Ingester) Metrics(ctx context.Context, md pmetric.Metrics) error {
 		if b.final {
 			w.Flush()
 		}
-		if clock-in.swept > refresh {
+		if clock-in.swept > refresh || clock < in.swept {
 			in.swept = clock
 			w.Expire(clock)
 			in.sweep(clock)
@@ -80,20 +86,34 @@ func (in *Ingester) Metrics(ctx context.Context, md pmetric.Metrics) error {
 	if b.history != nil {
 		err = b.history.Commit(clock, b.final)
 	}
-	if b.replay != nil {
-		in.Sources.SetReplay(*b.replay)
+	if replaying {
+		in.Sources.SetReplay(sources.Replay{State: replay.State, Position: millis(replay.Position), Reason: replay.Reason})
 	}
 	in.changed()
 	return err
 }
 
-// advance moves the clock by the heartbeats and edges in the batch and returns the newest time in it.
-func (in *Ingester) advance(md pmetric.Metrics) (newest int64) {
-	see := func(t pcommon.Timestamp) { newest = max(newest, millis(t)) }
+// advance takes over the heartbeats, moves the clock by them and by the edges, and returns the newest time in the batch.
+func (b *batch) advance(md pmetric.Metrics) (newest int64) {
+	for beat := range datatime.Read(md) {
+		switch verdict := b.Sources.Heartbeat(cmp.Or(beat.Node, semconv.ServiceNameZtunnel), beat); verdict {
+		case datatime.Ahead, datatime.Implausible, datatime.OutOfOrder:
+			b.dropped[verdict.String()]++
+		case datatime.Taken, datatime.NoNode:
+			newest = max(newest, millis(beat.Time))
+		}
+	}
+	b.earliest, b.latest = b.Sources.Bounds()
+	edges := pcommon.Timestamp(0)
+	see := func(t pcommon.Timestamp) {
+		if t > edges && b.plausible(t) {
+			edges = t
+		}
+	}
 	for _, rm := range md.ResourceMetrics().All() {
 		for _, sm := range rm.ScopeMetrics().All() {
 			for _, metric := range sm.Metrics().All() {
-				if _, ok := roles[metric.Name()]; !ok && metric.Name() != semconv.MetricSourceUp {
+				if _, ok := roles[metric.Name()]; !ok {
 					continue
 				}
 				switch metric.Type() {
@@ -109,17 +129,17 @@ func (in *Ingester) advance(md pmetric.Metrics) (newest int64) {
 			}
 		}
 	}
-	in.Sources.Advance(newest)
+	b.Sources.Advance(millis(edges))
+	newest = max(newest, millis(edges))
 	return newest
 }
+
+func (b *batch) plausible(at pcommon.Timestamp) bool { return at >= b.earliest && at <= b.latest }
 
 func millis(t pcommon.Timestamp) int64 { return int64(t / 1e6) }
 
 func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric) {
-	switch metric.Name() {
-	case semconv.MetricSourceUp, semconv.MetricSourceLastSeen, semconv.MetricReplayPosition:
-		b.liveness(resource, metric)
-	case semconv.MetricDropped:
+	if metric.Name() == semconv.MetricDropped {
 		_, now := b.Sources.Clock()
 		b.Drops.Take(nodeOf(resource), metric, pcommon.Timestamp(now)*1e6)
 	}
@@ -152,26 +172,6 @@ func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		}
 	default:
 		b.dropped["type"]++
-	}
-}
-
-func (b *batch) liveness(resource pcommon.Map, metric pmetric.Metric) {
-	if metric.Type() != pmetric.MetricTypeGauge {
-		return
-	}
-	node := nodeOf(resource)
-	for _, point := range metric.Gauge().DataPoints().All() {
-		value := number(point)
-		switch metric.Name() {
-		case semconv.MetricSourceUp:
-			b.Sources.SetUp(node, text(point.Attributes(), semconv.LabelSource), millis(point.Timestamp()), value > 0)
-		case semconv.MetricSourceLastSeen:
-			b.Sources.SetLastSeen(node, text(point.Attributes(), semconv.LabelSource), int64(value*1000))
-		case semconv.MetricReplayPosition:
-			state := text(point.Attributes(), semconv.LabelState)
-			b.replay = &sources.Replay{State: state, Position: int64(value * 1000), Reason: text(point.Attributes(), semconv.LabelReason)}
-			b.final = b.final || semconv.ReplayEnded(state)
-		}
 	}
 }
 
@@ -243,6 +243,10 @@ func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		b.dropped["value"]++
 		return
 	}
+	if !b.plausible(point.Timestamp()) {
+		b.dropped[datatime.Implausible.String()]++
+		return
+	}
 	s := b.find(resource, resourceKey, metric, r, point.Attributes())
 	if s == nil {
 		return
@@ -289,6 +293,10 @@ const leastZero = 1e-128
 func (b *batch) histogram(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric, r role, point pmetric.ExponentialHistogramDataPoint) {
 	if !b.scratch.Load(exphist.NativeLayout, point) || b.scratch.Scale < exphist.NativeMinScale {
 		b.dropped["value"]++
+		return
+	}
+	if !b.plausible(point.Timestamp()) {
+		b.dropped[datatime.Implausible.String()]++
 		return
 	}
 	s := b.find(resource, resourceKey, metric, r, point.Attributes())

@@ -1,18 +1,35 @@
 // Package sources keeps which telemetry is arriving: the data's clock, what each source of each node last delivered,
-// and a replay's position. It never looks at the wall clock.
+// and a replay's position. In live mode the wall clock bounds what is believed of the nodes' clocks.
 package sources
 
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/datatime"
+	"github.com/nephilia/nephilia/internal/expiry"
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // Limits on what outside names can make grow.
 const (
-	maxNodes       = 20_000
 	maxSources     = 16
 	maxTransitions = 128
+)
+
+const (
+	// forgotten is after how much silence, in the data's time, a node is no longer listed, unless it was known to have left before.
+	forgotten  = pcommon.Timestamp(24 * time.Hour)
+	sweepEvery = pcommon.Timestamp(time.Minute)
+	// leastGap is how long a source must be silent for that to be remembered, in milliseconds.
+	leastGap = 10_000
+	// lateness is by how much nodes' clocks may differ beyond what datatime believes anyway.
+	lateness = 5 * time.Second
 )
 
 // Source is one source of telemetry of a node at a moment.
@@ -40,10 +57,15 @@ type Replay struct {
 
 // Tracker keeps the state of all sources. All methods may be called from several goroutines.
 type Tracker struct {
-	mu       sync.RWMutex
-	nodes    map[string]map[string]*source
-	first    int64
-	clock    int64
+	// Wall is the wall clock. It must not be set once the tracker is in use.
+	Wall func() time.Time
+
+	mu    sync.RWMutex
+	clock *datatime.Clock
+	first pcommon.Timestamp
+	swept pcommon.Timestamp
+	// nodes are the sources of each node by name, forgotten when silent for long.
+	nodes    *expiry.Table[string, map[string]*source]
 	replay   Replay
 	rejected uint64
 }
@@ -51,6 +73,7 @@ type Tracker struct {
 type source struct {
 	Source
 	transitions []transition
+	gaps        []gap
 }
 
 type transition struct {
@@ -58,73 +81,143 @@ type transition struct {
 	up   bool
 }
 
-// New returns an empty tracker.
-func New() *Tracker { return &Tracker{nodes: map[string]map[string]*source{}} }
+// gap is a time between two heartbeats that is longer than usual.
+type gap struct{ from, to int64 }
 
-// Advance moves the data's clock; it never goes back.
-func (t *Tracker) Advance(now int64) {
+// New returns an empty tracker.
+func New() *Tracker {
+	return &Tracker{
+		Wall:  time.Now,
+		clock: datatime.NewClock(lateness),
+		nodes: expiry.New[string, map[string]*source](datatime.MaxNodes, nil),
+	}
+}
+
+// Advance moves the data's clock to a time, in unix milliseconds, that no heartbeat gave. It is false, and nothing happens, if the
+// time is too far ahead of the wall clock.
+func (t *Tracker) Advance(now int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.advance(now)
+	at := pcommon.Timestamp(max(now, 0)) * 1e6
+	wall := t.Wall()
+	if t.clock.Believed(at, wall) != at {
+		return false
+	}
+	t.clock.Set(at)
+	t.advance(wall)
+	return true
 }
 
-func (t *Tracker) advance(now int64) {
-	if t.first == 0 && now > 0 {
+// advance brings the clock to the newest time that is known.
+func (t *Tracker) advance(wall time.Time) {
+	if t.clock.Heal(wall) {
+		t.nodes.Rewind(t.clock.Now())
+		t.swept = min(t.swept, t.clock.Now())
+	}
+	t.clock.SkipToNewest()
+	now := t.clock.Now()
+	if t.first == 0 || t.first > now {
 		t.first = now
 	}
-	t.clock = max(t.clock, now)
+	if now > forgotten && now-t.swept > sweepEvery {
+		t.swept = now
+		t.clock.Advance(wall)
+		t.nodes.Sweep(now - forgotten)
+	}
 }
 
-// Clock returns the data's clock, and the first time it showed; 0 before any data.
+// Clock returns the data's clock, and the first time it showed, in unix milliseconds; 0 before any data.
 func (t *Tracker) Clock() (first, now int64) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.first, t.clock
+	return millis(t.first), millis(t.clock.Now())
 }
 
-// Restore sets the clock of data that was stored before a restart.
+// Restore sets the clock of data that was stored before a restart. What was stored ahead of the wall clock is brought back to it.
 func (t *Tracker) Restore(first, now int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.first, t.clock = first, now
+	t.first = pcommon.Timestamp(max(first, 0)) * 1e6
+	t.clock.RestoreTime(pcommon.Timestamp(max(now, 0)) * 1e6)
+	t.advance(t.Wall())
 }
 
-// SetUp takes over a heartbeat.
-func (t *Tracker) SetUp(node, name string, at int64, up bool) {
+// SetReplaying tells that the data comes from a recording, so that the wall clock has no say.
+func (t *Tracker) SetReplaying() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.advance(at)
-	s := t.source(node, name)
-	if s == nil || at < s.Heartbeat {
+	t.clock.SetReplay()
+}
+
+// Bounds are the first and the last time that is believed of a point.
+func (t *Tracker) Bounds() (first, last pcommon.Timestamp) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.clock.Bounds(t.Wall())
+}
+
+// Heartbeat takes over a heartbeat. name is the node's, or stands for what belongs to none. A node whose clock is wrong is alive:
+// what it says of its sources is taken as said now.
+func (t *Tracker) Heartbeat(name string, beat datatime.Beat) datatime.Verdict {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	wall := t.Wall()
+	verdict := t.clock.Hear(beat, wall)
+	t.advance(wall)
+	switch verdict {
+	case datatime.NodeLimit:
+		t.rejected++
+		return verdict
+	case datatime.Ahead, datatime.Implausible:
+		beat.Time = t.clock.Now()
+	default:
+		beat.Time = t.clock.Believed(beat.Time, wall)
+	}
+	for i := range beat.Sources {
+		t.state(name, &beat.Sources[i], millis(beat.Time), wall)
+	}
+	return verdict
+}
+
+func (t *Tracker) state(node string, said *datatime.Source, at int64, wall time.Time) {
+	s := t.source(node, said.Name)
+	if s == nil {
 		return
 	}
-	if len(s.transitions) == 0 || s.Up != up {
-		if len(s.transitions) == maxTransitions {
-			s.transitions = append(s.transitions[:0], s.transitions[1:]...)
-		}
-		s.transitions = append(s.transitions, transition{at, up})
+	if said.LastSeen > 0 {
+		s.LastSeen = max(s.LastSeen, millis(t.clock.Believed(said.LastSeen, wall)))
 	}
-	s.Up, s.Heartbeat = up, at
+	if at < s.Heartbeat {
+		if at+leastGap < s.Heartbeat && s.Heartbeat > millis(t.clock.Now()) {
+			s.Heartbeat = at // the data's clock went back
+		}
+		return
+	}
+	if len(s.transitions) == 0 || s.Up != said.Up {
+		s.transitions = push(s.transitions, transition{at, said.Up})
+	}
+	if s.Heartbeat > 0 && at-s.Heartbeat > leastGap {
+		s.gaps = push(s.gaps, gap{s.Heartbeat, at})
+	}
+	s.Up, s.Heartbeat = said.Up, at
 }
 
-// SetLastSeen takes over the time of a source's newest record.
-func (t *Tracker) SetLastSeen(node, name string, lastSeen int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s := t.source(node, name); s != nil {
-		s.LastSeen = max(s.LastSeen, lastSeen)
+// push appends to a list that keeps the newest maxTransitions.
+func push[T any](list []T, one T) []T {
+	if len(list) == maxTransitions {
+		list = append(list[:0], list[1:]...)
 	}
+	return append(list, one)
 }
 
 func (t *Tracker) source(node, name string) *source {
-	all, ok := t.nodes[node]
+	all, ok := t.nodes.Use(node, t.clock.Now())
 	if !ok {
-		if len(t.nodes) >= maxNodes {
+		all = map[string]*source{}
+		if !t.nodes.Add(strings.Clone(node), all, t.clock.Now()) {
 			t.rejected++
 			return nil
 		}
-		all = map[string]*source{}
-		t.nodes[node] = all
 	}
 	s, ok := all[name]
 	if !ok {
@@ -132,10 +225,26 @@ func (t *Tracker) source(node, name string) *source {
 			t.rejected++
 			return nil
 		}
+		name = strings.Clone(name)
 		s = &source{Source: Source{Name: name}}
 		all[name] = s
 	}
 	return s
+}
+
+// Forget takes note that a node has left the cluster.
+func (t *Tracker) Forget(node string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.nodes.Delete(node)
+	t.clock.Forget(node)
+}
+
+// Problems are the nodes whose clocks are wrong, by name.
+func (t *Tracker) Problems() []datatime.Problem {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.clock.Problems(t.Wall())
 }
 
 // SetReplay takes over a replay's position. A recording that begins again starts at running again.
@@ -156,8 +265,8 @@ func (t *Tracker) Replay() (r Replay, ok bool) {
 func (t *Tracker) Nodes() []Node {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	out := make([]Node, 0, len(t.nodes))
-	for name, all := range t.nodes {
+	out := make([]Node, 0, t.nodes.Len())
+	for name, all := range t.nodes.All() {
 		node := Node{Name: name, Sources: make([]Source, 0, len(all))}
 		for _, s := range all {
 			node.Sources = append(node.Sources, s.Source)
@@ -170,28 +279,39 @@ func (t *Tracker) Nodes() []Node {
 }
 
 // Delivering tells, for each node that ever sent telemetry, whether its traffic was reported at a time: the access log
-// and the metrics, as far as the node has them, were up, and a heartbeat came within patience (milliseconds) of the
-// data's clock.
+// and the metrics, as far as the node has them, were up, and the last heartbeat before was not older than patience. Both are in
+// milliseconds of the data's clock.
 func (t *Tracker) Delivering(at, patience int64) map[string]bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	out := make(map[string]bool, len(t.nodes))
-	for name, all := range t.nodes {
+	out := make(map[string]bool, t.nodes.Len())
+	for name, all := range t.nodes.All() {
 		delivering, known := true, false
 		for _, s := range all {
-			if s.Name != "access_log" && s.Name != "metrics" {
+			if s.Name != semconv.SourceAccessLog && s.Name != semconv.SourceMetrics {
 				continue
 			}
 			known = true
-			if at-s.Heartbeat > patience || !s.upAt(at) {
-				delivering = false
-			}
+			delivering = delivering && at-s.lastBefore(at) <= patience && s.upAt(at)
 		}
 		if known {
 			out[name] = delivering
 		}
 	}
 	return out
+}
+
+// lastBefore is the time of the last heartbeat up to a time, or of one less than leastGap before that.
+func (s *source) lastBefore(at int64) int64 {
+	if at >= s.Heartbeat {
+		return s.Heartbeat
+	}
+	for i := len(s.gaps) - 1; i >= 0 && at < s.gaps[i].to; i-- {
+		if at >= s.gaps[i].from {
+			return s.gaps[i].from
+		}
+	}
+	return at
 }
 
 func (s *source) upAt(at int64) bool {
@@ -210,3 +330,5 @@ func (t *Tracker) Rejected() uint64 {
 	defer t.mu.RUnlock()
 	return t.rejected
 }
+
+func millis(t pcommon.Timestamp) int64 { return int64(t / 1e6) }
