@@ -82,15 +82,19 @@ func Read(metrics pmetric.Metrics) iter.Seq[Beat] {
 		var r reader
 		for _, resource := range metrics.ResourceMetrics().All() {
 			for _, scope := range resource.ScopeMetrics().All() {
-				if !r.find(scope) {
-					continue
-				}
-				node, _ := resource.Resource().Attributes().Get(semconv.AttrNodeName)
-				if !r.each(node.Str(), yield) {
+				if !r.read(resource, scope, yield) {
 					return
 				}
 			}
 		}
+	}
+}
+
+// ReadScope goes through the heartbeats of one scope, for those to whom their place among a batch's metrics matters.
+func ReadScope(resource pmetric.ResourceMetrics, scope pmetric.ScopeMetrics) iter.Seq[Beat] {
+	return func(yield func(Beat) bool) {
+		var r reader
+		r.read(resource, scope, yield)
 	}
 }
 
@@ -99,6 +103,15 @@ type reader struct {
 	up, lastSeen, count pmetric.NumberDataPointSlice
 	hasSeen, hasCount   bool
 	sources             []Source
+}
+
+// read yields the heartbeats of a scope, and tells whether to go on.
+func (r *reader) read(resource pmetric.ResourceMetrics, scope pmetric.ScopeMetrics, yield func(Beat) bool) bool {
+	if !r.find(scope) {
+		return true
+	}
+	node, _ := resource.Resource().Attributes().Get(semconv.AttrNodeName)
+	return r.each(node.Str(), yield)
 }
 
 // find looks for a scope's heartbeat metrics.

@@ -55,6 +55,7 @@ type Limits struct {
 	Endpoints int `mapstructure:"endpoints"`
 	Nodes     int `mapstructure:"nodes"`
 	Entities  int `mapstructure:"entities"`
+	External  int `mapstructure:"external"`
 	Outages   int `mapstructure:"outages"`
 }
 
@@ -65,7 +66,7 @@ func createDefaultConfig() component.Config {
 		QuietTimeout:    10 * time.Minute,
 		SilenceTimeout:  2 * time.Minute,
 		RefreshInterval: 15 * time.Second,
-		Limits:          Limits{Edges: 50_000, Endpoints: 50_000, Nodes: 5_000, Entities: 100_000, Outages: 1_000},
+		Limits:          Limits{Edges: 50_000, Endpoints: 50_000, Nodes: 5_000, Entities: 100_000, External: 1_000, Outages: 1_000},
 	}
 }
 
@@ -95,6 +96,7 @@ func (c *Config) Validate() error {
 		{"endpoints", c.Limits.Endpoints},
 		{"nodes", c.Limits.Nodes},
 		{"entities", c.Limits.Entities},
+		{"external", c.Limits.External},
 		{"outages", c.Limits.Outages},
 	} {
 		if l.value <= 0 {
@@ -124,7 +126,9 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) limits() observe.Limits {
-	return observe.Limits{Edges: c.Limits.Edges, Endpoints: c.Limits.Endpoints, Nodes: c.Limits.Nodes, Entities: c.Limits.Entities}
+	return observe.Limits{
+		Edges: c.Limits.Edges, Endpoints: c.Limits.Endpoints, Nodes: c.Limits.Nodes, Entities: c.Limits.Entities, External: c.Limits.External,
+	}
 }
 
 func (c *Config) objectives() []observe.SLO {

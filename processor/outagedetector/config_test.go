@@ -60,7 +60,7 @@ func TestConfigOfTestdata(t *testing.T) {
 			{Subject: rules.Subject{Namespace: "shop"}, Objective: 0.999},
 			{Subject: rules.Subject{Namespace: "shop", Workload: "checkout"}, Objective: 0.99, Latency: 300 * time.Millisecond},
 		},
-		Limits: Limits{Edges: 1000, Endpoints: 2000, Nodes: 100, Entities: 3000, Outages: 50},
+		Limits: Limits{Edges: 1000, Endpoints: 2000, Nodes: 100, Entities: 3000, External: 500, Outages: 50},
 	}, full)
 }
 

@@ -99,7 +99,7 @@ func (d *detector) consumeLogs(logs plog.Logs) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.arrived = time.Now()
-	d.store.Logs(logs)
+	d.store.Logs(logs, d.arrived)
 }
 
 // consumeMetrics takes over a batch, judges the boundary that it reaches and appends the outages' gauges to it.
@@ -107,11 +107,11 @@ func (d *detector) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.arrived = time.Now()
-	boundary, edges := d.store.Metrics(metrics)
+	boundary, edges := d.store.Metrics(metrics, d.arrived)
 	if boundary == 0 || !d.due(boundary, edges) {
 		return
 	}
-	d.store.Beat(boundary)
+	d.store.Advance(boundary)
 	transitions := d.round(ctx)
 	d.sendEvents(ctx, transitions)
 	d.appendGauges(metrics, transitions)
@@ -136,7 +136,7 @@ func (d *detector) round(ctx context.Context) []life.Transition {
 	d.store.Sweep()
 	d.telemetry.OutageDetectorRoundDuration.Record(ctx, time.Since(began).Seconds())
 	d.telemetry.OutageDetectorEdgesJudged.Add(ctx, int64(judged))
-	d.telemetry.OutageDetectorEdges.Record(ctx, int64(d.store.Edges()))
+	d.telemetry.OutageDetectorEdges.Record(ctx, int64(d.store.Edges.Len()))
 	d.telemetry.OutageDetectorOpen.Record(ctx, int64(len(d.ledger.Open())))
 	d.countDrops(ctx)
 	return transitions

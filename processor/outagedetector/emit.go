@@ -199,7 +199,7 @@ func (d *detector) budgets(now int64, refresh bool) []budget {
 		return nil
 	}
 	var all []budget
-	for name, app := range d.store.Apps {
+	for name, app := range d.store.Edges.Apps {
 		for _, b := range app.Budgets {
 			slo := "availability"
 			if b.SLO.Threshold > 0 {
@@ -224,6 +224,7 @@ func (d *detector) countDrops(ctx context.Context) {
 		{"endpoints", now.Endpoints - before.Endpoints},
 		{"nodes", now.Nodes - before.Nodes},
 		{"entities", now.Entities - before.Entities},
+		{"external", now.External - before.External},
 		{"late", now.Late - before.Late},
 		{"malformed", now.Malformed - before.Malformed},
 		{"implausible_time", now.Implausible - before.Implausible},

@@ -158,7 +158,12 @@ func TestImplausibleTimes(t *testing.T) {
 			resource.Resource().Attributes().PutStr(semconv.AttrServiceName, semconv.ServiceNameZtunnel)
 			m := resource.ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
 			m.SetName(name)
-			p := m.SetEmptySum().DataPoints().AppendEmpty()
+			m.SetEmptySum()
+			list := m.Sum().DataPoints()
+			if name == semconv.MetricSourceUp {
+				list = m.SetEmptyGauge().DataPoints()
+			}
+			p := list.AppendEmpty()
 			p.SetTimestamp(pcommon.Timestamp(at))
 			p.SetIntValue(1)
 			e.key.PutAttributes(p.Attributes())
@@ -169,7 +174,7 @@ func TestImplausibleTimes(t *testing.T) {
 	w.run(time.Minute, func() { e.fail(10, semconv.ErrorTypeConnectionRefused, "") })
 	require.Len(t, w.outages(), 1)
 	assert.Equal(t, rules.KindConnectionRefused, w.outages()[0].Kind)
-	// A replay's position says what it does by its state, and a histogram that is a sum says nothing.
-	const timeless = 2
+	// A replay's position says what it does by its state; a histogram that is a sum, and a newest record without a heartbeat, say nothing.
+	const timeless = 3
 	assert.EqualValues(t, len(times)*(len(hostileMetrics)-timeless), w.metrics.(*metricsProcessor).detector.store.Drops.Implausible)
 }

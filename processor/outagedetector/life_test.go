@@ -504,8 +504,8 @@ func TestLimits(t *testing.T) {
 	s := newShop(t, func(c *Config) { c.Limits.Edges, c.Limits.Endpoints, c.Limits.Nodes = 3, 2, 2 })
 	s.run(30*time.Second, s.live)
 	d := s.metrics.(*metricsProcessor).detector
-	assert.Equal(t, 3, d.store.Edges())
-	assert.Len(t, d.store.Nodes, 2)
+	assert.Equal(t, 3, d.store.Edges.Len())
+	assert.Len(t, d.store.Nodes.ByName, 2)
 	assert.Positive(t, d.store.Drops.Edges)
 	assert.Positive(t, d.store.Drops.Endpoints)
 	assert.Positive(t, d.store.Drops.Nodes)

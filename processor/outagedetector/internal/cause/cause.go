@@ -162,7 +162,7 @@ func echo(b Blame) bool {
 
 func (f *Finder) wrong() []Blame {
 	var wrong []Blame
-	for p := range f.store.Judged {
+	for p := range f.store.Edges.Faulty {
 		if family, ok := Primary(p); ok {
 			wrong = append(wrong, Blame{Pair: p, Family: family})
 		}

@@ -94,11 +94,11 @@ func (f *Finder) policyBehind(e *Explanation) string {
 			first = since
 		}
 	}
-	for _, c := range slices.Backward(f.store.Changes) {
+	for _, c := range slices.Backward(f.store.Mesh.Changes) {
 		if c.Policy == "" || c.Gone || c.Time > first+int64(10*time.Second) || c.Time < first-int64(time.Minute) {
 			continue
 		}
-		if p := f.store.State.Policy(c.Policy); p != nil && (p.Namespace == e.Root.Namespace || p.Scope == "GLOBAL") {
+		if p := f.store.Mesh.Policy(c.Policy); p != nil && (p.Namespace == e.Root.Namespace || p.Scope == "GLOBAL") {
 			return c.Policy
 		}
 	}

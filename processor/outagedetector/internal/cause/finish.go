@@ -75,7 +75,7 @@ func (f *Finder) pods(e *Explanation, now int64) {
 	if e.Root.Type != TypeWorkload || e.Kind == rules.KindPolicyDenied {
 		return
 	}
-	app, ok := f.store.Apps[outage.Name{Namespace: e.Root.Namespace, Name: e.Root.Name}]
+	app, ok := f.store.Edges.Apps[outage.Name{Namespace: e.Root.Namespace, Name: e.Root.Name}]
 	if !ok {
 		return
 	}
@@ -128,7 +128,7 @@ func (f *Finder) settled(e *Explanation, now int64) bool {
 			// When it began is known to the slot only.
 			node, since = f.runsOnlyOn(b.Pair.Destination), since+int64(b.Pair.Win.Length())
 		}
-		n, ok := f.store.Nodes[node]
+		n, ok := f.store.Nodes.ByName[node]
 		if !ok || node == "" {
 			continue
 		}
@@ -145,7 +145,7 @@ const deciding = int64(12 * time.Second)
 
 // suspected tells whether connections fail or hang to what has pods on a node whose scrape has just begun to fail.
 func (f *Finder) suspected(e *Explanation, now int64) bool {
-	for name, n := range f.store.Nodes {
+	for name, n := range f.store.Nodes.ByName {
 		src, ok := n.Sources[semconv.SourceMetrics]
 		if !ok || !src.Worked || src.Up || n.Down.On || n.Lost.On || now-src.Changed > deciding {
 			continue
@@ -160,7 +160,7 @@ func (f *Finder) suspected(e *Explanation, now int64) bool {
 // runsOnlyOn is the node on which all of an app's pods run, empty if there are several.
 func (f *Finder) runsOnlyOn(app *observe.App) string {
 	node := ""
-	for _, w := range f.store.Pods(app.Name) {
+	for _, w := range f.store.Mesh.Pods(app.Name) {
 		if node != "" && w.Node != node {
 			return ""
 		}
@@ -199,8 +199,8 @@ func (f *Finder) evidence(e *Explanation) {
 			}
 		}
 	}
-	for i := range f.store.Changes {
-		c := &f.store.Changes[i]
+	for i := range f.store.Mesh.Changes {
+		c := &f.store.Mesh.Changes[i]
 		if c.Time < e.Since-int64(changesBefore) || c.Time > e.LastBad+int64(changesBefore) {
 			continue
 		}
@@ -211,7 +211,7 @@ func (f *Finder) evidence(e *Explanation) {
 		}
 	}
 	if e.Root.Type == TypeNode {
-		if n, ok := f.store.Nodes[e.Root.Name]; ok {
+		if n, ok := f.store.Nodes.ByName[e.Root.Name]; ok {
 			if src, ok := n.Sources[semconv.SourceMetrics]; ok && !src.Up && src.Worked {
 				found = append(found, outage.Evidence{
 					Time: time.Unix(0, src.Changed).UTC(), Text: "scrape of ztunnel on " + n.Name + " fails", Source: "scrape " + n.Name, Kind: outage.EvidenceScrape,
@@ -312,8 +312,8 @@ func (f *Finder) sickness(pairs []*observe.Pair, now int64) float64 {
 
 // identities are outages of certificates; one whose connections fail already is told with those.
 func (f *Finder) identities(found []*Explanation) []*Explanation {
-	for i := range f.judge.Certificates {
-		c := &f.judge.Certificates[i]
+	for i := range f.judge.Certificates.All {
+		c := &f.judge.Certificates.All[i]
 		if slices.ContainsFunc(found, func(e *Explanation) bool { return e.Root == c.Root }) {
 			continue
 		}
@@ -334,7 +334,7 @@ func (f *Finder) identities(found []*Explanation) []*Explanation {
 // budgets are outages by burn rate, where nothing else explains them.
 func (f *Finder) budgets(found []*Explanation) []*Explanation {
 	var apps []*observe.App
-	for _, app := range f.store.Apps {
+	for _, app := range f.store.Edges.Apps {
 		if slices.ContainsFunc(app.Budgets, func(b *observe.Budget) bool { return b.Fault.On }) {
 			apps = append(apps, app)
 		}
@@ -366,13 +366,13 @@ func (f *Finder) budgets(found []*Explanation) []*Explanation {
 // telemetry are nodes of which nothing is known. If most are, what collects them is what is lost.
 func (f *Finder) telemetry(found []*Explanation) []*Explanation {
 	var lost []*observe.Node
-	for _, n := range f.store.Nodes {
+	for _, n := range f.store.Nodes.ByName {
 		if n.Lost.On && !n.Down.On {
 			lost = append(lost, n)
 		}
 	}
 	slices.SortFunc(lost, func(a, b *observe.Node) int { return cmp.Compare(a.Name, b.Name) })
-	if len(lost) > 2 && 2*len(lost) > len(f.store.Nodes) {
+	if len(lost) > 2 && 2*len(lost) > len(f.store.Nodes.ByName) {
 		e := f.lost(lost[0], outage.Subject{Type: TypeService, Name: "telemetry"})
 		e.Nodes = e.Nodes[:0]
 		for _, n := range lost {

@@ -90,7 +90,7 @@ func (f *Finder) origin(e *Explanation) []*observe.App {
 	var origin []*observe.App
 	switch e.Root.Type {
 	case TypeWorkload:
-		if app, ok := f.store.Apps[outage.Name{Namespace: e.Root.Namespace, Name: e.Root.Name}]; ok {
+		if app, ok := f.store.Edges.Apps[outage.Name{Namespace: e.Root.Namespace, Name: e.Root.Name}]; ok {
 			origin = append(origin, app)
 		}
 		if e.Policy != "" || e.Through {

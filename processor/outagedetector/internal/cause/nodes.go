@@ -14,14 +14,14 @@ import (
 // nodes makes an explanation of every node that is down: it takes the faults of what runs there.
 func (f *Finder) nodes(found []*Explanation, open []Blame, now int64) ([]*Explanation, []Blame) {
 	var names []string
-	for name, n := range f.store.Nodes {
+	for name, n := range f.store.Nodes.ByName {
 		if n.Down.On || now-n.Down.Recovered < lingering {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		n := f.store.Nodes[name]
+		n := f.store.Nodes.ByName[name]
 		e := &Explanation{
 			Root: outage.Subject{Type: TypeNode, Name: name}, Kind: rules.KindNodeDown, Rule: n.Down.Rule, Severity: n.Down.Rule.Severity,
 			Since: n.Down.Since, LastBad: n.Down.LastBad, Recovered: recovered(n), Nodes: []string{name},
@@ -85,7 +85,7 @@ func (f *Finder) belongs(b Blame, node string) bool {
 	}
 	var here, elsewhere uint64
 	if b.Family != observe.Stalled {
-		since := f.store.Nodes[node].Down.Since - int64(30*time.Second)
+		since := f.store.Nodes.ByName[node].Down.Since - int64(30*time.Second)
 		for _, e := range f.serving(b.Pair) {
 			slots := e.Win.SlotsFor(time.Duration(f.store.Now - since))
 			failed, all := e.Win.Sum(observe.Failed, slots), e.Win.Sum(observe.Closed, slots)
@@ -144,7 +144,7 @@ func (f *Finder) commonNodes(found []*Explanation, open []Blame, now int64) ([]*
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		rule := f.store.Catalogue().Base().Get(rules.NodeDown)
+		rule := f.store.Catalogue.Base().Get(rules.NodeDown)
 		if rule == nil {
 			break
 		}
@@ -178,7 +178,7 @@ func (f *Finder) failsOnlyOn(app *observe.App, since int64) string {
 
 // answers tells whether a node's ztunnel was scraped or logged anything just now.
 func (f *Finder) answers(node string, now int64) bool {
-	n, ok := f.store.Nodes[node]
+	n, ok := f.store.Nodes.ByName[node]
 	if !ok {
 		return false
 	}
@@ -191,7 +191,7 @@ func (f *Finder) answers(node string, now int64) bool {
 }
 
 func (f *Finder) allFail(node string, now int64) bool {
-	for _, e := range f.store.EndpointsOn(node) {
+	for _, e := range f.store.Endpoints.On(node) {
 		e.Win.Advance(now)
 		if closed := e.Win.Sum(observe.Closed, 2); closed > 0 && 2*e.Win.Sum(observe.Failed, 2) < closed {
 			return false

@@ -47,7 +47,7 @@ func (f *Finder) waypoint(p *observe.Pair) *observe.App {
 	if !ok {
 		return nil
 	}
-	return f.store.Apps[outage.Name{Namespace: namespace, Name: name}]
+	return f.store.Edges.Apps[outage.Name{Namespace: namespace, Name: name}]
 }
 
 // failsAt tells whether what fails on an edge are connections to its waypoint's pods and not to its destination's.

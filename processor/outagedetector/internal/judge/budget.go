@@ -12,20 +12,25 @@ const budgetsEvery = int64(time.Minute)
 var burnRates = []string{rules.BurnFast, rules.BurnMedium, rules.BurnSlow}
 
 // budgets judges how fast objectives' error budgets are used.
-func (j *Judge) budgets(now int64) {
-	if now-j.checkedSLOs < budgetsEvery {
+type budgets struct {
+	store   *observe.Store
+	checked int64
+}
+
+func (j *budgets) judge(now int64) {
+	if now-j.checked < budgetsEvery {
 		return
 	}
-	j.checkedSLOs = now
-	for _, app := range j.store.Apps {
+	j.checked = now
+	for _, app := range j.store.Edges.Apps {
 		for _, b := range app.Budgets {
 			j.budget(app, b, now)
 		}
 	}
 }
 
-func (j *Judge) budget(app *observe.App, b *observe.Budget, now int64) {
-	set := j.store.Catalogue().For("", "", app.Name.Namespace, app.Name.Name)
+func (j *budgets) budget(app *observe.App, b *observe.Budget, now int64) {
+	set := j.store.Catalogue.For("", "", app.Name.Namespace, app.Name.Name)
 	f := &b.Fault
 	if f.On {
 		// The short window ends it: once that is well below the rate, the budget is no longer being burnt.
@@ -54,7 +59,7 @@ func (j *Judge) budget(app *observe.App, b *observe.Budget, now int64) {
 		}
 		*f = observe.Fault{
 			On: true, Rule: rule, Since: now - int64(rule.Window), Fired: now, LastBad: now, Kind: kind,
-			Failed: bad, Total: all, Ratio: float64(bad) / float64(all),
+			Tally: observe.Tally{Failed: bad, Total: all, Ratio: float64(bad) / float64(all)},
 		}
 		return
 	}

@@ -195,7 +195,7 @@ func (c counts) start(f *observe.Fault, rule *rules.Rule, s span, now int64) {
 	w := c.w
 	*f = observe.Fault{
 		On: true, Rule: rule, Since: w.Start(s.slots - 1), Fired: now, Kind: rule.Kind,
-		Base: [2]uint64{w.Ever(c.bad) - s.bad, w.Ever(c.total) - w.Sum(c.total, s.slots)},
+		Tally: observe.Tally{Base: [2]uint64{w.Ever(c.bad) - s.bad, w.Ever(c.total) - w.Sum(c.total, s.slots)}},
 	}
 }
 

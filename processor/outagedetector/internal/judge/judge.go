@@ -1,62 +1,79 @@
-// Package judge decides what is wrong with each edge, pod, node and the control plane: one file per family of rules,
-// thresholds from the catalogue. It says what fails, not why; that is package cause.
+// Package judge decides what is wrong with each edge, pod, node and the control plane: one type and file for each family of
+// rules, thresholds from the catalogue. It says what fails, not why; that is package cause.
 package judge
 
-import "github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+import (
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+)
 
 // Judge looks at what changed since the last boundary.
 type Judge struct {
-	store *observe.Store
 	// ControlPlane is what is wrong with the control plane, Certificates with identities.
 	ControlPlane ControlPlane
-	Certificates []Certificate
-	pairs        []*observe.Pair
-	endpoints    []*observe.Endpoint
-	silent       []*observe.Pair
-	checkedCerts int64
-	checkedSLOs  int64
+	Certificates Certificates
+
+	store       *observe.Store
+	connections connections
+	silences    silences
+	stalls      stalls
+	endpoints   endpoints
+	nodes       nodes
+	budgets     budgets
+
+	// changed, pods and quiet are what is judged at a boundary, kept for their memory.
+	changed []*observe.Pair
+	pods    []*observe.Endpoint
+	quiet   []*observe.Pair
 }
 
 // New returns a judge of a store.
-func New(store *observe.Store) *Judge { return &Judge{store: store} }
+func New(store *observe.Store) *Judge {
+	j := &Judge{
+		ControlPlane: ControlPlane{store: store}, Certificates: Certificates{store: store}, store: store, connections: connections{store},
+		silences: silences{store}, stalls: stalls{store}, nodes: nodes{store}, budgets: budgets{store: store},
+	}
+	j.endpoints = endpoints{store, &j.connections}
+	return j
+}
 
 // Round judges everything that changed, at the store's present boundary. It returns the number of edges judged.
 func (j *Judge) Round() int {
 	now := j.store.Now
-	j.pairs = j.store.TakeDirty(j.pairs)
-	for _, p := range j.pairs {
-		j.pair(p, now)
+	j.changed = j.store.Edges.TakeDirty(j.changed)
+	for _, p := range j.changed {
+		j.edge(p, now)
 	}
-	j.endpoints = j.store.TakeDirtyEndpoints(j.endpoints)
-	for _, e := range j.endpoints {
-		j.endpoint(e, now)
+	j.pods = j.store.Endpoints.TakeDirty(j.pods)
+	for _, e := range j.pods {
+		j.endpoints.judge(e, now)
 	}
-	j.silent = j.store.Silent(j.silent)
-	for _, p := range j.silent {
-		j.silence(p, now)
+	j.quiet = j.store.Edges.Silent(j.quiet)
+	for _, p := range j.quiet {
+		j.silences.judge(p, now)
 	}
-	j.nodes(now)
-	j.controlPlane(now)
-	j.certificates(now)
-	j.budgets(now)
-	return len(j.pairs)
+	j.nodes.judge(now)
+	j.ControlPlane.judge(now)
+	j.Certificates.judge(now)
+	j.budgets.judge(now)
+	return len(j.changed)
 }
 
-func (j *Judge) pair(p *observe.Pair, now int64) {
-	w := &p.Win
-	w.Advance(now)
+func (j *Judge) edge(p *observe.Pair, now int64) {
+	p.Win.Advance(now)
 	if p.Succeeded() {
 		p.LastSuccess = now
 	}
-	j.connections(p, now)
-	j.requestErrors(p, now)
-	j.latency(p, now)
-	j.stalled(p, now)
+	j.connections.judge(p, now)
+	judgeCounts(p, observe.RequestErrors, p.Rules.Get(rules.HTTPErrors), requestsOf(p), now)
+	// Which requests are slow was decided as they were counted.
+	judgeCounts(p, observe.Latency, p.Rules.Get(rules.SlowRequests), slowOf(p), now)
+	j.stalls.judge(p, now)
 	if p.Faults[observe.Silence].On {
-		j.silence(p, now)
+		j.silences.judge(p, now)
 	} else if p.LastActive == now {
-		j.awaitSilence(p)
+		j.silences.await(p)
 	}
 	p.Mark()
-	j.store.Watch(p)
+	j.store.Edges.Watch(p)
 }

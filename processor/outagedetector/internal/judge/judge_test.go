@@ -183,20 +183,20 @@ func TestNodes(t *testing.T) {
 	}
 	c, e, pods := start()
 	c.sit(8, func() { e.Fail(10, semconv.ErrorTypeConnectionRefused, "", pods...) })
-	assert.True(t, c.Nodes["node-b"].Down.On)
-	assert.False(t, c.Nodes["node-b"].Lost.On)
-	assert.False(t, c.Nodes["node-a"].Down.On || c.Nodes["node-a"].Lost.On)
+	assert.True(t, c.Nodes.ByName["node-b"].Down.On)
+	assert.False(t, c.Nodes.ByName["node-b"].Lost.On)
+	assert.False(t, c.Nodes.ByName["node-a"].Down.On || c.Nodes.ByName["node-a"].Lost.On)
 
 	c, e, pods = start()
 	c.sit(1, func() { e.OK(10, pods...) })
 	c.Scraped["node-b"] = true
 	c.sit(20, func() { e.OK(10, pods...) })
-	assert.False(t, c.Nodes["node-b"].Down.On || c.Nodes["node-b"].Lost.On, "one scrape")
+	assert.False(t, c.Nodes.ByName["node-b"].Down.On || c.Nodes.ByName["node-b"].Lost.On, "one scrape")
 
 	c, e, pods = start()
 	c.sit(8, func() { e.OK(10, pods...) })
-	assert.False(t, c.Nodes["node-b"].Down.On)
-	assert.True(t, c.Nodes["node-b"].Lost.On)
+	assert.False(t, c.Nodes.ByName["node-b"].Down.On)
+	assert.True(t, c.Nodes.ByName["node-b"].Lost.On)
 }
 
 // TestOnlyWhatChanged holds a round to look at what changed: an edge that stands still costs nothing.

@@ -25,9 +25,12 @@ const (
 	giveUp = time.Hour
 )
 
-func (j *Judge) awaitSilence(p *observe.Pair) {
+// silences judges edges on which nothing happens any more.
+type silences struct{ store *observe.Store }
+
+func (j *silences) await(p *observe.Pair) {
 	if rule := p.Rules.Get(rules.TrafficLoss); rule != nil {
-		j.store.AwaitSilence(p, p.LastActive+int64(holdOf(rule, p)))
+		j.store.Edges.AwaitSilence(p, p.LastActive+int64(holdOf(rule, p)))
 	}
 }
 
@@ -35,8 +38,7 @@ func holdOf(rule *rules.Rule, p *observe.Pair) time.Duration {
 	return max(rule.Hold, time.Duration(rule.MinIntervals)*p.Win.Length())
 }
 
-// silence judges an edge on which nothing happens any more.
-func (j *Judge) silence(p *observe.Pair, now int64) {
+func (j *silences) judge(p *observe.Pair, now int64) {
 	f := &p.Faults[observe.Silence]
 	rule := p.Rules.Get(rules.TrafficLoss)
 	if rule == nil {
@@ -49,19 +51,19 @@ func (j *Judge) silence(p *observe.Pair, now int64) {
 		if p.LastActive > f.LastBad {
 			f.Recovered = p.LastActive
 			f.On = false
-			j.store.Watch(p)
+			j.store.Edges.Watch(p)
 			return
 		}
 		f.Total = uint64(expected(p, silentSlots(p, now)))
 		if !j.there(p, now) {
 			// The source stopped or went away: its silence is no longer a loss.
 			f.On = false
-			j.store.Watch(p)
+			j.store.Edges.Watch(p)
 		}
 		return
 	}
 	if now-p.LastActive < int64(hold) {
-		j.awaitSilence(p)
+		j.await(p)
 		return
 	}
 	told := j.told(p, now)
@@ -69,16 +71,16 @@ func (j *Judge) silence(p *observe.Pair, now int64) {
 	if slots < rule.MinIntervals || told-p.LastActive < beyondLull*p.Lull || !unlikely(p, slots, 1, rule.Chance) || !unlikely(p, slots, j.activity(p, now, told, slots), rule.Chance) {
 		if now-p.LastActive < int64(max(giveUp, 10*p.Win.Length())) {
 			// The longer it lasts, the less often it is looked at.
-			j.store.AwaitSilence(p, now+max((now-p.LastActive)/4, int64(p.Win.Length())))
+			j.store.Edges.AwaitSilence(p, now+max((now-p.LastActive)/4, int64(p.Win.Length())))
 		}
 		return
 	}
 	missing := expected(p, slots)
 	*f = observe.Fault{
 		On: true, Rule: rule, Since: p.LastActive, Fired: now, LastBad: p.LastActive, Kind: rule.Kind,
-		Failed: uint64(missing), Total: uint64(missing), Ratio: 1,
+		Tally: observe.Tally{Failed: uint64(missing), Total: uint64(missing), Ratio: 1},
 	}
-	j.store.Watch(p)
+	j.store.Edges.Watch(p)
 }
 
 // silentSlots is how many whole slots passed since anything happened; the newest may still be filling.
@@ -88,7 +90,7 @@ func silentSlots(p *observe.Pair, now int64) int {
 
 // told is up to when an edge would have been heard of. What connections carry that are kept open shows in scrapes only, where no
 // requests are known: since the last one of each of its nodes nobody could tell.
-func (j *Judge) told(p *observe.Pair, now int64) int64 {
+func (j *silences) told(p *observe.Pair, now int64) int64 {
 	if p.Win.Ever(observe.Requests) > 0 || keptOpen(p) == 0 {
 		return now
 	}
@@ -98,10 +100,10 @@ func (j *Judge) told(p *observe.Pair, now int64) int64 {
 
 // scraped is when the node of an edge that was scraped longest ago was scraped last, now if that is not known, and the longest time
 // between two scrapes of one.
-func (j *Judge) scraped(p *observe.Pair, now int64) (last, every int64) {
+func (j *silences) scraped(p *observe.Pair, now int64) (last, every int64) {
 	last = now
 	for _, w := range j.telling(p) {
-		if n, ok := j.store.Nodes[w.Node]; ok {
+		if n, ok := j.store.Nodes.ByName[w.Node]; ok {
 			if src, ok := n.Sources[semconv.SourceMetrics]; ok && src.Sampled > 0 {
 				last, every = min(last, src.Sampled), max(every, src.Every)
 			}
@@ -111,10 +113,10 @@ func (j *Judge) scraped(p *observe.Pair, now int64) (last, every int64) {
 }
 
 // telling are the pods whose ztunnels tell of an edge: those of its source or, where that is not in the mesh, of its destination.
-func (j *Judge) telling(p *observe.Pair) []*mesh.Workload {
-	pods := j.store.Pods(p.Source.Name)
+func (j *silences) telling(p *observe.Pair) []*mesh.Workload {
+	pods := j.store.Mesh.Pods(p.Source.Name)
 	if !slices.ContainsFunc(pods, (*mesh.Workload).InMesh) {
-		pods = j.store.Pods(p.Destination.Name)
+		pods = j.store.Mesh.Pods(p.Destination.Name)
 	}
 	return pods
 }
@@ -192,11 +194,11 @@ func expected(p *observe.Pair, slots int) float64 {
 // activity is how much a silent edge's source does, as a share of what it usually does: is called without failing or, if nobody
 // calls it, calls others. It is 0 where the source no longer reports, no longer exists or is kept from making the missing calls:
 // only the silence of a source that works is a loss. What it did after the time up to which the silent edge is told of does not count.
-func (j *Judge) activity(p *observe.Pair, now, told int64, slots int) float64 {
-	if !j.reports(p, now) || j.removed(p.Source) || j.removed(p.Destination) || j.rolledOut(p.Source, p.LastActive) {
+func (j *silences) activity(p *observe.Pair, now, told int64, slots int) float64 {
+	if !j.reports(p, now) || j.store.Removed(p.Source) || j.store.Removed(p.Destination) || j.rolledOut(p.Source, p.LastActive) {
 		return 0
 	}
-	if j.hampered(p, slots) || quietened(p.Source, p.LastActive, now) {
+	if hampered(p, slots) || quietened(p.Source, p.LastActive, now) {
 		return 0
 	}
 	for _, in := range p.Destination.In {
@@ -290,7 +292,7 @@ const maxReach = 200
 
 // hampered tells whether anything that a silent edge's source calls, directly or through others, fails since then: the source may
 // not get as far as to make the calls that are missing.
-func (j *Judge) hampered(p *observe.Pair, slots int) bool {
+func hampered(p *observe.Pair, slots int) bool {
 	seen := map[*observe.App]bool{p.Source: true}
 	queue := []*observe.App{p.Source}
 	for looked := 0; len(queue) > 0 && looked < maxReach; {
@@ -321,8 +323,8 @@ func failedBefore(p *observe.Pair, t int64) bool {
 }
 
 // there tells whether both ends of a silent edge still exist and its source is not idle altogether.
-func (j *Judge) there(p *observe.Pair, now int64) bool {
-	if !j.reports(p, now) || j.removed(p.Source) || j.removed(p.Destination) {
+func (j *silences) there(p *observe.Pair, now int64) bool {
+	if !j.reports(p, now) || j.store.Removed(p.Source) || j.store.Removed(p.Destination) {
 		return false
 	}
 	idle := int64(max(2*time.Minute, 3*p.Win.Length()))
@@ -351,13 +353,13 @@ func failing(p *observe.Pair, slots int) bool {
 }
 
 // reports tells whether the ztunnels that tell of an edge still deliver.
-func (j *Judge) reports(p *observe.Pair, now int64) bool {
+func (j *silences) reports(p *observe.Pair, now int64) bool {
 	for _, w := range j.telling(p) {
-		n, ok := j.store.Nodes[w.Node]
+		n, ok := j.store.Nodes.ByName[w.Node]
 		if !ok {
 			continue
 		}
-		if n.Down.On || n.Lost.On || j.beatless(n, now) {
+		if n.Down.On || n.Lost.On || j.store.Nodes.WithoutHeartbeat(n) {
 			return false
 		}
 		for _, src := range n.Sources {
@@ -369,72 +371,13 @@ func (j *Judge) reports(p *observe.Pair, now int64) bool {
 	return true
 }
 
-func (j *Judge) removed(app *observe.App) bool {
-	return len(j.store.Pods(app.Name)) == 0 && j.store.HadPods(app.Name)
-}
-
 // rolledOut tells whether pods of an app came or went around a time.
-func (j *Judge) rolledOut(app *observe.App, around int64) bool {
-	for i := range j.store.Changes {
-		c := &j.store.Changes[i]
+func (j *silences) rolledOut(app *observe.App, around int64) bool {
+	for i := range j.store.Mesh.Changes {
+		c := &j.store.Mesh.Changes[i]
 		if c.Pods && c.App == app.Name && c.Time > around-int64(time.Minute) {
 			return true
 		}
 	}
 	return false
-}
-
-// stalled judges edges whose connections are opened and never end, although they used to be short.
-func (j *Judge) stalled(p *observe.Pair, now int64) {
-	f, w := &p.Faults[observe.Stalled], &p.Win
-	if f.On {
-		if w.Sum(observe.Closed, 2) > 0 {
-			f.On, f.Recovered, f.Ended = false, now, now
-			return
-		}
-		if w.At(observe.Opened, 0) > 0 {
-			f.LastBad = now
-		}
-		f.Failed = w.Ever(observe.Opened) - f.Base[0]
-		f.Total = f.Failed
-		f.Quiet = now-f.LastBad > int64(12*time.Second)
-		w.MarkBad(f.Since)
-		return
-	}
-	rule := p.Rules.Get(rules.StalledConnections)
-	if rule == nil || w.At(observe.Closed, 0) > 0 || w.At(observe.Opened, 0) == 0 {
-		return
-	}
-	slots, opened := 0, uint64(0)
-	for age := range w.SlotsFor(rule.Window) {
-		if w.At(observe.Closed, age) > 0 || w.At(observe.Requests, age) > w.At(observe.RequestsFailed, age) {
-			break
-		}
-		slots, opened = age+1, opened+w.At(observe.Opened, age)
-	}
-	known := w.NormalSlots(slots)
-	closed, before := w.Normal(observe.Closed, slots), w.Normal(observe.Opened, slots)
-	if slots < rule.MinIntervals || opened < rule.MinCount || known < usualSlots || closed < 0.9*before || closed < 20 ||
-		p.Connections < int64(opened) || stats.Silence(closed/known*float64(slots)) > rule.Chance || !j.logs(p.Source, slots, w) {
-		return
-	}
-	*f = observe.Fault{
-		On: true, Rule: rule, Since: w.Start(slots - 1), Fired: now, LastBad: now, Kind: rule.Kind,
-		Failed: opened, Total: opened, Ratio: 1, Base: [2]uint64{w.Ever(observe.Opened) - opened},
-	}
-}
-
-// logs tells whether the access logs of an app's nodes still grow: without them no connection seems to end.
-func (j *Judge) logs(app *observe.App, slots int, w *observe.Window) bool {
-	pods := j.store.Pods(app.Name)
-	for _, pod := range pods {
-		n, ok := j.store.Nodes[pod.Node]
-		if !ok || j.store.Now-n.LastRecord > int64(slots)*int64(w.Length()) {
-			return false
-		}
-		if src, ok := n.Sources[semconv.SourceAccessLog]; ok && !src.Up {
-			return false
-		}
-	}
-	return len(pods) > 0
 }

@@ -32,6 +32,8 @@ func (l *Ledger) review(o *entry, explained bool, now int64) {
 		}
 	case o.restored != 0:
 		l.resume(o, now)
+	case forgotten(o, l.store.Nodes) && h.recovered == 0:
+		l.stale(o, now)
 	case o.idle == 0 && l.store.Interval < int64(quietEnd):
 		o.idle = now
 	case now-o.idle >= int64(unexplained):
@@ -46,16 +48,23 @@ func (l *Ledger) resume(o *entry, now int64) {
 		return
 	}
 	for _, t := range o.Edges {
-		if p := l.store.Pair(t.Edge.Source, t.Edge.Destination); p != nil && p.LastSuccess > o.restored && !p.Wrong() {
+		if p := l.store.Edges.Find(t.Edge.Source, t.Edge.Destination); p != nil && p.LastSuccess > o.restored && !p.Wrong() {
 			l.end(o, now, now)
 			return
 		}
 	}
-	if len(o.Edges) == 0 {
+	if len(o.Edges) == 0 && !forgotten(o, l.store.Nodes) {
 		l.end(o, now, now)
 	} else if now-o.restored >= int64(l.settings.Quiet) {
 		l.stale(o, now)
 	}
+}
+
+// forgotten tells whether an outage's node has been silent for so long, or since a restart, that nothing is known of it: that it is
+// well again nobody saw.
+func forgotten(o *entry, nodes *observe.Nodes) bool {
+	_, known := nodes.ByName[o.Outage.Root.Name]
+	return o.Outage.Root.Type == cause.TypeNode && !known
 }
 
 // health is how what an outage is about does now.
@@ -71,7 +80,7 @@ func (l *Ledger) health(o *entry) health {
 	h := health{quiet: true}
 	var ends []int64
 	for _, t := range o.Edges {
-		p := l.store.Pair(t.Edge.Source, t.Edge.Destination)
+		p := l.store.Edges.Find(t.Edge.Source, t.Edge.Destination)
 		if p == nil {
 			continue
 		}
@@ -91,7 +100,7 @@ func (l *Ledger) health(o *entry) health {
 	switch o.Outage.Root.Type {
 	case cause.TypeNode:
 		h.quiet = false
-		if n, ok := l.store.Nodes[o.Outage.Root.Name]; ok && o.Outage.Kind == rules.KindNodeDown {
+		if n, ok := l.store.Nodes.ByName[o.Outage.Root.Name]; ok && o.Outage.Kind == rules.KindNodeDown {
 			if n.Down.On {
 				return health{lastBad: n.Down.LastBad}
 			}

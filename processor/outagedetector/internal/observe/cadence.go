@@ -57,23 +57,3 @@ func (c *cadence) interval() time.Duration {
 	}
 	return slots * MinSlot
 }
-
-// pace sizes the slots of an edge that the service graph reports by the cadence of what tells of it. What came before is
-// forgotten, which is why an edge with something wrong keeps its slots.
-func (s *Store) pace(p *Pair, t int64, n uint64) {
-	if !p.native {
-		return
-	}
-	p.cadence.note(t, n)
-	length := max(p.cadence.interval(), s.slotLength())
-	if length < 2*p.Win.Length() && 2*length > p.Win.Length() {
-		return
-	}
-	for i := range p.Faults {
-		if p.Faults[i].On {
-			return
-		}
-	}
-	p.Win.reset(length, t)
-	p.bursts, p.marks, p.records = [lanes]burst{}, [lanes]uint64{}, [2]uint64{}
-}

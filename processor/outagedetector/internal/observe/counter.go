@@ -6,57 +6,42 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/cumulative"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
 )
 
-// counter turns a cumulative series into increments.
-type counter struct {
-	previous float64
-	start    pcommon.Timestamp
-	seen     bool
-}
+// counter turns a series of numbers into increments.
+type counter struct{ cumulative.Counter[float64] }
 
-// increment is what was added since the last point; fromZero tells whether a first point counts from zero.
-func (c *counter) increment(point pmetric.NumberDataPoint, delta, fromZero bool) uint64 {
-	value := point.DoubleValue()
-	if point.ValueType() == pmetric.NumberDataPointValueTypeInt {
-		value = float64(point.IntValue())
-	}
-	if math.IsNaN(value) || value < 0 {
-		return 0
-	}
-	if delta {
-		return wholeOf(value)
-	}
-	return c.step(value, point.StartTimestamp(), point.Timestamp(), fromZero)
-}
-
-// step returns what came on top. A point that starts at its own time holds what went before: somebody else follows the
-// same counter from here on.
-func (c *counter) step(value float64, start, at pcommon.Timestamp, fromZero bool) uint64 {
-	added := value - c.previous
-	switch {
-	case !c.seen && !fromZero:
-		added = 0
-	case c.seen && (value < c.previous || start > c.start && c.start != 0 && start < at):
-		added = value
-	}
-	c.seen, c.previous, c.start = true, value, start
-	return wholeOf(added)
+type reasonCounter struct {
+	errorType, policy string
+	counter
 }
 
 // mostAdded bounds what one point may add, far above what any edge does and far below what sums overflow at.
 const mostAdded = 1 << 40
 
-func wholeOf(added float64) uint64 { return uint64(min(added, mostAdded)) }
+// increment is what was added since the last point; fromZero tells whether a first point counts from zero.
+func (c *counter) increment(point pmetric.NumberDataPoint, delta, fromZero bool) uint64 {
+	value := number(point)
+	if delta {
+		if !(value > 0) {
+			return 0
+		}
+		return uint64(min(value, mostAdded))
+	}
+	if !fromZero {
+		c.First = cumulative.Baseline
+	}
+	added, _ := c.Advance(point.StartTimestamp(), point.Timestamp(), value)
+	return uint64(min(added, mostAdded))
+}
 
 // timing turns a cumulative histogram of durations into increments over the latency buckets.
 type timing struct {
+	count  cumulative.Counter[uint64]
 	counts [stats.LatencyBuckets]uint32
-	count  uint64
-	start  pcommon.Timestamp
 	scale  int32
-	seen   bool
 	// Usual is what the durations were while nothing was wrong.
 	Usual stats.Latencies
 }
@@ -117,30 +102,32 @@ func scaleOf(scale int32, seconds float64) int32 {
 	return scale
 }
 
-// increment leaves in b what was added since the last point.
-func (t *timing) increment(b *bucketed, count uint64, scale int32, start pcommon.Timestamp, delta, fromZero bool) bool {
+// increment leaves in b what was added since the last point. It is false if that cannot be told.
+func (t *timing) increment(b *bucketed, count uint64, scale int32, start, at pcommon.Timestamp, delta, fromZero bool) bool {
 	if delta {
 		return true
 	}
-	known := t.seen
-	reset := count < t.count || start > t.start && t.start != 0
-	rescaled := known && scale != t.scale
-	current := *b
-	t.seen, t.count, t.start, t.scale = true, count, start, scale
-	defer func() { t.counts = current }()
-	switch {
-	case !known && !fromZero, rescaled && !reset:
-		// After a change of scale old and new buckets do not lie alike: one interval goes unjudged.
+	if !fromZero {
+		t.count.First = cumulative.Baseline
+	}
+	_, change := t.count.Advance(start, at, count)
+	if change == cumulative.Late {
 		return false
-	case !known || reset:
+	}
+	before, rescaled := t.counts, scale != t.scale
+	t.counts, t.scale = *b, scale
+	switch change {
+	case cumulative.First:
+		return fromZero
+	case cumulative.Reset:
 		return true
 	}
+	if rescaled {
+		// Old and new buckets do not lie alike: one interval goes unjudged.
+		return false
+	}
 	for i := range b {
-		if b[i] >= t.counts[i] {
-			b[i] -= t.counts[i]
-		} else {
-			b[i] = 0
-		}
+		b[i] -= min(before[i], b[i])
 	}
 	return true
 }

@@ -11,26 +11,24 @@ import (
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
 )
 
-func TestCounterSteps(t *testing.T) {
-	type point struct {
-		value     float64
-		start, at pcommon.Timestamp
-		want      uint64
+// TestCounters reads points as the service graph and others send them; what a cumulative one adds is package cumulative's.
+func TestCounters(t *testing.T) {
+	point := func(value float64, at pcommon.Timestamp) pmetric.NumberDataPoint {
+		p := pmetric.NewNumberDataPoint()
+		p.SetStartTimestamp(1)
+		p.SetTimestamp(at)
+		p.SetDoubleValue(value)
+		return p
 	}
-	for name, points := range map[string][]point{
-		"goes on":                   {{10, 1, 5, 10}, {14, 1, 6, 4}},
-		"begins anew with less":     {{10, 1, 5, 10}, {3, 1, 6, 3}},
-		"begins anew with more":     {{10, 1, 5, 10}, {12, 5, 6, 12}},
-		"is followed by another":    {{10, 1, 5, 10}, {12, 8, 8, 2}, {15, 8, 9, 3}},
-		"begins anew under another": {{10, 1, 5, 10}, {4, 8, 8, 4}, {5, 8, 9, 1}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var c counter
-			for i, p := range points {
-				assert.Equal(t, p.want, c.step(p.value, p.start, p.at, true), "point %d", i)
-			}
-		})
-	}
+	var c, fresh counter
+	assert.EqualValues(t, 10, c.increment(point(10, 5), false, true))
+	assert.EqualValues(t, 4, c.increment(point(14, 6), false, false))
+	assert.Zero(t, c.increment(point(math.NaN(), 7), false, true))
+	assert.EqualValues(t, mostAdded, c.increment(point(1e300, 8), false, true))
+	assert.Zero(t, fresh.increment(point(10, 5), false, false), "nobody knows when it came to be")
+	assert.EqualValues(t, 7, fresh.increment(point(7, 6), true, true))
+	assert.Zero(t, fresh.increment(point(-7, 7), true, true))
+	assert.Zero(t, fresh.increment(point(math.NaN(), 8), true, true))
 }
 
 // TestRescaledHistograms widens an exponential histogram, as a jump in latency does: what was added is judged all the same.
@@ -56,9 +54,11 @@ func TestRescaledHistograms(t *testing.T) {
 	}
 	for _, scale := range []int32{2, 3, 4, 5} {
 		var timing timing
+		at := pcommon.Timestamp(1)
 		add := func(point pmetric.ExponentialHistogramDataPoint) (b bucketed, judged bool) {
 			b = fromExponential(point, 1)
-			judged = timing.increment(&b, point.Count(), scaleOf(point.Scale(), 1), 1, false, true)
+			at++
+			judged = timing.increment(&b, point.Count(), scaleOf(point.Scale(), 1), 1, at, false, true)
 			return b, judged
 		}
 		_, judged := add(observed(6, map[float64]uint64{0.009: 40, 0.010: 300, 0.011: 60, 0.013: 5}))

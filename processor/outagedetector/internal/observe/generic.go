@@ -10,6 +10,19 @@ import (
 	"github.com/nephilia/nephilia/internal/outage"
 )
 
+// Series of Grafana's service graphs, as they arrive over OTLP and out of a Prometheus scrape.
+const (
+	genericTotal         = "traces_service_graph_request_total"
+	genericFailed        = "traces_service_graph_request_failed_total"
+	genericServer        = "traces_service_graph_request_server"
+	genericServerSeconds = "traces_service_graph_request_server_seconds"
+
+	labelClient          = "client"
+	labelServer          = "server"
+	labelClientNamespace = "client_service_namespace"
+	labelServerNamespace = "server_service_namespace"
+)
+
 // Edges of other sources have no heartbeat: their own points drive time, and the distance between them is the interval.
 // Until it is known, slots are a minute long.
 const (
@@ -17,7 +30,22 @@ const (
 	maxGenericSlot = time.Hour
 )
 
-func (s *Store) genericMetric(name string, metric pmetric.Metric) (boundary int64) {
+// genericTable are the series of other sources' edges, bounded by the edges that may be kept.
+type genericTable struct {
+	byKey map[genericKey]*series
+	clock *Clock
+	edges *Edges
+	limit int
+}
+
+type genericKey struct{ client, clientNamespace, server, serverNamespace string }
+
+func newGenericTable(clock *Clock, edges *Edges, limit int) *genericTable {
+	return &genericTable{byKey: map[genericKey]*series{}, clock: clock, edges: edges, limit: limit}
+}
+
+// take takes over points of a metric of such a graph. It returns the newest time of one.
+func (s *genericTable) take(name string, metric pmetric.Metric) (boundary int64) {
 	if metric.Type() == pmetric.MetricTypeHistogram {
 		if name != genericServer && name != genericServerSeconds {
 			return 0
@@ -26,22 +54,22 @@ func (s *Store) genericMetric(name string, metric pmetric.Metric) (boundary int6
 		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
 		for i := range histogram.DataPoints().Len() {
 			point := histogram.DataPoints().At(i)
-			t, ok := s.timeOf(point.Timestamp())
+			t, ok := s.clock.at(point.Timestamp())
 			if !ok {
 				continue
 			}
 			boundary = max(boundary, t)
-			series := s.genericSeries(point.Attributes(), t)
+			series := s.of(point.Attributes(), t)
 			if series == nil {
 				continue
 			}
 			buckets := fromExplicit(point, unitSeconds(metric.Unit()))
-			s.timings(series.pair, series.routeOf(""), &buckets, point.Count(), 0, point.StartTimestamp(), t, delta)
+			s.edges.durations(series.pair, series.routeOf(""), &buckets, point.Count(), 0, point.StartTimestamp(), t, delta)
 		}
 		return boundary
 	}
 	if metric.Type() == pmetric.MetricTypeExponentialHistogram {
-		return s.genericExponential(name, metric)
+		return s.exponential(name, metric)
 	}
 	var lane Lane
 	switch name {
@@ -55,12 +83,12 @@ func (s *Store) genericMetric(name string, metric pmetric.Metric) (boundary int6
 	list, delta := points(metric)
 	for i := range list.Len() {
 		point := list.At(i)
-		t, ok := s.timeOf(point.Timestamp())
+		t, ok := s.clock.at(point.Timestamp())
 		if !ok {
 			continue
 		}
 		boundary = max(boundary, t)
-		series := s.genericSeries(point.Attributes(), t)
+		series := s.of(point.Attributes(), t)
 		if series == nil || point.Flags().NoRecordedValue() {
 			continue
 		}
@@ -69,12 +97,12 @@ func (s *Store) genericMetric(name string, metric pmetric.Metric) (boundary int6
 		if lane == RequestsFailed {
 			c = &route.failed
 		}
-		s.count(series.pair, t, lane, c.increment(point, delta, s.fromZero(point.StartTimestamp(), t)))
+		s.edges.count(series.pair, t, lane, c.increment(point, delta, s.clock.fromZero(point.StartTimestamp(), t)))
 	}
 	return boundary
 }
 
-func (s *Store) genericExponential(name string, metric pmetric.Metric) (boundary int64) {
+func (s *genericTable) exponential(name string, metric pmetric.Metric) (boundary int64) {
 	if name != genericServer && name != genericServerSeconds {
 		return 0
 	}
@@ -82,68 +110,76 @@ func (s *Store) genericExponential(name string, metric pmetric.Metric) (boundary
 	delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
 	for i := range histogram.DataPoints().Len() {
 		point := histogram.DataPoints().At(i)
-		t, ok := s.timeOf(point.Timestamp())
+		t, ok := s.clock.at(point.Timestamp())
 		if !ok {
 			continue
 		}
 		boundary = max(boundary, t)
-		if series := s.genericSeries(point.Attributes(), t); series != nil {
+		if series := s.of(point.Attributes(), t); series != nil {
 			seconds := unitSeconds(metric.Unit())
 			buckets := fromExponential(point, seconds)
-			s.timings(series.pair, series.routeOf(""), &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
+			s.edges.durations(series.pair, series.routeOf(""), &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
 		}
 	}
 	return boundary
 }
 
-func (s *Store) genericSeries(attrs pcommon.Map, t int64) *series {
-	s.began(t)
+func (s *genericTable) of(attrs pcommon.Map, t int64) *series {
 	key := genericKey{
 		client: attr(attrs, labelClient), clientNamespace: attr(attrs, labelClientNamespace),
 		server: attr(attrs, labelServer), serverNamespace: attr(attrs, labelServerNamespace),
 	}
 	if key.client == "" && key.server == "" {
-		s.Drops.Malformed++
+		s.clock.drops.Malformed++
 		return nil
 	}
-	found, ok := s.generic[key]
+	found, ok := s.byKey[key]
 	if !ok {
-		if len(s.generic) >= s.limits.Edges {
-			s.Drops.Edges++
+		if len(s.byKey) >= s.limit {
+			s.clock.drops.Edges++
 			return nil
 		}
 		key = genericKey{
 			client: strings.Clone(key.client), clientNamespace: strings.Clone(key.clientNamespace),
 			server: strings.Clone(key.server), serverNamespace: strings.Clone(key.serverNamespace),
 		}
-		p := s.pair(outage.Name{Namespace: key.clientNamespace, Name: key.client},
+		p := s.edges.pair(outage.Name{Namespace: key.clientNamespace, Name: key.client},
 			outage.Name{Namespace: key.serverNamespace, Name: key.server}, t, genericSlot)
 		if p == nil {
 			return nil
 		}
-		p.keys++
+		p.told.series++
 		found = &series{pair: p, last: t}
-		s.generic[key] = found
+		s.byKey[key] = found
 	}
 	// An edge that service_graph knows as well is counted from there.
-	if found.pair.hasL7 {
+	if found.pair.told.hasL7 {
 		return nil
 	}
-	s.learnInterval(found, t)
+	found.learnInterval(t)
 	return found
 }
 
 // learnInterval sizes an edge's slots by the distance between its points. What came before is forgotten, once.
-func (s *Store) learnInterval(found *series, t int64) {
-	gap := t - found.last
+func (s *series) learnInterval(t int64) {
+	gap := t - s.last
 	if gap <= 0 {
 		return
 	}
-	found.last = t
-	p := found.pair
+	s.last = t
+	p := s.pair
 	length := min(max(MinSlot, time.Duration(gap)), maxGenericSlot)
-	if !p.native && (!found.sized || 2*length <= p.Win.Length()) {
-		p.Win.reset(length, t)
+	if !p.told.native && (!s.sized || 2*length <= p.Win.Length()) {
+		p.reset(length, t)
 	}
-	found.sized = true
+	s.sized = true
+}
+
+func (s *genericTable) sweep() {
+	for key, series := range s.byKey {
+		if s.clock.Now-series.last > max(forgetting, 12*series.pair.Win.length) {
+			delete(s.byKey, key)
+			series.pair.told.series--
+		}
+	}
 }

@@ -42,24 +42,3 @@ func (q *silenceQueue) pop() silenceEntry {
 		i = least
 	}
 }
-
-// AwaitSilence asks to be handed the edge again by Silent at a time; an edge waits for one time only.
-func (s *Store) AwaitSilence(p *Pair, due int64) {
-	if !p.queued {
-		p.queued = true
-		s.quiet.push(silenceEntry{due, p})
-	}
-}
-
-// Silent hands out the edges that are due by now.
-func (s *Store) Silent(buffer []*Pair) []*Pair {
-	buffer = buffer[:0]
-	for len(s.quiet) > 0 && s.quiet[0].due <= s.Now {
-		p := s.quiet.pop().p
-		p.queued = false
-		if p.keys > 0 {
-			buffer = append(buffer, p)
-		}
-	}
-	return buffer
-}

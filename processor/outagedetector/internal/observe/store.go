@@ -1,17 +1,19 @@
 // Package observe keeps what the telemetry says about a mesh in the shape in which it is judged: edges between apps with
-// sliding windows in data time, serving pods, nodes with their sources, and the newest changes of the mesh's state.
-// A Store is not safe for concurrent use.
+// sliding windows in data time, serving pods, nodes with their sources, and the mesh's state with its newest changes. Each of
+// them takes over what is told of it and forgets what is not told any more. A Store is not safe for concurrent use.
 package observe
 
 import (
-	"cmp"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/nephilia/nephilia/internal/edge"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
-	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
 
@@ -21,256 +23,134 @@ type Limits struct {
 	Endpoints int
 	Nodes     int
 	Entities  int
+	// External bounds the addresses outside the mesh that flow records tell apart; the others are one.
+	External int
 }
 
 // Drops counts what was not taken.
 type Drops struct {
-	Edges, Endpoints, Nodes, Entities, Late, Malformed uint64
+	Edges, Endpoints, Nodes, Entities, External, Late, Malformed uint64
 	// Implausible are points and records of a time at which none can have been made.
 	Implausible uint64
 }
 
 // Store is everything that was observed and not yet forgotten.
 type Store struct {
-	catalogue *rules.Catalogue
-	limits    Limits
-	slos      []SLO
-	// State is the mesh's state as istiod told it.
-	State *mesh.State
-	// Now is the newest boundary; Interval is the distance between boundaries. Both in ns.
-	Now, Interval int64
-	// Begin is the time of the first observation.
-	Begin int64
-	Apps  map[outage.Name]*App
-	Nodes map[string]*Node
-	// Changes are the newest changes of the mesh's state, oldest first.
-	Changes []Change
-	// Dirty are the edges and pods that changed since they were last taken.
-	Dirty          []*Pair
-	DirtyEndpoints []*Endpoint
-	// Judged are the edges with something wrong, which are judged at every boundary.
-	Judged map[*Pair]struct{}
-	Drops  Drops
-	// ReplayDone tells that a replay has delivered everything; Replaying that one was seen.
-	Replaying, ReplayDone bool
+	Clock
+	Catalogue *rules.Catalogue
+	Mesh      *Mesh
+	Edges     *Edges
+	Endpoints *Endpoints
+	Nodes     *Nodes
+	Drops     Drops
 
-	pairs     map[pairKey]*Pair
-	series    map[edge.Key]*series
-	generic   map[genericKey]*series
-	endpoints map[endpointKey]*Endpoint
-	policies  map[string]int64
-	pods      map[outage.Name][]*mesh.Workload
-	podsStale bool
-	// stateKnown tells that the mesh's state told of any workload.
-	stateKnown bool
-	// serviceApps are the apps behind services, by the service's key, also while they have no pods.
-	serviceApps map[string]outage.Name
-	beats       [4]int64
-	// newestBeat is the newest heartbeat; 0 where none ever came.
-	newestBeat int64
-	// reached is the time before which the service graph is complete; 0 where it does not say.
-	reached int64
-	quiet   silenceQueue
+	series  *seriesTable
+	generic *genericTable
 	swept   int64
 }
 
-type pairKey struct{ source, destination outage.Name }
-
-type endpointKey struct{ namespace, pod string }
-
-type genericKey struct{ client, clientNamespace, server, serverNamespace string }
-
 // NewStore returns an empty store.
 func NewStore(catalogue *rules.Catalogue, limits Limits, slos []SLO) *Store {
-	return &Store{
-		catalogue: catalogue, limits: limits, slos: slos,
-		State:       mesh.NewState(limits.Entities),
-		Apps:        map[outage.Name]*App{},
-		Nodes:       map[string]*Node{},
-		Judged:      map[*Pair]struct{}{},
-		pairs:       map[pairKey]*Pair{},
-		series:      map[edge.Key]*series{},
-		generic:     map[genericKey]*series{},
-		endpoints:   map[endpointKey]*Endpoint{},
-		policies:    map[string]int64{},
-		serviceApps: map[string]outage.Name{},
-	}
+	s := &Store{Catalogue: catalogue}
+	s.Clock = newClock(&s.Drops)
+	s.Mesh = newMesh(&s.Clock, limits)
+	s.Edges = newEdges(&s.Clock, catalogue, limits, slos)
+	s.Endpoints = newEndpoints(&s.Clock, s.Edges, s.Mesh, limits.Endpoints)
+	s.Nodes = newNodes(&s.Clock, limits.Nodes)
+	s.series = newSeriesTable(&s.Clock, s.Edges, s.Mesh, 4*limits.Edges)
+	s.generic = newGenericTable(&s.Clock, s.Edges, limits.Edges)
+	return s
 }
 
-// Catalogue is the rules that apply.
-func (s *Store) Catalogue() *rules.Catalogue { return s.catalogue }
-
-// Edges is the number of edges that are kept.
-func (s *Store) Edges() int { return len(s.pairs) }
-
-func (s *Store) app(name outage.Name) *App {
-	a, ok := s.Apps[name]
-	if !ok {
-		a = &App{Name: outage.Name{Namespace: strings.Clone(name.Namespace), Name: strings.Clone(name.Name)}}
-		for i := range s.slos {
-			if s.slos[i].matches(a.Name) {
-				a.Budgets = append(a.Budgets, newBudget(&s.slos[i]))
+// Metrics takes over a batch that arrives at a time of the wall clock. Boundary is the time that the service graph has reached;
+// where it does not say, the newest heartbeat so far or, where there are no heartbeats, the batch's newest edge point; 0 if there
+// is none. Edges tells whether the batch brings that boundary's edges: they come after its heartbeats.
+func (s *Store) Metrics(batch pmetric.Metrics, wall time.Time) (boundary int64, edges bool) {
+	s.wall = wall
+	before := s.reached
+	s.control(batch)
+	for _, resource := range batch.ResourceMetrics().All() {
+		attrs := resource.Resource().Attributes()
+		node, ztunnel := attr(attrs, semconv.AttrNodeName), attr(attrs, semconv.AttrServiceName) == semconv.ServiceNameZtunnel
+		for _, scope := range resource.ScopeMetrics().All() {
+			graph := scope.Scope().Name() == semconv.ScopeServiceGraph
+			for beat := range datatime.ReadScope(resource, scope) {
+				s.Nodes.hear(beat)
+			}
+			for _, metric := range scope.Metrics().All() {
+				name := metric.Name()
+				switch {
+				case strings.HasPrefix(name, "mesh.edge."):
+					boundary = max(boundary, s.series.take(name, metric))
+				case strings.HasPrefix(name, "mesh.endpoint."):
+					boundary = max(boundary, s.Endpoints.take(name, metric))
+				case ztunnel && (name == semconv.MetricUp || strings.HasPrefix(name, "istio_xds_")):
+					s.Nodes.take(name, metric, node)
+				case !graph && strings.HasPrefix(name, "traces_service_graph_request_"):
+					boundary = max(boundary, s.generic.take(name, metric))
+				}
 			}
 		}
-		s.Apps[a.Name] = a
 	}
-	return a
+	edges = boundary > 0
+	switch newest := int64(s.heartbeats.Newest()); {
+	case s.reached > 0:
+		return s.reached, s.reached > before
+	case newest > 0:
+		boundary = newest
+	}
+	return boundary, edges
 }
 
-// Pair returns an edge by its names, nil if it is unknown.
-func (s *Store) Pair(source, destination outage.Name) *Pair {
-	return s.pairs[pairKey{source, destination}]
-}
-
-// pair returns an edge, a new one if need be; nil once the limit is reached.
-func (s *Store) pair(source, destination outage.Name, t int64, length time.Duration) *Pair {
-	if p, ok := s.pairs[pairKey{source, destination}]; ok {
-		return p
-	}
-	if len(s.pairs) >= s.limits.Edges {
-		s.Drops.Edges++
-		return nil
-	}
-	src, dst := s.app(source), s.app(destination)
-	p := &Pair{
-		Source: src, Destination: dst, FirstSeen: t,
-		Rules: s.catalogue.For(src.Name.Namespace, src.Name.Name, dst.Name.Namespace, dst.Name.Name),
-	}
-	p.Win.reset(length, t)
-	src.Out = append(src.Out, p)
-	dst.In = append(dst.In, p)
-	s.pairs[pairKey{src.Name, dst.Name}] = p
-	return p
-}
-
-func (s *Store) slotLength() time.Duration { return max(MinSlot, time.Duration(s.Interval)) }
-
-func (s *Store) touch(p *Pair) {
-	if !p.dirty {
-		p.dirty = true
-		s.Dirty = append(s.Dirty, p)
-	}
-}
-
-// TakeDirty hands out the edges that changed or have something wrong, in a stable order, and forgets that they changed.
-func (s *Store) TakeDirty(buffer []*Pair) []*Pair {
-	buffer = append(buffer[:0], s.Dirty...)
-	s.Dirty = s.Dirty[:0]
-	for p := range s.Judged {
-		if !p.dirty {
-			buffer = append(buffer, p)
+// control takes over what a batch says about its time: it holds for all of the batch, wherever it stands.
+func (s *Store) control(batch pmetric.Metrics) {
+	for _, resource := range batch.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				switch metric.Name() {
+				case semconv.MetricReplayPosition:
+					s.replay(metric)
+				case semconv.MetricGraphTime:
+					s.graphTime(metric)
+				}
+			}
 		}
 	}
-	for _, p := range buffer {
-		p.dirty = false
-	}
-	return buffer
 }
 
-// TakeDirtyEndpoints is the same for pods.
-func (s *Store) TakeDirtyEndpoints(buffer []*Endpoint) []*Endpoint {
-	buffer = append(buffer[:0], s.DirtyEndpoints...)
-	s.DirtyEndpoints = s.DirtyEndpoints[:0]
-	for _, e := range buffer {
-		e.dirty = false
-	}
-	return buffer
-}
-
-// Watch keeps an edge in the set that is judged at every boundary for as long as something is wrong with it.
-func (s *Store) Watch(p *Pair) {
-	switch wrong := p.Wrong(); {
-	case wrong && !p.judged:
-		p.judged = true
-		s.Judged[p] = struct{}{}
-	case !wrong && p.judged:
-		p.judged = false
-		delete(s.Judged, p)
-	}
-}
-
-func (s *Store) endpoint(namespace, pod string, app *App, node string, t int64) *Endpoint {
-	key := endpointKey{namespace, pod}
-	if e, ok := s.endpoints[key]; ok {
-		if node != "" && e.Node != node {
-			e.Node = strings.Clone(node)
-		}
-		return e
-	}
-	if len(s.endpoints) >= s.limits.Endpoints {
-		s.Drops.Endpoints++
-		return nil
-	}
-	if node == "" {
-		if w := s.State.Pod(namespace, pod); w != nil {
-			node = w.Node
+// Logs takes over a batch that arrives at a time of the wall clock: mesh state, failed flow records and the ztunnels' own messages.
+func (s *Store) Logs(batch plog.Logs, wall time.Time) {
+	s.wall = wall
+	for _, resource := range batch.ResourceLogs().All() {
+		node := attr(resource.Resource().Attributes(), semconv.AttrNodeName)
+		for _, scope := range resource.ScopeLogs().All() {
+			entities := mesh.IsEntityScope(scope.Scope())
+			for _, record := range scope.LogRecords().All() {
+				switch {
+				case entities:
+					s.entity(record)
+				case record.EventName() == semconv.EventAccess:
+					s.flow(record, node)
+				case record.EventName() == semconv.EventZtunnelLog:
+					s.Nodes.message(record, node)
+				case record.EventName() == semconv.EventChange:
+					s.Mesh.changed(record)
+				}
+			}
 		}
 	}
-	e := &Endpoint{App: app, Pod: strings.Clone(pod), Node: strings.Clone(node)}
-	e.Win.reset(s.slotLength(), t)
-	app.Endpoints = append(app.Endpoints, e)
-	s.endpoints[endpointKey{strings.Clone(namespace), e.Pod}] = e
-	return e
 }
 
-func (s *Store) touchEndpoint(e *Endpoint) {
-	if !e.dirty {
-		e.dirty = true
-		s.DirtyEndpoints = append(s.DirtyEndpoints, e)
-	}
-}
-
-// EndpointsOn are the serving pods of a node, in a stable order.
-func (s *Store) EndpointsOn(node string) []*Endpoint {
-	var found []*Endpoint
-	for _, e := range s.endpoints {
-		if e.Node == node {
-			found = append(found, e)
-		}
-	}
-	slices.SortFunc(found, func(a, b *Endpoint) int {
-		return cmp.Or(CompareNames(a.App.Name, b.App.Name), cmp.Compare(a.Pod, b.Pod))
-	})
-	return found
-}
-
-// CompareNames orders names by namespace and name.
-func CompareNames(a, b outage.Name) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-}
-
-// Pods are the pods of an app by the mesh's state.
-func (s *Store) Pods(name outage.Name) []*mesh.Workload {
-	if s.podsStale {
-		s.pods = map[outage.Name][]*mesh.Workload{}
-		for _, w := range s.State.Workloads() {
-			app := outage.Name{Namespace: w.Namespace, Name: w.App()}
-			s.pods[app] = append(s.pods[app], w)
-		}
-		s.podsStale = false
-	}
-	return s.pods[name]
-}
-
-// Beat advances data time to a boundary and learns the distance between boundaries.
-func (s *Store) Beat(t int64) {
-	if t <= s.Now {
+func (s *Store) entity(record plog.LogRecord) {
+	event, err := mesh.ParseEvent(record)
+	if err != nil {
+		s.Drops.Malformed++
 		return
 	}
-	s.Now = t
-	copy(s.beats[:], s.beats[1:])
-	s.beats[len(s.beats)-1] = t
-	shortest := int64(0)
-	for i := 1; i < len(s.beats); i++ {
-		if s.beats[i-1] > 0 {
-			if d := s.beats[i] - s.beats[i-1]; shortest == 0 || d < shortest {
-				shortest = d
-			}
-		}
+	if z, ok := event.Entity.(*mesh.Ztunnel); ok && event.Deleted {
+		s.Nodes.left(z.Node)
 	}
-	if shortest > 0 {
-		s.Interval = shortest
-	}
+	s.Mesh.take(event)
 }
 
 const (
@@ -278,62 +158,59 @@ const (
 	forgetting = int64(time.Hour)
 )
 
-// Sweep forgets, now and then, what has not been reported for long.
+// Sweep forgets, now and then, what has not been told of for long.
 func (s *Store) Sweep() {
 	if s.Now-s.swept < sweepEvery {
 		return
 	}
 	s.swept = s.Now
-	for key, series := range s.series {
-		if s.Now-series.last > forgetting {
-			delete(s.series, key)
-			s.release(series.pair)
-		}
-	}
-	for key, series := range s.generic {
-		if s.Now-series.last > max(forgetting, 12*series.pair.Win.length) {
-			delete(s.generic, key)
-			s.release(series.pair)
-		}
-	}
-	for key, e := range s.endpoints {
-		if s.Now-(e.Win.newest+1)*e.Win.length > forgetting {
-			delete(s.endpoints, key)
-			e.App.Endpoints = slices.DeleteFunc(e.App.Endpoints, func(other *Endpoint) bool { return other == e })
-		}
-	}
-	for name, n := range s.Nodes {
-		if s.Now-n.LastBeat > forgetting {
-			delete(s.Nodes, name)
-		}
-	}
-	for name, a := range s.Apps {
-		if len(a.In) == 0 && len(a.Out) == 0 && len(a.Endpoints) == 0 {
-			delete(s.Apps, name)
-		}
-	}
-	for key, at := range s.policies {
-		if s.Now-at > 24*forgetting && s.State.Policy(key) == nil {
-			delete(s.policies, key)
-		}
-	}
+	s.series.sweep()
+	s.generic.sweep()
+	s.Endpoints.sweep()
+	s.Edges.sweep()
+	s.Nodes.sweep()
+	s.Mesh.sweep()
 }
 
-func (s *Store) release(p *Pair) {
-	p.keys--
-	if p.keys > 0 || p.judged {
-		return
+// Touches tells whether an app has pods on a node, by what serves there and by the mesh's state.
+func (s *Store) Touches(app *App, node string) bool {
+	for _, e := range app.Endpoints {
+		if e.Node == node {
+			return true
+		}
 	}
-	delete(s.pairs, pairKey{p.Source.Name, p.Destination.Name})
-	same := func(other *Pair) bool { return other == p }
-	p.Source.Out = slices.DeleteFunc(p.Source.Out, same)
-	p.Destination.In = slices.DeleteFunc(p.Destination.In, same)
-}
-
-// HadPods tells whether an app ever had pods in the mesh's state or served as one.
-func (s *Store) HadPods(name outage.Name) bool {
-	if a, ok := s.Apps[name]; ok && len(a.Endpoints) > 0 && s.stateKnown {
-		return true
+	for _, w := range s.Mesh.Pods(app.Name) {
+		if w.Node == node {
+			return true
+		}
 	}
 	return false
+}
+
+// Removed tells whether an app served as pods of the mesh and has none any more.
+func (s *Store) Removed(app *App) bool {
+	return len(app.Endpoints) > 0 && s.Mesh.known && len(s.Mesh.Pods(app.Name)) == 0
+}
+
+// points returns a metric's number points and whether they are increments already.
+func points(metric pmetric.Metric) (pmetric.NumberDataPointSlice, bool) {
+	switch metric.Type() {
+	case pmetric.MetricTypeSum:
+		return metric.Sum().DataPoints(), metric.Sum().AggregationTemporality() == pmetric.AggregationTemporalityDelta
+	case pmetric.MetricTypeGauge:
+		return metric.Gauge().DataPoints(), false
+	}
+	return pmetric.NewNumberDataPointSlice(), false
+}
+
+func number(point pmetric.NumberDataPoint) float64 {
+	if point.ValueType() == pmetric.NumberDataPointValueTypeInt {
+		return float64(point.IntValue())
+	}
+	return point.DoubleValue()
+}
+
+func attr(attrs pcommon.Map, name string) string {
+	v, _ := attrs.Get(name)
+	return v.Str()
 }

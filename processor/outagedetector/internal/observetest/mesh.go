@@ -49,7 +49,7 @@ type Pod struct {
 
 // New returns an empty mesh that is judged by the catalogue.
 func New() *Mesh {
-	limits := observe.Limits{Edges: 1000, Endpoints: 1000, Nodes: 100, Entities: 1000}
+	limits := observe.Limits{Edges: 1000, Endpoints: 1000, Nodes: 100, Entities: 1000, External: 100}
 	return &Mesh{
 		Store: observe.NewStore(rules.NewCatalogue(nil, nil), limits, nil), now: begin,
 		edges: map[string]*Edge{}, pods: map[string]*Pod{}, Scraped: map[string]bool{},
@@ -85,7 +85,7 @@ func (e *Edge) Through(waypoint string) *Edge {
 
 // Pair is the edge as the store has it.
 func (m *Mesh) Pair(source, destination string) *observe.Pair {
-	return m.Store.Pair(Name(source), Name(destination))
+	return m.Edges.Find(Name(source), Name(destination))
 }
 
 // Pod of "namespace/app" on a node.
@@ -150,8 +150,8 @@ func (m *Mesh) Tick() {
 	for _, pod := range slices.Sorted(maps.Keys(m.pods)) {
 		m.podPoints(scope, pod, m.pods[pod])
 	}
-	boundary, _ := m.Metrics(md)
-	m.Beat(boundary)
+	boundary, _ := m.Metrics(md, m.now)
+	m.Advance(boundary)
 }
 
 func (m *Mesh) beat(md pmetric.Metrics, node string, works bool) {

@@ -11,7 +11,9 @@ import (
 )
 
 // connections judges failed connections: by their share, and by reasons that the edge never had.
-func (j *Judge) connections(p *observe.Pair, now int64) {
+type connections struct{ store *observe.Store }
+
+func (j *connections) judge(p *observe.Pair, now int64) {
 	f := &p.Faults[observe.Connections]
 	if !f.On && !lately(&p.Win, observe.Failed) {
 		return
@@ -19,19 +21,19 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 	c := connectionsOf(p)
 	if f.On {
 		c.follow(f, now)
-		j.name(p, f)
+		name(p, f)
 		if c.recovered(f, now) {
 			shut(p, c, f, now)
 		}
 		return
 	}
-	rule, reason := j.dominant(p, p.Win.Start(observe.Slots-1))
+	rule, reason := dominant(p, p.Win.Start(observe.Slots-1))
 	if rule == nil {
 		return
 	}
 	s, found := c.excess(rule)
 	if !found {
-		if rule, s, found = j.newFailure(p, c); !found {
+		if rule, s, found = newFailure(p, c); !found {
 			return
 		}
 	}
@@ -40,7 +42,7 @@ func (j *Judge) connections(p *observe.Pair, now int64) {
 		return
 	}
 	c.open(f, p, rule, s, now)
-	j.name(p, f)
+	name(p, f)
 }
 
 // shut ends an edge's fault, also for the pods that it leads to: what failed there with it no longer speaks for one of them alone.
@@ -53,9 +55,9 @@ func shut(p *observe.Pair, c counts, f *observe.Fault, now int64) {
 
 // alwaysDenied tells whether an edge was denied ever since it was first seen, or never got through, and no policy changed that: then the
 // denial is as it should be.
-func (j *Judge) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool {
+func (j *connections) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool {
 	if named := namedDenial(p, reason); named != nil {
-		if j.store.PolicyChanged(named.Policy) != 0 {
+		if j.store.Mesh.PolicyChanged(named.Policy) != 0 {
 			return false
 		}
 		if named.First-p.FirstSeen <= int64(firstSight) {
@@ -88,7 +90,7 @@ func namedDenial(p *observe.Pair, reason *observe.Reason) *observe.Reason {
 
 // dominant is the reason that explains most of an edge's failures since a time, and the rule that judges it. What the
 // server's side says goes before the client's, which only knows that the tunnel was refused.
-func (j *Judge) dominant(p *observe.Pair, since int64) (*rules.Rule, *observe.Reason) {
+func dominant(p *observe.Pair, since int64) (*rules.Rule, *observe.Reason) {
 	var best *observe.Reason
 	var most uint64
 	for i := range p.Reasons {
@@ -113,8 +115,8 @@ func (j *Judge) dominant(p *observe.Pair, since int64) (*rules.Rule, *observe.Re
 }
 
 // name keeps a fault's kind and policy as the newest reasons tell them.
-func (j *Judge) name(p *observe.Pair, f *observe.Fault) {
-	_, reason := j.dominant(p, f.Since)
+func name(p *observe.Pair, f *observe.Fault) {
+	_, reason := dominant(p, f.Since)
 	if reason == nil {
 		return
 	}
@@ -133,7 +135,7 @@ func (j *Judge) name(p *observe.Pair, f *observe.Fault) {
 const pastNeeded = 2 * time.Minute
 
 // newFailure looks for a reason that an edge with a past never had.
-func (j *Judge) newFailure(p *observe.Pair, c counts) (*rules.Rule, span, bool) {
+func newFailure(p *observe.Pair, c counts) (*rules.Rule, span, bool) {
 	rule := p.Rules.Get(rules.NewFailure)
 	if rule == nil {
 		return nil, span{}, false
@@ -164,18 +166,9 @@ func (j *Judge) newFailure(p *observe.Pair, c counts) (*rules.Rule, span, bool) 
 	return nil, span{}, false
 }
 
-// requestErrors judges failed requests.
-func (j *Judge) requestErrors(p *observe.Pair, now int64) {
-	j.simple(p, &p.Faults[observe.RequestErrors], p.Rules.Get(rules.HTTPErrors), requestsOf(p), now)
-}
-
-// latency judges slow requests; which are slow was decided as they were counted.
-func (j *Judge) latency(p *observe.Pair, now int64) {
-	j.simple(p, &p.Faults[observe.Latency], p.Rules.Get(rules.SlowRequests), slowOf(p), now)
-}
-
-// simple judges what one rule decides on alone.
-func (j *Judge) simple(p *observe.Pair, f *observe.Fault, rule *rules.Rule, c counts, now int64) {
+// judgeCounts judges what one rule decides on alone.
+func judgeCounts(p *observe.Pair, family observe.Family, rule *rules.Rule, c counts, now int64) {
+	f := &p.Faults[family]
 	if f.On {
 		c.follow(f, now)
 		if c.recovered(f, now) {
@@ -188,69 +181,5 @@ func (j *Judge) simple(p *observe.Pair, f *observe.Fault, rule *rules.Rule, c co
 	}
 	if s, found := c.excess(rule); found {
 		c.open(f, p, rule, s, now)
-	}
-}
-
-// endpoint judges one pod and, where it fails alone, blames the edges to it that would not show on their own.
-func (j *Judge) endpoint(e *observe.Endpoint, now int64) {
-	e.Win.Advance(now)
-	rule := j.store.Catalogue().For("", "", e.App.Name.Namespace, e.App.Name.Name).Get(rules.PartialOutage)
-	if rule == nil {
-		return
-	}
-	j.endpointFamily(e, &e.Fault, rule, counts{w: &e.Win, bad: observe.Failed, total: observe.Closed}, observe.Connections, now)
-	j.endpointFamily(e, &e.Errors, rule, counts{w: &e.Win, bad: observe.RequestsFailed, total: observe.Requests}, observe.RequestErrors, now)
-}
-
-// odd tells whether chance hardly explains what fails on an edge, what its kept connections carry taken into account: of these a pod
-// tells only the ends.
-func (c counts) odd(hit span, rule *rules.Rule) bool {
-	var all uint64
-	for age := range hit.slots {
-		all += c.all(age)
-	}
-	return stats.BinomialTail(hit.bad, all, c.noise(rule, hit.slots)) <= rule.Chance
-}
-
-func (j *Judge) endpointFamily(e *observe.Endpoint, f *observe.Fault, rule *rules.Rule, c counts, family observe.Family, now int64) {
-	s, found := c.excess(rule)
-	if !found {
-		f.On = false
-		return
-	}
-	if !f.On {
-		c.start(f, rule, s, now)
-	}
-	c.follow(f, now)
-	if now-f.LastBad > int64(settleTime) {
-		return
-	}
-	for _, p := range e.App.In {
-		if p.Faults[family].On {
-			continue
-		}
-		p.Win.Advance(now)
-		mine := requestsOf(p)
-		if family == observe.Connections {
-			mine = connectionsOf(p)
-		}
-		slots := min(p.Win.SlotsFor(time.Duration(now-f.Since)), p.Win.Since(c.bad))
-		hit := span{slots: slots, bad: p.Win.Sum(c.bad, slots), total: p.Win.Sum(c.total, slots)}
-		if hit.bad < rule.MinCount || mine.kept > 0 && !mine.odd(hit, rule) {
-			continue
-		}
-		if family == observe.Connections {
-			named, reason := j.dominant(p, f.Since)
-			if named == nil || reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason) {
-				continue
-			}
-		}
-		mine.open(&p.Faults[family], p, rule, hit, now)
-		if family == observe.Connections {
-			j.name(p, &p.Faults[family])
-		} else {
-			p.Faults[family].Kind = rules.KindHTTPErrors
-		}
-		j.store.Watch(p)
 	}
 }

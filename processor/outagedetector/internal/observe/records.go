@@ -1,0 +1,88 @@
+package observe
+
+import (
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/reasons"
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// flow takes over a flow record. Those that failed name the reasons sooner and in more detail than the counters.
+func (s *Store) flow(record plog.LogRecord, node string) {
+	attrs := record.Attributes()
+	errorType := attr(attrs, semconv.AttrErrorType)
+	if errorType == "" || !counts(errorType) {
+		return
+	}
+	t, ok := s.at(record.Timestamp())
+	if !ok {
+		return
+	}
+	source := s.party(attrs, semconv.AttrSourceNamespace, semconv.AttrSourcePod, semconv.AttrSourceAddress)
+	destination := s.party(attrs, semconv.AttrDestinationNamespace, semconv.AttrDestinationPod, semconv.AttrDestinationAddress)
+	if source.Name == "" || destination.Name == "" {
+		s.Drops.Malformed++
+		return
+	}
+	p := s.Edges.pair(source, destination, t, s.slotLength())
+	if p == nil {
+		return
+	}
+	if p.told.series == 0 {
+		// Nothing has counted it yet.
+		p.FirstSeen = t
+	}
+	p.runs.recorded(Failed, t)
+	outbound := attr(attrs, semconv.AttrDirection) == semconv.DirectionOutbound
+	if outbound {
+		p.runs.records[0]++
+	} else {
+		p.runs.records[1]++
+	}
+	// The client's side of a refused tunnel does not know why; the server's record does.
+	r := p.reason(strings.Clone(errorType), strings.Clone(attr(attrs, semconv.AttrPolicy)), t)
+	text := attr(attrs, semconv.AttrErrorMessage)
+	if text == "" {
+		text = record.Body().AsString()
+	}
+	if !outbound {
+		r.Told = max(r.Told, t)
+	}
+	r.addRecord(t, outage.Evidence{
+		Time: time.Unix(0, t).UTC(), Text: bounded(text), Source: ztunnelOf(node), Kind: outage.EvidenceLog,
+	})
+}
+
+// counts tells whether failures of an error type can be somebody's outage: that a client left is not.
+func counts(errorType string) bool { return reasons.Of(errorType).Kind != "" }
+
+// party is what a party of a flow record is called.
+func (s *Store) party(attrs pcommon.Map, namespaceAttr, podAttr, addressAttr string) outage.Name {
+	name := s.Mesh.partyOf(attr(attrs, namespaceAttr), attr(attrs, podAttr), attr(attrs, addressAttr))
+	if name.Namespace == "" && name.Name != "" {
+		return s.Edges.external(name)
+	}
+	return name
+}
+
+// maxText bounds a text that is kept.
+const maxText = 400
+
+func ztunnelOf(node string) string {
+	if node == "" {
+		return "ztunnel"
+	}
+	return "ztunnel " + node
+}
+
+func bounded(text string) string {
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return strings.Clone(text)
+}
