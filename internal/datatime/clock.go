@@ -143,6 +143,9 @@ func (c *Clock) limit(wall time.Time) pcommon.Timestamp {
 	return stamp(wall.Add(maxAhead + c.lateness))
 }
 
+// Limit is the newest time that is believed at wall.
+func (c *Clock) Limit(wall time.Time) pcommon.Timestamp { return c.limit(wall) }
+
 // Hear takes over a heartbeat that arrives at wall.
 func (c *Clock) Hear(beat Beat, wall time.Time) Verdict {
 	verdict := c.hear(beat, wall)

@@ -192,7 +192,10 @@ func TestBoundOnEdges(t *testing.T) {
 	})
 	edges := p.edges()
 	require.Len(t, edges, 2)
-	assert.EqualValues(t, 4, edges[overflowKey].Closed)
+	assert.EqualValues(t, 4, edges[edge.Key{
+		Source: edge.Party{Workload: "overflow"}, Destination: edge.Party{Workload: "overflow"},
+		Protocol: semconv.ProtocolTCP, Security: semconv.SecurityUnknown,
+	}].Closed)
 	assert.EqualValues(t, 2, edges[testEdge()].Closed)
 }
 

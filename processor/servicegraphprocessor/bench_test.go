@@ -3,6 +3,7 @@ package servicegraphprocessor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,9 +14,12 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/processor/processortest"
 
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/exposition"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 )
 
 // loadedGraph has a mesh of so many edges, each told by both reporters, and a batch that tells all of them again.
@@ -30,9 +34,9 @@ func newLoadedGraph(tb testing.TB, edges int) *loadedGraph {
 	cfg := createDefaultConfig().(*Config)
 	g, err := newGraph(processortest.NewNopSettings(metadata.Type), cfg)
 	require.NoError(tb, err)
-	g.nextMetrics = consumertest.NewNop()
-	g.nextTraces = consumertest.NewNop()
-	tb.Cleanup(func() { require.NoError(tb, g.stop(context.Background())) })
+	g.next.metrics = consumertest.NewNop()
+	g.next.traces = consumertest.NewNop()
+	tb.Cleanup(func() { require.NoError(tb, g.Shutdown(context.Background())) })
 	l := &loadedGraph{graph: g, at: epoch.Add(time.Second)}
 	const servers = 200
 	clients := (edges + servers - 1) / servers
@@ -49,7 +53,7 @@ func newLoadedGraph(tb testing.TB, edges int) *loadedGraph {
 	for i := range edges {
 		client, server := i/servers, i%servers
 		v := &flowValues{start: pcommon.NewTimestampFromTime(epoch), closed: 1, sent: 10, received: 100, failed: map[[2]string]uint64{}}
-		v.duration.Observe(0.01, 1)
+		v.duration.Add(exphist.Default, 0.01, 1)
 		row := flowRow{
 			node: "node-a", reporter: semconv.ReporterSource, srcPod: fmt.Sprintf("client%d-1", client), srcNS: "shop", srcIP: fmt.Sprintf("10.1.%d.%d", client/250, client%250+1),
 			dstPod: fmt.Sprintf("server%d-1", server), dstNS: "shop", dstIP: fmt.Sprintf("10.2.%d.%d", server/250, server%250+1),
@@ -90,10 +94,10 @@ func (l *loadedGraph) advance() {
 
 func (l *loadedGraph) apply() (points int) {
 	for _, r := range l.batch.ResourceMetrics().All() {
-		source := sourceOf(r.Resource())
+		source := exposition.SourceOf(r.Resource())
 		for _, s := range r.ScopeMetrics().All() {
 			for _, m := range s.Metrics().All() {
-				l.applyMetric(&source, m)
+				l.applyMetric(&source, m, moment.Arrival{Now: l.clock.Now(), Latest: pcommon.NewTimestampFromTime(l.at)})
 				if m.Type() == pmetric.MetricTypeSum {
 					points += m.Sum().DataPoints().Len()
 				} else {
@@ -111,12 +115,12 @@ func TestApplyAllocatesNothingPerPoint(t *testing.T) {
 	run := func() {
 		l.advance()
 		points = l.apply()
-		l.clock.set(pcommon.NewTimestampFromTime(l.at))
-		l.settleFlows(l.clock.time, false)
+		l.clock.Set(pcommon.NewTimestampFromTime(l.at))
+		l.flows.Settle(moment.Moment{Now: l.clock.Now()})
 	}
 	run()
 	run()
-	require.Len(t, l.edges.byKey, 500)
+	require.Equal(t, 500, l.store.Edges.Len())
 	// Changing the points allocates their values; only what is beyond that is the processor's.
 	allocs := testing.AllocsPerRun(20, run) - testing.AllocsPerRun(20, l.advance)
 	require.Less(t, allocs/float64(points), 0.01, "%g allocations for %d points", allocs, points)
@@ -133,8 +137,8 @@ func BenchmarkApply(b *testing.B) {
 		l.advance()
 		b.StartTimer()
 		l.apply()
-		l.clock.set(pcommon.NewTimestampFromTime(l.at))
-		l.settleFlows(l.clock.time, false)
+		l.clock.Set(pcommon.NewTimestampFromTime(l.at))
+		l.flows.Settle(moment.Moment{Now: l.clock.Now()})
 	}
 	b.ReportMetric(float64(points)*float64(b.N)/b.Elapsed().Seconds(), "points/s")
 }
@@ -143,17 +147,18 @@ func BenchmarkApply(b *testing.B) {
 func BenchmarkEmit(b *testing.B) {
 	l := newLoadedGraph(b, 20_000)
 	l.apply()
-	l.clock.set(pcommon.NewTimestampFromTime(l.at))
-	l.settleFlows(l.clock.time, true)
+	l.clock.Set(pcommon.NewTimestampFromTime(l.at))
+	l.flows.Settle(moment.Moment{Now: l.clock.Now(), Final: true})
+	all := slices.Clone(l.store.Edges.Changed())
 	b.ReportAllocs()
 	b.ResetTimer()
-	now := l.clock.time
+	now := l.clock.Now()
 	for b.Loop() {
 		now += pcommon.Timestamp(time.Second)
-		for _, e := range l.edges.byKey {
-			l.edges.touch(e, now)
+		for _, e := range all {
+			l.store.Edges.Touch(e, now)
 		}
-		l.emit(now)
+		l.store.Emit(now)
 	}
 	b.ReportMetric(float64(20_000)*float64(b.N)/b.Elapsed().Seconds(), "edges/s")
 }
@@ -167,7 +172,7 @@ func BenchmarkJournal(b *testing.B) {
 	change := func() {
 		l.advance()
 		l.apply()
-		l.clock.set(pcommon.NewTimestampFromTime(l.at))
+		l.clock.Set(pcommon.NewTimestampFromTime(l.at))
 		l.flush(true)
 	}
 	bytes := 0
@@ -187,13 +192,13 @@ func BenchmarkJournal(b *testing.B) {
 func BenchmarkQuietFlush(b *testing.B) {
 	l := newLoadedGraph(b, 20_000)
 	l.apply()
-	l.clock.set(pcommon.NewTimestampFromTime(l.at))
+	l.clock.Set(pcommon.NewTimestampFromTime(l.at))
 	l.flush(true)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for b.Loop() {
-		l.clock.time += pcommon.Timestamp(time.Millisecond)
-		l.due = 0
+		l.clock.Set(l.clock.Now() + pcommon.Timestamp(time.Millisecond))
+		l.schedule.due = 0
 		l.flush(false)
 	}
 }
@@ -226,7 +231,7 @@ func BenchmarkSpans(b *testing.B) {
 		for _, traces := range batches {
 			l.applyTraces(traces)
 		}
-		l.clock.set(pcommon.NewTimestampFromTime(second0(float64(round + 1))))
+		l.clock.Set(pcommon.NewTimestampFromTime(second0(float64(round + 1))))
 		l.flush(false)
 	}
 	b.ReportMetric(float64(2*pairs)*float64(b.N)/b.Elapsed().Seconds(), "spans/s")

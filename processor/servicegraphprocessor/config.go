@@ -19,6 +19,9 @@ type Config struct {
 
 	// MaxEdges bounds the edges; what exceeds it is counted on one overflow edge.
 	MaxEdges int `mapstructure:"max_edges"`
+	// MaxPortsPerPair bounds the ports of one client, server and service; the connections to further ones are counted on an edge
+	// without a port.
+	MaxPortsPerPair int `mapstructure:"max_ports_per_pair"`
 	// MaxFlows bounds the flow series (reporter, source pod, destination pod, port, service).
 	MaxFlows int `mapstructure:"max_flows"`
 	// MaxExternal bounds the parties outside the mesh that are told apart by address.
@@ -83,6 +86,7 @@ func createDefaultConfig() component.Config {
 		RefreshInterval: time.Minute,
 		MaxLateness:     5 * time.Second,
 		MaxEdges:        50_000,
+		MaxPortsPerPair: 256,
 		MaxFlows:        500_000,
 		MaxExternal:     1000,
 		MaxEntities:     200_000,
@@ -149,6 +153,7 @@ func (c *Config) Validate() error {
 		value int
 	}{
 		{"max_edges", c.MaxEdges},
+		{"max_ports_per_pair", c.MaxPortsPerPair},
 		{"max_flows", c.MaxFlows},
 		{"max_external", c.MaxExternal},
 		{"max_entities", c.MaxEntities},

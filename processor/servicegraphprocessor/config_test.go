@@ -20,7 +20,7 @@ func TestConfig(t *testing.T) {
 		{id: "service_graph", want: defaults},
 		{id: "service_graph/all", want: &Config{
 			FlushInterval: 5 * time.Second, RefreshInterval: 2 * time.Minute, MaxLateness: 10 * time.Second,
-			MaxEdges: 1000, MaxFlows: 5000, MaxExternal: 10, MaxEntities: 2000, EdgeExpiry: 30 * time.Minute,
+			MaxEdges: 1000, MaxPortsPerPair: 64, MaxFlows: 5000, MaxExternal: 10, MaxEntities: 2000, EdgeExpiry: 30 * time.Minute,
 			ResolveHold: 5 * time.Second,
 			Reconcile:   ReconcileConfig{SettleWindow: 30 * time.Second, ReasonHold: 10 * time.Second, MaxSkew: 50 * time.Millisecond},
 			Requests: RequestsConfig{

@@ -47,6 +47,14 @@ func spanOf(c *recordedConnection, number int, to ptrace.Traces) {
 	put(attrs, semconv.AttrDestinationService, c.service)
 }
 
+// spanKey identifies a span.
+type spanKey struct {
+	trace pcommon.TraceID
+	span  pcommon.SpanID
+}
+
+func keyOf(trace pcommon.TraceID, span pcommon.SpanID) spanKey { return spanKey{trace, span} }
+
 func flowTraceID(number int) (id pcommon.TraceID) {
 	binary.BigEndian.PutUint64(id[8:], uint64(number)+1)
 	return id
@@ -70,15 +78,15 @@ func (r *recording) appRequests() []appRequest {
 		span ptrace.Span
 		pod  string
 	}
-	clients := map[spanID]of{}
+	clients := map[spanKey]of{}
 	var servers []of
-	seen := map[spanID]bool{}
+	seen := map[spanKey]bool{}
 	for _, traces := range r.traces {
 		for _, rs := range traces.ResourceSpans().All() {
 			pod, _ := rs.Resource().Attributes().Get("k8s.pod.name")
 			for _, ss := range rs.ScopeSpans().All() {
 				for _, span := range ss.Spans().All() {
-					id := idOf(span.TraceID(), span.SpanID())
+					id := keyOf(span.TraceID(), span.SpanID())
 					if seen[id] {
 						continue
 					}
@@ -94,7 +102,7 @@ func (r *recording) appRequests() []appRequest {
 	}
 	var requests []appRequest
 	for _, s := range servers {
-		if c, ok := clients[idOf(s.span.TraceID(), s.span.ParentSpanID())]; ok {
+		if c, ok := clients[keyOf(s.span.TraceID(), s.span.ParentSpanID())]; ok {
 			requests = append(requests, appRequest{c.span, s.span, c.pod, s.pod, s.span.TraceID()})
 		}
 	}
@@ -136,11 +144,11 @@ func TestFlowSpansOfRecordings(t *testing.T) {
 			require.Len(t, left, len(r.connections), "every span leaves once")
 
 			requests := map[podPair][]appRequest{}
-			answered := map[spanID]bool{}
+			answered := map[spanKey]bool{}
 			for _, q := range r.appRequests() {
 				pair := podPair{q.clientPod, q.serverPod}
 				requests[pair] = append(requests[pair], q)
-				answered[idOf(q.trace, q.client.SpanID())] = true
+				answered[keyOf(q.trace, q.client.SpanID())] = true
 			}
 			expected, paired, confirmed, attached, wrongly := 0, 0, 0, 0, 0
 			counterpart := r.counterparts()
@@ -187,7 +195,7 @@ func TestFlowSpansOfRecordings(t *testing.T) {
 					continue
 				}
 				attached++
-				rightly := !answered[idOf(client.TraceID(), client.ParentSpanID())]
+				rightly := !answered[keyOf(client.TraceID(), client.ParentSpanID())]
 				for i := range between {
 					if q := &between[i]; q.trace == client.TraceID() && q.client.SpanID() == client.ParentSpanID() && used(inbound, q.server) {
 						rightly = true
@@ -205,6 +213,13 @@ func TestFlowSpansOfRecordings(t *testing.T) {
 			assert.Zero(t, wrongly)
 		})
 	}
+}
+
+// connectionKey is what both ends of a connection know of it.
+type connectionKey struct {
+	client         netip.Addr
+	server         netip.AddrPort
+	sent, received uint64
 }
 
 // counterparts finds for every connection's record the other end's by brute force: same key, smallest distance in time,
@@ -348,6 +363,6 @@ func TestHeldSpansAreBoundedAndLeaveAtTheEnd(t *testing.T) {
 	}
 	p.spans(traces)
 	require.Equal(t, 15, p.outTraces.SpanCount())
-	require.NoError(t, p.traces.(*tracesProcessor).graph.drainTraces(t.Context()))
+	require.NoError(t, p.traces.(*tracesProcessor).send(t.Context(), p.graph().heldSpans()))
 	require.Equal(t, 20, p.outTraces.SpanCount())
 }

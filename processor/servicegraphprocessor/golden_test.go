@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -29,7 +30,7 @@ func TestGolden(t *testing.T) {
 		v := &flowValues{start: pcommon.NewTimestampFromTime(epoch), closed: 3, sent: 30, received: 300, failed: map[[2]string]uint64{
 			{semconv.ErrorTypePolicyDenied, "shop/no"}: 1,
 		}}
-		v.duration.Observe(0.25, 3)
+		v.duration.Add(exphist.Default, 0.25, 3)
 		b.flow(testRow(semconv.ReporterDestination), v)
 		v.failed = map[[2]string]uint64{{semconv.ErrorTypePolicyDenied, ""}: 1}
 		b.flow(testRow(semconv.ReporterSource), v)

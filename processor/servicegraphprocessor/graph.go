@@ -2,7 +2,7 @@ package servicegraphprocessor
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -15,12 +15,19 @@ import (
 	"go.opentelemetry.io/collector/processor"
 	"go.uber.org/zap"
 
-	"github.com/nephilia/nephilia/internal/journal"
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/exposition"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/flows"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/requests"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/scraped"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/spanjoin"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
 
 // How long heartbeats must be missing, by the wall clock, before the graph's clock goes on without them. Nodes that were heard
@@ -30,7 +37,8 @@ const (
 	cutOff = 90 * time.Second
 )
 
-// graph is the service graph that the processors of one component ID share.
+// graph is the service graph that the processors of one component ID share. It keeps the lock, the clock and the order of
+// settling; what there is to settle is the parts'.
 //
 // mu guards all state and is held for a whole batch. What leaves keeps the order of its times: applying is held from before mu is
 // taken until sending is, and sending while the next consumer is called.
@@ -41,127 +49,151 @@ type graph struct {
 
 	id        component.ID
 	cfg       *Config
-	limits    reconcile.Limits
-	version   string
 	logger    *zap.Logger
-	telemetry *metadata.TelemetryBuilder
-	counters  counters
-	// ctx is what internal telemetry is recorded with.
-	ctx context.Context
+	telemetry *telemetry.Telemetry
+	next      struct {
+		metrics consumer.Metrics
+		traces  consumer.Traces
+	}
 
-	nextMetrics consumer.Metrics
-	nextTraces  consumer.Traces
+	clock *datatime.Clock
+	parts
+	schedule schedule
+	catchUp  catchUp
+	wall     wall
+	saved    *saved
+	ticking  ticking
+}
 
-	clock          clock
-	directory      *naming.Directory
-	flows          *flowTable
-	edges          *edgeTable
-	services       *serviceTable
-	endpoints      map[naming.Pod]*endpoint
-	dirtyEndpoints []*endpoint
-	requests       *requestTable
-	flowSpans      *flowSpanTable
-	scrapes        *scrapeTable
-	// waypointEdges are those with requests that waypoints told since the last flush.
-	waypointEdges []*edgeState
-	saved         *saved
+// parts hold the graph's state. Each adds to those before it.
+type parts struct {
+	names     *naming.Directory
+	store     *edges.Store
+	flows     *flows.Table
+	scraped   *scraped.Table
+	waypoints *requests.Waypoints
+	requests  *requests.Table
+	spans     *spanjoin.Table
+}
 
-	flushed   pcommon.Timestamp
-	due       pcommon.Timestamp
-	refreshed pcommon.Timestamp
-	swept     pcommon.Timestamp
-	finished  bool // a replay is over
-	// admitted is up to when what nodes send is taken where they have to wait for each other; moved is closed when that changes.
-	admitted pcommon.Timestamp
-	moved    chan struct{}
+// schedule is when, by the data's clock, what is done next.
+type schedule struct {
+	due, swept pcommon.Timestamp
+	replayed   bool // a replay is over
+}
 
-	// wall is the wall clock at the last heartbeat, now the wall clock.
-	wall    time.Time
-	now     func() time.Time
-	members int
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
+// wall is what the graph knows of the wall clock.
+type wall struct {
+	now    func() time.Time
+	beat   time.Time // when a heartbeat was believed last
+	warned time.Time // when nodes whose clocks are wrong were logged last
+	// reordered tells that batches came out of order, which is logged once.
+	reordered bool
+}
+
+// ticking is the goroutine that goes on where no heartbeats come.
+type ticking struct {
+	ticker func(time.Duration) (ticks <-chan time.Time, stop func())
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+func newTicker(interval time.Duration) (<-chan time.Time, func()) {
+	ticker := time.NewTicker(interval)
+	return ticker.C, ticker.Stop
 }
 
 func newGraph(set processor.Settings, cfg *Config) (*graph, error) {
-	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	t, err := telemetry.New(set.TelemetrySettings)
 	if err != nil {
 		return nil, err
 	}
-	g := &graph{
-		id:  set.ID,
-		cfg: cfg,
-		limits: reconcile.Limits{
-			Window: cfg.Reconcile.SettleWindow,
-			Skew:   cfg.Reconcile.MaxSkew,
-			Hold:   cfg.Reconcile.ReasonHold,
-		},
-		version:   set.BuildInfo.Version,
-		logger:    set.Logger,
-		telemetry: telemetry,
-		counters:  newCounters(),
-		ctx:       context.Background(),
-		clock:     newClock(cfg.MaxLateness),
-		directory: naming.NewDirectory(naming.Config{
-			MaxEntities: cfg.MaxEntities, MaxExternal: cfg.MaxExternal, MaxWeights: cfg.MaxEdges, Hold: cfg.ResolveHold,
-		}),
-		flows:     newFlowTable(cfg),
-		services:  newServiceTable(cfg),
-		endpoints: map[naming.Pod]*endpoint{},
-		requests:  newRequestTable(cfg),
-		now:       time.Now,
-		moved:     make(chan struct{}),
-	}
-	g.edges = newEdgeTable(cfg, g.directory.Externals, g.overflowed)
-	g.flowSpans = newFlowSpanTable(cfg)
-	g.scrapes = newScrapeTable(cfg)
-	g.wall = g.now()
-	return g, nil
+	clock := datatime.NewClock(cfg.MaxLateness)
+	return &graph{
+		id: set.ID, cfg: cfg, logger: set.Logger, telemetry: t, clock: clock,
+		parts:   newParts(cfg, clock, set.BuildInfo.Version, t),
+		catchUp: catchUp{moved: make(chan struct{})},
+		wall:    wall{now: time.Now, beat: time.Now()},
+		ticking: ticking{ticker: newTicker},
+	}, nil
 }
 
-// start takes up the stored state and begins to watch for heartbeats that stop.
-func (g *graph) start(startCtx context.Context, host component.Host) error {
+func newParts(cfg *Config, clock *datatime.Clock, version string, t *telemetry.Telemetry) parts {
+	limits := reconcile.Limits{Window: cfg.Reconcile.SettleWindow, Skew: cfg.Reconcile.MaxSkew, Hold: cfg.Reconcile.ReasonHold}
+	var p parts
+	p.names = naming.NewDirectory(naming.Config{
+		MaxEntities: cfg.MaxEntities, MaxExternal: cfg.MaxExternal, MaxWeights: cfg.MaxEdges, Hold: cfg.ResolveHold,
+	})
+	p.store = edges.NewStore(edges.Config{
+		MaxEdges: cfg.MaxEdges, MaxRoutes: cfg.Requests.MaxRoutes, MaxPorts: cfg.MaxPortsPerPair, MaxEndpoints: cfg.MaxEntities,
+		Buckets: cfg.Requests.LatencyBuckets, Refresh: cfg.RefreshInterval, Expiry: cfg.EdgeExpiry, Version: version,
+	}, p.names.Externals, t)
+	p.flows = flows.NewTable(flows.Config{
+		MaxFlows: cfg.MaxFlows, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry, Reconcile: limits,
+	}, p.names, p.store, clock, t)
+	p.scraped = scraped.NewTable(scraped.Config{
+		MaxSeries: cfg.MaxFlows, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry, Reconcile: limits,
+	}, p.names, p.store, p.flows, t)
+	p.waypoints = requests.NewWaypoints(requests.WaypointsConfig{
+		MaxSeries: cfg.MaxFlows, Wait: cfg.Requests.Wait, Expiry: cfg.EdgeExpiry, Reconcile: limits,
+	}, p.names, p.store, t)
+	p.requests = requests.NewTable(requests.Config{
+		Wait: cfg.Requests.Wait, MaxSpans: cfg.Requests.MaxSpans, ConnectionWait: cfg.FlowSpans.ApplicationWait,
+	}, p.names, p.store, p.waypoints, t)
+	p.spans = spanjoin.NewTable(spanjoin.Config{
+		Wait: cfg.FlowSpans.Wait, RequestWait: cfg.FlowSpans.ApplicationWait, MaxSpans: cfg.FlowSpans.MaxSpans, MaxSkew: cfg.FlowSpans.MaxSkew,
+	}, p.names, p.requests.Sent, t)
+	return p
+}
+
+// Start takes up the stored state and begins to watch for heartbeats that stop.
+func (g *graph) Start(startCtx context.Context, host component.Host) error {
 	if err := g.open(startCtx, host); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	g.cancel = cancel
-	g.done.Add(1)
-	go func() {
-		defer g.done.Done()
-		ticker := time.NewTicker(g.cfg.FlushInterval)
-		defer ticker.Stop()
+	g.ticking.cancel = cancel
+	ticks, stop := g.ticking.ticker(g.cfg.FlushInterval)
+	g.ticking.done.Go(func() {
+		defer stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-ticker.C:
-				if err := g.tick(ctx); err != nil {
+			case <-ticks:
+				if err := g.emitLocked(ctx, g.tick, pmetric.NewMetrics()); err != nil {
 					g.logger.Warn("sending the service graph failed", zap.Error(err))
 				}
 			}
 		}
-	}()
+	})
 	return nil
 }
 
-func (g *graph) stop(ctx context.Context) error {
-	if g.cancel != nil {
-		g.cancel()
-		g.done.Wait()
+// Shutdown ends the graph, which must be drained.
+func (g *graph) Shutdown(ctx context.Context) error {
+	if g.ticking.cancel != nil {
+		g.ticking.cancel()
+		g.ticking.done.Wait()
 	}
 	g.telemetry.Shutdown()
-	return g.close(ctx)
+	if g.saved == nil {
+		return nil
+	}
+	client := g.saved.client
+	g.saved = nil
+	if err := client.Close(ctx); err != nil {
+		return fmt.Errorf("closing storage: %w", err)
+	}
+	return nil
 }
 
 // learn takes over the entity events among log records.
 func (g *graph) learn(logs plog.Logs) {
-	resources := logs.ResourceLogs()
-	for i := range resources.Len() {
-		scopes := resources.At(i).ScopeLogs()
-		for j := range scopes.Len() {
-			if mesh.IsEntityScope(scopes.At(j).Scope()) {
-				g.learnScope(scopes.At(j).LogRecords())
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			if mesh.IsEntityScope(scope.Scope()) {
+				g.learnScope(scope.LogRecords())
 			}
 		}
 	}
@@ -174,213 +206,207 @@ func (g *graph) learnScope(events plog.LogRecordSlice) {
 		event, err := mesh.ParseEvent(events.At(i))
 		switch {
 		case err != nil:
-			g.dropped("invalid_entity", 1)
-		case !g.directory.Apply(event):
-			g.dropped("entity_limit", 1)
+			g.telemetry.Dropped(telemetry.DroppedEntity, 1)
+		case !g.names.Apply(event):
+			g.telemetry.Dropped(telemetry.DroppedEntityLimit, 1)
 		}
 	}
 }
 
-// consumeMetrics implements the metrics processor.
+// consumeMetrics takes over a batch and sends what it does not consume, with the edges that it makes due.
 func (g *graph) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) error {
-	if err := g.awaitTurn(ctx, metrics); err != nil {
+	if err := g.waitForSlowerNodes(ctx, metrics); err != nil {
 		return err
 	}
-	return g.turn(ctx, func() departure { return g.applyMetrics(metrics) }, metrics)
-}
-
-// departure is what leaves at once: edges, spans, and the marker of a replay's end, which must leave last. Before it does,
-// what was recorded of it is committed.
-type departure struct {
-	edges    pmetric.Metrics
-	traces   ptrace.Traces
-	marker   pmetric.Metrics
-	recorded journal.Batch
-}
-
-// turn applies something and sends what that makes due, with the rest of the batch that it came in, if any. What leaves
-// keeps the order in which it was applied, and while it does, the next batch can be applied.
-func (g *graph) turn(ctx context.Context, apply func() departure, rest pmetric.Metrics) error {
-	g.applying.Lock()
-	d := apply()
-	g.sending.Lock()
-	g.applying.Unlock()
-	defer g.sending.Unlock()
-	g.commit(ctx, d.recorded)
-	var errs error
-	if d.traces.ResourceSpans().Len() > 0 && g.nextTraces != nil {
-		errs = g.nextTraces.ConsumeTraces(ctx, d.traces)
-	}
-	d.edges.ResourceMetrics().MoveAndAppendTo(rest.ResourceMetrics())
-	if g.nextMetrics == nil {
-		return errs
-	}
-	if rest.ResourceMetrics().Len() > 0 {
-		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, rest))
-	}
-	if d.marker.ResourceMetrics().Len() > 0 {
-		errs = errors.Join(errs, g.nextMetrics.ConsumeMetrics(ctx, d.marker))
-	}
-	return errs
+	return g.emitLocked(ctx, func() emission { return g.applyMetrics(metrics) }, metrics)
 }
 
 // applyMetrics takes over a batch, removes what it consumes, and returns what the batch makes due.
-func (g *graph) applyMetrics(metrics pmetric.Metrics) departure {
+func (g *graph) applyMetrics(metrics pmetric.Metrics) emission {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	marker, done := pmetric.NewMetrics(), false
+	now := g.wall.now()
+	if _, replay := datatime.ReadReplay(metrics); replay {
+		g.clock.SetReplay()
+	}
+	arrival := moment.Arrival{Now: g.clock.Now(), Latest: g.clock.Limit(now)}
 	metrics.ResourceMetrics().RemoveIf(func(resource pmetric.ResourceMetrics) bool {
-		source := sourceOf(resource.Resource())
+		source := exposition.SourceOf(resource.Resource())
 		resource.ScopeMetrics().RemoveIf(func(scope pmetric.ScopeMetrics) bool {
 			scope.Metrics().RemoveIf(func(metric pmetric.Metric) bool {
-				return g.applyMetric(&source, metric)
+				return g.applyMetric(&source, metric, arrival)
 			})
 			return scope.Metrics().Len() == 0
 		})
-		g.endScrape(&source)
+		g.scraped.EndScrape(&source)
 		return resource.ScopeMetrics().Len() == 0
 	})
-	if g.clock.beats() {
-		g.clock.advance(g.now())
+	g.hear(metrics, now)
+	marker := extractMarker(metrics)
+	ended := marker.ResourceMetrics().Len() > 0
+	if ended {
+		g.clock.SkipToNewest()
+		g.schedule.replayed = true
 	}
-	if replayDone(metrics) {
-		done = true
-		marker = extractMarker(metrics)
-		g.clock.catchUp()
-		g.finished = true
-	}
-	d := g.depart(done)
-	d.marker = marker
+	e := g.emission(ended)
+	e.marker = marker
 	g.admit()
-	return d
-}
-
-// depart is what is due now; with force, everything that is held.
-func (g *graph) depart(force bool) departure {
-	d := departure{marker: pmetric.NewMetrics()}
-	d.edges, d.traces = g.flush(force)
-	d.recorded = g.saved.record(g)
-	return d
+	return e
 }
 
 // applyMetric takes over one metric and tells whether it is consumed.
-func (g *graph) applyMetric(source *metricSource, metric pmetric.Metric) bool {
-	name := metric.Name()
-	switch {
-	case isFlowMetric(name):
-		g.applyFlows(source.node, metric)
+func (g *graph) applyMetric(source *exposition.Source, metric pmetric.Metric, arrival moment.Arrival) bool {
+	if g.flows.Apply(source.Node, metric, arrival) {
 		return true
-	case name == semconv.MetricSourceUp:
-		g.applyHeartbeats(source, metric)
-	case name == semconv.MetricReplayPosition:
-		g.clock.replay = true
-	default:
-		g.applyScraped(source, metric)
 	}
+	g.scraped.Apply(source, metric, arrival)
+	g.waypoints.Apply(source, metric, arrival)
 	return false
 }
 
-func (g *graph) applyHeartbeats(source *metricSource, metric pmetric.Metric) {
-	if metric.Type() != pmetric.MetricTypeGauge {
+// hear takes over a batch's heartbeats and moves the clock.
+func (g *graph) hear(metrics pmetric.Metrics, now time.Time) {
+	for beat := range datatime.Read(metrics) {
+		g.schedule.replayed = false
+		verdict := g.clock.Hear(beat, now)
+		g.telemetry.HeartbeatProblem(verdict.String())
+		switch {
+		case verdict.Counts():
+			g.wall.beat = now
+		case verdict == datatime.Ahead, verdict == datatime.Implausible:
+			g.warnOfClocks(now)
+		}
+		if verdict == datatime.OutOfOrder && !g.wall.reordered {
+			g.wall.reordered = true
+			g.logger.Error("Batches come in another order than they were sent, so that what is counted may be wrong: is there a batch processor, "+
+				"or more than one consumer, between the ztunnel receiver and service_graph?", zap.String("node", beat.Node))
+		}
+	}
+	if g.clock.Heard() && g.clock.Advance(now) {
+		// The time had run ahead of the wall clock and went back.
+		g.schedule = schedule{swept: min(g.schedule.swept, g.clock.Now())}
+		g.store.Rewind(g.clock.Now())
+	}
+}
+
+// warnOfClocks logs which nodes' clocks are wrong, once a minute.
+func (g *graph) warnOfClocks(now time.Time) {
+	if since := now.Sub(g.wall.warned); since >= 0 && since < time.Minute {
 		return
 	}
-	points := metric.Gauge().DataPoints()
-	for i := range points.Len() {
-		g.finished = false
-		if now := g.now(); g.clock.heartbeat(source.node, points.At(i).Timestamp(), now) {
-			g.wall = now
+	g.wall.warned = now
+	for _, problem := range g.clock.Problems(now) {
+		if problem.Kind == datatime.ClockAhead {
+			g.logger.Warn(problem.Sentence(), zap.String("node", problem.Node))
 		}
 	}
 }
 
-// flush brings everything up to the clock's time if an emission is due; with force nothing stays held.
-func (g *graph) flush(force bool) (pmetric.Metrics, ptrace.Traces) {
-	now := g.clock.time
-	metrics, traces := pmetric.NewMetrics(), ptrace.NewTraces()
-	if now == 0 {
-		return metrics, traces
+// flush brings everything up to the clock's time if an emission is due; with final nothing stays held.
+func (g *graph) flush(final bool) (pmetric.Metrics, ptrace.Traces) {
+	now := g.clock.Now()
+	if now == 0 || now < g.schedule.due && !final {
+		return pmetric.NewMetrics(), ptrace.NewTraces()
 	}
-	g.directory.Begin(now)
-	if now < g.due && !force {
-		return metrics, traces
-	}
+	g.names.Begin(now)
 	interval := pcommon.Timestamp(g.cfg.FlushInterval)
-	g.due = now - now%interval + interval
+	g.schedule.due = now - now%interval + interval
 
-	g.retryRequests(now, force)
-	g.countRequests(now, force)
-	g.settleFlows(now, force)
-	g.settleScrapes(now, force)
-	g.settleWaypoints(now, force)
-	traces = g.flowSpans.flush(g, now, force)
-	g.sweep(now)
-	metrics = g.emit(now)
-	g.flushed = now
-	g.clock.flushed()
-	g.record()
+	m := moment.Moment{Now: now, Final: final, CatchingUp: g.clock.CatchingUp(g.wall.now())}
+	g.requests.Retry(m)
+	g.requests.Settle(m)
+	g.flows.Settle(m)
+	g.scraped.Settle(m)
+	g.waypoints.Settle(m)
+	traces := g.spans.Settle(m)
+	g.sweep(m)
+	metrics := g.store.Emit(now)
+	g.clock.Settle()
+	g.recordSizes()
 	return metrics, traces
 }
 
-// settleFlows reconciles what flows reported since the last flush.
-func (g *graph) settleFlows(now pcommon.Timestamp, force bool) {
-	t := g.flows
-	for i, p := range t.touched {
-		p.touched = false
-		t.touched[i] = nil
-		g.settlePair(p, now)
-		if !p.waits {
-			p.waits = true
-			t.waiting = append(t.waiting, p)
-		}
+// sweep lets the parts forget what is silent for long; its edges may then expire.
+func (g *graph) sweep(m moment.Moment) {
+	if !m.Past(g.schedule.swept, max(g.cfg.EdgeExpiry/8, time.Minute)) {
+		return
 	}
-	t.touched = t.touched[:0]
-	left := t.waiting[:0]
-	for _, p := range t.waiting {
-		g.saved.pair(p)
-		if p.failures.Held() > 0 {
-			t.counted = p.failures.Release(now, g.limits, t.counted[:0])
-			p.creditFailed(t.counted)
-		}
-		if p.waits = g.deliver(p, now, force); p.waits {
-			left = append(left, p)
-		}
-	}
-	clear(t.waiting[len(left):])
-	t.waiting = left
+	g.schedule.swept = m.Now
+	g.scraped.Sweep(m.Now)
+	g.waypoints.Sweep(m.Now)
+	g.names.Sweep(m.Now, g.cfg.EdgeExpiry)
+	g.flows.Sweep(m.Now)
+}
+
+// recordSizes states the sizes of what the graph holds.
+func (g *graph) recordSizes() {
+	g.telemetry.Sizes(g.store.Edges.Len(), g.flows.Len())
+	g.telemetry.Held("flow", g.flows.Waiting())
+	servers, clients := g.requests.Held()
+	g.telemetry.Held("server_span", servers)
+	g.telemetry.Held("client_span", clients)
+	g.telemetry.Held("flow_span", g.spans.Len())
 }
 
 // tick goes on by the wall clock where no heartbeats come: there never were any, or they stopped.
-func (g *graph) tick(ctx context.Context) error {
-	return g.turn(ctx, g.tickState, pmetric.NewMetrics())
-}
-
-func (g *graph) tickState() departure {
+func (g *graph) tick() emission {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := g.now()
-	switch elapsed := now.Sub(g.wall); {
-	case g.finished, elapsed < quiet, g.clock.named && elapsed < cutOff:
+	now := g.wall.now()
+	switch elapsed := now.Sub(g.wall.beat); {
+	case g.schedule.replayed, elapsed < quiet, g.clock.Named() && elapsed < cutOff:
 		// Before the first heartbeat, too: a replay may take a while to begin, and has a time of its own.
-		return departure{edges: pmetric.NewMetrics(), traces: ptrace.NewTraces(), marker: pmetric.NewMetrics()}
-	case g.clock.beats():
-		g.clock.set(g.clock.newest + pcommon.Timestamp(elapsed))
+		return nothing()
+	case g.clock.Heard():
+		g.clock.Set(g.clock.Newest() + pcommon.Timestamp(elapsed))
 	default:
-		g.clock.set(pcommon.NewTimestampFromTime(now))
+		g.clock.Set(pcommon.NewTimestampFromTime(now))
 	}
-	return g.depart(false)
+	return g.emission(false)
 }
 
 // drainMetrics sends all that is held before the metrics pipeline ends.
 func (g *graph) drainMetrics(ctx context.Context) error {
-	return g.turn(ctx, func() departure {
+	return g.emitLocked(ctx, func() emission {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if g.clock.time == 0 {
-			g.clock.set(pcommon.NewTimestampFromTime(g.now()))
+		if g.clock.Now() == 0 {
+			g.clock.Set(pcommon.NewTimestampFromTime(g.wall.now()))
 		} else {
 			// A moment later than the last emission, whose points must stay what they are.
-			g.clock.set(g.clock.time + pcommon.Timestamp(time.Millisecond))
+			g.clock.Set(g.clock.Now() + pcommon.Timestamp(time.Millisecond))
 		}
-		return g.depart(true)
+		return g.emission(true)
 	}, pmetric.NewMetrics())
+}
+
+// applyTraces takes over a batch of spans and removes the flow spans that have to wait.
+func (g *graph) applyTraces(traces ptrace.Traces) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	arrival := moment.Arrival{Now: g.clock.Now(), Latest: g.clock.Limit(g.wall.now())}
+	if arrival.Now > 0 {
+		arrival.Latest = min(arrival.Latest, arrival.Now+pcommon.Timestamp(g.cfg.MaxLateness))
+	}
+	traces.ResourceSpans().RemoveIf(func(resource ptrace.ResourceSpans) bool {
+		writer := requests.OriginOf(resource.Resource())
+		resource.ScopeSpans().RemoveIf(func(scope ptrace.ScopeSpans) bool {
+			if scope.Scope().Name() == semconv.ScopeReceiver {
+				g.spans.Apply(resource.Resource(), scope, arrival)
+				return scope.Spans().Len() == 0
+			}
+			for _, span := range scope.Spans().All() {
+				g.requests.Apply(&writer, span, arrival)
+			}
+			return false
+		})
+		return resource.ScopeSpans().Len() == 0
+	})
+}
+
+// heldSpans are the flow spans that are held when the traces pipeline ends.
+func (g *graph) heldSpans() ptrace.Traces {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.spans.Settle(moment.Moment{Now: max(g.clock.Now(), 1), Final: true})
 }

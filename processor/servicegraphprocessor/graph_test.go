@@ -3,6 +3,7 @@ package servicegraphprocessor
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -325,19 +326,19 @@ func (r *recording) active(t *testing.T) map[string]uint64 {
 // requests counts the server spans by the services of client and server.
 func (r *recording) requests() (requests, errors map[podPair]uint64) {
 	requests, errors = map[podPair]uint64{}, map[podPair]uint64{}
-	seen := map[spanID]bool{}
+	seen := map[spanKey]bool{}
 	for _, traces := range r.traces {
 		for _, rs := range traces.ResourceSpans().All() {
 			server, _ := rs.Resource().Attributes().Get("service.name")
 			for _, ss := range rs.ScopeSpans().All() {
 				for _, span := range ss.Spans().All() {
-					id := idOf(span.TraceID(), span.SpanID())
+					id := keyOf(span.TraceID(), span.SpanID())
 					if span.Kind() != ptrace.SpanKindServer || seen[id] {
 						continue
 					}
 					seen[id] = true
 					address, _ := span.Attributes().Get("client.address")
-					pair := podPair{r.mesh.at(addressOf(address.Str())).CanonicalName, server.Str()}
+					pair := podPair{r.mesh.at(netip.MustParseAddrPort(address.Str()).Addr()).CanonicalName, server.Str()}
 					requests[pair]++
 					status, _ := span.Attributes().Get("http.response.status_code")
 					if span.Status().Code() == ptrace.StatusCodeError || status.Int() >= 500 {

@@ -95,9 +95,13 @@ func newStoredPipelines(t *testing.T, store *memory) *pipelines {
 
 // kill ends the processors as SIGKILL does and starts new ones.
 func (p *pipelines) kill() {
-	g := p.metrics.(*metricsProcessor).graph
+	g := p.graph()
+	g.sending.Lock()
+	g.mu.Lock()
 	g.saved = nil
-	require.NoError(p.t, g.stop(context.Background()))
+	g.mu.Unlock()
+	g.sending.Unlock()
+	require.NoError(p.t, g.Shutdown(context.Background()))
 	p.start()
 }
 
@@ -164,14 +168,14 @@ func TestAKilledGraphGoesOnWhereItWas(t *testing.T) {
 					late, kills := 0, 0
 					p.play(r, playOptions{scrapes: scrapes, shuffle: random, consume: func(b pmetric.Metrics, entities []mesh.Entity) {
 						if late > 0 {
-							if late--; late == 0 || replayDone(b) {
+							if late--; late == 0 || replayEnded(b) {
 								p.learn(time.Unix(0, 0), entities...)
 							}
 						}
 						again := pmetric.NewMetrics()
 						b.CopyTo(again)
 						store.full = random.IntN(20) == 0
-						if random.IntN(25) == 0 && !store.behind && !replayDone(b) {
+						if random.IntN(25) == 0 && !store.behind && !replayEnded(b) {
 							kills++
 							store.full = false
 							if random.IntN(2) == 0 {
@@ -206,17 +210,16 @@ func TestAStoppedGraphGoesOnWhereItWas(t *testing.T) {
 	r := readRecording(t, "policy-deny")
 	var edges, series int
 	p.play(r, playOptions{spans: true, scrapes: true})
-	g := p.metrics.(*metricsProcessor).graph
-	edges, series = len(g.edges.byKey), len(g.flows.series)
+	g := p.graph()
+	edges, series = g.store.Edges.Len(), g.flows.Len()
 	require.NotZero(t, edges)
 	p.stop()
 	require.NotZero(t, store.closed)
 	before := lasting(t, p.outMetrics.AllMetrics())
 	p.start()
-	g = p.metrics.(*metricsProcessor).graph
-	require.Len(t, g.edges.byKey, edges)
-	require.Len(t, g.flows.series, series)
-	require.NotEmpty(t, g.services.byKey)
+	g = p.graph()
+	require.Equal(t, edges, g.store.Edges.Len())
+	require.Equal(t, series, g.flows.Len())
 	b := newBatch(r.connections[len(r.connections)-1].time.Add(time.Minute))
 	b.heartbeat("node-a")
 	p.consume(b.metrics)
@@ -229,8 +232,8 @@ func TestStorage(t *testing.T) {
 		g, err := newGraph(processortest.NewNopSettings(metadata.Type), p.cfg)
 		require.NoError(t, err)
 		g.cfg.Storage = &storageID
-		err = g.start(t.Context(), host)
-		require.NoError(t, g.stop(t.Context()))
+		err = g.Start(t.Context(), host)
+		require.NoError(t, g.Shutdown(t.Context()))
 		g.cfg.Storage = nil
 		return err
 	}
@@ -246,32 +249,27 @@ func TestStorage(t *testing.T) {
 
 // FuzzRestore reads rubbish with a valid checksum.
 func FuzzRestore(f *testing.F) {
-	r := &pair{ways: []way{{service: "a"}}, series: []*flowSeries{{key: &flowKey{port: 1}}}}
-	record := func(kind uint64, code func(c *journal.Coder)) []byte {
-		store := &memory{values: map[string][]byte{}}
-		j, err := journal.Open(context.Background(), store, naming.Intern)
-		require.NoError(f, err)
-		j.Restart()
-		code(j.Record(kind))
-		require.NoError(f, j.Commit(context.Background(), j.Take()))
-		return store.values["journal/0"][4:]
-	}
-	id := uint64(3)
-	f.Add(record(recordPair, func(c *journal.Coder) { c.Uint(&id); r.code(c) }))
-	f.Add(record(recordEdge, func(c *journal.Coder) { c.Uint(&id); (&edgeState{routes: make([]routeCounts, 2)}).code(c) }))
-	f.Add(record(recordService, func(c *journal.Coder) { (&serviceKey{client: "a"}).code(c); (&serviceEdge{}).code(c) }))
-	f.Add(record(recordEndpoint, func(c *journal.Coder) { (&naming.Pod{Name: "a"}).Code(c); (&endpoint{}).code(c) }))
+	l := newLoadedGraph(f, 3)
+	l.cfg.Storage = &storageID
+	store := &memory{values: map[string][]byte{}}
+	require.NoError(f, l.open(context.Background(), storageHost{storageID: store}))
+	l.apply()
+	l.applyTraces(call{number: 1, at: 0, serverPod: "server1-1", client: "10.1.0.1"}.serverSpan())
+	l.names.Weights.Add(naming.WeightKey{Service: "a"}, 1, 1)
+	l.clock.Set(pcommon.NewTimestampFromTime(l.at))
+	l.flush(true)
+	l.commit(context.Background(), l.saved.record(l.graph))
+	f.Add(store.values["journal/0"][4:])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g, err := newGraph(processortest.NewNopSettings(metadata.Type), createDefaultConfig().(*Config))
 		require.NoError(t, err)
-		state := newRestored(g.directory)
+		defer func() { require.NoError(t, g.Shutdown(t.Context())) }()
+		state := newRestored()
 		if journal.Records(data, naming.Intern, state.read) != nil {
-			require.NoError(t, g.stop(t.Context()))
 			return
 		}
 		state.into(g)
-		g.clock.set(g.clock.time + 1)
+		g.clock.Set(g.clock.Now() + 1)
 		g.flush(true)
-		require.NoError(t, g.stop(t.Context()))
 	})
 }

@@ -22,9 +22,9 @@ import (
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/processortest"
 
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/expo"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
 )
 
@@ -69,10 +69,14 @@ func (p *pipelines) start() {
 	require.NoError(p.t, err)
 	p.traces, err = factory.CreateTraces(context.Background(), set, p.cfg, p.outTraces)
 	require.NoError(p.t, err)
+	p.graph().ticking.ticker = func(time.Duration) (<-chan time.Time, func()) { return nil, func() {} }
 	require.NoError(p.t, p.metrics.Start(context.Background(), p.host))
 	require.NoError(p.t, p.logs.Start(context.Background(), p.host))
 	require.NoError(p.t, p.traces.Start(context.Background(), p.host))
 }
+
+// graph is what the processors share.
+func (p *pipelines) graph() *graph { return p.metrics.(*metricsProcessor).Component() }
 
 func (p *pipelines) stop() {
 	require.NoError(p.t, p.traces.Shutdown(context.Background()))
@@ -104,6 +108,12 @@ func entityEvents(tb testing.TB, at time.Time, deleted bool, entities ...mesh.En
 	return logs
 }
 
+func put(attrs pcommon.Map, name, value string) {
+	if value != "" {
+		attrs.PutStr(name, value)
+	}
+}
+
 // flowRow is one flow aggregate of a test.
 type flowRow struct {
 	node, reporter       string
@@ -117,7 +127,7 @@ type flowValues struct {
 	start                  pcommon.Timestamp
 	closed, sent, received uint64
 	failed                 map[[2]string]uint64
-	duration               expo.Histogram
+	duration               exphist.Histogram
 }
 
 func (r flowRow) put(attrs pcommon.Map) {
@@ -365,7 +375,7 @@ func (p *pipelines) play(r *recording, o playOptions) {
 			v.closed++
 			v.sent += c.clientSent
 			v.received += c.clientReceived
-			v.duration.Observe(c.duration.Seconds(), 1)
+			v.duration.Add(exphist.Default, c.duration.Seconds(), 1)
 			if errorType, policy := recordedReason(c.err); errorType != "" {
 				v.failed[[2]string{errorType, policy}]++
 			}

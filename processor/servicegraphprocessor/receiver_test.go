@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver"
 )
@@ -34,10 +35,15 @@ func (s *doneSink) ConsumeMetrics(ctx context.Context, metrics pmetric.Metrics) 
 	default:
 	}
 	err := s.MetricsSink.ConsumeMetrics(ctx, metrics)
-	if replayDone(metrics) {
+	if replayEnded(metrics) {
 		s.once.Do(func() { close(s.done) })
 	}
 	return err
+}
+
+func replayEnded(metrics pmetric.Metrics) bool {
+	replay, ok := datatime.ReadReplay(metrics)
+	return ok && semconv.ReplayEnded(replay.State)
 }
 
 // replay plays a recording through the real receiver into the processors.

@@ -1,6 +1,7 @@
 package servicegraphprocessor
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -58,7 +59,7 @@ func (c call) clientSpan() ptrace.Traces {
 	s.SetSpanID(c.span(1))
 	s.SetStartTimestamp(pcommon.NewTimestampFromTime(second0(c.at)))
 	s.SetEndTimestamp(pcommon.NewTimestampFromTime(second0(c.at + 0.030)))
-	s.Attributes().PutStr(attrPeerAddress, c.peer)
+	s.Attributes().PutStr("network.peer.address", c.peer)
 	return traces
 }
 
@@ -83,7 +84,7 @@ func (c call) serverSpan() ptrace.Traces {
 	s.SetEndTimestamp(pcommon.NewTimestampFromTime(second0(c.at + 0.025)))
 	_ = s.Attributes().FromRaw(c.attrs)
 	if c.client != "" {
-		s.Attributes().PutStr(attrClientAddress, c.client)
+		s.Attributes().PutStr("client.address", c.client)
 	}
 	if c.failed {
 		s.Status().SetCode(ptrace.StatusCodeError)
@@ -203,7 +204,7 @@ func (c call) waypointSpan() ptrace.Traces {
 	s.SetEndTimestamp(pcommon.NewTimestampFromTime(second0(c.at + 0.028)))
 	s.Status().SetCode(ptrace.StatusCodeError)
 	s.Attributes().PutStr("component", "proxy")
-	s.Attributes().PutStr(attrNodeID, "waypoint~10.0.2.9~waypoint-1.shop~shop.svc.cluster.local")
+	s.Attributes().PutStr("node_id", "waypoint~10.0.2.9~waypoint-1.shop~shop.svc.cluster.local")
 	return traces
 }
 
@@ -331,9 +332,10 @@ func TestRequestsAreBounded(t *testing.T) {
 		c := call{number: n, at: 1.5, clientPod: "client-1", peer: "10.96.0.1:80", serverPod: "server-1"}
 		p.spans(c.serverSpan())
 	}
-	g := p.metrics.(*metricsProcessor).graph
-	require.LessOrEqual(t, len(g.requests.byClient), 10)
-	require.LessOrEqual(t, g.requests.waiting.len(), 10)
+	g := p.graph()
+	servers, clients := g.requests.Held()
+	require.LessOrEqual(t, clients, 10)
+	require.LessOrEqual(t, servers, 2*10)
 	p.step(30, nil)
 	var sum uint64
 	for _, e := range p.edges() {
@@ -344,47 +346,51 @@ func TestRequestsAreBounded(t *testing.T) {
 
 func TestWallClockDrivesWhereNoHeartbeatComes(t *testing.T) {
 	p := newPipelines(t, func(c *Config) { c.FlushInterval = time.Hour }).known()
-	g := p.metrics.(*metricsProcessor).graph
+	g := p.graph()
 	now := epoch.Add(time.Minute)
 	g.mu.Lock()
-	g.now = func() time.Time { return now }
-	g.wall = now
+	g.wall.now = func() time.Time { return now }
+	g.wall.beat = now
 	g.mu.Unlock()
 	p.spans(call{number: 1, at: 1.5, serverPod: "server-1", client: "10.0.1.1"}.serverSpan())
-	require.NoError(t, g.tick(t.Context()))
+	require.NoError(t, tick(g))
 	require.Empty(t, p.edges(), "the first heartbeat may still come")
 	now = now.Add(quiet)
-	require.NoError(t, g.tick(t.Context()))
+	require.NoError(t, tick(g))
 	require.EqualValues(t, 1, total(p.edges()[testEdge()].Requests))
 }
 
 func TestWallClockTakesOverWhenHeartbeatsStop(t *testing.T) {
 	p := newPipelines(t, nil).known()
-	g := p.metrics.(*metricsProcessor).graph
+	g := p.graph()
 	now := epoch
 	g.mu.Lock()
-	g.now = func() time.Time { return now }
+	g.wall.now = func() time.Time { return now }
 	g.mu.Unlock()
 	p.step(1, nil)
 	p.spans(call{number: 1, at: 1.5, serverPod: "server-1", client: "10.0.1.1"}.serverSpan())
 	now = epoch.Add(5 * time.Second)
-	require.NoError(t, g.tick(t.Context()))
+	require.NoError(t, tick(g))
 	require.Empty(t, p.edges(), "heartbeats may just be late")
 	now = epoch.Add(40 * time.Second)
-	require.NoError(t, g.tick(t.Context()))
+	require.NoError(t, tick(g))
 	require.Empty(t, p.edges(), "it may be the graph that is cut off")
 	now = epoch.Add(100 * time.Second)
-	require.NoError(t, g.tick(t.Context()))
+	require.NoError(t, tick(g))
 	require.EqualValues(t, 1, total(p.edges()[testEdge()].Requests))
+}
+
+func tick(g *graph) error {
+	return g.emitLocked(context.Background(), g.tick, pmetric.NewMetrics())
 }
 
 func TestOnePipelineOfEachSignal(t *testing.T) {
 	p := newPipelines(t, nil)
-	g := p.metrics.(*metricsProcessor)
-	_, err := newMetricsProcessor(g.shared, g.graph, p.outMetrics)
+	m := p.metrics.(*metricsProcessor).member
+	_, err := newMetricsProcessor(m, p.outMetrics)
 	require.Error(t, err)
-	_, err = newTracesProcessor(g.shared, g.graph, p.outTraces)
+	_, err = newTracesProcessor(m, p.outTraces)
 	require.Error(t, err)
-	require.Same(t, g.graph, p.traces.(*tracesProcessor).graph)
-	require.Same(t, g.graph, p.logs.(*logsProcessor).graph)
+	require.Same(t, p.graph(), p.traces.(*tracesProcessor).Component())
+	require.Same(t, p.graph(), p.logs.(*logsProcessor).Component())
 }

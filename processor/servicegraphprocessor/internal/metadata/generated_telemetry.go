@@ -31,6 +31,7 @@ type TelemetryBuilder struct {
 	ServiceGraphEdges              metric.Int64Gauge
 	ServiceGraphFlowSpans          metric.Int64Counter
 	ServiceGraphFlows              metric.Int64Gauge
+	ServiceGraphHeartbeatProblems  metric.Int64Counter
 	ServiceGraphHeld               metric.Int64Gauge
 	ServiceGraphOverflow           metric.Int64Counter
 	ServiceGraphRequests           metric.Int64Counter
@@ -97,6 +98,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_service_graph_flows",
 		metric.WithDescription("Flow series that are followed. [Alpha]"),
 		metric.WithUnit("{series}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ServiceGraphHeartbeatProblems, err = builder.meter.Int64Counter(
+		"otelcol_service_graph_heartbeat_problems",
+		metric.WithDescription("Heartbeats that came in another order than they were sent (a batch processor between the receiver and service_graph does that), or whose time is not believed. [Alpha]"),
+		metric.WithUnit("{heartbeat}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ServiceGraphHeld, err = builder.meter.Int64Gauge(

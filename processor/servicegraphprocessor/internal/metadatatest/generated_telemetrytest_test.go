@@ -24,6 +24,7 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ServiceGraphEdges.Record(context.Background(), 1)
 	tb.ServiceGraphFlowSpans.Add(context.Background(), 1)
 	tb.ServiceGraphFlows.Record(context.Background(), 1)
+	tb.ServiceGraphHeartbeatProblems.Add(context.Background(), 1)
 	tb.ServiceGraphHeld.Record(context.Background(), 1)
 	tb.ServiceGraphOverflow.Add(context.Background(), 1)
 	tb.ServiceGraphRequests.Add(context.Background(), 1)
@@ -44,6 +45,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualServiceGraphFlows(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualServiceGraphHeartbeatProblems(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualServiceGraphHeld(t, testTel,

@@ -23,3 +23,12 @@ func (m Moment) Past(from pcommon.Timestamp, d time.Duration) bool { return Sinc
 func Since(from, to pcommon.Timestamp, d time.Duration) bool {
 	return to >= from && time.Duration(to-from) >= d
 }
+
+// Arrival bounds the times that data states: Now is the data's time when it arrives, Latest the newest that can be right.
+type Arrival struct{ Now, Latest pcommon.Timestamp }
+
+// Of is when something that ended at a time counts as arrived.
+func (a Arrival) Of(end pcommon.Timestamp) pcommon.Timestamp { return max(a.Now, a.End(end)) }
+
+// End is a time that something states, as far as it can be right.
+func (a Arrival) End(end pcommon.Timestamp) pcommon.Timestamp { return min(end, a.Latest) }

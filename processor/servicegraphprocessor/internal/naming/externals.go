@@ -17,7 +17,7 @@ const (
 // leads to or from it.
 type Externals struct {
 	max  int
-	uses map[string]*externalUse
+	uses map[string]*externalUse // bounded by max, but for those restored with their edges
 }
 
 // externalUse counts the edges of a party. One that was named and has none yet is kept until the next sweep but one.

@@ -40,16 +40,16 @@ func (p *Pod) Code(c *journal.Coder) { records.Texts(c, &p.Namespace, &p.Name) }
 
 // Directory names the parties of connections by the mesh's state.
 type Directory struct {
-	cfg       Config
-	state     *mesh.State
-	Externals *Externals
-	// generation moves with the mesh's state, version with all that names depend on.
-	generation, version uint64
-	begun               pcommon.Timestamp
-	gone                map[Pod]*mesh.Workload
-	goneOrder           []Pod
-	derived             derived
-	weights             weights
+	cfg   Config
+	state *mesh.State
+	// Externals name the parties outside the mesh, Weights say how waypoints divide requests between backends.
+	Externals  *Externals
+	Weights    *Weights
+	generation uint64 // moves with the mesh's state
+	begun      pcommon.Timestamp
+	gone       map[Pod]*mesh.Workload // bounded by maxGone
+	goneOrder  []Pod
+	derived    derived
 }
 
 // NewDirectory returns a directory that knows nothing yet.
@@ -59,7 +59,7 @@ func NewDirectory(cfg Config) *Directory {
 		state:     mesh.NewState(cfg.MaxEntities),
 		Externals: newExternals(cfg.MaxExternal),
 		gone:      map[Pod]*mesh.Workload{},
-		weights:   newWeights(cfg.MaxWeights),
+		Weights:   newWeights(cfg.MaxWeights),
 	}
 }
 
@@ -70,7 +70,6 @@ func (d *Directory) Apply(event mesh.Event) bool {
 		return false
 	}
 	d.generation++
-	d.version++
 	if w, ok := previous.(*mesh.Workload); ok && w != nil && event.Deleted {
 		d.remember(w)
 	}
@@ -90,7 +89,7 @@ func (d *Directory) remember(w *mesh.Workload) {
 }
 
 // Version moves when a name, or what becomes of a hop to a waypoint, may have changed.
-func (d *Directory) Version() uint64 { return d.version }
+func (d *Directory) Version() uint64 { return d.generation + d.Weights.version }
 
 // Known tells whether anything is known about the mesh.
 func (d *Directory) Known() bool { return d.generation > 0 }
@@ -143,6 +142,12 @@ func (d *Directory) Service(hostname string) *mesh.Service { return d.state.Host
 
 // Called finds the service that a client addressed by its virtual address, nil if it is none's.
 func (d *Directory) Called(addr netip.Addr) *mesh.Service { return d.state.VIP(addr) }
+
+// Sweep forgets what has had no news for long.
+func (d *Directory) Sweep(now pcommon.Timestamp, expiry time.Duration) {
+	d.Externals.sweep()
+	d.Weights.sweep(now, expiry)
+}
 
 // PartyOf is the end of an edge that a workload is.
 func PartyOf(w *mesh.Workload) edge.Party {

@@ -44,17 +44,17 @@ func TestWeightsAreBoundedAndForgotten(t *testing.T) {
 	}
 	before := d.Version()
 	for n := range 10 {
-		d.Weigh(key(n), 5, pcommon.Timestamp(time.Minute))
+		d.Weights.Add(key(n), 5, pcommon.Timestamp(time.Minute))
 	}
-	assert.Len(t, d.weights.byKey, 3)
+	assert.Len(t, d.Weights.byKey, 3)
 	assert.NotEqual(t, before, d.Version(), "what becomes of hops to the service's waypoint may have changed")
-	assert.True(t, d.weights.known("reviews"))
+	assert.True(t, d.Weights.known("reviews"))
 	before = d.Version()
 	d.Sweep(pcommon.Timestamp(time.Hour), time.Hour)
-	assert.Len(t, d.weights.byKey, 3)
+	assert.Len(t, d.Weights.byKey, 3)
 	assert.Equal(t, before, d.Version())
 	d.Sweep(pcommon.Timestamp(2*time.Hour), time.Hour)
-	assert.Empty(t, d.weights.byKey)
-	assert.False(t, d.weights.known("reviews"))
+	assert.Empty(t, d.Weights.byKey)
+	assert.False(t, d.Weights.known("reviews"))
 	assert.NotEqual(t, before, d.Version())
 }

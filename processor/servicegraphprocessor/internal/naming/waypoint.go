@@ -12,7 +12,7 @@ import (
 // servers' ztunnels connections from it; the graph shows the client's connections to the server, with the waypoint as
 // an attribute.
 
-// derived is what is computed from the whole mesh state, as of a generation of it.
+// derived is what is computed from the whole mesh state, as of a generation of it, and bounded by that.
 type derived struct {
 	generation uint64
 	waypoints  map[*mesh.Workload]bool
@@ -108,13 +108,13 @@ func (d *Directory) MergeHop(source, destination *mesh.Workload, hostname, addre
 	switch {
 	case destination != nil && waypoints[destination] && !offers(destination, hostname):
 		backends := d.behind(hostname, address)
-		if len(backends) == 1 || (len(backends) > 1 && d.weights.known(hostname)) {
+		if len(backends) == 1 || (len(backends) > 1 && d.Weights.known(hostname)) {
 			return Hop{Kind: HopThrough, Waypoint: WaypointName(destination), Backends: backends}
 		}
 	case source != nil && waypoints[source] && destination != nil:
 		for service := range destination.Services {
 			if name := hostnameOf(service); (hostname == "" || name == hostname) && d.fronted(service, source) {
-				if len(d.behind(name, "")) == 1 || d.weights.known(name) {
+				if len(d.behind(name, "")) == 1 || d.Weights.known(name) {
 					return Hop{Kind: HopBehind}
 				}
 			}

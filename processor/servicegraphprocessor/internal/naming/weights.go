@@ -1,7 +1,6 @@
 package naming
 
 import (
-	"maps"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -29,11 +28,13 @@ func (k *WeightKey) code(c *journal.Coder) {
 	records.Party(c, &k.Destination)
 }
 
-// weights say how waypoints divide requests between backends, bounded; one without news for long is forgotten.
-type weights struct {
+// Weights say how waypoints divide requests between backends, bounded; one without news for long is forgotten.
+type Weights struct {
 	max      int
-	byKey    map[WeightKey]weight
-	services map[string]int // how many weights there are of a service
+	byKey    map[WeightKey]weight // bounded by max
+	services map[string]int       // how many weights there are of a service; bounded by max
+	// version moves when it becomes known how a service's requests divide, or is no longer.
+	version uint64
 	// changed are those to be recorded, if any are.
 	journaled bool
 	changed   []WeightKey
@@ -44,51 +45,48 @@ type weight struct {
 	seen     pcommon.Timestamp
 }
 
-func newWeights(limit int) weights {
-	return weights{max: limit, byKey: map[WeightKey]weight{}, services: map[string]int{}}
+func newWeights(limit int) *Weights {
+	return &Weights{max: limit, byKey: map[WeightKey]weight{}, services: map[string]int{}}
 }
 
 // known tells whether a waypoint's metrics say how a service's requests divide.
-func (w *weights) known(hostname string) bool { return w.services[hostname] > 0 }
+func (w *Weights) known(hostname string) bool { return w.services[hostname] > 0 }
 
-// Weigh takes over requests that a waypoint passed on.
-func (d *Directory) Weigh(key WeightKey, n uint64, at pcommon.Timestamp) {
-	w := &d.weights
+// Add takes over requests that a waypoint passed on.
+func (w *Weights) Add(key WeightKey, n uint64, at pcommon.Timestamp) {
 	one, known := w.byKey[key]
 	if !known && len(w.byKey) >= w.max {
 		return
 	}
-	d.setWeight(key, weight{one.requests + n, max(one.seen, at)})
-	if w.journaled {
-		w.changed = append(w.changed, key)
-	}
+	w.set(key, weight{one.requests + n, max(one.seen, at)})
+	w.change(key)
 }
 
-func (d *Directory) setWeight(key WeightKey, one weight) {
-	w := &d.weights
+func (w *Weights) set(key WeightKey, one weight) {
 	if _, known := w.byKey[key]; !known {
 		if w.services[key.Service]++; w.services[key.Service] == 1 {
-			d.version++
+			w.version++
 		}
 	}
 	w.byKey[key] = one
 }
 
-// Sweep forgets what has had no news for long.
-func (d *Directory) Sweep(now pcommon.Timestamp, expiry time.Duration) {
-	d.Externals.sweep()
-	w := &d.weights
+func (w *Weights) change(key WeightKey) {
+	if w.journaled {
+		w.changed = append(w.changed, key)
+	}
+}
+
+func (w *Weights) sweep(now pcommon.Timestamp, expiry time.Duration) {
 	for key, one := range w.byKey {
 		if !moment.Since(one.seen, now, expiry) {
 			continue
 		}
 		delete(w.byKey, key)
-		if w.journaled {
-			w.changed = append(w.changed, key)
-		}
+		w.change(key)
 		if w.services[key.Service]--; w.services[key.Service] == 0 {
 			delete(w.services, key.Service)
-			d.version++
+			w.version++
 		}
 	}
 }
@@ -120,7 +118,7 @@ func (s *Shares) Code(c *journal.Coder) {
 
 // Assign gives n connections of a client for a service to one of several backends: the one that got the least of its share, as
 // the waypoint's requests divide them.
-func (d *Directory) Assign(shares *Shares, source edge.Party, hostname string, backends []*mesh.Workload, n uint64) *mesh.Workload {
+func (w *Weights) Assign(shares *Shares, source edge.Party, hostname string, backends []*mesh.Workload, n uint64) *mesh.Workload {
 	if len(backends) == 1 {
 		return backends[0]
 	}
@@ -128,7 +126,7 @@ func (d *Directory) Assign(shares *Shares, source edge.Party, hostname string, b
 		*shares = Shares{}
 	}
 	weightOf := func(b *mesh.Workload) float64 {
-		return float64(d.weights.byKey[WeightKey{source, hostname, PartyOf(b)}].requests)
+		return float64(w.byKey[WeightKey{source, hostname, PartyOf(b)}].requests)
 	}
 	var sum, total float64
 	for _, b := range backends {
@@ -152,16 +150,15 @@ func (d *Directory) Assign(shares *Shares, source edge.Party, hostname string, b
 }
 
 // Journal keeps account of what changes from here on, to be recorded.
-func (d *Directory) Journal() { d.weights.journaled = true }
+func (w *Weights) Journal() { w.journaled = true }
 
-// Changed tells whether there is anything to be recorded.
-func (d *Directory) Changed() bool { return len(d.weights.changed) > 0 }
+// HasChanges tells whether there is anything to be recorded.
+func (w *Weights) HasChanges() bool { return len(w.changed) > 0 }
 
 // Record writes the weights that changed since it was called last, or all.
-func (d *Directory) Record(j *journal.Journal, all bool) {
-	w := &d.weights
+func (w *Weights) Record(j *journal.Journal, all bool) {
 	if all {
-		for key := range maps.Keys(w.byKey) {
+		for key := range w.byKey {
 			w.record(j, key)
 		}
 	} else {
@@ -174,7 +171,7 @@ func (d *Directory) Record(j *journal.Journal, all bool) {
 }
 
 // record writes a weight, or that it is gone.
-func (w *weights) record(j *journal.Journal, key WeightKey) {
+func (w *Weights) record(j *journal.Journal, key WeightKey) {
 	one, known := w.byKey[key]
 	if !known {
 		key.code(j.Record(records.WeightGone))
@@ -185,32 +182,32 @@ func (w *weights) record(j *journal.Journal, key WeightKey) {
 	c.Uint(&one.requests)
 }
 
-// Read takes up a record; false if it is of another kind.
-func (d *Directory) Read(kind uint64, c *journal.Coder) bool {
+// Restored are the weights that a journal holds, bounded by what was stored.
+type Restored map[WeightKey]uint64
+
+// Read takes up a record; false means that it is of another kind.
+func (r Restored) Read(kind uint64, c *journal.Coder) bool {
 	var key WeightKey
+	var n uint64
 	switch kind {
 	case records.Weight:
-		var one weight
 		key.code(c)
-		c.Uint(&one.requests)
-		d.setWeight(key, one)
+		c.Uint(&n)
+		r[key] = n
 	case records.WeightGone:
 		key.code(c)
-		delete(d.weights.byKey, key)
+		delete(r, key)
 	default:
 		return false
 	}
 	return true
 }
 
-// Restored ends the reading of records: what was read counts as heard of at a time.
-func (d *Directory) Restored(at pcommon.Timestamp) {
-	w := &d.weights
-	clear(w.services)
-	for key, one := range w.byKey {
-		one.seen = at
-		w.byKey[key] = one
-		w.services[key.Service]++
+// Into makes the weights a directory's. They count as heard of at a time.
+func (r Restored) Into(d *Directory, at pcommon.Timestamp) {
+	for key, n := range r {
+		if len(d.Weights.byKey) < d.Weights.max {
+			d.Weights.set(key, weight{n, at})
+		}
 	}
-	d.version++
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/nephilia/nephilia/internal/journal"
 )
 
-var errWay = errors.New("a failure without a way")
+var errRoute = errors.New("a failure without a route")
 
 // maxHeld bounds the held failures of one pair that are read.
 const maxHeld = 1 << 16
@@ -23,12 +23,12 @@ func (l *Lead) Code(c *journal.Coder) {
 	codeTime(c, &l.changed)
 }
 
-// Code writes the failures or reads them. The ways must be valid for ways of them.
-func (f *Failures) Code(c *journal.Coder, ways int) {
+// Code writes the failures or reads them. Routes is how many routes there are.
+func (f *Failures) Code(c *journal.Coder, routes int) {
 	f.Lead.Code(c)
 	journal.Slice(c, &f.held, maxHeld, func(h *heldFailure) {
 		codeTime(c, &h.at)
-		h.Code(c, ways)
+		h.Code(c, routes)
 	})
 	if c.Reading() {
 		f.pending = 0
@@ -39,15 +39,15 @@ func (f *Failures) Code(c *journal.Coder, ways int) {
 }
 
 // Code writes the failures or reads them.
-func (f *Failed) Code(c *journal.Coder, ways int) {
+func (f *Failed) Code(c *journal.Coder, routes int) {
 	f.Reason.Code(c)
-	way := uint64(f.Way)
-	c.Uint(&way)
-	if c.Reading() && way >= uint64(ways) {
-		c.Fail(errWay)
-		way = 0
+	route := uint64(f.Route)
+	c.Uint(&route)
+	if c.Reading() && route >= uint64(routes) {
+		c.Fail(errRoute)
+		route = 0
 	}
-	f.Way = int(way)
+	f.Route = int(route)
 	c.Uint(&f.N)
 }
 

@@ -23,11 +23,11 @@ func (r Reason) Vague() bool {
 	return reasons.Of(r.Type).Vague
 }
 
-// Failed is a number of failed connections of one reason. Way is the caller's: what distinguishes the
+// Failed is a number of failed connections of one reason. Route is the caller's: what distinguishes the
 // connections of a pair (service, security); it is carried along.
 type Failed struct {
 	Reason Reason
-	Way    int
+	Route  int
 	N      uint64
 }
 
@@ -63,7 +63,7 @@ func (f *Failures) Apply(now pcommon.Timestamp, source, destination []Failed, li
 		fromSource += failed.N
 		fresh := f.addSource(failed.N)
 		if fresh > 0 && failed.Reason.Vague() && limits.Hold > 0 {
-			f.held = append(f.held, heldFailure{at: now, Failed: Failed{Reason: failed.Reason, Way: failed.Way, N: fresh}})
+			f.held = append(f.held, heldFailure{at: now, Failed: Failed{Reason: failed.Reason, Route: failed.Route, N: fresh}})
 			f.pending += fresh
 			continue
 		}
@@ -91,7 +91,7 @@ func (f *Failures) explain(n uint64, reason Reason, counted []Failed) []Failed {
 	for n > 0 && len(f.held) > 0 {
 		h := &f.held[0]
 		take := min(n, h.N)
-		counted = append(counted, Failed{Reason: reason, Way: h.Way, N: take})
+		counted = append(counted, Failed{Reason: reason, Route: h.Route, N: take})
 		n -= take
 		h.N -= take
 		f.pending -= take

@@ -182,7 +182,7 @@ func TestFailures(t *testing.T) {
 
 func TestFailuresFlush(t *testing.T) {
 	var f Failures
-	connect := Failed{Reason: Reason{Type: semconv.ErrorTypeConnectFailed}, Way: 3, N: 2}
+	connect := Failed{Reason: Reason{Type: semconv.ErrorTypeConnectFailed}, Route: 3, N: 2}
 	require.Empty(t, f.Apply(at(1), []Failed{connect}, nil, limits, nil))
 	require.EqualValues(t, 2, f.Held())
 	require.Equal(t, []Failed{connect}, f.Flush(nil))

@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/nephilia/nephilia/internal/cumulative"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/journal"
 )
@@ -43,6 +44,16 @@ func Count(c *journal.Coder, n *uint64) {
 	if *n > math.MaxInt64 {
 		c.Fail(errCount)
 		*n = 0
+	}
+}
+
+// Counter codes the last point of a cumulative sum.
+func Counter(c *journal.Coder, v *cumulative.Counter[uint64]) {
+	c.Bool(&v.Known)
+	if v.Known {
+		Time(c, &v.Start)
+		Time(c, &v.Time)
+		Count(c, &v.Value)
 	}
 }
 

@@ -20,20 +20,41 @@ const (
 	DroppedDuplicate   = "duplicate_span"
 	DroppedSpanLimit   = "span_limit"
 	DroppedFlowLimit   = "flow_limit"
+	DroppedLate        = "late_point"
 )
 
 // The bounds that keep a flow from an edge of its own.
 const (
 	BoundEdges    = "edges"
+	BoundPorts    = "ports"
 	BoundExternal = "external"
 	BoundRoutes   = "routes"
 	BoundReceiver = "receiver"
 )
 
+// What is wrong with heartbeats.
+const (
+	HeartbeatOutOfOrder  = "out_of_order"
+	HeartbeatAhead       = "clock_ahead"
+	HeartbeatImplausible = "implausible_time"
+	HeartbeatNodeLimit   = "node_limit"
+)
+
+// How flow spans leave.
+const (
+	FlowSpanPaired    = "paired"
+	FlowSpanUnpaired  = "unpaired"
+	FlowSpanSingle    = "single"
+	FlowSpanEvicted   = "evicted"
+	FlowSpanAttached  = "attached"
+	FlowSpanAmbiguous = "ambiguous"
+)
+
 // Telemetry counts what the graph does. All methods may be called from several goroutines.
 type Telemetry struct {
 	*metadata.TelemetryBuilder
-	reasons, bounds, kinds, outcomes, clients map[string]metric.MeasurementOption
+	// The attribute sets of each attribute's values, bounded by the constants.
+	reasons, bounds, kinds, outcomes, clients, problems map[string]metric.MeasurementOption
 }
 
 // New returns the telemetry of a component.
@@ -44,10 +65,11 @@ func New(settings component.TelemetrySettings) (*Telemetry, error) {
 	}
 	return &Telemetry{
 		TelemetryBuilder: builder,
-		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit),
-		bounds:           options("bound", BoundEdges, BoundExternal, BoundRoutes, BoundReceiver),
+		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate),
+		bounds:           options("bound", BoundEdges, BoundPorts, BoundExternal, BoundRoutes, BoundReceiver),
 		kinds:            options("kind", "flow", "server_span", "client_span", "flow_span"),
-		outcomes:         options("outcome", "paired", "unpaired", "single", "evicted", "attached", "ambiguous"),
+		outcomes:         options("outcome", FlowSpanPaired, FlowSpanUnpaired, FlowSpanSingle, FlowSpanEvicted, FlowSpanAttached, FlowSpanAmbiguous),
+		problems:         options("problem", HeartbeatOutOfOrder, HeartbeatAhead, HeartbeatImplausible, HeartbeatNodeLimit),
 		clients:          options("client", "unknown", "address", "client_span"),
 	}, nil
 }
@@ -75,16 +97,21 @@ func (t *Telemetry) Request(client string) {
 	t.ServiceGraphRequests.Add(context.Background(), 1, t.clients[client])
 }
 
-// FlowSpans counts flow spans by how they left.
-func (t *Telemetry) FlowSpans(outcome string, n int64) {
-	if n > 0 {
-		t.ServiceGraphFlowSpans.Add(context.Background(), n, t.outcomes[outcome])
-	}
+// FlowSpan counts a flow span by how it left.
+func (t *Telemetry) FlowSpan(outcome string) {
+	t.ServiceGraphFlowSpans.Add(context.Background(), 1, t.outcomes[outcome])
 }
 
 // Held states how much of a kind waits.
 func (t *Telemetry) Held(kind string, n int) {
 	t.ServiceGraphHeld.Record(context.Background(), int64(n), t.kinds[kind])
+}
+
+// HeartbeatProblem counts a heartbeat with which something is wrong.
+func (t *Telemetry) HeartbeatProblem(problem string) {
+	if option, ok := t.problems[problem]; ok {
+		t.ServiceGraphHeartbeatProblems.Add(context.Background(), 1, option)
+	}
 }
 
 // Settled counts connections that only one of two reporters ever saw.

@@ -1,0 +1,169 @@
+package edges
+
+import (
+	"maps"
+	"slices"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/journal"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
+)
+
+func (t *Table) record(j *journal.Journal, all bool) {
+	if all {
+		for _, e := range t.byKey {
+			e.record(j)
+		}
+	} else {
+		for _, e := range t.changed.items {
+			e.record(j)
+		}
+		for _, id := range t.gone.items {
+			j.Record(records.EdgeGone).Uint(&id)
+		}
+	}
+	t.changed.reset()
+	t.gone.reset()
+}
+
+func (e *Edge) record(j *journal.Journal) {
+	c := j.Record(records.Edge)
+	c.Uint(&e.ID)
+	e.code(c)
+}
+
+func (t *Endpoints) record(j *journal.Journal, all bool) {
+	if all {
+		for id := range t.byPod {
+			t.recordOne(j, id)
+		}
+	} else {
+		for _, id := range t.changed.items {
+			t.recordOne(j, id)
+		}
+	}
+	t.changed.reset()
+}
+
+// recordOne writes an endpoint, or that it is gone.
+func (t *Endpoints) recordOne(j *journal.Journal, id naming.Pod) {
+	e, ok := t.byPod[id]
+	if !ok {
+		id.Code(j.Record(records.EndpointGone))
+		return
+	}
+	c := j.Record(records.Endpoint)
+	id.Code(c)
+	e.code(c)
+}
+
+func (t *Services) record(j *journal.Journal, all bool) {
+	if all {
+		for key := range t.byKey {
+			t.recordOne(j, key)
+		}
+	} else {
+		for _, key := range t.changed.items {
+			t.recordOne(j, key)
+		}
+	}
+	t.changed.reset()
+}
+
+// recordOne writes an edge between services, or that it is gone.
+func (t *Services) recordOne(j *journal.Journal, key ServiceKey) {
+	s, ok := t.byKey[key]
+	if !ok {
+		key.code(j.Record(records.ServiceGone))
+		return
+	}
+	c := j.Record(records.Service)
+	key.code(c)
+	s.code(c)
+}
+
+// Restored is what a journal holds, the newest record of each thing, bounded by what was stored.
+type Restored struct {
+	edges     map[uint64]*Edge
+	endpoints map[naming.Pod]*Endpoint
+	services  map[ServiceKey]*Service
+	last      uint64
+}
+
+// NewRestored returns the state of an empty journal.
+func NewRestored() *Restored {
+	return &Restored{edges: map[uint64]*Edge{}, endpoints: map[naming.Pod]*Endpoint{}, services: map[ServiceKey]*Service{}}
+}
+
+// Read takes up a record; false means that it is of none of these kinds.
+func (r *Restored) Read(kind uint64, c *journal.Coder) bool {
+	switch kind {
+	case records.Edge:
+		e := &Edge{}
+		c.Uint(&e.ID)
+		e.code(c)
+		r.edges[e.ID] = e
+		r.last = max(r.last, e.ID)
+	case records.EdgeGone:
+		var id uint64
+		c.Uint(&id)
+		delete(r.edges, id)
+	case records.Endpoint:
+		e := &Endpoint{}
+		e.pod.Code(c)
+		e.code(c)
+		r.endpoints[e.pod] = e
+	case records.EndpointGone:
+		var id naming.Pod
+		id.Code(c)
+		delete(r.endpoints, id)
+	case records.Service:
+		s := &Service{}
+		s.key.code(c)
+		s.code(c)
+		r.services[s.key] = s
+	case records.ServiceGone:
+		var key ServiceKey
+		key.code(c)
+		delete(r.services, key)
+	default:
+		return false
+	}
+	return true
+}
+
+// Into makes the state the store's, as it was when the graph was last emitted. Everything leaves with the next emission:
+// whether it left before is not known.
+func (r *Restored) Into(s *Store, emitted pcommon.Timestamp) {
+	s.emitted = emitted
+	s.Edges.last = r.last
+	for _, id := range slices.Sorted(maps.Keys(r.edges)) {
+		e := r.edges[id]
+		if s.Edges.byKey[e.Key] != nil || s.Edges.Len() >= s.cfg.MaxEdges && !e.overflow {
+			delete(r.edges, id)
+			continue
+		}
+		for i := range e.routes {
+			e.routes[i].changed = true
+		}
+		s.Edges.index(e)
+		s.Edges.Touch(e, e.seen)
+	}
+	for id, e := range r.endpoints {
+		s.Endpoints.byPod[id] = e
+		if e.start != 0 {
+			s.Endpoints.touch(e, e.start, e.seen)
+		}
+	}
+	for key, one := range r.services {
+		if one.fits(len(s.Services.bounds) + 1) {
+			s.Services.byKey[key] = one
+			s.Services.touch(one, one.seen)
+		}
+	}
+}
+
+// Edge is a restored edge by its ID, nil if there is none or no room for it.
+func (r *Restored) Edge(id uint64) *Edge { return r.edges[id] }

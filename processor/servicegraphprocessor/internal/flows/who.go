@@ -1,0 +1,134 @@
+package flows
+
+import (
+	"cmp"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
+)
+
+// who is who the ends of a pair are.
+type who struct {
+	clusters, addresses [2]string
+	parties             [2]edge.Party
+	// The rest is as of a version of the names.
+	version  uint64
+	resolved bool
+	pods     [2]*mesh.Workload
+	endpoint *edges.Endpoint
+}
+
+// resolver names the ends of pairs.
+type resolver struct {
+	hold      time.Duration // how long traffic of a pod waits for the mesh state that names it
+	names     *naming.Directory
+	store     *edges.Store
+	telemetry *telemetry.Telemetry
+}
+
+// endOf names an end by its pod; an early denial is logged with addresses only, which the mesh's state may name.
+func (r *resolver) endOf(namespace, pod, address string) end {
+	if pod != "" {
+		return end{pod: pod, namespace: namespace}
+	}
+	if w := r.names.HolderOf(address); w != nil {
+		return end{pod: w.Name, namespace: w.Namespace}
+	}
+	return end{address: address}
+}
+
+// resolve names the pair's ends; false means that it is worth waiting for the mesh's state.
+func (r *resolver) resolve(p *pair, m moment.Moment) bool {
+	w := &p.who
+	if w.resolved && (w.version == r.names.Version() || !r.names.Known()) {
+		return true
+	}
+	ends := [2]end{p.key.source, p.key.destination}
+	if p.key.overflow {
+		w.resolved, w.version = true, r.names.Version()
+		return true
+	}
+	pods := [2]*mesh.Workload{r.podOf(ends[0]), r.podOf(ends[1])}
+	named := w.resolved
+	if named {
+		// Who was known once keeps that name when the mesh's state forgets it, or does not know it yet after a restart.
+		pods = [2]*mesh.Workload{cmp.Or(pods[0], w.pods[0]), cmp.Or(pods[1], w.pods[1])}
+	} else if !m.Final && r.stateMayBeLate(p.first, m) && (r.mayAppear(pods[0], ends[0], m) || r.mayAppear(pods[1], ends[1], m)) {
+		return false
+	}
+	changed := !named || !sameWorkload(w.pods[0], pods[0]) || !sameWorkload(w.pods[1], pods[1])
+	w.resolved, w.version, w.pods = true, r.names.Version(), pods
+	if !changed {
+		return true
+	}
+	for by, pod := range pods {
+		if pod != nil || !named {
+			w.parties[by] = r.party(pod, ends[by], w.clusters[by])
+		}
+	}
+	w.endpoint = r.endpointOf(p)
+	for i := range p.routes {
+		r.store.Edges.Clear(&p.routes[i].target)
+	}
+	return true
+}
+
+func sameWorkload(a, b *mesh.Workload) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a == b || naming.PartyOf(a) == naming.PartyOf(b) && a.Node == b.Node && a.Name == b.Name
+}
+
+func (r *resolver) podOf(e end) *mesh.Workload {
+	if e.pod != "" {
+		return r.names.Pod(e.namespace, e.pod)
+	}
+	return r.names.HolderOf(e.address)
+}
+
+// stateMayBeLate tells whether the mesh's state may not have said yet what it knows of something that was first seen at a time.
+// Whoever was cut off hears of minutes in seconds, but of the mesh's state only once its stream is back.
+func (r *resolver) stateMayBeLate(first pcommon.Timestamp, m moment.Moment) bool {
+	return m.CatchingUp || !m.Past(first, r.hold)
+}
+
+// mayAppear tells whether an end that is not known may be named later: any, as long as nothing is known about the
+// mesh; a pod always, because its own event may be on its way. Where no source tells of the mesh nothing will be.
+func (r *resolver) mayAppear(w *mesh.Workload, e end, m moment.Moment) bool {
+	return w == nil && !r.names.Meshless(m.Now) && (!r.names.Known() || e.pod != "")
+}
+
+func (r *resolver) party(w *mesh.Workload, e end, cluster string) edge.Party {
+	if w != nil {
+		return naming.PartyOf(w)
+	}
+	if e.pod != "" {
+		r.telemetry.Unresolved()
+		return edge.Party{Workload: e.pod, Namespace: e.namespace, App: e.pod, Cluster: cluster}
+	}
+	party, ok := r.names.Externals.Name(e.address)
+	if !ok {
+		r.telemetry.Overflowed(telemetry.BoundExternal)
+	}
+	return party
+}
+
+// endpointOf finds the endpoint of a pair's destination; nil if it is no pod, or the bound on endpoints is reached.
+func (r *resolver) endpointOf(p *pair) *edges.Endpoint {
+	to := p.key.destination
+	switch w := p.who.pods[byDestination]; {
+	case w != nil:
+		return r.store.Endpoints.OfWorkload(w)
+	case to.pod != "":
+		return r.store.Endpoints.OfPod(naming.Pod{Namespace: to.namespace, Name: to.pod}, p.who.parties[byDestination], p.reporters[byDestination])
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package scraped
+
+import (
+	"strings"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
+)
+
+// side is the end of a connection whose ztunnel counts it.
+type side uint8
+
+const (
+	bySource side = iota
+	byDestination
+)
+
+// counter is what one of ztunnel's istio_tcp_* series counts.
+type counter uint8
+
+const (
+	counterNone counter = iota
+	counterOpened
+	counterClosed
+	counterFailed
+	counterSent
+	counterReceived
+)
+
+// counterOf tells what a metric counts. Sent and received are the server's there (istio/istio#32399): what is received
+// is what the client sent.
+func counterOf(name string) counter {
+	switch strings.TrimSuffix(name, "_total") {
+	case "istio_tcp_connections_opened":
+		return counterOpened
+	case "istio_tcp_connections_closed":
+		return counterClosed
+	case "istio_tcp_connections_failed":
+		return counterFailed
+	case "istio_tcp_received_bytes":
+		return counterSent
+	case "istio_tcp_sent_bytes":
+		return counterReceived
+	}
+	return counterNone
+}
+
+// flagReason is why a connection failed as response_flags tell it.
+func flagReason(flags string) reconcile.Reason {
+	switch flags {
+	case "DENY", "NETWORK_POLICY":
+		return reconcile.Reason{Type: semconv.ErrorTypePolicyDenied}
+	case "CONNECT":
+		return reconcile.Reason{Type: semconv.ErrorTypeConnectFailed}
+	case "TLS_FAILURE", "H2_HANDSHAKE_FAILURE":
+		return reconcile.Reason{Type: semconv.ErrorTypeTLSFailure}
+	case "IDENTITY_ERROR", "CERT_REVOKED":
+		return reconcile.Reason{Type: semconv.ErrorTypeIdentityError}
+	}
+	return reconcile.Reason{Type: semconv.ErrorTypeOther}
+}
+
+// levels are sums of counters as they stand.
+type levels struct{ opened, closed, sent, received int64 }
+
+func (l *levels) add(c counter, n int64) {
+	switch c {
+	case counterOpened:
+		l.opened += n
+	case counterClosed:
+		l.closed += n
+	case counterSent:
+		l.sent += n
+	case counterReceived:
+		l.received += n
+	}
+}
+
+func (l *levels) addAll(other levels) {
+	l.opened += other.opened
+	l.closed += other.closed
+	l.sent += other.sent
+	l.received += other.received
+}
+
+func (l *levels) active() uint64 { return uint64(max(l.opened-l.closed, 0)) }

@@ -1,0 +1,102 @@
+package servicegraphprocessor
+
+import (
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/nephilia/nephilia/internal/shared"
+)
+
+type member = shared.Member[*graph]
+
+type logsProcessor struct {
+	*member
+	next consumer.Logs
+}
+
+func (*logsProcessor) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
+
+// ConsumeLogs learns the mesh's state and passes everything on.
+func (p *logsProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
+	p.Component().learn(logs)
+	return p.next.ConsumeLogs(ctx, logs)
+}
+
+type metricsProcessor struct{ *member }
+
+func newMetricsProcessor(m *member, next consumer.Metrics) (*metricsProcessor, error) {
+	g := m.Component()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.next.metrics != nil {
+		return nil, errors.New("a service_graph component belongs into one metrics pipeline; name a second one service_graph/<name>")
+	}
+	g.next.metrics = next
+	return &metricsProcessor{m}, nil
+}
+
+func (*metricsProcessor) Capabilities() consumer.Capabilities {
+	return consumer.Capabilities{MutatesData: true}
+}
+
+// ConsumeMetrics consumes the flow aggregates, passes all else on and adds the edges that a heartbeat makes due.
+func (p *metricsProcessor) ConsumeMetrics(ctx context.Context, metrics pmetric.Metrics) error {
+	return p.Component().consumeMetrics(ctx, metrics)
+}
+
+// Shutdown sends what is held and what changed before the pipeline ends.
+func (p *metricsProcessor) Shutdown(ctx context.Context) error {
+	var err error
+	if p.Running() {
+		err = p.Component().drainMetrics(ctx)
+	}
+	return errors.Join(err, p.member.Shutdown(ctx))
+}
+
+type tracesProcessor struct {
+	*member
+	next consumer.Traces
+}
+
+func newTracesProcessor(m *member, next consumer.Traces) (*tracesProcessor, error) {
+	g := m.Component()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.next.traces != nil {
+		return nil, errors.New("a service_graph component belongs into one traces pipeline; name a second one service_graph/<name>")
+	}
+	g.next.traces = next
+	return &tracesProcessor{m, next}, nil
+}
+
+func (*tracesProcessor) Capabilities() consumer.Capabilities {
+	return consumer.Capabilities{MutatesData: true}
+}
+
+// ConsumeTraces counts the applications' requests and joins flow spans; flow spans that wait for their counterpart leave
+// later.
+func (p *tracesProcessor) ConsumeTraces(ctx context.Context, traces ptrace.Traces) error {
+	p.Component().applyTraces(traces)
+	return p.send(ctx, traces)
+}
+
+func (p *tracesProcessor) send(ctx context.Context, traces ptrace.Traces) error {
+	if traces.ResourceSpans().Len() == 0 {
+		return nil
+	}
+	return p.next.ConsumeTraces(ctx, traces)
+}
+
+// Shutdown sends the spans that are held before the pipeline ends.
+func (p *tracesProcessor) Shutdown(ctx context.Context) error {
+	var err error
+	if p.Running() {
+		err = p.send(ctx, p.Component().heldSpans())
+	}
+	return errors.Join(err, p.member.Shutdown(ctx))
+}
