@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/ingest"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/metadata"
 	"github.com/nephilia/nephilia/internal/drops"
 )
@@ -120,7 +121,7 @@ func (t *topologyQuery) droppedHere() map[string]uint64 {
 func (t *topologyQuery) dropped() []drops.Total {
 	totals := t.stores.Drops.Totals()
 	for reason, n := range t.droppedHere() {
-		if n > 0 {
+		if n > 0 && reason != ingest.NotStored {
 			totals = append(totals, drops.Total{Component: metadata.Type.String(), Reason: reason, Count: n})
 		}
 	}

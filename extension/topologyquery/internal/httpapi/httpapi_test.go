@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -392,5 +391,5 @@ func TestPagesAreThoseOfTheUI(t *testing.T) {
 }
 
 func TestErrorsOfStoresKeepTheirCause(t *testing.T) {
-	assert.True(t, errors.Is(unavailable(context.DeadlineExceeded), context.DeadlineExceeded))
+	assert.ErrorIs(t, unavailable(context.DeadlineExceeded), context.DeadlineExceeded)
 }

@@ -138,6 +138,10 @@ func (b *batch) plausible(at pcommon.Timestamp) bool { return at >= b.earliest &
 
 func millis(t pcommon.Timestamp) int64 { return int64(t / 1e6) }
 
+// NotStored is the reason for which metrics are dropped that the history has no form for, such as explicit histograms. The API shows
+// nothing of them anyway.
+const NotStored = "not_stored"
+
 func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric) {
 	if metric.Name() == semconv.MetricDropped {
 		_, now := b.Sources.Clock()
@@ -171,7 +175,11 @@ func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 			b.histogram(resource, resourceKey, metric, r, point)
 		}
 	default:
-		b.dropped["type"]++
+		if r.kind == kindOther {
+			b.dropped[NotStored]++
+		} else {
+			b.dropped["type"]++
+		}
 	}
 }
 
