@@ -88,8 +88,8 @@ func benchExtension(b *testing.B, intervals int, change func(*Config)) (*topolog
 	for i := range benchWorkloads {
 		key := benchKey(i)
 		e.stores.Inventory.Apply(mesh.Event{Entity: &mesh.Workload{
-			UID: fmt.Sprint(i), Name: key.Source.Workload + "-x", Namespace: key.Source.Namespace, WorkloadName: key.Source.Workload,
-			CanonicalName: key.Source.App, CanonicalRevision: "v1", ClusterID: "Kubernetes", Node: fmt.Sprintf("node-%d", i%50),
+			UID: fmt.Sprint(i), Name: key.Source.Workload + "-x", Namespace: key.Source.Namespace, Naming: mesh.Naming{WorkloadName: key.Source.Workload, CanonicalName: key.Source.App, CanonicalRevision: "v1"},
+			ClusterID: "Kubernetes", Node: fmt.Sprintf("node-%d", i%50),
 			Addresses: []string{fmt.Sprintf("10.1.%d.%d", i/250, i%250)}, TunnelProtocol: "HBONE", Healthy: true,
 		}})
 	}

@@ -2,9 +2,6 @@ package house
 
 // tooLarge are the files, types and packages that are larger than they may be, and how large they are.
 var tooLarge = map[string]int{
-	"fields of extension/topologyquery/internal/flows.Flow":               16,
-	"fields of extension/topologyquery/internal/traces.Span":              16,
-	"fields of internal/mesh.Workload":                                    21,
 	"fields of internal/outage.Outage":                                    17,
 	"fields of processor/outagedetector.detector":                         25,
 	"fields of processor/outagedetector/internal/cause.Explanation":       21,
@@ -21,7 +18,6 @@ var withoutBound = map[string]int{
 	"extension/topologyquery/internal/inventory": 5,
 	"extension/topologyquery/internal/live":      1,
 	"extension/topologyquery/internal/outages":   1,
-	"extension/topologyquery/internal/sources":   1,
 	"extension/topologyquery/internal/traces":    3,
 	"internal/datatime":                          2,
 	"internal/expiry":                            1,

@@ -29,18 +29,13 @@ type Entity interface {
 type Workload struct {
 	UID  string `json:"uid"`
 	Name string `json:"name"` // the pod's name
-	// Namespace, Node, ClusterID and ServiceAccount are Kubernetes' names.
-	Namespace      string `json:"namespace"`
-	Node           string `json:"node,omitempty"`
-	ClusterID      string `json:"cluster,omitempty"`
-	Network        string `json:"network,omitempty"`
-	ServiceAccount string `json:"service_account,omitempty"`
-	TrustDomain    string `json:"trust_domain,omitempty"`
-	// WorkloadName is the owner's name (catalog-v1) as metrics use it, WorkloadType its kind in lower case.
-	WorkloadName      string `json:"workload_name,omitempty"`
-	WorkloadType      string `json:"workload_type,omitempty"`
-	CanonicalName     string `json:"canonical_name,omitempty"`
-	CanonicalRevision string `json:"canonical_revision,omitempty"`
+	// Namespace, Node and ClusterID are Kubernetes' names.
+	Namespace string `json:"namespace"`
+	Node      string `json:"node,omitempty"`
+	ClusterID string `json:"cluster,omitempty"`
+	Identity
+	Naming
+	Locality
 	// Addresses are IP addresses in text form.
 	Addresses []string `json:"addresses,omitempty"`
 	Hostname  string   `json:"hostname,omitempty"`
@@ -53,8 +48,29 @@ type Workload struct {
 	// Waypoint is "namespace/hostname" or an IP address; empty without one.
 	Waypoint string `json:"waypoint,omitempty"`
 	Healthy  bool   `json:"healthy"`
-	Region   string `json:"region,omitempty"`
-	Zone     string `json:"zone,omitempty"`
+}
+
+// Identity is who a workload is in mutual TLS.
+type Identity struct {
+	ServiceAccount string `json:"service_account,omitempty"`
+	TrustDomain    string `json:"trust_domain,omitempty"`
+}
+
+// Naming is what metrics call a workload.
+type Naming struct {
+	// WorkloadName is the owner's name (catalog-v1), WorkloadType its kind in lower case.
+	WorkloadName string `json:"workload_name,omitempty"`
+	WorkloadType string `json:"workload_type,omitempty"`
+	// CanonicalName and CanonicalRevision are Istio's canonical service and its revision.
+	CanonicalName     string `json:"canonical_name,omitempty"`
+	CanonicalRevision string `json:"canonical_revision,omitempty"`
+}
+
+// Locality is where a workload runs.
+type Locality struct {
+	Network string `json:"network,omitempty"`
+	Region  string `json:"region,omitempty"`
+	Zone    string `json:"zone,omitempty"`
 }
 
 // Type implements Entity.

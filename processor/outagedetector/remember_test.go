@@ -137,7 +137,7 @@ func TestManyExpiringCertificates(t *testing.T) {
 	for i := range identities {
 		app := fmt.Sprintf("app-%04d", i)
 		w.entity(&mesh.Workload{
-			UID: app, Name: app + "-1", Namespace: "shop", Node: "node-a", WorkloadName: app, CanonicalName: app, ServiceAccount: "sa-" + app,
+			UID: app, Name: app + "-1", Namespace: "shop", Node: "node-a", Naming: mesh.Naming{WorkloadName: app, CanonicalName: app}, Identity: mesh.Identity{ServiceAccount: "sa-" + app},
 		}, false)
 		z.Certificates = append(z.Certificates, mesh.Certificate{
 			Identity: "spiffe://cluster.local/ns/shop/sa/sa-" + app, State: "Available",

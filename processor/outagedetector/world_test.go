@@ -131,8 +131,8 @@ func (w *world) pod(app, pod, node string) *worldPod {
 
 func (w *world) workload(p *worldPod) *mesh.Workload {
 	return &mesh.Workload{
-		UID: "Kubernetes//Pod/" + p.namespace + "/" + p.name, Name: p.name, Namespace: p.namespace, Node: p.node, WorkloadName: p.app + "-v1",
-		CanonicalName: p.app, CanonicalRevision: "v1", TunnelProtocol: "HBONE", Healthy: true, ServiceAccount: p.app,
+		UID: "Kubernetes//Pod/" + p.namespace + "/" + p.name, Name: p.name, Namespace: p.namespace, Node: p.node, Naming: mesh.Naming{WorkloadName: p.app + "-v1", CanonicalName: p.app, CanonicalRevision: "v1"},
+		TunnelProtocol: "HBONE", Healthy: true, Identity: mesh.Identity{ServiceAccount: p.app},
 	}
 }
 

@@ -22,8 +22,7 @@ func second0(n float64) time.Time { return epoch.Add(time.Duration(n * float64(t
 
 func testPod(name, owner, node, ip string, services ...string) *mesh.Workload {
 	w := &mesh.Workload{
-		UID: "Kubernetes//Pod/shop/" + name, Name: name, Namespace: "shop", Node: node, WorkloadName: owner, CanonicalName: owner,
-		CanonicalRevision: "v1", ClusterID: "Kubernetes", TunnelProtocol: "HBONE", Healthy: true, Addresses: []string{ip},
+		UID: "Kubernetes//Pod/shop/" + name, Name: name, Namespace: "shop", Node: node, Naming: mesh.Naming{WorkloadName: owner, CanonicalName: owner, CanonicalRevision: "v1"}, ClusterID: "Kubernetes", TunnelProtocol: "HBONE", Healthy: true, Addresses: []string{ip},
 		Services: map[string][]mesh.Port{},
 	}
 	for _, s := range services {

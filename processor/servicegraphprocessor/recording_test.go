@@ -258,8 +258,7 @@ func readMesh(tb testing.TB, path string) recordedMesh {
 			if w := resource.Resource.Workload; w != nil {
 				workload := &mesh.Workload{
 					UID: w.UID, Name: w.Name, Namespace: w.Namespace, TunnelProtocol: w.TunnelProtocol, Node: w.Node,
-					CanonicalName: w.CanonicalName, CanonicalRevision: w.CanonicalRevision, WorkloadName: w.WorkloadName,
-					ClusterID: w.ClusterID, Healthy: true, Services: map[string][]mesh.Port{},
+					Naming: mesh.Naming{CanonicalName: w.CanonicalName, CanonicalRevision: w.CanonicalRevision, WorkloadName: w.WorkloadName}, ClusterID: w.ClusterID, Healthy: true, Services: map[string][]mesh.Port{},
 				}
 				for _, text := range w.Addresses {
 					workload.Addresses = append(workload.Addresses, address(text))

@@ -138,7 +138,7 @@ func TestMeshTellsWhatIsDifferent(t *testing.T) {
 		return told
 	}
 	pod := func(uid string, healthy bool, policies ...string) *mesh.Workload {
-		return &mesh.Workload{UID: uid, Name: uid, Namespace: "billing", WorkloadName: "payment-v1", Healthy: healthy, Policies: policies}
+		return &mesh.Workload{UID: uid, Name: uid, Namespace: "billing", Naming: mesh.Naming{WorkloadName: "payment-v1"}, Healthy: healthy, Policies: policies}
 	}
 	policy := func(rules string) *mesh.Policy {
 		return &mesh.Policy{Namespace: "billing", Name: "no-checkout", Action: "DENY", Rules: rules}
@@ -164,7 +164,7 @@ func TestPodsOfOneWorkloadTellOfAPolicyOnce(t *testing.T) {
 	var m Mesh
 	m.Compare(nil, mesh.Event{Time: pcommon.NewTimestampFromTime(origin), Entity: &mesh.Policy{}})
 	for _, uid := range []string{"a", "b"} {
-		before := &mesh.Workload{UID: uid, Name: uid, Namespace: "billing", WorkloadName: "payment-v1", Healthy: true}
+		before := &mesh.Workload{UID: uid, Name: uid, Namespace: "billing", Naming: mesh.Naming{WorkloadName: "payment-v1"}, Healthy: true}
 		after := *before
 		after.Policies = []string{"billing/no-checkout"}
 		for _, c := range m.Compare(before, mesh.Event{Time: pcommon.NewTimestampFromTime(origin.Add(time.Minute)), Entity: &after}) {

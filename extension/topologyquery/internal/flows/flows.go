@@ -25,22 +25,29 @@ const (
 
 // Flow is one ztunnel's record of one connection, at its close.
 type Flow struct {
-	Cursor     uint64    `json:"cursor"`
-	UID        string    `json:"uid,omitempty"`
-	Time       time.Time `json:"time"`
-	Node       string    `json:"node,omitempty"`
-	Direction  string    `json:"direction"` // inbound or outbound, seen from the node
-	Source     Party     `json:"source"`
-	Dest       Party     `json:"destination"`
-	Service    string    `json:"service,omitempty"`
-	Security   string    `json:"security"`
-	Verdict    string    `json:"verdict"` // forwarded, denied or failed
-	Reason     string    `json:"reason,omitempty"`
-	Message    string    `json:"message,omitempty"`
-	Policy     string    `json:"policy,omitempty"`
-	BytesSent  int64     `json:"bytes_sent"`     // client to server
-	BytesRecv  int64     `json:"bytes_received"` // server to client
-	DurationMS float64   `json:"duration_ms"`    // the connection's life
+	Cursor    uint64    `json:"cursor"`
+	UID       string    `json:"uid,omitempty"`
+	Time      time.Time `json:"time"`
+	Node      string    `json:"node,omitempty"`
+	Direction string    `json:"direction"` // inbound or outbound, seen from the node
+	Source    Party     `json:"source"`
+	Dest      Party     `json:"destination"`
+	Service   string    `json:"service,omitempty"`
+	Security  string    `json:"security"`
+	Outcome
+	BytesSent  int64   `json:"bytes_sent"`     // client to server
+	BytesRecv  int64   `json:"bytes_received"` // server to client
+	DurationMS float64 `json:"duration_ms"`    // the connection's life
+}
+
+// Outcome is how a connection went.
+type Outcome struct {
+	Verdict string `json:"verdict"` // forwarded, denied or failed
+	// Reason is an error.type, Message the ztunnel's words.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Policy is "namespace/name" of the policy that denied.
+	Policy string `json:"policy,omitempty"`
 }
 
 // Party is one end of a flow.
@@ -96,10 +103,12 @@ func parse(record plog.LogRecord) Flow {
 			Identity:  text(attrs, semconv.AttrDestinationIdentity),
 			Cluster:   text(attrs, semconv.AttrDestinationCluster),
 		},
-		Service:  text(attrs, semconv.AttrDestinationService),
-		Reason:   text(attrs, semconv.AttrErrorType),
-		Message:  text(attrs, semconv.AttrErrorMessage),
-		Policy:   text(attrs, semconv.AttrPolicy),
+		Service: text(attrs, semconv.AttrDestinationService),
+		Outcome: Outcome{
+			Reason:  text(attrs, semconv.AttrErrorType),
+			Message: text(attrs, semconv.AttrErrorMessage),
+			Policy:  text(attrs, semconv.AttrPolicy),
+		},
 		Security: "plaintext",
 	}
 	if hbone, err := netip.ParseAddrPort(text(attrs, semconv.AttrDestinationHBONE)); err == nil {

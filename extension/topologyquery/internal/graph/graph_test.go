@@ -26,8 +26,7 @@ const origin = int64(1_790_000_000_000)
 
 func pod(namespace, name, owner, app, node string, inMesh bool) *mesh.Workload {
 	w := &mesh.Workload{
-		UID: namespace + name, Name: name, Namespace: namespace, Node: node, ClusterID: "k", WorkloadName: owner, CanonicalName: app,
-		CanonicalRevision: "v1", Addresses: []string{"10.0.0.1"}, Healthy: true, Services: map[string][]mesh.Port{namespace + "/" + app + ".svc": {{ServicePort: 80}}},
+		UID: namespace + name, Name: name, Namespace: namespace, Node: node, ClusterID: "k", Naming: mesh.Naming{WorkloadName: owner, CanonicalName: app, CanonicalRevision: "v1"}, Addresses: []string{"10.0.0.1"}, Healthy: true, Services: map[string][]mesh.Port{namespace + "/" + app + ".svc": {{ServicePort: 80}}},
 	}
 	if inMesh {
 		w.TunnelProtocol = "HBONE"

@@ -199,7 +199,7 @@ func BenchmarkPoint(b *testing.B) {
 func TestChanges(t *testing.T) {
 	in := newIngester(nil)
 	require.True(t, func() bool {
-		_, taken := in.Inventory.Apply(mesh.Event{Entity: &mesh.Workload{UID: "a", Name: "catalog-v1-a", Namespace: "shop", WorkloadName: "catalog-v1"}})
+		_, taken := in.Inventory.Apply(mesh.Event{Entity: &mesh.Workload{UID: "a", Name: "catalog-v1-a", Namespace: "shop", Naming: mesh.Naming{WorkloadName: "catalog-v1"}}})
 		return taken
 	}())
 	ld := plog.NewLogs()

@@ -30,15 +30,12 @@ const (
 
 // Span is one span.
 type Span struct {
-	TraceID       string            `json:"trace_id"`
-	SpanID        string            `json:"span_id"`
-	ParentID      string            `json:"parent_id,omitempty"`
-	Layer         string            `json:"layer"`
-	Kind          string            `json:"kind"`
-	Service       string            `json:"service"`
-	Namespace     string            `json:"namespace,omitempty"`
-	Pod           string            `json:"pod,omitempty"`
-	Node          string            `json:"node,omitempty"`
+	TraceID  string `json:"trace_id"`
+	SpanID   string `json:"span_id"`
+	ParentID string `json:"parent_id,omitempty"`
+	Layer    string `json:"layer"`
+	Kind     string `json:"kind"`
+	Sender
 	Name          string            `json:"name"`
 	Start         time.Time         `json:"start"`
 	DurationMS    float64           `json:"duration_ms"`
@@ -46,6 +43,14 @@ type Span struct {
 	StatusMessage string            `json:"status_message,omitempty"`
 	Attributes    map[string]string `json:"attributes"`
 	Events        []SpanEvent       `json:"events,omitempty"`
+}
+
+// Sender is who made a span.
+type Sender struct {
+	Service   string `json:"service"`
+	Namespace string `json:"namespace,omitempty"`
+	Pod       string `json:"pod,omitempty"`
+	Node      string `json:"node,omitempty"`
 }
 
 // SpanEvent is an event of a span.
@@ -135,14 +140,16 @@ func convert(td ptrace.Traces, appOf AppOf, yield func(*Span)) {
 func newSpan(resource pcommon.Map, span ptrace.Span) *Span {
 	traceID, spanID, parentID := span.TraceID(), span.SpanID(), span.ParentSpanID()
 	s := &Span{
-		TraceID:       hex.EncodeToString(traceID[:]),
-		SpanID:        hex.EncodeToString(spanID[:]),
-		Layer:         LayerL7,
-		Kind:          strings.ToLower(span.Kind().String()),
-		Service:       text(resource, semconv.AttrServiceName),
-		Namespace:     cmp.Or(text(resource, semconv.AttrServiceNamespace), text(resource, semconv.AttrNamespaceName)),
-		Pod:           text(resource, semconv.AttrPodName),
-		Node:          text(resource, semconv.AttrNodeName),
+		TraceID: hex.EncodeToString(traceID[:]),
+		SpanID:  hex.EncodeToString(spanID[:]),
+		Layer:   LayerL7,
+		Kind:    strings.ToLower(span.Kind().String()),
+		Sender: Sender{
+			Service:   text(resource, semconv.AttrServiceName),
+			Namespace: cmp.Or(text(resource, semconv.AttrServiceNamespace), text(resource, semconv.AttrNamespaceName)),
+			Pod:       text(resource, semconv.AttrPodName),
+			Node:      text(resource, semconv.AttrNodeName),
+		},
 		Name:          clip(span.Name()),
 		Start:         span.StartTimestamp().AsTime(),
 		Status:        strings.ToLower(span.Status().Code().String()),

@@ -184,24 +184,26 @@ func (p *parser) state(dump *Dump, state wireState) error {
 
 func workload(w wireWorkload, ports map[string][]mesh.Port) (*mesh.Workload, error) {
 	out := &mesh.Workload{
-		UID:               w.UID,
-		Name:              w.Name,
-		Namespace:         w.Namespace,
-		Node:              w.Node,
-		ClusterID:         cmp.Or(w.ClusterID, xds.DefaultClusterID),
-		Network:           w.Network,
-		ServiceAccount:    cmp.Or(w.ServiceAccount, xds.DefaultServiceAccount),
-		TrustDomain:       cmp.Or(w.TrustDomain, xds.DefaultTrustDomain),
-		WorkloadName:      w.WorkloadName,
-		WorkloadType:      strings.ToLower(w.WorkloadType),
-		CanonicalName:     w.CanonicalName,
-		CanonicalRevision: w.CanonicalRevision,
-		Hostname:          w.Hostname,
-		Policies:          w.AuthorizationPolicies,
-		Waypoint:          gateway(w.Waypoint),
-		Healthy:           w.Status == "" || w.Status == "Healthy",
-		Region:            w.Locality.Region,
-		Zone:              w.Locality.Zone,
+		UID:       w.UID,
+		Name:      w.Name,
+		Namespace: w.Namespace,
+		Node:      w.Node,
+		ClusterID: cmp.Or(w.ClusterID, xds.DefaultClusterID),
+		Locality:  mesh.Locality{Network: w.Network, Region: w.Locality.Region, Zone: w.Locality.Zone},
+		Identity: mesh.Identity{
+			ServiceAccount: cmp.Or(w.ServiceAccount, xds.DefaultServiceAccount),
+			TrustDomain:    cmp.Or(w.TrustDomain, xds.DefaultTrustDomain),
+		},
+		Naming: mesh.Naming{
+			WorkloadName:      w.WorkloadName,
+			WorkloadType:      strings.ToLower(w.WorkloadType),
+			CanonicalName:     w.CanonicalName,
+			CanonicalRevision: w.CanonicalRevision,
+		},
+		Hostname: w.Hostname,
+		Policies: w.AuthorizationPolicies,
+		Waypoint: gateway(w.Waypoint),
+		Healthy:  w.Status == "" || w.Status == "Healthy",
 	}
 	if len(out.Policies) == 0 {
 		out.Policies = nil

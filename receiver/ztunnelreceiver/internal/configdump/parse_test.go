@@ -79,11 +79,10 @@ func TestParseWorkload(t *testing.T) {
 		{"uid":"v","protocol":"TCP","waypoint":{"destination":"net/10.0.0.9"}}]}`, Options{State: true})
 	assert.Equal(t, []*mesh.Workload{
 		{
-			UID: "u", Name: "n", Namespace: "ns", Node: "node-b", ClusterID: "c", Network: "net", ServiceAccount: "sa", TrustDomain: "td",
-			WorkloadName: "w", WorkloadType: "deployment", CanonicalName: "cn", CanonicalRevision: "cr", Hostname: "h", TunnelProtocol: "HBONE",
-			Addresses: []string{"10.0.0.1", "10.0.0.2", "2001:db8::1"}, Policies: []string{"ns/p"}, Waypoint: "gw/waypoint.gw", Region: "r", Zone: "z",
+			UID: "u", Name: "n", Namespace: "ns", Node: "node-b", ClusterID: "c", Locality: mesh.Locality{Network: "net", Region: "r", Zone: "z"}, Identity: mesh.Identity{ServiceAccount: "sa", TrustDomain: "td"}, Naming: mesh.Naming{WorkloadName: "w", WorkloadType: "deployment", CanonicalName: "cn", CanonicalRevision: "cr"}, Hostname: "h", TunnelProtocol: "HBONE",
+			Addresses: []string{"10.0.0.1", "10.0.0.2", "2001:db8::1"}, Policies: []string{"ns/p"}, Waypoint: "gw/waypoint.gw",
 		},
-		{UID: "v", ClusterID: "Kubernetes", ServiceAccount: "default", TrustDomain: "cluster.local", Waypoint: "10.0.0.9", Healthy: true},
+		{UID: "v", ClusterID: "Kubernetes", Identity: mesh.Identity{ServiceAccount: "default", TrustDomain: "cluster.local"}, Waypoint: "10.0.0.9", Healthy: true},
 	}, dump.Workloads)
 }
 

@@ -13,7 +13,7 @@ import (
 func dump(node string, seconds int, workloads ...string) Dump {
 	d := Dump{Time: at.Add(time.Duration(seconds) * time.Second), Ztunnel: &mesh.Ztunnel{Node: node}, HasState: true}
 	for i := 0; i < len(workloads); i += 2 {
-		d.Workloads = append(d.Workloads, &mesh.Workload{UID: workloads[i], CanonicalRevision: workloads[i+1]})
+		d.Workloads = append(d.Workloads, &mesh.Workload{UID: workloads[i], Naming: mesh.Naming{CanonicalRevision: workloads[i+1]}})
 	}
 	return d
 }

@@ -42,23 +42,25 @@ func workload(w *workloadapi.Workload) (*mesh.Workload, error) {
 		return nil, fmt.Errorf("waypoint: %w", err)
 	}
 	out := &mesh.Workload{
-		UID:               w.GetUid(),
-		Name:              w.GetName(),
-		Namespace:         w.GetNamespace(),
-		Node:              w.GetNode(),
-		ClusterID:         cmp.Or(w.GetClusterId(), DefaultClusterID),
-		Network:           w.GetNetwork(),
-		ServiceAccount:    cmp.Or(w.GetServiceAccount(), DefaultServiceAccount),
-		TrustDomain:       cmp.Or(w.GetTrustDomain(), DefaultTrustDomain),
-		WorkloadName:      w.GetWorkloadName(),
-		WorkloadType:      strings.ToLower(w.GetWorkloadType().String()),
-		CanonicalName:     w.GetCanonicalName(),
-		CanonicalRevision: w.GetCanonicalRevision(),
-		Hostname:          w.GetHostname(),
-		Waypoint:          waypoint,
-		Healthy:           w.GetStatus() == workloadapi.WorkloadStatus_HEALTHY,
-		Region:            w.GetLocality().GetRegion(),
-		Zone:              w.GetLocality().GetZone(),
+		UID:       w.GetUid(),
+		Name:      w.GetName(),
+		Namespace: w.GetNamespace(),
+		Node:      w.GetNode(),
+		ClusterID: cmp.Or(w.GetClusterId(), DefaultClusterID),
+		Locality:  mesh.Locality{Network: w.GetNetwork(), Region: w.GetLocality().GetRegion(), Zone: w.GetLocality().GetZone()},
+		Identity: mesh.Identity{
+			ServiceAccount: cmp.Or(w.GetServiceAccount(), DefaultServiceAccount),
+			TrustDomain:    cmp.Or(w.GetTrustDomain(), DefaultTrustDomain),
+		},
+		Naming: mesh.Naming{
+			WorkloadName:      w.GetWorkloadName(),
+			WorkloadType:      strings.ToLower(w.GetWorkloadType().String()),
+			CanonicalName:     w.GetCanonicalName(),
+			CanonicalRevision: w.GetCanonicalRevision(),
+		},
+		Hostname: w.GetHostname(),
+		Waypoint: waypoint,
+		Healthy:  w.GetStatus() == workloadapi.WorkloadStatus_HEALTHY,
 	}
 	if w.GetTunnelProtocol() == workloadapi.TunnelProtocol_HBONE {
 		out.TunnelProtocol = "HBONE"

@@ -270,9 +270,9 @@ func TestConvertWorkload(t *testing.T) {
 	})
 	require.NoError(t, err)
 	assert.Equal(t, &mesh.Workload{
-		UID: "u", Name: "n", Namespace: "ns", Hostname: "h", Network: "net", Node: "node",
-		Addresses:   []string{"10.0.0.1", "2001:db8::1", "10.0.0.2"},
-		TrustDomain: "td", ServiceAccount: "sa", ClusterID: "c", WorkloadType: "deployment", Waypoint: "gw/waypoint.gw",
+		UID: "u", Name: "n", Namespace: "ns", Hostname: "h", Locality: mesh.Locality{Network: "net"}, Node: "node",
+		Addresses: []string{"10.0.0.1", "2001:db8::1", "10.0.0.2"},
+		Identity:  mesh.Identity{TrustDomain: "td", ServiceAccount: "sa"}, ClusterID: "c", Naming: mesh.Naming{WorkloadType: "deployment"}, Waypoint: "gw/waypoint.gw",
 		Services: map[string][]mesh.Port{
 			"ns/a": {
 				{ServicePort: 80, TargetPort: 8080, AppProtocol: "http"},

@@ -144,13 +144,11 @@ func TestRecordedPolicy(t *testing.T) {
 	require.Len(t, payment, 3)
 	assert.Equal(t, &mesh.Workload{
 		UID: "Kubernetes//Pod/billing/payment-66cd-a1", Name: "payment-66cd-a1", Namespace: "billing", Node: "node-a",
-		ClusterID: "Kubernetes", ServiceAccount: "payment", TrustDomain: "cluster.local",
-		WorkloadName: "payment-v1", WorkloadType: "pod", CanonicalName: "payment", CanonicalRevision: "v1",
-		Addresses: []string{"10.244.1.14"}, TunnelProtocol: "HBONE",
+		ClusterID: "Kubernetes", Identity: mesh.Identity{ServiceAccount: "payment", TrustDomain: "cluster.local"}, Naming: mesh.Naming{WorkloadName: "payment-v1", WorkloadType: "pod", CanonicalName: "payment", CanonicalRevision: "v1"}, Addresses: []string{"10.244.1.14"}, TunnelProtocol: "HBONE",
 		Services: map[string][]mesh.Port{
 			"billing/payment.billing.svc.cluster.local": {{ServicePort: 8080, TargetPort: 8080}},
 		},
-		Policies: []string{"billing/no-checkout"}, Healthy: true, Region: "eu-west", Zone: "eu-west-1a",
+		Policies: []string{"billing/no-checkout"}, Healthy: true, Locality: mesh.Locality{Region: "eu-west", Zone: "eu-west-1a"},
 	}, payment[1])
 	assert.Equal(t, payment[0], payment[2])
 }
