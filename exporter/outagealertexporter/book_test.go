@@ -24,11 +24,13 @@ func openOutage(id string) *outage.Outage {
 		ID: id, State: semconv.OutageStateOpen, Kind: "policy_denied", Severity: "critical", Policy: "billing/no-checkout",
 		Summary: "checkout → payment fails since 02:51:07: AuthorizationPolicy billing/no-checkout denies it (58 of 58).",
 		Root:    outage.Subject{Type: "workload", Namespace: "billing", Name: "payment"}, StartedAt: began, DetectedAt: began.Add(6 * time.Second),
-		Impact: []outage.Impact{{Name: outage.Name{Namespace: "shop", Name: "checkout"}, How: "calls"}},
-		Evidence: []outage.Evidence{{
-			Time: began, Source: "ztunnel node-a",
-			Text: "connection closed due to policy rejection: explicitly denied by: billing/no-checkout",
-		}},
+		Findings: outage.Findings{
+			Impact: []outage.Impact{{Name: outage.Name{Namespace: "shop", Name: "checkout"}, How: "calls"}},
+			Evidence: []outage.Evidence{{
+				Time: began, Source: "ztunnel node-a",
+				Text: "connection closed due to policy rejection: explicitly denied by: billing/no-checkout",
+			}},
+		},
 	}
 }
 

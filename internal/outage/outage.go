@@ -26,13 +26,19 @@ type Outage struct {
 	// Edges are the edges that fail, most failed first.
 	Edges []Edge `json:"edges"`
 	// Policy is "namespace/name" of the policy that denies.
-	Policy     string      `json:"policy,omitempty"`
-	Pods       []string    `json:"pods,omitempty"` // the pods at fault, where it is not all of the root's
+	Policy string   `json:"policy,omitempty"`
+	Pods   []string `json:"pods,omitempty"` // the pods at fault, where it is not all of the root's
+	Findings
+}
+
+// Findings are what was found out about an outage.
+type Findings struct {
 	Candidates []Candidate `json:"candidates"`
 	Impact     []Impact    `json:"impact"`
 	Evidence   []Evidence  `json:"evidence"`
-	Timeline   []Evidence  `json:"timeline,omitempty"`
-	TraceIDs   []string    `json:"trace_ids,omitempty"`
+	// Timeline is what the detector made of it, step by step.
+	Timeline []Evidence `json:"timeline,omitempty"`
+	TraceIDs []string   `json:"trace_ids,omitempty"`
 }
 
 // Subject is what an outage is about.

@@ -15,11 +15,13 @@ func TestBodyHoldsTheOutage(t *testing.T) {
 	want := &Outage{
 		ID: "0123", State: "resolved", Kind: "policy_denied", Severity: "critical", Summary: "checkout → payment fails",
 		Root: Subject{Type: "workload", Namespace: "billing", Name: "payment"}, StartedAt: began, DetectedAt: began, EndedAt: &ended,
-		Edges:      []Edge{{Source: Name{"shop", "checkout"}, Destination: Name{"billing", "payment"}, Failed: 58, Total: 58}},
-		Policy:     "billing/no-checkout",
-		Candidates: []Candidate{{Subject: Subject{Type: "node", Name: "node-a"}, Score: 0.25, Reason: "runs what fails"}},
-		Impact:     []Impact{{Name: Name{"shop", "frontend"}, How: "depends_on", Since: &began}},
-		Evidence:   []Evidence{{Time: began, Text: "denied", Source: "ztunnel node-a", Kind: EvidenceLog}},
+		Edges:  []Edge{{Source: Name{"shop", "checkout"}, Destination: Name{"billing", "payment"}, Failed: 58, Total: 58}},
+		Policy: "billing/no-checkout",
+		Findings: Findings{
+			Candidates: []Candidate{{Subject: Subject{Type: "node", Name: "node-a"}, Score: 0.25, Reason: "runs what fails"}},
+			Impact:     []Impact{{Name: Name{"shop", "frontend"}, How: "depends_on", Since: &began}},
+			Evidence:   []Evidence{{Time: began, Text: "denied", Source: "ztunnel node-a", Kind: EvidenceLog}},
+		},
 	}
 	body := pcommon.NewValueMap()
 	require.NoError(t, want.PutMap(body.Map()))

@@ -17,7 +17,7 @@ type Config struct {
 	Storage *component.ID `mapstructure:"storage"`
 	// Confirm is how old a fault must be before an outage opens, so that its root can show itself.
 	Confirm time.Duration `mapstructure:"confirm"`
-	// FlapWindow is how soon after its end the same trouble is the same outage again.
+	// FlapWindow is how soon after its end the same fault is the same outage again.
 	FlapWindow time.Duration `mapstructure:"flap_window"`
 	// QuietTimeout is how long an outage stays open while what failed is no longer tried; then it is stale.
 	QuietTimeout time.Duration `mapstructure:"quiet_timeout"`

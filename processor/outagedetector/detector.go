@@ -16,7 +16,7 @@ import (
 
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/cause"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/judge"
-	"github.com/nephilia/nephilia/processor/outagedetector/internal/life"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/lifecycle"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/metadata"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
@@ -40,7 +40,7 @@ type detector struct {
 	store    *observe.Store
 	judge    *judge.Judge
 	finder   *cause.Finder
-	ledger   *life.Ledger
+	registry *lifecycle.Registry
 	dropped  observe.Drops
 	overflow uint64
 	closing  []closing
@@ -67,7 +67,7 @@ func newDetector(set processor.Settings, cfg *Config) (*detector, error) {
 	}
 	d.judge = judge.New(d.store)
 	d.finder = cause.New(d.store, d.judge)
-	d.ledger = life.New(life.Settings{
+	d.registry = lifecycle.New(lifecycle.Settings{
 		Confirm: cfg.Confirm, Flap: cfg.FlapWindow, Quiet: cfg.QuietTimeout, MaxOpen: cfg.Limits.Outages,
 	}, d.store, d.finder)
 	return d, nil
@@ -129,15 +129,15 @@ func (d *detector) due(boundary int64, edges bool) bool {
 	return false
 }
 
-func (d *detector) round(ctx context.Context) []life.Transition {
+func (d *detector) round(ctx context.Context) []lifecycle.Transition {
 	began := time.Now()
 	judged := d.judge.Round()
-	transitions := d.ledger.Round(d.finder.Explain())
+	transitions := d.registry.Round(d.finder.Explain())
 	d.store.Sweep()
 	d.telemetry.OutageDetectorRoundDuration.Record(ctx, time.Since(began).Seconds())
 	d.telemetry.OutageDetectorEdgesJudged.Add(ctx, int64(judged))
 	d.telemetry.OutageDetectorEdges.Record(ctx, int64(d.store.Edges.Len()))
-	d.telemetry.OutageDetectorOpen.Record(ctx, int64(len(d.ledger.Open())))
+	d.telemetry.OutageDetectorOpen.Record(ctx, int64(len(d.registry.Open())))
 	d.countDrops(ctx)
 	return transitions
 }
@@ -160,11 +160,11 @@ func (d *detector) watchSilence() {
 func (d *detector) checkSilence(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.store.Replaying || now.Sub(d.arrived) < d.cfg.SilenceTimeout || len(d.ledger.Open()) == 0 {
+	if d.store.Replaying || now.Sub(d.arrived) < d.cfg.SilenceTimeout || len(d.registry.Open()) == 0 {
 		return
 	}
 	at := max(now.UnixNano(), d.store.Now)
-	transitions := d.ledger.Silence(at)
+	transitions := d.registry.Silence(at)
 	ctx := context.Background()
 	d.sendEvents(ctx, transitions)
 	metrics := pmetric.NewMetrics()

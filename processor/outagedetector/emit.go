@@ -16,7 +16,7 @@ import (
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/judge"
-	"github.com/nephilia/nephilia/processor/outagedetector/internal/life"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/lifecycle"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
 
@@ -34,7 +34,7 @@ type closing struct {
 }
 
 // sendEvents hands transitions to the logs pipeline.
-func (d *detector) sendEvents(ctx context.Context, transitions []life.Transition) {
+func (d *detector) sendEvents(ctx context.Context, transitions []lifecycle.Transition) {
 	if len(transitions) == 0 {
 		return
 	}
@@ -76,10 +76,10 @@ func (d *detector) sendEvents(ctx context.Context, transitions []life.Transition
 }
 
 // appendGauges adds the outages' gauges to a batch: those that changed at once, those that are open at every refresh.
-func (d *detector) appendGauges(metrics pmetric.Metrics, transitions []life.Transition) {
+func (d *detector) appendGauges(metrics pmetric.Metrics, transitions []lifecycle.Transition) {
 	now := d.store.Now
 	refresh := now-d.gauges >= int64(d.cfg.RefreshInterval)
-	open := d.ledger.Open()
+	open := d.registry.Open()
 	if len(transitions) == 0 && len(d.closing) == 0 && !refresh {
 		return
 	}
@@ -228,11 +228,11 @@ func (d *detector) countDrops(ctx context.Context) {
 		{"late", now.Late - before.Late},
 		{"malformed", now.Malformed - before.Malformed},
 		{"implausible_time", now.Implausible - before.Implausible},
-		{"outages", d.ledger.Overflowed - d.overflow},
+		{"outages", d.registry.Overflowed - d.overflow},
 	} {
 		if c.n > 0 {
 			d.telemetry.OutageDetectorDropped.Add(ctx, int64(c.n), metric.WithAttributes(attribute.String("bound", c.bound)))
 		}
 	}
-	d.overflow = d.ledger.Overflowed
+	d.overflow = d.registry.Overflowed
 }

@@ -46,7 +46,7 @@ func (d *detector) restore(ctx context.Context, host component.Host) error {
 		return nil
 	}
 	// A state that cannot be read is no reason not to watch over the mesh.
-	if err := d.ledger.Load(saved); err != nil {
+	if err := d.registry.Load(saved); err != nil {
 		d.logger.Error("Saved outages are not taken up", zap.Error(err))
 	}
 	return nil
@@ -54,11 +54,11 @@ func (d *detector) restore(ctx context.Context, host component.Host) error {
 
 // save writes the outages down when they changed, and now and then while there are any.
 func (d *detector) save(ctx context.Context, changed bool) {
-	if d.client == nil || !changed && (d.store.Now-d.saved < saveEvery || len(d.ledger.Open()) == 0) {
+	if d.client == nil || !changed && (d.store.Now-d.saved < saveEvery || len(d.registry.Open()) == 0) {
 		return
 	}
 	d.saved = d.store.Now
-	encoded, err := d.ledger.Save()
+	encoded, err := d.registry.Save()
 	if err == nil {
 		err = d.client.Set(ctx, storageKey, encoded)
 	}

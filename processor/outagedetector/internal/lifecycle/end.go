@@ -1,4 +1,4 @@
-package life
+package lifecycle
 
 import (
 	"slices"
@@ -18,45 +18,45 @@ const (
 )
 
 // review closes an outage that explains nothing any more, and gives up one of which nothing is heard.
-func (l *Ledger) review(o *entry, explained bool, now int64) {
-	h := l.health(o)
+func (r *Registry) review(o *entry, explained bool, now int64) {
+	h := r.health(o)
 	switch {
 	case explained:
 		o.idle = 0
 		switch {
 		case h.recovered > 0 && now-max(o.LastBad, h.lastBad) >= int64(quietEnd):
 			// What has not been tried since shares its root with what does well again.
-			l.end(o, h.recovered, now)
-		case h.quiet && now-o.LastBad >= int64(l.settings.Quiet):
-			l.stale(o, now)
+			r.end(o, h.recovered, now)
+		case h.quiet && now-o.LastBad >= int64(r.settings.Quiet):
+			r.stale(o, now)
 		}
 	case o.restored != 0:
-		l.resume(o, now)
-	case forgotten(o, l.store.Nodes) && h.recovered == 0:
-		l.stale(o, now)
-	case o.idle == 0 && l.store.Interval < int64(quietEnd):
+		r.resume(o, now)
+	case forgotten(o, r.store.Nodes) && h.recovered == 0:
+		r.stale(o, now)
+	case o.idle == 0 && r.store.Interval < int64(quietEnd):
 		o.idle = now
 	case now-o.idle >= int64(unexplained):
-		l.end(o, h.recovered, now)
+		r.end(o, h.recovered, now)
 	}
 }
 
 // resume decides on an outage that was open before a restart and has not been seen since: it ends once its edges are in use
 // and do well.
-func (l *Ledger) resume(o *entry, now int64) {
+func (r *Registry) resume(o *entry, now int64) {
 	if now-o.restored < int64(2*quietEnd) {
 		return
 	}
 	for _, t := range o.Edges {
-		if p := l.store.Edges.Find(t.Edge.Source, t.Edge.Destination); p != nil && p.LastSuccess > o.restored && !p.Wrong() {
-			l.end(o, now, now)
+		if p := r.store.Edges.Find(t.Edge.Source, t.Edge.Destination); p != nil && p.LastSuccess > o.restored && !p.Wrong() {
+			r.end(o, now, now)
 			return
 		}
 	}
-	if len(o.Edges) == 0 && !forgotten(o, l.store.Nodes) {
-		l.end(o, now, now)
-	} else if now-o.restored >= int64(l.settings.Quiet) {
-		l.stale(o, now)
+	if len(o.Edges) == 0 && !forgotten(o, r.store.Nodes) {
+		r.end(o, now, now)
+	} else if now-o.restored >= int64(r.settings.Quiet) {
+		r.stale(o, now)
 	}
 }
 
@@ -76,11 +76,11 @@ type health struct {
 	lastBad   int64
 }
 
-func (l *Ledger) health(o *entry) health {
+func (r *Registry) health(o *entry) health {
 	h := health{quiet: true}
 	var ends []int64
 	for _, t := range o.Edges {
-		p := l.store.Edges.Find(t.Edge.Source, t.Edge.Destination)
+		p := r.store.Edges.Find(t.Edge.Source, t.Edge.Destination)
 		if p == nil {
 			continue
 		}
@@ -100,7 +100,7 @@ func (l *Ledger) health(o *entry) health {
 	switch o.Outage.Root.Type {
 	case cause.TypeNode:
 		h.quiet = false
-		if n, ok := l.store.Nodes.ByName[o.Outage.Root.Name]; ok && o.Outage.Kind == rules.KindNodeDown {
+		if n, ok := r.store.Nodes.ByName[o.Outage.Root.Name]; ok && o.Outage.Kind == rules.KindNodeDown {
 			if n.Down.On {
 				return health{lastBad: n.Down.LastBad}
 			}
@@ -117,7 +117,7 @@ func (l *Ledger) health(o *entry) health {
 	return h
 }
 
-func (l *Ledger) end(o *entry, recovered, now int64) {
+func (r *Registry) end(o *entry, recovered, now int64) {
 	switch {
 	case recovered > 0:
 		recovered = max(recovered, o.LastBad)
@@ -130,30 +130,30 @@ func (l *Ledger) end(o *entry, recovered, now int64) {
 	o.Outage.State = semconv.OutageStateResolved
 	o.Outage.EndedAt = &ended
 	o.Outage.Summary = summary(o)
-	l.note(o, ended.UnixNano(), "ended")
-	l.finishEntry(o, semconv.TransitionClosed, now)
+	r.note(o, ended.UnixNano(), "ended")
+	r.finishEntry(o, semconv.TransitionClosed, now)
 }
 
-func (l *Ledger) stale(o *entry, now int64) {
+func (r *Registry) stale(o *entry, now int64) {
 	ended := at(now)
 	o.Outage.State = semconv.OutageStateStale
 	o.Outage.EndedAt = &ended
 	o.Outage.Summary = summary(o)
-	l.note(o, now, "nothing is heard of it any more")
-	l.finishEntry(o, semconv.TransitionStale, now)
+	r.note(o, now, "nothing is heard of it any more")
+	r.finishEntry(o, semconv.TransitionStale, now)
 }
 
-func (l *Ledger) finishEntry(o *entry, transition string, now int64) {
-	l.open = slices.DeleteFunc(l.open, func(other *entry) bool { return other == o })
-	l.ended = append(l.ended, o)
-	l.send(o, transition, now)
+func (r *Registry) finishEntry(o *entry, transition string, now int64) {
+	r.open = slices.DeleteFunc(r.open, func(other *entry) bool { return other == o })
+	r.ended = append(r.ended, o)
+	r.send(o, transition, now)
 }
 
 // Silence makes every open outage stale: no telemetry arrives at all.
-func (l *Ledger) Silence(now int64) []Transition {
-	l.out = l.out[:0]
-	for _, o := range slices.Clone(l.open) {
-		l.stale(o, now)
+func (r *Registry) Silence(now int64) []Transition {
+	r.out = r.out[:0]
+	for _, o := range slices.Clone(r.open) {
+		r.stale(o, now)
 	}
-	return l.out
+	return r.out
 }

@@ -1,4 +1,4 @@
-package life
+package lifecycle
 
 import (
 	"math"
@@ -9,8 +9,8 @@ import (
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 )
 
-func (l *Ledger) sameRoot(e *cause.Explanation, taken map[*entry]bool) *entry {
-	for _, o := range l.open {
+func (r *Registry) sameRoot(e *cause.Explanation, taken map[*entry]bool) *entry {
+	for _, o := range r.open {
 		if !taken[o] && o.Outage.Root == e.Root && (o.Outage.Policy == "" || e.Policy == "" || o.Outage.Policy == e.Policy) {
 			return o
 		}
@@ -19,8 +19,8 @@ func (l *Ledger) sameRoot(e *cause.Explanation, taken map[*entry]bool) *entry {
 }
 
 // sharesEdges finds the open outage whose edges the explanation now explains otherwise: its root has become clearer.
-func (l *Ledger) sharesEdges(e *cause.Explanation, taken map[*entry]bool) *entry {
-	for _, o := range l.open {
+func (r *Registry) sharesEdges(e *cause.Explanation, taken map[*entry]bool) *entry {
+	for _, o := range r.open {
 		if taken[o] || len(o.Blames) == 0 {
 			continue
 		}
@@ -45,14 +45,14 @@ const persuasive = 15 * time.Second
 // clearer tells whether another explanation says more about an outage's root than the one it has: at once if it explains all that
 // the outage does, else if it goes on. As an outage ends, its edges do well one after the other, and the last of them alone would
 // be explained otherwise; faults that merely have not been seen to end yet say nothing.
-func (l *Ledger) clearer(o *entry, e *cause.Explanation, now int64) bool {
+func (r *Registry) clearer(o *entry, e *cause.Explanation, now int64) bool {
 	if !fresh(e, now) {
 		return false
 	}
-	if o.contender != e.Root {
-		o.contender, o.contends = e.Root, now
+	if o.contender.root != e.Root {
+		o.contender = contender{e.Root, now}
 	}
-	return covers(e, o.Blames) || now-o.contends >= int64(persuasive)
+	return covers(e, o.Blames) || now-o.contender.since >= int64(persuasive)
 }
 
 // covers tells whether an explanation explains all of the faults.
@@ -87,7 +87,7 @@ func keyOf(b cause.Blame) blameKey {
 
 // leftover tells whether an explanation consists of faults that an outage explained which has just ended: the last failures
 // of callers are reported after their callee does well again.
-func (l *Ledger) leftover(e *cause.Explanation) bool {
+func (r *Registry) leftover(e *cause.Explanation) bool {
 	if len(e.Edges) == 0 {
 		return false
 	}
@@ -98,7 +98,7 @@ func (l *Ledger) leftover(e *cause.Explanation) bool {
 		}
 		grace := int64(max(15*time.Second, 2*b.Pair.Win.Length()))
 		known := false
-		for _, o := range append(slices.Clone(l.open), l.ended...) {
+		for _, o := range append(slices.Clone(r.open), r.ended...) {
 			if o.Outage.ID == id && b.Fault().LastBad <= o.LastBad+grace {
 				known = true
 			}
@@ -111,8 +111,8 @@ func (l *Ledger) leftover(e *cause.Explanation) bool {
 }
 
 // patience is how old an explanation must be before an outage opens.
-func (l *Ledger) patience(e *cause.Explanation) int64 {
-	confirm := int64(l.settings.Confirm)
+func (r *Registry) patience(e *cause.Explanation) int64 {
+	confirm := int64(r.settings.Confirm)
 	switch {
 	case e.Suspected:
 		return 3 * confirm

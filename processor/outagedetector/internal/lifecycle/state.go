@@ -1,4 +1,4 @@
-package life
+package lifecycle
 
 import (
 	"encoding/json"
@@ -13,17 +13,17 @@ type state struct {
 	Open, Ended []*entry
 }
 
-// Save encodes the ledger.
-func (l *Ledger) Save() ([]byte, error) {
-	encoded, err := json.Marshal(state{Version: stateVersion, Open: l.open, Ended: l.ended})
+// Save encodes the registry.
+func (r *Registry) Save() ([]byte, error) {
+	encoded, err := json.Marshal(state{Version: stateVersion, Open: r.open, Ended: r.ended})
 	if err != nil {
 		return nil, fmt.Errorf("encoding outages: %w", err)
 	}
 	return encoded, nil
 }
 
-// Load takes over a saved ledger. One of another version is passed over.
-func (l *Ledger) Load(encoded []byte) error {
+// Load takes over a saved registry. One of another version is passed over.
+func (r *Registry) Load(encoded []byte) error {
 	var s state
 	if err := json.Unmarshal(encoded, &s); err != nil {
 		return fmt.Errorf("decoding outages: %w", err)
@@ -31,8 +31,8 @@ func (l *Ledger) Load(encoded []byte) error {
 	if s.Version != stateVersion {
 		return nil
 	}
-	l.open, l.ended = s.Open, s.Ended
-	for _, o := range l.open {
+	r.open, r.ended = s.Open, s.Ended
+	for _, o := range r.open {
 		o.restored = -1
 		if o.Edges == nil {
 			o.Edges = map[string]*tally{}
@@ -42,8 +42,8 @@ func (l *Ledger) Load(encoded []byte) error {
 }
 
 // begun marks from when on restored outages wait for a sign.
-func (l *Ledger) begun(now int64) {
-	for _, o := range l.open {
+func (r *Registry) begun(now int64) {
+	for _, o := range r.open {
 		if o.restored < 0 {
 			o.restored = now
 		}

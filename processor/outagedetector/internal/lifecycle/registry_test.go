@@ -1,4 +1,4 @@
-package life
+package lifecycle
 
 import (
 	"testing"
@@ -17,20 +17,20 @@ import (
 
 var settings = Settings{Confirm: 4 * time.Second, Flap: 2 * time.Minute, Quiet: 10 * time.Minute, MaxOpen: 2}
 
-// office keeps a ledger of a mesh.
+// office keeps a registry of a mesh.
 type office struct {
 	*observetest.Mesh
-	judge  *judge.Judge
-	finder *cause.Finder
-	ledger *Ledger
-	told   []Transition
+	judge    *judge.Judge
+	finder   *cause.Finder
+	registry *Registry
+	told     []Transition
 }
 
 func newOffice(s Settings) *office {
 	m := observetest.New()
 	j := judge.New(m.Store)
 	f := cause.New(m.Store, j)
-	return &office{Mesh: m, judge: j, finder: f, ledger: New(s, m.Store, f)}
+	return &office{Mesh: m, judge: j, finder: f, registry: New(s, m.Store, f)}
 }
 
 func (o *office) pass(intervals int, happens func()) {
@@ -40,7 +40,7 @@ func (o *office) pass(intervals int, happens func()) {
 		}
 		o.Tick()
 		o.judge.Round()
-		o.told = append(o.told, o.ledger.Round(o.finder.Explain())...)
+		o.told = append(o.told, o.registry.Round(o.finder.Explain())...)
 	}
 }
 
@@ -76,7 +76,7 @@ func TestLife(t *testing.T) {
 	o.pass(8, func() { web.OK(10); job.OK(10) })
 	assert.Equal(t, 1, o.count(semconv.TransitionClosed))
 	assert.Equal(t, 1, o.count(semconv.TransitionOpened))
-	assert.Empty(t, o.ledger.Open())
+	assert.Empty(t, o.registry.Open())
 	end := o.last()
 	assert.Equal(t, opened.ID, end.ID)
 	assert.Equal(t, semconv.OutageStateResolved, end.State)
@@ -86,7 +86,7 @@ func TestLife(t *testing.T) {
 	assert.Equal(t, "ended", end.Timeline[len(end.Timeline)-1].Text)
 }
 
-// TestFlap holds the same trouble soon after to be the same outage, and later to be another.
+// TestFlap holds the same fault soon after to be the same outage, and later to be another.
 func TestFlap(t *testing.T) {
 	o := newOffice(settings)
 	e := o.Edge("shop/web", "shop/api")
@@ -108,40 +108,40 @@ func TestFlap(t *testing.T) {
 
 // TestIdentity holds the id to depend on what and roughly when it is, not on who finds it.
 func TestIdentity(t *testing.T) {
-	l := newOffice(settings).ledger
+	r := newOffice(settings).registry
 	e := cause.Explanation{
 		Root: outage.Subject{Type: "workload", Namespace: "shop", Name: "api"}, Kind: rules.KindLatency, Since: int64(100*time.Minute + 20*time.Second),
 	}
-	id := l.identity(&e)
+	id := r.identity(&e)
 	assert.Len(t, id, 16)
 	near, far, other := e, e, e
 	near.Since += int64(700 * time.Millisecond)
 	far.Since += int64(5 * time.Minute)
 	other.Root.Name = "cart"
-	assert.Equal(t, id, newOffice(settings).ledger.identity(&near))
-	assert.NotEqual(t, id, l.identity(&far))
-	assert.NotEqual(t, id, l.identity(&other))
+	assert.Equal(t, id, newOffice(settings).registry.identity(&near))
+	assert.NotEqual(t, id, r.identity(&far))
+	assert.NotEqual(t, id, r.identity(&other))
 }
 
-// TestSave holds a ledger that is read again to go on with its outages.
+// TestSave holds a registry that is read again to go on with its outages.
 func TestSave(t *testing.T) {
 	o := newOffice(settings)
 	e := o.Edge("shop/web", "shop/api")
 	o.pass(30, func() { e.OK(10) })
 	o.pass(4, func() { e.Fail(10, semconv.ErrorTypeConnectionRefused, "") })
-	saved, err := o.ledger.Save()
+	saved, err := o.registry.Save()
 	require.NoError(t, err)
-	before := *o.ledger.Open()[0]
+	before := *o.registry.Open()[0]
 
 	after := newOffice(settings)
 	after.Mesh = o.Mesh // the edge is seen again
-	require.NoError(t, after.ledger.Load(saved))
-	require.Len(t, after.ledger.Open(), 1)
-	assert.Equal(t, before, *after.ledger.Open()[0])
+	require.NoError(t, after.registry.Load(saved))
+	require.Len(t, after.registry.Open(), 1)
+	assert.Equal(t, before, *after.registry.Open()[0])
 
-	require.NoError(t, after.ledger.Load([]byte(`{"Version":0,"Open":[{}]}`)))
-	assert.Len(t, after.ledger.Open(), 1, "another version is passed over")
-	require.ErrorContains(t, after.ledger.Load([]byte(`{`)), "decoding outages")
+	require.NoError(t, after.registry.Load([]byte(`{"Version":0,"Open":[{}]}`)))
+	assert.Len(t, after.registry.Open(), 1, "another version is passed over")
+	require.ErrorContains(t, after.registry.Load([]byte(`{`)), "decoding outages")
 }
 
 // TestTooMany holds the outages that are open to a bound, and counts what is beyond.
@@ -158,8 +158,8 @@ func TestTooMany(t *testing.T) {
 			e.Fail(10, semconv.ErrorTypeConnectionRefused, "")
 		}
 	})
-	assert.Len(t, o.ledger.Open(), settings.MaxOpen)
-	assert.Positive(t, o.ledger.Overflowed)
+	assert.Len(t, o.registry.Open(), settings.MaxOpen)
+	assert.Positive(t, o.registry.Overflowed)
 }
 
 // TestSilenceMakesStale holds outages of which nothing is heard to be stale, by data time where nothing is tried and at once where
@@ -170,22 +170,22 @@ func TestSilenceMakesStale(t *testing.T) {
 		e, live := o.Edge("shop/web", "shop/api"), o.Edge("shop/web", "shop/cart")
 		o.pass(30, func() { e.OK(10); live.OK(10) })
 		o.pass(4, func() { e.Fail(10, semconv.ErrorTypeConnectionRefused, ""); live.OK(10) })
-		require.Len(t, o.ledger.Open(), 1)
+		require.Len(t, o.registry.Open(), 1)
 		return o
 	}
 	o := start()
 	live := o.Edge("shop/web", "shop/cart")
 	o.pass(30, func() { live.OK(10) })
-	assert.Empty(t, o.ledger.Open())
+	assert.Empty(t, o.registry.Open())
 	assert.Equal(t, 1, o.count(semconv.TransitionStale))
 	assert.Equal(t, semconv.OutageStateStale, o.last().State)
 
 	o = start()
-	told := o.ledger.Silence(o.Now + int64(time.Hour))
+	told := o.registry.Silence(o.Now + int64(time.Hour))
 	require.Len(t, told, 1)
 	assert.Equal(t, semconv.TransitionStale, told[0].Name)
 	assert.Contains(t, told[0].Outage.Summary, "Nothing has been heard of it since.")
-	assert.Empty(t, o.ledger.Open())
+	assert.Empty(t, o.registry.Open())
 }
 
 // TestSummary holds sentences to what a person would write.
@@ -201,12 +201,12 @@ func TestSummary(t *testing.T) {
 			Outage: outage.Outage{
 				State: semconv.OutageStateOpen, Kind: rules.KindPolicyDenied, Policy: "billing/no-checkout",
 				Root: outage.Subject{Namespace: "billing", Name: "payment"}, Edges: []outage.Edge{edge("shop/checkout", "billing/payment", 58, 58)},
-				Impact: []outage.Impact{
+				Findings: outage.Findings{Impact: []outage.Impact{
 					{Name: observetest.Name("shop/checkout")},
 					{Name: observetest.Name("shop/frontend")},
 					{Name: observetest.Name("load/loadgen")},
 					{Name: observetest.Name("shop/web")},
-				},
+				}},
 			},
 		},
 		"web → api and 1 other edge failed from 02:51:07 to 03:02:11: api refused connections (12 of 20).": {

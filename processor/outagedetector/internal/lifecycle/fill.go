@@ -1,4 +1,4 @@
-package life
+package lifecycle
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 )
 
 // fill brings an outage up to what is known now.
-func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
+func (r *Registry) fill(o *entry, e *cause.Explanation, now int64) {
 	out := &o.Outage
 	if len(e.Candidates) >= len(out.Candidates) || out.Root != e.Root {
 		out.Candidates = e.Candidates
@@ -32,7 +32,7 @@ func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
 		out.Severity = e.Severity
 	}
 	o.LastBad = max(o.LastBad, e.LastBad)
-	o.restored, o.contender = 0, outage.Subject{}
+	o.restored, o.contender = 0, contender{}
 	o.Nodes, o.Source, o.Failed, o.Total = e.Nodes, e.Source, e.Failed, e.Total
 	if len(e.Pods) > 0 || e.AllPods {
 		out.Pods = e.Pods
@@ -45,10 +45,10 @@ func (l *Ledger) fill(o *entry, e *cause.Explanation, now int64) {
 		}
 	}
 	for _, b := range e.Edges {
-		l.tally(o, b)
+		r.tally(o, b)
 	}
-	l.edges(o)
-	impact := l.finder.Impact(e)
+	r.edges(o)
+	impact := r.finder.Impact(e)
 	if len(impact) >= len(out.Impact) || len(out.Impact) == 0 {
 		out.Impact = impact
 	}
@@ -74,7 +74,7 @@ func edgeKey(p *observe.Pair) string {
 	return p.Source.Name.Namespace + "/" + p.Source.Name.Name + ">" + p.Destination.Name.Namespace + "/" + p.Destination.Name.Name
 }
 
-func (l *Ledger) tally(o *entry, b cause.Blame) {
+func (r *Registry) tally(o *entry, b cause.Blame) {
 	p := b.Pair
 	key := edgeKey(p)
 	t, ok := o.Edges[key]
@@ -99,7 +99,7 @@ func (l *Ledger) tally(o *entry, b cause.Blame) {
 	t.Edge.Total = t.Total + f.Total
 }
 
-func (l *Ledger) edges(o *entry) {
+func (r *Registry) edges(o *entry) {
 	list := make([]outage.Edge, 0, len(o.Edges))
 	for _, t := range o.Edges {
 		list = append(list, t.Edge)

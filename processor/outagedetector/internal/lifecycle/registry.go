@@ -1,6 +1,6 @@
-// Package life keeps outages from their first sign to their end: it opens each once, follows it as more becomes known,
+// Package lifecycle keeps outages from their first sign to their end: it opens each once, follows it as more becomes known,
 // closes it when what failed does well again, and takes up one that returns.
-package life
+package lifecycle
 
 import (
 	"crypto/sha256"
@@ -19,7 +19,7 @@ import (
 type Settings struct {
 	// Confirm is how old a fault must be before an outage opens, so that its root can show itself.
 	Confirm time.Duration
-	// Flap is how soon after its end the same trouble is the same outage.
+	// Flap is how soon after its end the same fault is the same outage.
 	Flap time.Duration
 	// Quiet is how long an outage stays open while nothing is attempted any more; then it is stale.
 	Quiet time.Duration
@@ -34,8 +34,8 @@ type Transition struct {
 	At     int64
 }
 
-// Ledger is all outages that are open or ended a short while ago. It is not safe for concurrent use.
-type Ledger struct {
+// Registry is all outages that are open or ended a short while ago. It is not safe for concurrent use.
+type Registry struct {
 	settings Settings
 	store    *observe.Store
 	finder   *cause.Finder
@@ -52,20 +52,29 @@ type entry struct {
 	Rule    string
 	LastBad int64
 	Since   int64
-	Edges   map[string]*tally
+	Edges   map[string]*tally // bounded by maxEdges
 	Nodes   []string
 	Blames  []blameKey
 	// Source is of telemetry that is lost; Failed and Total are what failed apart from edges.
 	Source        string
 	Failed, Total uint64
 
-	reported int64 // when an event was last sent
-	lastSent string
-	idle     int64 // since when it explains nothing
-	restored int64 // the first boundary after a restart, until its faults are seen again
-	// contender is another root that explains a part of the outage, contends since when.
-	contender outage.Subject
-	contends  int64
+	sent      sent
+	idle      int64 // since when it explains nothing
+	restored  int64 // the first boundary after a restart, until its faults are seen again
+	contender contender
+}
+
+// sent is when an outage was told of last, and how it stood then.
+type sent struct {
+	at          int64
+	fingerprint string
+}
+
+// contender is another root that explains a part of an outage, and since when.
+type contender struct {
+	root  outage.Subject
+	since int64
 }
 
 // tally is an edge's share of an outage: faults may come and go while it lasts.
@@ -81,97 +90,97 @@ type blameKey struct {
 	Family              observe.Family
 }
 
-// New returns an empty ledger.
-func New(settings Settings, store *observe.Store, finder *cause.Finder) *Ledger {
-	return &Ledger{settings: settings, store: store, finder: finder}
+// New returns an empty registry.
+func New(settings Settings, store *observe.Store, finder *cause.Finder) *Registry {
+	return &Registry{settings: settings, store: store, finder: finder}
 }
 
 // Open are the outages that are open, oldest first.
-func (l *Ledger) Open() []*outage.Outage {
-	all := make([]*outage.Outage, len(l.open))
-	for i, e := range l.open {
+func (r *Registry) Open() []*outage.Outage {
+	all := make([]*outage.Outage, len(r.open))
+	for i, e := range r.open {
 		all[i] = &e.Outage
 	}
 	return all
 }
 
 // Round takes over what explains the faults of the present boundary and returns what changed.
-func (l *Ledger) Round(explanations []*cause.Explanation) []Transition {
-	l.out = l.out[:0]
-	if len(explanations) == 0 && len(l.open) == 0 && len(l.ended) == 0 {
+func (r *Registry) Round(explanations []*cause.Explanation) []Transition {
+	r.out = r.out[:0]
+	if len(explanations) == 0 && len(r.open) == 0 && len(r.ended) == 0 {
 		return nil
 	}
-	now := l.store.Now
-	l.begun(now)
+	now := r.store.Now
+	r.begun(now)
 	taken := map[*entry]bool{}
 	rest := explanations[:0:0]
 	for _, e := range explanations {
-		if o := l.sameRoot(e, taken); o != nil {
+		if o := r.sameRoot(e, taken); o != nil {
 			taken[o] = true
-			l.update(o, e, now)
+			r.update(o, e, now)
 		} else {
 			rest = append(rest, e)
 		}
 	}
 	for _, e := range rest {
-		if o := l.sharesEdges(e, taken); o != nil {
+		if o := r.sharesEdges(e, taken); o != nil {
 			taken[o] = true
-			if l.clearer(o, e, now) {
-				l.update(o, e, now)
+			if r.clearer(o, e, now) {
+				r.update(o, e, now)
 			}
 			continue
 		}
-		if l.leftover(e) || over(e) || guessed(e) || now-e.Since < l.patience(e) {
+		if r.leftover(e) || over(e) || guessed(e) || now-e.Since < r.patience(e) {
 			continue
 		}
-		if o := l.begin(e, now); o != nil {
+		if o := r.begin(e, now); o != nil {
 			taken[o] = true
 		}
 	}
-	for _, o := range slices.Clone(l.open) {
-		l.review(o, taken[o], now)
+	for _, o := range slices.Clone(r.open) {
+		r.review(o, taken[o], now)
 	}
-	l.ended = slices.DeleteFunc(l.ended, func(o *entry) bool { return now-o.LastBad > int64(2*l.settings.Flap+l.settings.Quiet) })
-	return l.out
+	r.ended = slices.DeleteFunc(r.ended, func(o *entry) bool { return now-o.LastBad > int64(2*r.settings.Flap+r.settings.Quiet) })
+	return r.out
 }
 
 // begin opens an outage, or takes up one that has only just ended.
-func (l *Ledger) begin(e *cause.Explanation, now int64) *entry {
-	id := l.identity(e)
-	for i, o := range l.ended {
-		again := o.Outage.Root == e.Root && o.Outage.Kind == e.Kind && o.Outage.Policy == e.Policy && e.Since-o.LastBad <= int64(l.settings.Flap)
+func (r *Registry) begin(e *cause.Explanation, now int64) *entry {
+	id := r.identity(e)
+	for i, o := range r.ended {
+		again := o.Outage.Root == e.Root && o.Outage.Kind == e.Kind && o.Outage.Policy == e.Policy && e.Since-o.LastBad <= int64(r.settings.Flap)
 		if again || o.Outage.ID == id {
-			l.ended = slices.Delete(l.ended, i, i+1)
-			l.open = append(l.open, o)
+			r.ended = slices.Delete(r.ended, i, i+1)
+			r.open = append(r.open, o)
 			o.Outage.State = semconv.OutageStateOpen
 			o.Outage.EndedAt = nil
-			l.note(o, now, "it is back")
-			l.fill(o, e, now)
-			l.send(o, semconv.TransitionChanged, now)
+			r.note(o, now, "it is back")
+			r.fill(o, e, now)
+			r.send(o, semconv.TransitionChanged, now)
 			return o
 		}
 	}
-	if len(l.open) >= l.settings.MaxOpen {
-		l.Overflowed++
+	if len(r.open) >= r.settings.MaxOpen {
+		r.Overflowed++
 		return nil
 	}
 	o := &entry{Since: e.Since, Edges: map[string]*tally{}}
 	o.Outage = outage.Outage{
 		ID: id, State: semconv.OutageStateOpen, StartedAt: at(e.Since), DetectedAt: at(now),
 	}
-	l.open = append(l.open, o)
-	l.fill(o, e, now)
-	l.note(o, e.Since, "began")
-	l.note(o, now, "detected: "+o.Outage.Summary)
-	l.send(o, semconv.TransitionOpened, now)
+	r.open = append(r.open, o)
+	r.fill(o, e, now)
+	r.note(o, e.Since, "began")
+	r.note(o, now, "detected: "+o.Outage.Summary)
+	r.send(o, semconv.TransitionOpened, now)
 	return o
 }
 
 // identity is the same for the same outage, whoever finds it: several that see the same mesh may not agree on the moment at which
 // it began, nor on when the policy became known that denies. Of two outages of one root the second is the first again, unless more
 // time than that lies between.
-func (l *Ledger) identity(e *cause.Explanation) string {
-	moment := int64(max(min(time.Minute, l.settings.Flap), time.Millisecond))
+func (r *Registry) identity(e *cause.Explanation) string {
+	moment := int64(max(min(time.Minute, r.settings.Flap), time.Millisecond))
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%s\x00%d",
 		e.Kind, e.Root.Type, e.Root.Namespace, e.Root.Name, e.Since/moment))
 	return hex.EncodeToString(sum[:8])
@@ -187,25 +196,25 @@ const (
 	maxEdges    = 500
 )
 
-func (l *Ledger) note(o *entry, when int64, text string) {
+func (r *Registry) note(o *entry, when int64, text string) {
 	if len(o.Outage.Timeline) >= maxTimeline {
 		o.Outage.Timeline = slices.Delete(o.Outage.Timeline, 1, 2)
 	}
 	o.Outage.Timeline = append(o.Outage.Timeline, outage.Evidence{Time: at(when), Text: text, Source: "outage_detector", Kind: outage.EvidenceObservation})
 }
 
-func (l *Ledger) update(o *entry, e *cause.Explanation, now int64) {
+func (r *Registry) update(o *entry, e *cause.Explanation, now int64) {
 	before := o.Outage
 	edges := len(before.Edges)
-	l.fill(o, e, now)
+	r.fill(o, e, now)
 	after := &o.Outage
 	changed := false
 	if after.Root != before.Root || after.Kind != before.Kind {
-		l.note(o, now, "explained by "+after.Root.Name+" ("+after.Kind+"), no longer by "+before.Root.Name+" ("+before.Kind+")")
+		r.note(o, now, "explained by "+after.Root.Name+" ("+after.Kind+"), no longer by "+before.Root.Name+" ("+before.Kind+")")
 		changed = true
 	}
 	if after.Severity != before.Severity {
-		l.note(o, now, "severity "+after.Severity)
+		r.note(o, now, "severity "+after.Severity)
 		changed = true
 	}
 	if len(after.Edges) != edges || after.Policy != before.Policy {
@@ -214,8 +223,8 @@ func (l *Ledger) update(o *entry, e *cause.Explanation, now int64) {
 	if len(after.Impact) != len(before.Impact) {
 		changed = true
 	}
-	if changed || now-o.reported >= int64(refresh) && fingerprint(after) != o.lastSent {
-		l.send(o, semconv.TransitionChanged, now)
+	if changed || now-o.sent.at >= int64(refresh) && fingerprint(after) != o.sent.fingerprint {
+		r.send(o, semconv.TransitionChanged, now)
 	}
 }
 
@@ -228,11 +237,10 @@ func fingerprint(o *outage.Outage) string {
 	return fmt.Sprint(failed, total, len(o.Evidence), o.Severity)
 }
 
-func (l *Ledger) send(o *entry, transition string, now int64) {
-	o.reported = now
-	o.lastSent = fingerprint(&o.Outage)
+func (r *Registry) send(o *entry, transition string, now int64) {
+	o.sent = sent{now, fingerprint(&o.Outage)}
 	snapshot := o.Outage
 	snapshot.Edges = slices.Clone(o.Outage.Edges)
 	snapshot.Timeline = slices.Clone(o.Outage.Timeline)
-	l.out = append(l.out, Transition{Outage: &snapshot, Name: transition, At: now})
+	r.out = append(r.out, Transition{Outage: &snapshot, Name: transition, At: now})
 }
