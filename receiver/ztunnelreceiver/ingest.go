@@ -2,18 +2,16 @@ package ztunnelreceiver
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pipeline"
 	"go.opentelemetry.io/collector/receiver"
-	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
@@ -28,26 +26,19 @@ import (
 const (
 	// maxGathered is how many records gather before they leave without waiting for a boundary.
 	maxGathered = 8192
+	// maxEvents bounds the entities' events that gather while nothing can leave.
+	maxEvents = 1_000_000
 	// dumpPatience is after how long without a dump another ztunnel's is believed about the mesh.
 	dumpPatience = 2 * time.Minute
 	// maxChanges bounds the changes that gather between two boundaries.
 	maxChanges = 10_000
-	// format is what the collector's own telemetry calls the receiver's data.
-	format = "ztunnel"
 )
 
-var errOutboxFull = errors.New("too much was refused before it")
-
-// consumers are the next consumers of each signal, nil for those that no pipeline wants.
-type consumers struct {
-	logs    consumer.Logs
-	metrics consumer.Metrics
-	traces  consumer.Traces
-}
-
 // ingest is where everything that was read comes together, live or replayed, and from where it leaves at the boundaries. It
-// has no goroutine and no lock: its owner makes one call at a time.
+// has no goroutine. Whoever brings what was read holds the lock; what is sent is sent without it.
 type ingest struct {
+	mu sync.Mutex
+
 	cfg  *Config
 	tel  *telemetry
 	flow *flow.Processor
@@ -56,37 +47,42 @@ type ingest struct {
 	waypoints map[string]bool
 	// dumps says what is new in the mesh's state that config dumps hold.
 	dumps *configdump.State
-
-	// Gathered since the last boundary.
-	scraped pmetric.Metrics
-	events  []mesh.Event
-	changes []mesh.Change
-	spans   ptrace.Traces
-
-	logs    outbox[plog.Logs]
-	metrics outbox[pmetric.Metrics]
-	traces  outbox[ptrace.Traces]
-	wants   consumers
+	// gathered came since the last boundary.
+	gathered gathered
+	out      *outlets
 
 	refreshed time.Time
 	// repeatScraped lets the next scrapes tell also what did not change.
 	repeatScraped func()
 	// lostEvents is set when records were dropped, among which may have been the state of entities.
 	lostEvents bool
-	// commit makes what was read so far permanent, before metrics that count it leave. It may be nil.
-	commit func(ctx context.Context, at time.Time)
+	// checkpoint takes what makes permanent what was read so far; it is nil if nothing is stored.
+	checkpoint func(at time.Time) *checkpoint
+	// full is called when so much was gathered that it should leave without waiting for a boundary.
+	full func()
+}
+
+// gathered is what came since the last boundary, besides what the flow processor holds.
+type gathered struct {
+	scraped pmetric.Metrics
+	// points are those of scraped.
+	points  int
+	events  []mesh.Event
+	changes []mesh.Change
+	spans   ptrace.Traces
+}
+
+// checkpoint is what is to be stored before the metrics of a boundary leave.
+type checkpoint struct {
+	ops []*storage.Operation
+	// written is told, with the lock held, whether they are in the storage.
+	written func(ok bool)
 }
 
 func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetry) (*ingest, error) {
-	obs, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
-		ReceiverID: set.ID, Transport: format, ReceiverCreateSettings: set,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("observing the receiver: %w", err)
-	}
 	in := &ingest{
-		cfg: cfg, tel: tel, live: newLiveness(), waypoints: map[string]bool{}, dumps: configdump.NewState(dumpPatience), wants: next,
-		scraped: pmetric.NewMetrics(), spans: ptrace.NewTraces(), repeatScraped: func() {},
+		cfg: cfg, tel: tel, live: newLiveness(), waypoints: map[string]bool{}, dumps: configdump.NewState(dumpPatience),
+		gathered: gathered{scraped: pmetric.NewMetrics(), spans: ptrace.NewTraces()}, repeatScraped: func() {}, full: func() {},
 	}
 	flowConfig := flow.Config{
 		MaxSeries:     cfg.MaxSeries,
@@ -103,62 +99,17 @@ func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetr
 		return nil, err
 	}
 	in.flow = flow.New(flowConfig, tel)
-	in.logs = outbox[plog.Logs]{
-		items:   plog.Logs.LogRecordCount,
-		refused: in.refused(pipeline.SignalLogs),
-		send: func(ctx context.Context, data plog.Logs) error {
-			n := data.LogRecordCount()
-			ctx = obs.StartLogsOp(ctx)
-			if next.logs.Capabilities().MutatesData {
-				data = copied(data, plog.NewLogs)
-			}
-			err := next.logs.ConsumeLogs(ctx, data)
-			obs.EndLogsOp(ctx, format, n, err)
-			return err
-		},
-	}
-	in.metrics = outbox[pmetric.Metrics]{
-		items:   pmetric.Metrics.DataPointCount,
-		refused: in.refused(pipeline.SignalMetrics),
-		send: func(ctx context.Context, data pmetric.Metrics) error {
-			n := data.DataPointCount()
-			ctx = obs.StartMetricsOp(ctx)
-			if next.metrics.Capabilities().MutatesData {
-				data = copied(data, pmetric.NewMetrics)
-			}
-			err := next.metrics.ConsumeMetrics(ctx, data)
-			obs.EndMetricsOp(ctx, format, n, err)
-			return err
-		},
-	}
-	in.traces = outbox[ptrace.Traces]{
-		items:   ptrace.Traces.SpanCount,
-		refused: in.refused(pipeline.SignalTraces),
-		send: func(ctx context.Context, data ptrace.Traces) error {
-			n := data.SpanCount()
-			ctx = obs.StartTracesOp(ctx)
-			if next.traces.Capabilities().MutatesData {
-				data = copied(data, ptrace.NewTraces)
-			}
-			err := next.traces.ConsumeTraces(ctx, data)
-			obs.EndTracesOp(ctx, format, n, err)
-			return err
-		},
-	}
-	return in, nil
-}
-
-// copied is for consumers that change what they get: what they refuse must be whole for the next attempt.
-func copied[T interface{ CopyTo(T) }](data T, create func() T) T {
-	whole := create()
-	data.CopyTo(whole)
-	return whole
+	var err error
+	in.out, err = newOutlets(set, next, in.refused)
+	return in, err
 }
 
 // refused counts what the next consumer of a signal did not take.
 func (in *ingest) refused(signal pipeline.Signal) func(context.Context, int, bool, error) {
 	return func(ctx context.Context, n int, dropped bool, err error) {
 		outcome := "retried"
+		in.mu.Lock()
+		defer in.mu.Unlock()
 		if dropped {
 			outcome = "dropped"
 			switch signal {
@@ -178,35 +129,51 @@ func (in *ingest) refused(signal pipeline.Signal) func(context.Context, int, boo
 }
 
 // Entry takes a log entry of a node's ztunnel; observed is when it was read.
-func (in *ingest) entry(ctx context.Context, node string, entry []byte, observed time.Time) {
+func (in *ingest) entry(node string, entry []byte, observed time.Time) {
 	in.flow.Entry(node, entry, observed)
 	if logs, spans := in.flow.Pending(); max(logs, spans) >= maxGathered {
-		in.sendRecords(ctx)
+		in.takeRecords()
+		in.full()
 	}
 }
 
 // addEvents takes what happened to the mesh's entities.
 func (in *ingest) addEvents(events []mesh.Event) {
-	if in.wants.logs != nil {
-		in.events = append(in.events, events...)
+	if in.out.wants.logs == nil {
+		return
+	}
+	room := min(len(events), maxEvents-len(in.gathered.events))
+	in.gathered.events = append(in.gathered.events, events[:room]...)
+	if left := len(events) - room; left > 0 {
+		in.lostEvents = true
+		in.dropped(reasonEntityLimit, left)
 	}
 }
 
 // addChanges takes what changed of what the mesh runs on.
 func (in *ingest) addChanges(changes []mesh.Change) {
-	if in.wants.logs == nil {
+	if in.out.wants.logs == nil {
 		return
 	}
-	room := min(len(changes), maxChanges-len(in.changes))
-	in.changes = append(in.changes, changes[:room]...)
+	room := min(len(changes), maxChanges-len(in.gathered.changes))
+	in.gathered.changes = append(in.gathered.changes, changes[:room]...)
 	in.dropped(reasonChanges, len(changes)-room)
 }
 
 // addScraped takes scraped series; md is not used afterwards.
 func (in *ingest) addScraped(md pmetric.Metrics) {
-	if in.wants.metrics != nil {
-		md.ResourceMetrics().MoveAndAppendTo(in.scraped.ResourceMetrics())
+	if in.out.wants.metrics == nil {
+		return
 	}
+	n := md.DataPointCount()
+	if in.gathered.points > 0 && in.gathered.points+n > maxWaiting {
+		// The series are cumulative: a later scrape makes up for it.
+		in.repeatScraped()
+		in.dropped(reasonScrapeBacklog, n)
+		return
+	}
+	in.gathered.points += n
+	md.ResourceMetrics().MoveAndAppendTo(in.gathered.scraped.ResourceMetrics())
 }
 
 // addScrape takes what a scrape gave; its metrics are not used afterwards.
@@ -269,32 +236,30 @@ func (in *ingest) dropped(reason string, n int) {
 
 // addSpans takes applications' spans; spans is not used afterwards.
 func (in *ingest) addSpans(spans ptrace.Traces) {
-	if in.wants.traces != nil {
-		spans.ResourceSpans().MoveAndAppendTo(in.spans.ResourceSpans())
+	if in.out.wants.traces != nil {
+		spans.ResourceSpans().MoveAndAppendTo(in.gathered.spans.ResourceSpans())
 	}
 }
 
-// sendRecords hands on entities, flow records and spans, in this order, so that who is talked about is known first.
-func (in *ingest) sendRecords(ctx context.Context) {
-	if in.wants.logs != nil {
+// takeRecords puts entities, flow records and spans on their way.
+func (in *ingest) takeRecords() {
+	if in.out.wants.logs != nil {
 		logs := in.takeEvents()
 		in.takeChanges(logs)
 		in.flow.FlushLogs().ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
-		in.logs.put(logs)
-		in.logs.flush(ctx)
+		in.out.logs.put(logs)
 	}
-	if in.wants.traces != nil {
-		spans := in.spans
-		in.spans = ptrace.NewTraces()
+	if in.out.wants.traces != nil {
+		spans := in.gathered.spans
+		in.gathered.spans = ptrace.NewTraces()
 		in.flow.FlushSpans().ResourceSpans().MoveAndAppendTo(spans.ResourceSpans())
-		in.traces.put(spans)
-		in.traces.flush(ctx)
+		in.out.traces.put(spans)
 	}
 }
 
 func (in *ingest) takeEvents() plog.Logs {
 	logs := plog.NewLogs()
-	if len(in.events) == 0 {
+	if len(in.gathered.events) == 0 {
 		return logs
 	}
 	resource := logs.ResourceLogs().AppendEmpty()
@@ -302,19 +267,19 @@ func (in *ingest) takeEvents() plog.Logs {
 	scope := resource.ScopeLogs().AppendEmpty()
 	scope.Scope().SetName(semconv.ScopeReceiver)
 	mesh.MarkEntityScope(scope.Scope())
-	for _, event := range in.events {
+	for _, event := range in.gathered.events {
 		if err := event.AppendTo(scope.LogRecords()); err != nil {
 			in.tel.ReceiverZtunnelItemsDropped.Add(context.Background(), 1, with(attrReason, reasonEntity))
 			in.tel.warn("An entity cannot be sent", zap.Error(err))
 		}
 	}
-	clear(in.events)
-	in.events = in.events[:0]
+	clear(in.gathered.events)
+	in.gathered.events = in.gathered.events[:0]
 	return logs
 }
 
 func (in *ingest) takeChanges(logs plog.Logs) {
-	if len(in.changes) == 0 {
+	if len(in.gathered.changes) == 0 {
 		return
 	}
 	resource := logs.ResourceLogs().AppendEmpty()
@@ -323,57 +288,63 @@ func (in *ingest) takeChanges(logs plog.Logs) {
 	}
 	scope := resource.ScopeLogs().AppendEmpty()
 	scope.Scope().SetName(semconv.ScopeReceiver)
-	for _, change := range in.changes {
+	for _, change := range in.gathered.changes {
 		change.AppendTo(scope.LogRecords())
 	}
-	clear(in.changes)
-	in.changes = in.changes[:0]
+	clear(in.gathered.changes)
+	in.gathered.changes = in.gathered.changes[:0]
 }
 
-// flush hands on everything that belongs before the boundary at: records and spans, then, committed, metrics and heartbeats.
-// Without whole, what was read of the logs is not in a state that can be committed, and the flow series have to wait.
-// tail is appended to the metrics.
-func (in *ingest) flush(ctx context.Context, at time.Time, whole bool, tail func(md pmetric.Metrics)) {
-	in.sendRecords(ctx)
-	md := in.scraped
-	in.scraped = pmetric.NewMetrics()
+// boundary is what leaves at a boundary, after the records before it.
+type boundary struct {
+	metrics pmetric.Metrics
+	// saved is stored before the metrics leave; it may be nil.
+	saved *checkpoint
+}
+
+// take puts everything that belongs before the boundary at on its way: records and spans at once, the rest when it is delivered.
+// Without whole, what was read of the logs is not in a state that can be stored, and the flow series have to wait. The lock is held.
+func (in *ingest) take(at time.Time, whole bool) boundary {
+	in.takeRecords()
+	b := boundary{metrics: in.gathered.scraped}
+	in.gathered.scraped, in.gathered.points = pmetric.NewMetrics(), 0
 	if whole {
 		refresh := at.Before(in.refreshed) || at.Sub(in.refreshed) >= in.cfg.RefreshInterval
 		if refresh {
 			in.refreshed = at
 		}
-		in.flow.FlushMetrics(at, refresh).ResourceMetrics().MoveAndAppendTo(md.ResourceMetrics())
-		// After FlushMetrics, which gives new series their start, and before anything of it leaves: what is restored is then never
-		// less than what was seen.
-		if in.commit != nil {
-			in.commit(ctx, at)
+		in.flow.FlushMetrics(at, refresh).ResourceMetrics().MoveAndAppendTo(b.metrics.ResourceMetrics())
+		// After FlushMetrics, which gives new series their start: what is restored is then never less than what was seen.
+		if in.checkpoint != nil {
+			b.saved = in.checkpoint(at)
 		}
-		in.tel.ReceiverZtunnelSeries.Record(ctx, int64(in.flow.Series()))
-	}
-	if in.wants.metrics == nil {
-		return
+		in.tel.ReceiverZtunnelSeries.Record(context.Background(), int64(in.flow.Series()))
 	}
 	for _, node := range in.live.nodes(semconv.SourceAccessLog) {
 		in.live.seen(semconv.SourceAccessLog, node, in.flow.LastSeen(node))
 	}
-	in.live.appendTo(md, at, in.cfg.ClusterName)
-	if tail != nil {
-		tail(md)
-	}
-	in.metrics.put(md)
-	in.metrics.flush(ctx)
+	in.live.appendTo(b.metrics, at, in.cfg.ClusterName)
+	return b
 }
 
-// waiting tells whether anything was refused and waits for another attempt.
-func (in *ingest) waiting() bool {
-	return !in.logs.empty() || !in.metrics.empty() || !in.traces.empty()
+// deliver hands on what was taken: the records, then, stored by save, the metrics that count them. The lock is not held; one goroutine
+// delivers, so that the order stays.
+func (in *ingest) deliver(ctx context.Context, b boundary, save func(ctx context.Context, saved *checkpoint)) {
+	in.out.records(ctx)
+	if b.saved != nil {
+		save(ctx, b.saved)
+	}
+	if in.out.wants.metrics == nil {
+		return
+	}
+	in.out.metrics.put(b.metrics)
+	in.out.metrics.flush(ctx)
 }
 
 // retry offers what was refused again.
 func (in *ingest) retry(ctx context.Context) {
-	in.logs.flush(ctx)
-	in.traces.flush(ctx)
-	in.metrics.flush(ctx)
+	in.out.records(ctx)
+	in.out.metrics.flush(ctx)
 }
 
 // maxEntry is the largest log entry in bytes.

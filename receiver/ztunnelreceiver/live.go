@@ -44,9 +44,11 @@ type live struct {
 	kube     *kubernetes // nil without Kubernetes
 	times    boundaries
 
-	mu sync.Mutex
-	// flushed is closed and replaced at each flush.
+	// flushed is closed and replaced when something was sent.
 	flushed chan struct{}
+	// pressing is set when records should not wait for the next boundary; wake ends the wait for it.
+	pressing bool
+	wake     context.CancelFunc
 	// read is set when entries came since the last commit, unsaved when the last commit failed.
 	read, unsaved bool
 	// snapshot gives the mesh's entities once more; nil without xDS.
@@ -61,19 +63,25 @@ type live struct {
 type follower interface {
 	// Quiesce returns with the lock held, and with true if positions and entries say the same.
 	Quiesce(ctx context.Context) bool
-	// Changes are the positions that changed since they were last committed.
-	Changes() (ops []*storage.Operation, committed func(), err error)
+	// Changes are the positions that changed since they were last asked for. written is told, with the lock held, whether they were
+	// stored; if not, they come again.
+	Changes() (ops []*storage.Operation, written func(ok bool), err error)
 	// Readable says for each node whether its log can be read.
 	Readable() map[string]bool
 	Stop() error
 }
 
 func newLive(cfg *Config, in *ingest, clock replay.Clock) *live {
-	return &live{
+	l := &live{
 		ingest: in, cfg: cfg, clock: clock,
 		times:   boundaries{interval: cfg.FlushInterval},
-		flushed: make(chan struct{}),
+		flushed: make(chan struct{}), wake: func() {},
 	}
+	in.full = func() {
+		l.pressing = true
+		l.wake()
+	}
+	return l
 }
 
 // open prepares all sources and restores what is stored.
@@ -92,7 +100,7 @@ func (l *live) open(ctx context.Context, set receiver.Settings, host component.H
 		if last, err = l.restore(ctx); err != nil {
 			return err
 		}
-		l.commit = l.save
+		l.checkpoint = l.takeCheckpoint
 	}
 	now := l.clock.Now()
 	if l.times.begin(now, last) {
@@ -179,7 +187,7 @@ type tailSink struct{ *live }
 // Entry implements tail.Sink.
 func (s tailSink) Entry(node string, entry []byte) {
 	s.read = true
-	s.entry(context.Background(), node, entry, s.clock.Now())
+	s.entry(node, entry, s.clock.Now())
 }
 
 // Damaged implements tail.Sink.
@@ -189,7 +197,7 @@ func (s tailSink) Damaged(what tail.Damage, n int64) { s.tel.Damaged(what, n) }
 func (l *live) awaitRoom(ctx context.Context) {
 	for {
 		l.mu.Lock()
-		full := max(l.logs.waiting, l.traces.waiting) > maxBacklog
+		full := l.out.backlog() > maxBacklog
 		flushed := l.flushed
 		l.mu.Unlock()
 		if !full {
@@ -222,37 +230,50 @@ func (l *live) restore(ctx context.Context) (last time.Time, err error) {
 	return last, err
 }
 
-// save makes the state of the series and of the files permanent, all or nothing. It is called with the lock held, between
-// two polls of the files.
-func (l *live) save(ctx context.Context, at time.Time) {
+// takeCheckpoint takes what makes the state of the series and of the logs permanent, all or nothing; nil if there is nothing new. It is
+// called with the lock held, between two polls of the files.
+func (l *live) takeCheckpoint(at time.Time) *checkpoint {
 	var ops []*storage.Operation
-	committed := func() {}
+	follower := func(bool) {}
 	if l.follower != nil {
 		var err error
-		if ops, committed, err = l.follower.Changes(); err != nil {
-			l.saveFailed(ctx, err)
-			return
+		if ops, follower, err = l.follower.Changes(); err != nil {
+			l.saveFailed(context.Background(), err)
+			return nil
 		}
 	}
 	series := l.flow.Checkpoint()
 	// One of the keys is written always; alone it says nothing that would be missed.
 	if len(ops) == 0 && len(series) <= 1 && !l.read && !l.unsaved {
-		return
+		return nil
 	}
 	for key, value := range series {
 		ops = append(ops, storage.SetOperation(key, value))
 	}
 	ops = append(ops, storage.SetOperation(boundaryKey, binary.BigEndian.AppendUint64(nil, uint64(at.UnixNano()))))
-	if err := l.client.Batch(ctx, ops...); err != nil {
-		l.flow.MarkDirty()
+	l.read, l.unsaved = false, false
+	return &checkpoint{ops: ops, written: func(ok bool) {
+		follower(ok)
+		if !ok {
+			l.flow.MarkDirty()
+		}
+	}}
+}
+
+// save stores a checkpoint. The lock is not held.
+func (l *live) save(ctx context.Context, saved *checkpoint) {
+	err := l.client.Batch(ctx, saved.ops...)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	saved.written(err == nil)
+	if err != nil {
 		l.saveFailed(ctx, err)
 		return
 	}
-	committed()
-	l.read, l.unsaved = false, false
 	l.tel.ReceiverZtunnelCheckpoints.Add(ctx, 1)
 }
 
+// saveFailed counts and tells of a checkpoint that is not in the storage; the lock is held.
 func (l *live) saveFailed(ctx context.Context, err error) {
 	l.unsaved = true
 	l.tel.ReceiverZtunnelCheckpointErrors.Add(ctx, 1)
@@ -265,10 +286,44 @@ func (l *live) run(ctx context.Context) {
 	for _, source := range l.sources {
 		sources.Go(func() { source(ctx) })
 	}
-	for l.clock.Sleep(ctx, l.clock.Now().Add(l.times.wait(l.clock.Now()))) == nil {
-		l.tick(ctx)
+	for l.await(ctx) {
 	}
 	sources.Wait()
+}
+
+// await waits for the next boundary and flushes it, or hands on records that cannot wait for it. It is false once the context has ended.
+func (l *live) await(ctx context.Context) bool {
+	waiting, wake := context.WithCancel(ctx)
+	defer wake()
+	l.mu.Lock()
+	l.wake = wake
+	if l.pressing {
+		wake()
+	}
+	l.mu.Unlock()
+	now := l.clock.Now()
+	err := l.clock.Sleep(waiting, now.Add(l.times.wait(now)))
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case err == nil:
+		l.tick(ctx)
+	default:
+		l.mu.Lock()
+		l.pressing = false
+		l.mu.Unlock()
+		l.out.records(ctx)
+		l.sent()
+	}
+	return true
+}
+
+// sent lets those go on who wait for room.
+func (l *live) sent() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.flushed)
+	l.flushed = make(chan struct{})
 }
 
 // tick flushes one boundary.
@@ -289,12 +344,15 @@ func (l *live) tick(ctx context.Context) {
 	} else {
 		l.mu.Lock()
 	}
-	defer l.mu.Unlock()
-	l.boundary(ctx, at, whole)
+	taken := l.boundary(at, whole)
+	l.pressing = false
+	l.mu.Unlock()
+	l.deliver(ctx, taken, l.save)
+	l.sent()
 }
 
-// boundary flushes; the lock is held.
-func (l *live) boundary(ctx context.Context, at time.Time, whole bool) {
+// boundary takes what leaves at a boundary; the lock is held.
+func (l *live) boundary(at time.Time, whole bool) boundary {
 	if l.lostEvents && l.snapshot != nil {
 		l.snapshot(at)
 	}
@@ -304,10 +362,9 @@ func (l *live) boundary(ctx context.Context, at time.Time, whole bool) {
 	l.lostEvents = false
 	// Only of a boundary that was left out is anything held that belongs before this one.
 	l.flow.Advance(at)
-	l.flush(ctx, at, whole, nil)
+	taken := l.take(at, whole)
 	l.flow.Advance(at.Add(l.cfg.FlushInterval))
-	close(l.flushed)
-	l.flushed = make(chan struct{})
+	return taken
 }
 
 // checkFiles states of which nodes the log can be read. It does not need the lock.
@@ -331,12 +388,13 @@ func (l *live) close(ctx context.Context) error {
 	var errs []error
 	if l.follower != nil {
 		errs = append(errs, l.follower.Stop())
-		l.mu.Lock()
-		defer l.mu.Unlock()
 	}
 	if l.opened {
 		at, _, _ := l.times.advance(l.times.next())
-		l.boundary(ctx, at, true)
+		l.mu.Lock()
+		taken := l.boundary(at, true)
+		l.mu.Unlock()
+		l.deliver(ctx, taken, l.save)
 	}
 	if l.client != nil {
 		errs = append(errs, l.client.Close(ctx))

@@ -416,11 +416,11 @@ func TestChangesAreBounded(t *testing.T) {
 	for range 3 {
 		in.addChanges(make([]mesh.Change, maxChanges/2+1))
 	}
-	assert.Len(t, in.changes, maxChanges)
-	in.wants.logs = nil
-	in.changes = nil
+	assert.Len(t, in.gathered.changes, maxChanges)
+	in.out.wants.logs = nil
+	in.gathered.changes = nil
 	in.addChanges(make([]mesh.Change, 1))
-	assert.Empty(t, in.changes)
+	assert.Empty(t, in.gathered.changes)
 }
 
 func TestKubernetesThroughTheFactory(t *testing.T) {

@@ -268,7 +268,7 @@ func TestBacklogOfRefusedRecords(t *testing.T) {
 	waiting := func() int {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.logs.waiting
+		return l.out.logs.waiting()
 	}
 	require.Eventually(t, func() bool { return waiting() > maxBacklog }, 20*time.Second, time.Millisecond)
 	assert.Less(t, waiting(), maxBacklog+2*maxGathered, "reading stands still")

@@ -19,7 +19,7 @@ type refusal struct {
 func newTestOutbox(send func(int) error) (box *outbox[int], sent *[]int, refusals *[]refusal) {
 	sent, refusals = &[]int{}, &[]refusal{}
 	return &outbox[int]{
-		items: func(n int) int { return n },
+		size: func(n int) int { return n },
 		send: func(_ context.Context, n int) error {
 			if err := send(n); err != nil {
 				return err
@@ -42,19 +42,19 @@ func TestOutboxKeepsTheOrder(t *testing.T) {
 		return nil
 	})
 	box.put(0) // nothing
-	assert.True(t, box.empty())
+	assert.True(t, box.waiting() == 0)
 	box.put(1)
 	box.flush(t.Context())
 	box.put(2)
 	box.flush(t.Context())
-	assert.Equal(t, 3, box.waiting)
+	assert.Equal(t, 3, box.waiting())
 	full = false
 	box.put(3)
 	box.flush(t.Context())
 	assert.Equal(t, []int{1, 2, 3}, *sent)
 	assert.Equal(t, []refusal{{1, false}, {1, false}}, *refusals)
-	assert.True(t, box.empty())
-	assert.Zero(t, box.waiting)
+	assert.True(t, box.waiting() == 0)
+	assert.Zero(t, box.waiting())
 }
 
 func TestOutboxGivesUp(t *testing.T) {
@@ -102,7 +102,7 @@ func TestOutboxDoesNotRetryIntoOthers(t *testing.T) {
 	}
 	assert.Equal(t, []int{1, 2, 3}, taken)
 	assert.Equal(t, []refusal{{1, true}, {2, true}, {3, true}}, *refusals)
-	assert.True(t, box.empty())
+	assert.True(t, box.waiting() == 0)
 }
 
 func TestOutboxIsBounded(t *testing.T) {
@@ -111,7 +111,7 @@ func TestOutboxIsBounded(t *testing.T) {
 		box.put(maxWaiting / 2)
 		box.flush(t.Context())
 	}
-	assert.LessOrEqual(t, box.waiting, maxWaiting)
+	assert.LessOrEqual(t, box.waiting(), maxWaiting)
 	assert.Contains(t, *refusals, refusal{maxWaiting / 2, true})
 }
 
@@ -123,7 +123,7 @@ func TestOutboxKeepsWhatAnEndInterrupts(t *testing.T) {
 	for range 2 * maxAttempts {
 		box.flush(ctx)
 	}
-	assert.Equal(t, 1, box.waiting)
+	assert.Equal(t, 1, box.waiting())
 	assert.Empty(t, *refusals)
 	box.send = func(_ context.Context, n int) error { *sent = append(*sent, n); return nil }
 	box.flush(t.Context())

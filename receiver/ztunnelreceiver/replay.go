@@ -84,7 +84,10 @@ func (t *replayTarget) Part(ctx context.Context, part *replay.Part) error {
 	switch part.Kind {
 	case replay.KindEntry:
 		t.flow.SetTimeShift(part.Shift)
-		t.entry(ctx, part.Name, part.Raw, part.Time)
+		t.entry(part.Name, part.Raw, part.Time)
+		if t.out.backlog() >= maxGathered {
+			t.out.records(ctx)
+		}
 	case replay.KindScrape:
 		t.scrape(part)
 	case replay.KindConfigDump:
@@ -160,10 +163,10 @@ func (t *replayTarget) response(part *replay.Part) {
 // Boundary implements replay.Target.
 func (t *replayTarget) Boundary(ctx context.Context, at time.Time) error {
 	t.reached = at
-	t.flush(ctx, at, true, func(md pmetric.Metrics) {
-		appendPosition(md, at, semconv.ReplayRunning, "", t.cfg.ClusterName)
-	})
-	return t.deliver(ctx)
+	taken := t.take(at, true)
+	appendPosition(taken.metrics, at, semconv.ReplayRunning, "", t.cfg.ClusterName)
+	t.deliver(ctx, taken, nil)
+	return t.settle(ctx)
 }
 
 // Round implements replay.Target.
@@ -187,16 +190,13 @@ func (t *replayTarget) Failed(ctx context.Context, reason error) error {
 func (t *replayTarget) end(ctx context.Context, at time.Time, state, reason string) error {
 	md := pmetric.NewMetrics()
 	appendPosition(md, at, state, reason, t.cfg.ClusterName)
-	if t.wants.metrics != nil {
-		t.metrics.put(md)
-		t.metrics.flush(ctx)
-	}
-	return t.deliver(ctx)
+	t.deliver(ctx, boundary{metrics: md}, nil)
+	return t.settle(ctx)
 }
 
-// deliver waits until what was refused is taken or given up, so that a replay's outcome does not depend on who was slow.
-func (t *replayTarget) deliver(ctx context.Context) error {
-	for t.waiting() {
+// settle waits until what was refused is taken or given up, so that a replay's outcome does not depend on who was slow.
+func (t *replayTarget) settle(ctx context.Context) error {
+	for !t.out.empty() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

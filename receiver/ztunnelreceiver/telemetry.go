@@ -3,6 +3,7 @@ package ztunnelreceiver
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -31,14 +32,18 @@ const (
 	reasonPart         = "recording_part"
 	reasonFile         = "recording_file"
 	reasonScrapeSeries = "scrape_series"
-	reasonPods         = "pod_limit"
-	reasonChanges      = "change_limit"
+	// Scrapes that came while nothing could leave.
+	reasonScrapeBacklog = "scrape_backlog"
+	reasonPods          = "pod_limit"
+	reasonChanges       = "change_limit"
 )
 
 // telemetry counts what the receiver does, and warns of it, now and then, where somebody has to act.
 type telemetry struct {
 	*metadata.TelemetryBuilder
 	log *zap.Logger
+
+	mu sync.Mutex
 	// warned is when each warning was last written; bounded by the warnings that there are.
 	warned map[string]time.Time
 }
@@ -54,8 +59,10 @@ func newTelemetry(set component.TelemetrySettings) (*telemetry, error) {
 	return &telemetry{TelemetryBuilder: builder, log: set.Logger, warned: map[string]time.Time{}}, nil
 }
 
-// warn writes a warning unless it was written a short while ago. It is called with the ingest's lock held.
+// warn writes a warning unless it was written a short while ago.
 func (t *telemetry) warn(message string, fields ...zap.Field) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if now := time.Now(); now.Sub(t.warned[message]) >= warnEvery {
 		t.warned[message] = now
 		t.log.Warn(message, fields...)

@@ -265,17 +265,19 @@ func (t *Tail) Quiesce(context.Context) bool {
 	return true
 }
 
-// Changes returns what changed since it was last committed. It is to be called with the lock held.
-func (t *Tail) Changes() (ops []*storage.Operation, committed func(), err error) {
+// Changes returns what changed since it was last asked for. It is to be called with the lock held. written is to be called with the
+// lock held before Changes is called again.
+func (t *Tail) Changes() (ops []*storage.Operation, written func(ok bool), err error) {
 	if !t.begun {
 		// What is stored may be of pods that were not heard of yet.
-		return nil, func() {}, nil
+		return nil, func(bool) {}, nil
 	}
 	uids := make([]string, 0, len(t.followers))
 	var dirty []*follower
 	for uid, f := range t.followers {
 		uids = append(uids, uid)
 		if f.dirty {
+			f.dirty = false
 			dirty = append(dirty, f)
 			ops = append(ops, storage.SetOperation(positionKey+uid, f.position.appendState(f.splitter.AppendState(nil))))
 		}
@@ -292,9 +294,12 @@ func (t *Tail) Changes() (ops []*storage.Operation, committed func(), err error)
 		}
 		ops = append(ops, storage.SetOperation(indexKey, encoded))
 	}
-	return ops, func() {
-		for _, f := range dirty {
-			f.dirty = false
+	return ops, func(ok bool) {
+		if !ok {
+			for _, f := range dirty {
+				f.dirty = true
+			}
+			return
 		}
 		t.removed = t.removed[removed:]
 		t.indexed = uids

@@ -85,7 +85,7 @@ func (r *rig) start(change ...func(*Config)) {
 func (r *rig) save() {
 	r.Quiesce(context.Background())
 	defer r.mu.Unlock()
-	ops, committed, err := r.Changes()
+	ops, written, err := r.Changes()
 	require.NoError(r.tb, err)
 	for _, op := range ops {
 		if op.Type == storage.Delete {
@@ -94,7 +94,7 @@ func (r *rig) save() {
 			r.stored[op.Key] = op.Value
 		}
 	}
-	committed()
+	written(true)
 	clear(r.storedCount)
 	for text, n := range r.entries {
 		r.storedCount[text] = n

@@ -144,6 +144,8 @@ func (b *buffer) wrote(ops []*storage.Operation) {
 	for _, op := range ops {
 		key := op.Key[len(keyPrefix):]
 		b.committed[key] = op.Value
-		delete(b.ready, key)
+		if newest := b.ready[key]; bytes.Equal(newest, op.Value) && (newest == nil) == (op.Value == nil) {
+			delete(b.ready, key)
+		}
 	}
 }

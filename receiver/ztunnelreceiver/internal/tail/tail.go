@@ -351,9 +351,9 @@ func (t *Tail) Polled() <-chan struct{} {
 	return t.polls.ended
 }
 
-// Changes returns what changed since it was last committed: offsets and unfinished entries. It is to be called with the
-// lock held, after Quiesce returned true or Stop.
-func (t *Tail) Changes() (ops []*storage.Operation, committed func(), err error) {
+// Changes returns what changed since it was last written: offsets and unfinished entries. It is to be called with the
+// lock held, after Quiesce returned true or Stop. written is to be called with the lock held before Changes is called again.
+func (t *Tail) Changes() (ops []*storage.Operation, written func(ok bool), err error) {
 	state, err := t.state()
 	if err != nil {
 		return nil, nil, err
@@ -363,9 +363,11 @@ func (t *Tail) Changes() (ops []*storage.Operation, committed func(), err error)
 	if !bytes.Equal(state, t.stored) {
 		ops = append(ops, storage.SetOperation(stateKey, state))
 	}
-	return ops, func() {
-		t.buffer.wrote(offsets)
-		t.stored = state
+	return ops, func(ok bool) {
+		if ok {
+			t.buffer.wrote(offsets)
+			t.stored = state
+		}
 	}, nil
 }
 
