@@ -345,8 +345,10 @@ func reasonOf(text string) string {
 	switch {
 	case strings.Contains(text, "policy rejection"), strings.Contains(text, "401 Unauthorized"):
 		return "policy_denied"
-	case strings.Contains(text, "Connection refused"):
+	case strings.HasPrefix(text, "connection failed: Connection refused"):
 		return "connection_refused"
+	case strings.HasPrefix(text, "io error: Connection refused"): // by port 15008, where a ztunnel should be
+		return "hbone_blocked"
 	case strings.Contains(text, "503 Service Unavailable"):
 		return "connect_failed"
 	}
