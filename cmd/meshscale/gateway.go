@@ -25,7 +25,7 @@ import (
 
 // limits raise what a gateway's defaults bound below the size that is measured.
 const limits = `yaml:
-processors: {service_graph: {max_edges: 200000, max_flows: 2000000}, outage_detector: {limits: {edges: 200000, endpoints: 100000}}}
+processors: {service_graph: {max_edges: 200000, max_flows: 2000000}, outage_detector: {max_edges: 200000, max_endpoints: 100000}}
 extensions: {topology_query: {live: {max_edges: 200000, max_series: 4000000}}}
 `
 

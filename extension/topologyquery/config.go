@@ -13,8 +13,10 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
+	"github.com/nephilia/nephilia/internal/renamed"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -28,19 +30,45 @@ type Config struct {
 
 	Live    LiveConfig    `mapstructure:"live"`
 	History HistoryConfig `mapstructure:"history"`
+	Traces  TracesConfig  `mapstructure:"traces"`
+	Flows   FlowsConfig   `mapstructure:"flows"`
+	Outages OutagesConfig `mapstructure:"outages"`
+	Changes ChangesConfig `mapstructure:"changes"`
+	Mesh    MeshConfig    `mapstructure:"mesh"`
+	Health  HealthConfig  `mapstructure:"health"`
+	Limits  LimitsConfig  `mapstructure:"limits"`
+	Events  EventsConfig  `mapstructure:"events"`
+	Links   LinksConfig   `mapstructure:"links"`
+	// ServersConfig are other servers that keep what would be kept here.
+	ServersConfig `mapstructure:",squash"`
+
+	// warnings are to be logged at the start.
+	warnings []string
+}
+
+// ServersConfig are the servers that take the place of embedded stores.
+type ServersConfig struct {
 	// Prometheus, where set, answers for the past instead of the embedded history, and nothing is stored here.
 	Prometheus configoptional.Optional[PrometheusConfig] `mapstructure:"prometheus"`
-	Traces     TracesConfig                              `mapstructure:"traces"`
 	// Jaeger, where set, answers for traces instead of the embedded store, and nothing is stored here.
-	Jaeger  configoptional.Optional[JaegerConfig] `mapstructure:"jaeger"`
-	Flows   FlowsConfig                           `mapstructure:"flows"`
-	Outages OutagesConfig                         `mapstructure:"outages"`
-	Changes ChangesConfig                         `mapstructure:"changes"`
-	Mesh    MeshConfig                            `mapstructure:"mesh"`
-	Health  HealthConfig                          `mapstructure:"health"`
-	Limits  LimitsConfig                          `mapstructure:"limits"`
-	Events  EventsConfig                          `mapstructure:"events"`
-	Links   LinksConfig                           `mapstructure:"links"`
+	Jaeger configoptional.Optional[JaegerConfig] `mapstructure:"jaeger"`
+}
+
+// formerNames are options that have other names now.
+var formerNames = []renamed.Option{
+	{Old: "flows::size", New: "flows::max_records"},
+	{Old: "outages::max", New: "outages::max_outages"},
+	{Old: "changes::max", New: "changes::max_changes"},
+	{Old: "limits::concurrent", New: "limits::max_concurrent"},
+	{Old: "limits::queue", New: "limits::max_queued"},
+}
+
+// Unmarshal implements confmap.Unmarshaler: it understands options by their former names too.
+func (c *Config) Unmarshal(conf *confmap.Conf) (err error) {
+	if c.warnings, err = renamed.Move(conf, formerNames); err != nil {
+		return err
+	}
+	return conf.Unmarshal(c)
 }
 
 // HTTPConfig is the server of the API and the UI.
@@ -102,17 +130,17 @@ type JaegerConfig struct {
 
 // FlowsConfig bounds the flow table.
 type FlowsConfig struct {
-	Size int `mapstructure:"size"`
+	MaxRecords int `mapstructure:"max_records"`
 }
 
 // OutagesConfig bounds the outages that are kept.
 type OutagesConfig struct {
-	Max int `mapstructure:"max"`
+	MaxOutages int `mapstructure:"max_outages"`
 }
 
 // ChangesConfig bounds the changes that are kept.
 type ChangesConfig struct {
-	Max int `mapstructure:"max"`
+	MaxChanges int `mapstructure:"max_changes"`
 }
 
 // MeshConfig bounds the mesh's state.
@@ -132,9 +160,9 @@ type HealthConfig struct {
 
 // LimitsConfig bounds what clients can ask for.
 type LimitsConfig struct {
-	// Concurrent is the number of requests that are answered at a time; Queue the number that wait for it.
-	Concurrent int `mapstructure:"concurrent"`
-	Queue      int `mapstructure:"queue"`
+	// MaxConcurrent is the number of requests that are answered at a time; MaxQueued the number that wait for it.
+	MaxConcurrent int `mapstructure:"max_concurrent"`
+	MaxQueued     int `mapstructure:"max_queued"`
 	// Timeout bounds how long one answer may be in the making, the event stream excepted.
 	Timeout time.Duration `mapstructure:"timeout"`
 	// MaxMemoryMiB bounds the memory of all queries together, and of the answers that are being sent.
@@ -176,16 +204,18 @@ func createDefaultConfig() component.Config {
 			QueryTimeout:     20 * time.Second,
 			MaxSamples:       50_000_000,
 		},
-		Prometheus: configoptional.Default(PrometheusConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
-		Traces:     TracesConfig{MaxSpans: 500_000, MaxSizeMiB: 512, Retention: 24 * time.Hour},
-		Jaeger:     configoptional.Default(JaegerConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
-		Flows:      FlowsConfig{Size: 20_000},
-		Outages:    OutagesConfig{Max: 10_000},
-		Changes:    ChangesConfig{Max: 10_000},
-		Mesh:       MeshConfig{MaxEntities: 200_000},
-		Health:     HealthConfig{DegradedAt: 0.01, FailingAt: 0.2, SilentAfter: 30 * time.Second},
-		Limits:     LimitsConfig{Concurrent: 16, Queue: 64, Timeout: 25 * time.Second, MaxRange: 31 * 24 * time.Hour, MaxMemoryMiB: 1024},
-		Events:     EventsConfig{MaxClients: 256, Queue: 64, Heartbeat: 10 * time.Second},
+		Traces:  TracesConfig{MaxSpans: 500_000, MaxSizeMiB: 512, Retention: 24 * time.Hour},
+		Flows:   FlowsConfig{MaxRecords: 20_000},
+		Outages: OutagesConfig{MaxOutages: 10_000},
+		Changes: ChangesConfig{MaxChanges: 10_000},
+		Mesh:    MeshConfig{MaxEntities: 200_000},
+		Health:  HealthConfig{DegradedAt: 0.01, FailingAt: 0.2, SilentAfter: 30 * time.Second},
+		Limits:  LimitsConfig{MaxConcurrent: 16, MaxQueued: 64, Timeout: 25 * time.Second, MaxRange: 31 * 24 * time.Hour, MaxMemoryMiB: 1024},
+		Events:  EventsConfig{MaxClients: 256, Queue: 64, Heartbeat: 10 * time.Second},
+		ServersConfig: ServersConfig{
+			Prometheus: configoptional.Default(PrometheusConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
+			Jaeger:     configoptional.Default(JaegerConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
+		},
 	}
 }
 
@@ -206,12 +236,12 @@ func (c *Config) Validate() error {
 	positive("history::max_samples", c.History.MaxSamples > 0)
 	positive("traces::max_spans", c.Traces.MaxSpans > 0)
 	positive("traces::max_size_mib", c.Traces.MaxSizeMiB > 0)
-	positive("flows::size", c.Flows.Size > 0)
-	positive("outages::max", c.Outages.Max > 0)
-	positive("changes::max", c.Changes.Max > 0)
+	positive("flows::max_records", c.Flows.MaxRecords > 0)
+	positive("outages::max_outages", c.Outages.MaxOutages > 0)
+	positive("changes::max_changes", c.Changes.MaxChanges > 0)
 	positive("mesh::max_entities", c.Mesh.MaxEntities > 0)
 	positive("health::silent_after", c.Health.SilentAfter > 0)
-	positive("limits::concurrent", c.Limits.Concurrent > 0)
+	positive("limits::max_concurrent", c.Limits.MaxConcurrent > 0)
 	positive("limits::timeout", c.Limits.Timeout > 0)
 	positive("limits::max_range", c.Limits.MaxRange > 0)
 	positive("limits::max_memory_mib", c.Limits.MaxMemoryMiB > 0)
@@ -221,8 +251,8 @@ func (c *Config) Validate() error {
 	if c.Live.Window < c.History.Resolution {
 		errs = append(errs, errors.New("live::window must not be shorter than history::resolution"))
 	}
-	if c.History.Retention < 0 || c.History.MaxSizeMiB < 0 || c.History.OutOfOrderWindow < 0 || c.Traces.Retention < 0 || c.Limits.Queue < 0 {
-		errs = append(errs, errors.New("history::retention, history::max_size_mib, history::out_of_order_window, traces::retention and limits::queue must not be negative"))
+	if c.History.Retention < 0 || c.History.MaxSizeMiB < 0 || c.History.OutOfOrderWindow < 0 || c.Traces.Retention < 0 || c.Limits.MaxQueued < 0 {
+		errs = append(errs, errors.New("history::retention, history::max_size_mib, history::out_of_order_window, traces::retention and limits::max_queued must not be negative"))
 	}
 	if !(c.Health.DegradedAt > 0 && c.Health.DegradedAt <= c.Health.FailingAt && c.Health.FailingAt <= 1) {
 		errs = append(errs, errors.New("health: 0 < degraded_at ≤ failing_at ≤ 1 must hold"))

@@ -46,6 +46,9 @@ type topologyQuery struct {
 }
 
 func newExtension(settings extension.Settings, config *Config) (*topologyQuery, error) {
+	for _, warning := range config.warnings {
+		settings.Logger.Warn(warning)
+	}
 	return &topologyQuery{
 		config: config, settings: settings, changed: make(chan struct{}, 1),
 		storage: &storage{
@@ -101,7 +104,7 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 		Health: httpapi.Health{DegradedAt: t.config.Health.DegradedAt, FailingAt: t.config.Health.FailingAt},
 		Limits: httpapi.Limits{
 			MaxRange: t.config.Limits.MaxRange, Timeout: t.config.Limits.Timeout,
-			Concurrent: t.config.Limits.Concurrent, Queue: t.config.Limits.Queue,
+			Concurrent: t.config.Limits.MaxConcurrent, Queue: t.config.Limits.MaxQueued,
 		},
 		Links:        t.config.Links.asMap(),
 		SilentAfter:  t.config.Health.SilentAfter,

@@ -64,9 +64,9 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 		}),
 		Sources:   sources.New(),
 		Inventory: inventory.New(c.Mesh.MaxEntities),
-		Flows:     flows.New(c.Flows.Size),
-		Changes:   changes.New(c.Changes.Max),
-		Outages: outages.New(c.Outages.Max, func(o *outage.Outage, transition string, at int64) {
+		Flows:     flows.New(c.Flows.MaxRecords),
+		Changes:   changes.New(c.Changes.MaxChanges),
+		Outages: outages.New(c.Outages.MaxOutages, func(o *outage.Outage, transition string, at int64) {
 			body, err := httpapi.OutageEvent(o, transition, time.UnixMilli(at))
 			if err != nil {
 				s.telemetry.Logger.Error("An outage could not be sent to clients", zap.String("outage", o.ID), zap.Error(err))

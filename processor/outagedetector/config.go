@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 
+	"github.com/nephilia/nephilia/internal/renamed"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
@@ -33,7 +35,10 @@ type Config struct {
 	// SLOs are objectives whose error budgets are watched.
 	SLOs []SLO `mapstructure:"slos"`
 	// Limits bound what is kept.
-	Limits Limits `mapstructure:"limits"`
+	Limits `mapstructure:",squash"`
+
+	// warnings are to be logged at the start.
+	warnings []string
 
 	// prevent unkeyed literal initialization
 	_ struct{}
@@ -51,12 +56,30 @@ type SLO struct {
 
 // Limits bound what is kept; what goes beyond is counted and left out.
 type Limits struct {
-	Edges     int `mapstructure:"edges"`
-	Endpoints int `mapstructure:"endpoints"`
-	Nodes     int `mapstructure:"nodes"`
-	Entities  int `mapstructure:"entities"`
-	External  int `mapstructure:"external"`
-	Outages   int `mapstructure:"outages"`
+	MaxEdges     int `mapstructure:"max_edges"`
+	MaxEndpoints int `mapstructure:"max_endpoints"`
+	MaxNodes     int `mapstructure:"max_nodes"`
+	MaxEntities  int `mapstructure:"max_entities"`
+	MaxExternal  int `mapstructure:"max_external"`
+	MaxOutages   int `mapstructure:"max_outages"`
+}
+
+// formerNames are options that have other names now.
+var formerNames = []renamed.Option{
+	{Old: "limits::edges", New: "max_edges"},
+	{Old: "limits::endpoints", New: "max_endpoints"},
+	{Old: "limits::nodes", New: "max_nodes"},
+	{Old: "limits::entities", New: "max_entities"},
+	{Old: "limits::external", New: "max_external"},
+	{Old: "limits::outages", New: "max_outages"},
+}
+
+// Unmarshal implements confmap.Unmarshaler: it understands options by their former names too.
+func (c *Config) Unmarshal(conf *confmap.Conf) (err error) {
+	if c.warnings, err = renamed.Move(conf, formerNames); err != nil {
+		return err
+	}
+	return conf.Unmarshal(c)
 }
 
 func createDefaultConfig() component.Config {
@@ -66,7 +89,7 @@ func createDefaultConfig() component.Config {
 		QuietTimeout:    10 * time.Minute,
 		SilenceTimeout:  2 * time.Minute,
 		RefreshInterval: 15 * time.Second,
-		Limits:          Limits{Edges: 50_000, Endpoints: 50_000, Nodes: 5_000, Entities: 100_000, External: 1_000, Outages: 1_000},
+		Limits:          Limits{MaxEdges: 50_000, MaxEndpoints: 50_000, MaxNodes: 5_000, MaxEntities: 100_000, MaxExternal: 1_000, MaxOutages: 1_000},
 	}
 }
 
@@ -92,15 +115,15 @@ func (c *Config) Validate() error {
 		name  string
 		value int
 	}{
-		{"edges", c.Limits.Edges},
-		{"endpoints", c.Limits.Endpoints},
-		{"nodes", c.Limits.Nodes},
-		{"entities", c.Limits.Entities},
-		{"external", c.Limits.External},
-		{"outages", c.Limits.Outages},
+		{"max_edges", c.MaxEdges},
+		{"max_endpoints", c.MaxEndpoints},
+		{"max_nodes", c.MaxNodes},
+		{"max_entities", c.MaxEntities},
+		{"max_external", c.MaxExternal},
+		{"max_outages", c.MaxOutages},
 	} {
 		if l.value <= 0 {
-			errs = append(errs, fmt.Errorf("limits: %s must be positive, not %d", l.name, l.value))
+			errs = append(errs, fmt.Errorf("%s must be positive, not %d", l.name, l.value))
 		}
 	}
 	if err := rules.ValidateChanges(c.Rules); err != nil {
@@ -127,7 +150,7 @@ func (c *Config) Validate() error {
 
 func (c *Config) limits() observe.Limits {
 	return observe.Limits{
-		Edges: c.Limits.Edges, Endpoints: c.Limits.Endpoints, Nodes: c.Limits.Nodes, Entities: c.Limits.Entities, External: c.Limits.External,
+		Edges: c.MaxEdges, Endpoints: c.MaxEndpoints, Nodes: c.MaxNodes, Entities: c.MaxEntities, External: c.MaxExternal,
 	}
 }
 

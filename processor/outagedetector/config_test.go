@@ -60,8 +60,12 @@ func TestConfigOfTestdata(t *testing.T) {
 			{Subject: rules.Subject{Namespace: "shop"}, Objective: 0.999},
 			{Subject: rules.Subject{Namespace: "shop", Workload: "checkout"}, Objective: 0.99, Latency: 300 * time.Millisecond},
 		},
-		Limits: Limits{Edges: 1000, Endpoints: 2000, Nodes: 100, Entities: 3000, External: 500, Outages: 50},
+		Limits: Limits{MaxEdges: 1000, MaxEndpoints: 2000, MaxNodes: 100, MaxEntities: 3000, MaxExternal: 500, MaxOutages: 50},
 	}, full)
+
+	former := loadConfig(t, "outage_detector/former_names")
+	assert.Equal(t, full.Limits, former.Limits)
+	assert.Len(t, former.warnings, len(formerNames))
 }
 
 func TestConfigThatIsRefused(t *testing.T) {
@@ -71,7 +75,7 @@ func TestConfigThatIsRefused(t *testing.T) {
 		"bad_severity":           `severity must be critical or warning, not "dreadful"`,
 		"override_of_everything": "an override needs a namespace, a workload or a source",
 		"bad_objective":          "slos[0]: objective must lie between 0 and 1, not 1",
-		"bad_limit":              "limits: edges must be positive, not 0",
+		"bad_limit":              "max_edges must be positive, not 0",
 		"bad_time":               "quiet_timeout must be positive, not 0s",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -60,6 +60,9 @@ func newDetector(set processor.Settings, cfg *Config) (*detector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating internal telemetry: %w", err)
 	}
+	for _, warning := range cfg.warnings {
+		set.Logger.Warn(warning)
+	}
 	d := &detector{
 		cfg: cfg, id: set.ID, logger: set.Logger, telemetry: telemetry, version: set.BuildInfo.Version,
 		opened: map[opening]int64{}, shown: map[string]labels{},
@@ -68,7 +71,7 @@ func newDetector(set processor.Settings, cfg *Config) (*detector, error) {
 	d.judge = judge.New(d.store)
 	d.finder = cause.New(d.store, d.judge)
 	d.registry = lifecycle.New(lifecycle.Settings{
-		Confirm: cfg.Confirm, Flap: cfg.FlapWindow, Quiet: cfg.QuietTimeout, MaxOpen: cfg.Limits.Outages,
+		Confirm: cfg.Confirm, Flap: cfg.FlapWindow, Quiet: cfg.QuietTimeout, MaxOpen: cfg.MaxOutages,
 	}, d.store, d.finder)
 	return d, nil
 }

@@ -501,7 +501,7 @@ func TestOverrides(t *testing.T) {
 
 // TestLimits holds the detector to its bounds, and to counting what it leaves out.
 func TestLimits(t *testing.T) {
-	s := newShop(t, func(c *Config) { c.Limits.Edges, c.Limits.Endpoints, c.Limits.Nodes = 3, 2, 2 })
+	s := newShop(t, func(c *Config) { c.MaxEdges, c.MaxEndpoints, c.MaxNodes = 3, 2, 2 })
 	s.run(30*time.Second, s.live)
 	d := s.metrics.(*metricsProcessor).detector
 	assert.Equal(t, 3, d.store.Edges.Len())

@@ -131,7 +131,7 @@ func TestClockThatIsAhead(t *testing.T) {
 // TestManyExpiringCertificates holds each of many identities near its end to its owner; looking for them is no work at every boundary.
 func TestManyExpiringCertificates(t *testing.T) {
 	const identities = 4000
-	w := newWorld(t, func(c *Config) { c.Limits.Outages = 2 * identities })
+	w := newWorld(t, func(c *Config) { c.MaxOutages = 2 * identities })
 	w.node("node-a")
 	z := &mesh.Ztunnel{Node: "node-a", Name: "ztunnel-a", Namespace: "istio-system"}
 	for i := range identities {
