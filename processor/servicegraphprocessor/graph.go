@@ -286,6 +286,7 @@ func (g *graph) hear(metrics pmetric.Metrics, now time.Time) {
 		// The time had run ahead of the wall clock and went back.
 		g.schedule = schedule{swept: min(g.schedule.swept, g.clock.Now())}
 		g.store.Rewind(g.clock.Now())
+		g.names.Weights.Rewind(g.clock.Now())
 	}
 }
 

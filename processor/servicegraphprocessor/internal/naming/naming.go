@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/expiry"
 	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
@@ -47,8 +48,7 @@ type Directory struct {
 	Weights    *Weights
 	generation uint64 // moves with the mesh's state
 	begun      pcommon.Timestamp
-	gone       map[Pod]*mesh.Workload // bounded by maxGone
-	goneOrder  []Pod
+	gone       *expiry.Table[Pod, *mesh.Workload]
 	derived    derived
 }
 
@@ -58,7 +58,7 @@ func NewDirectory(cfg Config) *Directory {
 		cfg:       cfg,
 		state:     mesh.NewState(cfg.MaxEntities),
 		Externals: newExternals(cfg.MaxExternal),
-		gone:      map[Pod]*mesh.Workload{},
+		gone:      expiry.New[Pod, *mesh.Workload](maxGone, nil),
 		Weights:   newWeights(cfg.MaxWeights),
 	}
 }
@@ -71,21 +71,9 @@ func (d *Directory) Apply(event mesh.Event) bool {
 	}
 	d.generation++
 	if w, ok := previous.(*mesh.Workload); ok && w != nil && event.Deleted {
-		d.remember(w)
+		d.gone.Put(Pod{w.Namespace, w.Name}, w, pcommon.Timestamp(d.generation))
 	}
 	return true
-}
-
-func (d *Directory) remember(w *mesh.Workload) {
-	id := Pod{w.Namespace, w.Name}
-	if _, known := d.gone[id]; !known {
-		if len(d.goneOrder) >= maxGone {
-			delete(d.gone, d.goneOrder[0])
-			d.goneOrder = append(d.goneOrder[:0], d.goneOrder[1:]...)
-		}
-		d.goneOrder = append(d.goneOrder, id)
-	}
-	d.gone[id] = w
 }
 
 // Version moves when a name, or what becomes of a hop to a waypoint, may have changed.
@@ -114,7 +102,8 @@ func (d *Directory) Pod(namespace, name string) *mesh.Workload {
 	if w := d.state.Pod(namespace, name); w != nil {
 		return w
 	}
-	return d.gone[Pod{namespace, name}]
+	w, _ := d.gone.Get(Pod{namespace, name})
+	return w
 }
 
 // Holder finds the workload that holds an address, nil if it is invalid or not known.
@@ -144,9 +133,9 @@ func (d *Directory) Service(hostname string) *mesh.Service { return d.state.Host
 func (d *Directory) Called(addr netip.Addr) *mesh.Service { return d.state.VIP(addr) }
 
 // Sweep forgets what has had no news for long.
-func (d *Directory) Sweep(now pcommon.Timestamp, expiry time.Duration) {
+func (d *Directory) Sweep(now pcommon.Timestamp, life time.Duration) {
 	d.Externals.sweep()
-	d.Weights.sweep(now, expiry)
+	d.Weights.requests.Sweep(now - min(now, pcommon.Timestamp(life)))
 }
 
 // PartyOf is the end of an edge that a workload is.

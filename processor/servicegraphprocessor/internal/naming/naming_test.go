@@ -46,15 +46,15 @@ func TestWeightsAreBoundedAndForgotten(t *testing.T) {
 	for n := range 10 {
 		d.Weights.Add(key(n), 5, pcommon.Timestamp(time.Minute))
 	}
-	assert.Len(t, d.Weights.byKey, 3)
+	assert.Equal(t, 3, d.Weights.requests.Len())
 	assert.NotEqual(t, before, d.Version(), "what becomes of hops to the service's waypoint may have changed")
 	assert.True(t, d.Weights.known("reviews"))
 	before = d.Version()
 	d.Sweep(pcommon.Timestamp(time.Hour), time.Hour)
-	assert.Len(t, d.Weights.byKey, 3)
+	assert.Equal(t, 3, d.Weights.requests.Len())
 	assert.Equal(t, before, d.Version())
 	d.Sweep(pcommon.Timestamp(2*time.Hour), time.Hour)
-	assert.Empty(t, d.Weights.byKey)
+	assert.Zero(t, d.Weights.requests.Len())
 	assert.False(t, d.Weights.known("reviews"))
 	assert.NotEqual(t, before, d.Version())
 }

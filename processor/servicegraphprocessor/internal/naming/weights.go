@@ -1,14 +1,12 @@
 package naming
 
 import (
-	"time"
-
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/expiry"
 	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/internal/mesh"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
 )
 
@@ -30,9 +28,8 @@ func (k *WeightKey) code(c *journal.Coder) {
 
 // Weights say how waypoints divide requests between backends, bounded; one without news for long is forgotten.
 type Weights struct {
-	max      int
-	byKey    map[WeightKey]weight // bounded by max
-	services map[string]int       // how many weights there are of a service; bounded by max
+	requests *expiry.Table[WeightKey, uint64]
+	services map[string]int // how many weights there are of a service; bounded by requests
 	// version moves when it becomes known how a service's requests divide, or is no longer.
 	version uint64
 	// changed are those to be recorded, if any are.
@@ -40,54 +37,42 @@ type Weights struct {
 	changed   []WeightKey
 }
 
-type weight struct {
-	requests uint64
-	seen     pcommon.Timestamp
-}
-
 func newWeights(limit int) *Weights {
-	return &Weights{max: limit, byKey: map[WeightKey]weight{}, services: map[string]int{}}
+	w := &Weights{services: map[string]int{}}
+	w.requests = expiry.New(limit, func(key WeightKey, _ uint64) {
+		w.change(key)
+		if w.services[key.Service]--; w.services[key.Service] == 0 {
+			delete(w.services, key.Service)
+			w.version++
+		}
+	})
+	return w
 }
 
 // known tells whether a waypoint's metrics say how a service's requests divide.
 func (w *Weights) known(hostname string) bool { return w.services[hostname] > 0 }
 
 // Add takes over requests that a waypoint passed on.
-func (w *Weights) Add(key WeightKey, n uint64, at pcommon.Timestamp) {
-	one, known := w.byKey[key]
-	if !known && len(w.byKey) >= w.max {
+func (w *Weights) Add(key WeightKey, n uint64, now pcommon.Timestamp) {
+	before, known := w.requests.Get(key)
+	if !w.requests.Add(key, before+n, now) {
 		return
 	}
-	w.set(key, weight{one.requests + n, max(one.seen, at)})
 	w.change(key)
+	if known {
+		return
+	}
+	if w.services[key.Service]++; w.services[key.Service] == 1 {
+		w.version++
+	}
 }
 
-func (w *Weights) set(key WeightKey, one weight) {
-	if _, known := w.byKey[key]; !known {
-		if w.services[key.Service]++; w.services[key.Service] == 1 {
-			w.version++
-		}
-	}
-	w.byKey[key] = one
-}
+// Rewind takes note that the data's clock went back to a time.
+func (w *Weights) Rewind(now pcommon.Timestamp) { w.requests.Rewind(now) }
 
 func (w *Weights) change(key WeightKey) {
 	if w.journaled {
 		w.changed = append(w.changed, key)
-	}
-}
-
-func (w *Weights) sweep(now pcommon.Timestamp, expiry time.Duration) {
-	for key, one := range w.byKey {
-		if !moment.Since(one.seen, now, expiry) {
-			continue
-		}
-		delete(w.byKey, key)
-		w.change(key)
-		if w.services[key.Service]--; w.services[key.Service] == 0 {
-			delete(w.services, key.Service)
-			w.version++
-		}
 	}
 }
 
@@ -126,7 +111,8 @@ func (w *Weights) Assign(shares *Shares, source edge.Party, hostname string, bac
 		*shares = Shares{}
 	}
 	weightOf := func(b *mesh.Workload) float64 {
-		return float64(w.byKey[WeightKey{source, hostname, PartyOf(b)}].requests)
+		n, _ := w.requests.Get(WeightKey{source, hostname, PartyOf(b)})
+		return float64(n)
 	}
 	var sum, total float64
 	for _, b := range backends {
@@ -158,7 +144,7 @@ func (w *Weights) HasChanges() bool { return len(w.changed) > 0 }
 // Record writes the weights that changed since it was called last, or all.
 func (w *Weights) Record(j *journal.Journal, all bool) {
 	if all {
-		for key := range w.byKey {
+		for key := range w.requests.All() {
 			w.record(j, key)
 		}
 	} else {
@@ -172,14 +158,14 @@ func (w *Weights) Record(j *journal.Journal, all bool) {
 
 // record writes a weight, or that it is gone.
 func (w *Weights) record(j *journal.Journal, key WeightKey) {
-	one, known := w.byKey[key]
+	n, known := w.requests.Get(key)
 	if !known {
 		key.code(j.Record(records.WeightGone))
 		return
 	}
 	c := j.Record(records.Weight)
 	key.code(c)
-	c.Uint(&one.requests)
+	c.Uint(&n)
 }
 
 // Restored are the weights that a journal holds, bounded by what was stored.
@@ -206,8 +192,6 @@ func (r Restored) Read(kind uint64, c *journal.Coder) bool {
 // Into makes the weights a directory's. They count as heard of at a time.
 func (r Restored) Into(d *Directory, at pcommon.Timestamp) {
 	for key, n := range r {
-		if len(d.Weights.byKey) < d.Weights.max {
-			d.Weights.set(key, weight{n, at})
-		}
+		d.Weights.Add(key, n, at)
 	}
 }
