@@ -127,11 +127,44 @@ func TestStateFromTheFutureDoesNotFreezeTheGraph(t *testing.T) {
 	p.known()
 	for s := 1; s < 100; s++ {
 		setWall(float64(s))
-		p.step(float64(s), func(b *batch) { b.flow(testRow(semconv.ReporterDestination), values(uint64(7+s))) })
+		p.step(float64(s), func(b *batch) { b.flow(testRow(semconv.ReporterSource), values(uint64(7+s))) })
 	}
 	assert.Equal(t, second0(99), p.graph().store.Emitted().AsTime())
 	last := p.outMetrics.AllMetrics()[len(p.outMetrics.AllMetrics())-1:]
-	assert.Greater(t, readEdges(t, last)[testEdge()].Closed, uint64(7))
+	assert.EqualValues(t, 7+99, readEdges(t, last)[testEdge()].Closed)
+}
+
+// The clocks of the node and of the collector are set back by an hour.
+func TestClockSetBack(t *testing.T) {
+	p, wall := interruptible(t)
+	n := 0
+	second := func(at float64) {
+		wall(at)
+		n++
+		c := call{number: n, at: at - 0.5, clientPod: "client-1", peer: "10.96.0.1:80", serverPod: "server-1"}
+		p.spans(c.clientSpan())
+		p.spans(c.serverSpan())
+		p.step(at, func(b *batch) {
+			b.flow(testRow(semconv.ReporterSource), values(uint64(n)))
+			b.tcp(at-0.5, tcp{node: "node-a", reporter: "source", start: 0.5, opened: int64(n) + 1, closed: int64(n)})
+		})
+	}
+	for at := 3601.0; at <= 3620; at++ {
+		second(at)
+	}
+	before := len(p.outMetrics.AllMetrics())
+	for at := 1.0; at <= 120; at++ {
+		second(at)
+	}
+	assert.Equal(t, second0(120), p.graph().store.Emitted().AsTime())
+	// Of each series, what left after the clock was set back.
+	e := readEdges(t, p.outMetrics.AllMetrics()[before+1:])[testEdge()]
+	require.NotNil(t, e)
+	assert.EqualValues(t, 140, e.Closed)
+	assert.EqualValues(t, 1, e.Active)
+	assert.InDelta(t, 140, total(e.Requests), 1)
+	servers, clients := p.graph().requests.Held()
+	assert.LessOrEqual(t, servers+clients, 30)
 }
 
 // A waypoint becomes known after its edge was drawn from the counters: its open connections are the merged edge's from then on.

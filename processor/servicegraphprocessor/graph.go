@@ -266,6 +266,7 @@ func (g *graph) applyMetric(source *exposition.Source, metric pmetric.Metric, ar
 
 // hear takes over a batch's heartbeats and moves the clock.
 func (g *graph) hear(metrics pmetric.Metrics, now time.Time) {
+	before := g.clock.Now()
 	for beat := range datatime.Read(metrics) {
 		g.schedule.replayed = false
 		verdict := g.clock.Hear(beat, now)
@@ -282,12 +283,25 @@ func (g *graph) hear(metrics pmetric.Metrics, now time.Time) {
 				"or more than one consumer, between the ztunnel receiver and service_graph?", zap.String("node", beat.Node))
 		}
 	}
-	if g.clock.Heard() && g.clock.Advance(now) {
-		// The time had run ahead of the wall clock and went back.
-		g.schedule = schedule{swept: min(g.schedule.swept, g.clock.Now())}
-		g.store.Rewind(g.clock.Now())
-		g.names.Weights.Rewind(g.clock.Now())
+	if g.clock.Heard() {
+		g.clock.Advance(now)
 	}
+	if now := g.clock.Now(); now < before {
+		// The time had run ahead of the wall clock and went back.
+		g.schedule.due, g.schedule.swept = 0, min(g.schedule.swept, now)
+		g.rewind(now)
+	}
+}
+
+// rewind takes note that the clock went back to a time: nothing was seen, and nothing is due, any later than it would be then.
+func (p *parts) rewind(now pcommon.Timestamp) {
+	p.names.Weights.Rewind(now)
+	p.store.Rewind(now)
+	p.flows.Rewind(now)
+	p.scraped.Rewind(now)
+	p.waypoints.Rewind(now)
+	p.requests.Rewind(now)
+	p.spans.Rewind(now)
 }
 
 // warnOfClocks logs which nodes' clocks are wrong, once a minute.

@@ -67,9 +67,9 @@ func (s *Store) Emit(now pcommon.Timestamp) pmetric.Metrics {
 	return m.trimmed()
 }
 
-// Rewind takes note that the data's clock went back to a time: nothing was emitted or seen later.
+// Rewind takes note that the graph's clock went back to a time: nothing was emitted or seen later.
 func (s *Store) Rewind(now pcommon.Timestamp) {
-	s.refreshed = min(s.refreshed, now)
+	s.emitted, s.refreshed = min(s.emitted, now), min(s.refreshed, now)
 	for _, e := range s.Edges.byKey {
 		e.seen, e.emitted = min(e.seen, now), min(e.emitted, now)
 	}

@@ -125,6 +125,16 @@ func (t *Targets[S]) Remove(target *Target[S], id uint64) {
 	t.series--
 }
 
+// Rewind takes note that the clock went back to a time, and calls do for each series.
+func (t *Targets[S]) Rewind(now pcommon.Timestamp, do func(series *S)) {
+	for _, target := range t.byID {
+		target.First, target.Scraped = min(target.First, now), min(target.Scraped, now)
+		for _, series := range target.Series {
+			do(series)
+		}
+	}
+}
+
 // Sweep calls do for each series, which may remove it, and forgets targets without any that were not scraped for long.
 func (t *Targets[S]) Sweep(now pcommon.Timestamp, expiry time.Duration, do func(target *Target[S], id uint64, series *S)) {
 	for name, target := range t.byID {

@@ -85,8 +85,10 @@ func NewTable(cfg Config, names *naming.Directory, store *edges.Store, clock Clo
 	}
 }
 
-// Len is the number of series, Waiting that of the pairs that hold something back.
-func (t *Table) Len() int     { return len(t.series) }
+// Len is the number of series.
+func (t *Table) Len() int { return len(t.series) }
+
+// Waiting is the number of pairs that hold something back.
 func (t *Table) Waiting() int { return len(t.waiting) }
 
 // Empty tells whether no flow is followed.
@@ -259,6 +261,28 @@ func (t *Table) Sweep(now pcommon.Timestamp) {
 		} else if !p.waits && !p.touched {
 			t.forget(p)
 		}
+	}
+}
+
+// Rewind takes note that the graph's clock went back to a time: no point was of a later one.
+func (t *Table) Rewind(now pcommon.Timestamp) {
+	for _, s := range t.series {
+		s.seen = min(s.seen, now)
+		for _, c := range [...]*cumulative.Counter[uint64]{&s.closed, &s.sent, &s.received, &s.duration.Counter} {
+			c.Time = min(c.Time, now)
+		}
+		for i := range s.failed {
+			s.failed[i].Time = min(s.failed[i].Time, now)
+		}
+	}
+	for _, p := range t.pairs {
+		p.first, p.seen = min(p.first, now), min(p.seen, now)
+		l := &p.leads
+		for _, lead := range l.all() {
+			lead.Rewind(now)
+		}
+		l.failures.Rewind(now)
+		t.save(p)
 	}
 }
 

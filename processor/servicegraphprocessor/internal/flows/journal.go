@@ -155,7 +155,7 @@ func (p *pair) code(c *journal.Coder) {
 	journal.Slice(c, &p.routes, maxRecordRoutes, func(r *route) { r.code(c) })
 	c.Bool(&p.hasSource)
 	p.sourceRoute = p.codeRoute(c, p.sourceRoute)
-	for _, lead := range [...]*reconcile.Lead{&l.closed, &l.sent, &l.received, &l.durations} {
+	for _, lead := range l.all() {
 		lead.Code(c)
 	}
 	l.failures.Code(c, len(p.routes))

@@ -48,6 +48,10 @@ type leads struct {
 	failures                          reconcile.Failures
 }
 
+func (l *leads) all() [4]*reconcile.Lead {
+	return [...]*reconcile.Lead{&l.closed, &l.sent, &l.received, &l.durations}
+}
+
 // route is what distinguishes connections of a pair that lead to different edges.
 type route struct {
 	service, security string

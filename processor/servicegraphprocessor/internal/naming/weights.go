@@ -67,7 +67,7 @@ func (w *Weights) Add(key WeightKey, n uint64, now pcommon.Timestamp) {
 	}
 }
 
-// Rewind takes note that the data's clock went back to a time.
+// Rewind takes note that the graph's clock went back to a time.
 func (w *Weights) Rewind(now pcommon.Timestamp) { w.requests.Rewind(now) }
 
 func (w *Weights) change(key WeightKey) {

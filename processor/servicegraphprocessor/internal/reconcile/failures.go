@@ -82,6 +82,14 @@ func (f *Failures) Flush(counted []Failed) []Failed {
 	return counted
 }
 
+// Rewind takes note that the clock went back to a time.
+func (f *Failures) Rewind(now pcommon.Timestamp) {
+	f.Lead.Rewind(now)
+	for i := range f.held {
+		f.held[i].at = min(f.held[i].at, now)
+	}
+}
+
 // Held is the number of failures held back.
 func (f *Failures) Held() uint64 { return f.pending }
 

@@ -59,6 +59,11 @@ func (l *Lead) TakeSettled() uint64 {
 	return n
 }
 
+// Rewind takes note that the clock went back to a time.
+func (l *Lead) Rewind(now pcommon.Timestamp) {
+	l.since, l.changed = min(l.since, now), min(l.changed, now)
+}
+
 func (l *Lead) addSource(n uint64) uint64 {
 	counted := n
 	if l.lead < 0 {

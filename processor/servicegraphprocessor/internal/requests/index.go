@@ -83,6 +83,15 @@ func (s *Sent) add(names *naming.Directory, x *Exchange) {
 	s.indexed++
 }
 
+func (s *Sent) rewind(now pcommon.Timestamp) {
+	for i := range s.order.all() {
+		i.at = min(i.at, now)
+	}
+	for pod, last := range s.pods {
+		s.pods[pod] = min(last, now)
+	}
+}
+
 func second(at pcommon.Timestamp) int64 { return int64(at) / int64(time.Second) }
 
 // Expire forgets the requests that no connection looks for any more.

@@ -1,5 +1,9 @@
 package requests
 
+import (
+	"iter"
+)
+
 // queue is a first-in-first-out queue that reuses its memory.
 type queue[T any] struct {
 	items []T
@@ -30,4 +34,15 @@ func (q *queue[T]) pop() T {
 		q.items, q.head = q.items[:0], 0
 	}
 	return item
+}
+
+// all goes through the items, the oldest first.
+func (q *queue[T]) all() iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		for i := q.head; i < len(q.items); i++ {
+			if !yield(&q.items[i]) {
+				return
+			}
+		}
+	}
 }

@@ -402,6 +402,19 @@ func (t *Table) Retry(m moment.Moment) {
 	}
 }
 
+// Rewind takes note that the graph's clock went back to a time: nothing arrived later.
+func (t *Table) Rewind(now pcommon.Timestamp) {
+	for _, q := range [...]*queue[*Exchange]{&t.order, &t.waiting} {
+		for x := range q.all() {
+			(*x).arrived = min((*x).arrived, now)
+		}
+	}
+	for i := range t.ready {
+		t.ready[i].end = min(t.ready[i].end, now)
+	}
+	t.Sent.rewind(now)
+}
+
 // Settle adds the requests that ended before now to their edges.
 func (t *Table) Settle(m moment.Moment) {
 	left := t.ready[:0]

@@ -347,6 +347,19 @@ func (t *Waypoints) bySpan(e *edges.Edge, now pcommon.Timestamp, failed bool) (t
 	return total, failures, durations
 }
 
+// Rewind takes note that the graph's clock went back to a time: no scrape was later.
+func (t *Waypoints) Rewind(now pcommon.Timestamp) {
+	t.targets.Rewind(now, func(s *waypointSeries) { s.total.Time = min(s.total.Time, now) })
+	for _, w := range t.edges {
+		for _, lead := range [...]*reconcile.Lead{&w.total, &w.failed, &w.durations} {
+			lead.Rewind(now)
+		}
+		for i := range w.held {
+			w.held[i].at = min(w.held[i].at, now)
+		}
+	}
+}
+
 // Sweep forgets series and targets that are silent for long.
 func (t *Waypoints) Sweep(now pcommon.Timestamp) {
 	t.targets.Sweep(now, t.cfg.Expiry, func(target *waypointTarget, id uint64, s *waypointSeries) {

@@ -145,7 +145,7 @@ func (t *Table) applyPoint(to *target, c counter, point pmetric.NumberDataPoint,
 			s.group.standing.serve(s.side, !to.Down)
 		}
 	}
-	delta, change := s.advance(to, point.StartTimestamp(), at, value)
+	delta, change := s.follow(to, point.StartTimestamp(), at, value)
 	if change == cumulative.Late {
 		t.telemetry.Dropped(telemetry.DroppedLate, 1)
 		return
@@ -164,9 +164,9 @@ func (t *Table) applyPoint(to *target, c counter, point pmetric.NumberDataPoint,
 	}
 }
 
-// advance takes over a series's value and returns how much it counts: what a series already had when its target was
+// follow takes over a series's value and returns how much it counts: what a series already had when its target was
 // first seen is a baseline; one that appears later, or begins anew, counts in full.
-func (s *series) advance(to *target, start, at pcommon.Timestamp, value uint64) (uint64, cumulative.Change) {
+func (s *series) follow(to *target, start, at pcommon.Timestamp, value uint64) (uint64, cumulative.Change) {
 	if !s.Known && (start == 0 || start < to.First || start >= at) {
 		// A series that appears without a start of its own, or with one from before the target was first seen,
 		// says nothing about when its value came to be.
@@ -174,7 +174,7 @@ func (s *series) advance(to *target, start, at pcommon.Timestamp, value uint64) 
 	}
 	last := s.Value
 	g := s.group
-	delta, change := s.Counter.Advance(start, at, value)
+	delta, change := s.Advance(start, at, value)
 	switch change {
 	case cumulative.First:
 		if delta == 0 {
@@ -250,6 +250,19 @@ func (t *Table) forget(to *target, id uint64, s *series) {
 	s.group.users--
 	t.touch(s.group)
 	t.targets.Remove(to, id)
+}
+
+// Rewind takes note that the graph's clock went back to a time: no scrape was later.
+func (t *Table) Rewind(now pcommon.Timestamp) {
+	t.targets.Rewind(now, func(s *series) { s.Time = min(s.Time, now) })
+	for _, g := range t.groups {
+		g.first, g.totals.recentAt = min(g.first, now), min(g.totals.recentAt, now)
+		l := &g.leads
+		for _, lead := range [...]*reconcile.Lead{&l.opened, &l.closed, &l.sent, &l.received} {
+			lead.Rewind(now)
+		}
+		l.failures.Rewind(now)
+	}
 }
 
 // Sweep forgets series and targets that are silent for long.

@@ -202,6 +202,22 @@ func (t *Table) Settle(m moment.Moment) ptrace.Traces {
 	return t.leave()
 }
 
+// Rewind takes note that the graph's clock went back to a time: nothing is waited for any longer than from then on.
+func (t *Table) Rewind(now pcommon.Timestamp) {
+	t.skews.Rewind(now)
+	rewind := func(spans []*flowSpan) {
+		for _, f := range spans {
+			f.deadline = min(f.deadline, now+pcommon.Timestamp(t.cfg.Wait))
+			f.attachUntil = min(f.attachUntil, now+pcommon.Timestamp(t.cfg.RequestWait))
+		}
+	}
+	for _, w := range t.waiting {
+		rewind(w.outbound)
+		rewind(w.inbound)
+	}
+	rewind(t.attaching)
+}
+
 // settle moves on the spans whose counterpart is found or is waited for no longer.
 func (t *Table) settle(spans []*flowSpan, now pcommon.Timestamp, force bool) []*flowSpan {
 	left := spans[:0]
