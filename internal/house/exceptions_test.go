@@ -4,9 +4,6 @@ package house
 var tooLarge = map[string]int{
 	"fields of processor/outagedetector.detector":                         25,
 	"fields of processor/outagedetector/internal/cause.Explanation":       21,
-	"fields of receiver/ztunnelreceiver.live":                             16,
-	"fields of receiver/ztunnelreceiver/internal/accesslog.Record":        29,
-	"fields of receiver/ztunnelreceiver/internal/configdump.wireWorkload": 20,
 	"methods of processor/outagedetector/internal/cause.Finder":           39,
 }
 

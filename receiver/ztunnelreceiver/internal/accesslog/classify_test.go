@@ -215,11 +215,11 @@ func TestClassifyRecord(t *testing.T) {
 		return accesslog.Addr{Host: []byte(host), Port: port, IsIP: true}
 	}
 	call := accesslog.Record{Direction: outbound, Error: []byte("io error: Connection refused (os error 111)")}
-	call.Dst, call.HBONE = addr("10.244.2.44", 15008), addr("10.244.2.44", 9090)
+	call.Dst.Addr, call.HBONE = addr("10.244.2.44", 15008), addr("10.244.2.44", 9090)
 	assert.Equal(t, semconv.ErrorTypeHBONEBlocked, accesslog.Classify(&call).Type, "the HBONE port of the pod itself")
 	call.HBONE = addr("10.96.0.20", 9080)
 	assert.Equal(t, refused, accesslog.Classify(&call).Type, "a waypoint's")
-	call.Dst, call.HBONE = addr("10.244.2.44", 9090), accesslog.Addr{}
+	call.Dst.Addr, call.HBONE = addr("10.244.2.44", 9090), accesslog.Addr{}
 	assert.Equal(t, refused, accesslog.Classify(&call).Type, "no tunnel")
 }
 

@@ -42,8 +42,8 @@ func FuzzParse(f *testing.F) {
 		}
 		v := viewOf(&rec)
 		for _, text := range [][]byte{
-			rec.Scope, rec.Message, rec.SrcWorkload, rec.SrcNamespace, rec.SrcIdentity, rec.SrcCluster, rec.DstWorkload, rec.DstNamespace,
-			rec.DstIdentity, rec.DstCluster, rec.DstService, rec.Error, rec.Src.Text, rec.Dst.Text, rec.HBONE.Text, rec.Failure.Policy,
+			rec.Scope, rec.Message, rec.Src.Workload, rec.Src.Namespace, rec.Src.Identity, rec.Src.Cluster, rec.Dst.Workload, rec.Dst.Namespace,
+			rec.Dst.Identity, rec.Dst.Cluster, rec.DstService, rec.Error, rec.Src.Text, rec.Dst.Text, rec.HBONE.Text, rec.Failure.Policy,
 		} {
 			if !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 || len(text) > 4096 {
 				t.Fatalf("text %q", text)

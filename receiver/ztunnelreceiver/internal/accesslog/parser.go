@@ -174,29 +174,29 @@ func fieldOf(key []byte) field {
 func (p *Parser) set(rec *Record, f field, raw []byte, quoted bool) {
 	switch f {
 	case fieldSrcAddr:
-		p.setAddr(rec, &rec.Src, raw, quoted)
+		p.setAddr(rec, &rec.Src.Addr, raw, quoted)
 	case fieldDstAddr:
-		p.setAddr(rec, &rec.Dst, raw, quoted)
+		p.setAddr(rec, &rec.Dst.Addr, raw, quoted)
 	case fieldDstHBONE:
 		p.setAddr(rec, &rec.HBONE, raw, quoted)
 	case fieldSrcWorkload:
-		rec.SrcWorkload = p.text(raw, quoted, maxLabel)
+		rec.Src.Workload = p.text(raw, quoted, maxLabel)
 	case fieldSrcNamespace:
-		rec.SrcNamespace = p.text(raw, quoted, maxLabel)
+		rec.Src.Namespace = p.text(raw, quoted, maxLabel)
 	case fieldSrcIdentity:
-		rec.SrcIdentity = p.text(raw, quoted, maxIdentity)
+		rec.Src.Identity = p.text(raw, quoted, maxIdentity)
 	case fieldSrcCluster:
-		rec.SrcCluster = p.text(raw, quoted, maxLabel)
+		rec.Src.Cluster = p.text(raw, quoted, maxLabel)
 	case fieldDstService:
 		rec.DstService = p.text(raw, quoted, maxLabel)
 	case fieldDstWorkload:
-		rec.DstWorkload = p.text(raw, quoted, maxLabel)
+		rec.Dst.Workload = p.text(raw, quoted, maxLabel)
 	case fieldDstNamespace:
-		rec.DstNamespace = p.text(raw, quoted, maxLabel)
+		rec.Dst.Namespace = p.text(raw, quoted, maxLabel)
 	case fieldDstIdentity:
-		rec.DstIdentity = p.text(raw, quoted, maxIdentity)
+		rec.Dst.Identity = p.text(raw, quoted, maxIdentity)
 	case fieldDstCluster:
-		rec.DstCluster = p.text(raw, quoted, maxLabel)
+		rec.Dst.Cluster = p.text(raw, quoted, maxLabel)
 	case fieldDirection:
 		switch string(raw) {
 		case semconv.DirectionOutbound:
@@ -224,9 +224,9 @@ func (p *Parser) set(rec *Record, f field, raw []byte, quoted bool) {
 func (p *Parser) addrOf(rec *Record, f field) *Addr {
 	switch f {
 	case fieldSrcAddr:
-		return &rec.Src
+		return &rec.Src.Addr
 	case fieldDstAddr:
-		return &rec.Dst
+		return &rec.Dst.Addr
 	case fieldDstHBONE:
 		return &rec.HBONE
 	}

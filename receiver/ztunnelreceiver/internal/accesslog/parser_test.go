@@ -44,11 +44,11 @@ func viewOf(r *accesslog.Record) view {
 	v := view{
 		Kind: r.Kind, Event: r.Event, Direction: r.Direction, Level: r.Level,
 		Scope: string(r.Scope), Message: string(r.Message),
-		Src: addrOf(r.Src), Dst: addrOf(r.Dst), HBONE: addrOf(r.HBONE),
-		SrcWorkload: string(r.SrcWorkload), SrcNamespace: string(r.SrcNamespace),
-		SrcIdentity: string(r.SrcIdentity), SrcCluster: string(r.SrcCluster),
-		DstWorkload: string(r.DstWorkload), DstNamespace: string(r.DstNamespace),
-		DstIdentity: string(r.DstIdentity), DstCluster: string(r.DstCluster),
+		Src: addrOf(r.Src.Addr), Dst: addrOf(r.Dst.Addr), HBONE: addrOf(r.HBONE),
+		SrcWorkload: string(r.Src.Workload), SrcNamespace: string(r.Src.Namespace),
+		SrcIdentity: string(r.Src.Identity), SrcCluster: string(r.Src.Cluster),
+		DstWorkload: string(r.Dst.Workload), DstNamespace: string(r.Dst.Namespace),
+		DstIdentity: string(r.Dst.Identity), DstCluster: string(r.Dst.Cluster),
 		DstService: string(r.DstService),
 		Sent:       r.BytesSent, Recv: r.BytesRecv,
 		Duration: time.Duration(r.Duration), HasDuration: r.HasDuration,
@@ -321,8 +321,8 @@ func TestParseCut(t *testing.T) {
 				continue
 			}
 			for _, pair := range [][2]string{
-				{string(rec.SrcWorkload), outbound.SrcWorkload},
-				{string(rec.DstWorkload), outbound.DstWorkload},
+				{string(rec.Src.Workload), outbound.SrcWorkload},
+				{string(rec.Dst.Workload), outbound.DstWorkload},
 				{string(rec.DstService), outbound.DstService},
 				{string(rec.Dst.Text), outbound.Dst.Text},
 			} {
@@ -346,7 +346,7 @@ func TestParseOversized(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, accesslog.KindAccess, kind)
 			assert.True(t, rec.Truncated)
-			assert.Equal(t, outbound.DstWorkload, string(rec.DstWorkload))
+			assert.Equal(t, outbound.DstWorkload, string(rec.Dst.Workload))
 			assert.Equal(t, semconv.ErrorTypeHBONEBlocked, rec.Failure.Type)
 			assert.LessOrEqual(t, len(rec.Error), 1024)
 			assert.True(t, utf8.Valid(rec.Error))

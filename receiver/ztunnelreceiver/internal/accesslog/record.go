@@ -76,14 +76,10 @@ type Field struct{ Key, Value []byte }
 // maxFields bounds the fields that are kept of one message.
 const maxFields = 16
 
-// Record is one parsed entry. Its slices point into the entry or into the parser and are valid until either
-// changes; absent values are empty. Text is valid UTF-8 without NUL and bounded.
-type Record struct {
-	Kind      Kind
-	Event     Event
-	Direction Direction
-	Level     Level
-
+// Head is what every entry has.
+type Head struct {
+	Kind  Kind
+	Level Level
 	// Time is in nanoseconds since the epoch; it means something only with HasTime. A time that no ztunnel
 	// can have written (before 2015, after 2099) is not a time.
 	Time    int64
@@ -95,12 +91,28 @@ type Record struct {
 
 	Scope   []byte
 	Message []byte
+	// Fields are those of a message, in their order; more than maxFields are left out.
+	Fields []Field
+}
 
-	Src, Dst, HBONE Addr
+// Endpoint is one end of a connection.
+type Endpoint struct {
+	Addr
+	Workload, Namespace, Identity, Cluster []byte
+}
 
-	SrcWorkload, SrcNamespace, SrcIdentity, SrcCluster []byte
-	DstWorkload, DstNamespace, DstIdentity, DstCluster []byte
-	DstService                                         []byte
+// Record is one parsed entry. Its slices point into the entry or into the parser and are valid until either
+// changes; absent values are empty. Text is valid UTF-8 without NUL and bounded.
+type Record struct {
+	Head
+
+	Event     Event
+	Direction Direction
+
+	Src, Dst Endpoint
+	// HBONE is the destination inside the tunnel.
+	HBONE      Addr
+	DstService []byte
 
 	// BytesSent and BytesRecv are as the reporting ztunnel says: what its side of the connection sent.
 	BytesSent, BytesRecv uint64
@@ -111,9 +123,6 @@ type Record struct {
 	Error []byte
 	// Failure is the class of Error.
 	Failure Failure
-
-	// Fields are those of a message, in their order; more than maxFields are left out.
-	Fields []Field
 }
 
 // Failed says whether the connection counts as failed. One that a drain closed does not.

@@ -69,18 +69,9 @@ type wireConnections struct {
 }
 
 type wireWorkload struct {
-	UID                   string       `json:"uid"`
-	Name                  string       `json:"name"`
-	Namespace             string       `json:"namespace"`
-	Node                  string       `json:"node"`
-	ClusterID             string       `json:"clusterId"`
-	Network               string       `json:"network"`
-	ServiceAccount        string       `json:"serviceAccount"`
-	TrustDomain           string       `json:"trustDomain"`
-	WorkloadName          string       `json:"workloadName"`
-	WorkloadType          string       `json:"workloadType"`
-	CanonicalName         string       `json:"canonicalName"`
-	CanonicalRevision     string       `json:"canonicalRevision"`
+	wireIdentity
+	wireOwner
+
 	Hostname              string       `json:"hostname"`
 	Protocol              string       `json:"protocol"`
 	Status                string       `json:"status"`
@@ -89,6 +80,26 @@ type wireWorkload struct {
 	Services              names        `json:"services"`
 	Waypoint              *wireGateway `json:"waypoint"`
 	Locality              wireLocality `json:"locality"`
+}
+
+// wireIdentity is what tells a workload from others.
+type wireIdentity struct {
+	UID            string `json:"uid"`
+	Name           string `json:"name"`
+	Namespace      string `json:"namespace"`
+	Node           string `json:"node"`
+	ClusterID      string `json:"clusterId"`
+	Network        string `json:"network"`
+	ServiceAccount string `json:"serviceAccount"`
+	TrustDomain    string `json:"trustDomain"`
+}
+
+// wireOwner is what a workload is an instance of.
+type wireOwner struct {
+	WorkloadName      string `json:"workloadName"`
+	WorkloadType      string `json:"workloadType"`
+	CanonicalName     string `json:"canonicalName"`
+	CanonicalRevision string `json:"canonicalRevision"`
 }
 
 type wireLocality struct {

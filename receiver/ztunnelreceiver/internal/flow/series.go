@@ -128,15 +128,15 @@ func (t *seriesTable) makeKey(node int, rec *accesslog.Record) {
 	k = append(k, reporter, securityOf(rec))
 	address, port := destination(rec)
 	k = binary.LittleEndian.AppendUint16(k, port)
-	k = appendText(k, rec.SrcWorkload)
-	k = appendText(k, rec.SrcNamespace)
-	k = appendText(k, ipOf(&rec.Src))
-	k = appendText(k, rec.SrcCluster)
-	k = appendText(k, rec.DstWorkload)
-	k = appendText(k, rec.DstNamespace)
+	k = appendText(k, rec.Src.Workload)
+	k = appendText(k, rec.Src.Namespace)
+	k = appendText(k, ipOf(&rec.Src.Addr))
+	k = appendText(k, rec.Src.Cluster)
+	k = appendText(k, rec.Dst.Workload)
+	k = appendText(k, rec.Dst.Namespace)
 	k = appendText(k, address)
 	k = appendText(k, rec.DstService)
-	t.key = appendText(k, rec.DstCluster)
+	t.key = appendText(k, rec.Dst.Cluster)
 }
 
 func appendText(k, text []byte) []byte {
@@ -158,18 +158,18 @@ func destination(rec *accesslog.Record) (address []byte, port uint16) {
 		if rec.HBONE.IsIP {
 			return rec.HBONE.Host, rec.HBONE.Port
 		}
-		return ipOf(&rec.Dst), rec.HBONE.Port
+		return ipOf(&rec.Dst.Addr), rec.HBONE.Port
 	}
 	port = rec.Dst.Port
 	if port == hbonePort && rec.Direction == accesslog.DirectionInbound {
 		port = 0
 	}
-	return ipOf(&rec.Dst), port
+	return ipOf(&rec.Dst.Addr), port
 }
 
 func securityOf(rec *accesslog.Record) byte {
 	switch {
-	case len(rec.HBONE.Text) > 0 || len(rec.SrcIdentity) > 0 || len(rec.DstIdentity) > 0:
+	case len(rec.HBONE.Text) > 0 || len(rec.Src.Identity) > 0 || len(rec.Dst.Identity) > 0:
 		return securityMutualTLS
 	case rec.Event == accesslog.EventFailed:
 		return securityUnknown

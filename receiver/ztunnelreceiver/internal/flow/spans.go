@@ -146,8 +146,8 @@ func peerName(rec *accesslog.Record) []byte {
 	switch {
 	case len(rec.DstService) > 0:
 		return rec.DstService
-	case len(rec.DstWorkload) > 0:
-		return rec.DstWorkload
+	case len(rec.Dst.Workload) > 0:
+		return rec.Dst.Workload
 	}
 	address, _ := destination(rec)
 	return address
@@ -156,9 +156,9 @@ func peerName(rec *accesslog.Record) []byte {
 // spansOf returns the spans of the reporting side of p.rec.
 func (p *Processor) spansOf(n *node) ptrace.SpanSlice {
 	b, rec := &p.spans, &p.rec
-	pod, namespace, address := rec.SrcWorkload, rec.SrcNamespace, rec.Src.Host
+	pod, namespace, address := rec.Src.Workload, rec.Src.Namespace, rec.Src.Host
 	if rec.Direction == accesslog.DirectionInbound {
-		pod, namespace = rec.DstWorkload, rec.DstNamespace
+		pod, namespace = rec.Dst.Workload, rec.Dst.Namespace
 		address, _ = destination(rec)
 	}
 	k := binary.LittleEndian.AppendUint32(b.partyKey[:0], uint32(n.id))
