@@ -345,7 +345,6 @@ func TestLive(t *testing.T) {
 	tracesReceiver, err := factory.CreateTraces(t.Context(), set, cfg, consumertest.NewNop())
 	require.NoError(t, err)
 	all := []component.Component{logsReceiver, metricsReceiver, tracesReceiver}
-	assert.Same(t, logsReceiver, metricsReceiver)
 	for _, c := range all {
 		require.NoError(t, c.Start(t.Context(), componenttest.NewNopHost()))
 	}

@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -27,9 +28,19 @@ type liveness struct {
 	states map[sourceKey]*sourceState // bounded by maxSources
 	// order is by node, then by source, so that the same sources give the same output.
 	order []sourceKey
+	// beats count each node's heartbeats; bounded by maxSources.
+	beats map[string]*beats
 }
 
-func newLiveness() *liveness { return &liveness{states: map[sourceKey]*sourceState{}} }
+// beats are those of a node: how many there were since when.
+type beats struct {
+	start pcommon.Timestamp
+	count uint64
+}
+
+func newLiveness() *liveness {
+	return &liveness{states: map[sourceKey]*sourceState{}, beats: map[string]*beats{}}
+}
 
 // set states that a source delivers or fails. A zero seen leaves the newest record as it was.
 func (l *liveness) set(source, node string, up bool, seen time.Time) {
@@ -59,6 +70,7 @@ func (l *liveness) seen(source, node string, at time.Time) {
 
 // remove forgets all sources of a node.
 func (l *liveness) remove(node string) {
+	delete(l.beats, node)
 	l.order = slices.DeleteFunc(l.order, func(key sourceKey) bool {
 		if key.node != node {
 			return false
@@ -85,48 +97,33 @@ func compareSources(a, b sourceKey) int {
 
 // appendTo writes the heartbeats of a boundary, one resource per node.
 func (l *liveness) appendTo(md pmetric.Metrics, at time.Time, cluster string) {
-	stamp := pcommon.NewTimestampFromTime(at)
+	beat := datatime.Beat{Time: pcommon.NewTimestampFromTime(at)}
 	for from := 0; from < len(l.order); {
-		node := l.order[from].node
-		to := from
-		for to < len(l.order) && l.order[to].node == node {
-			to++
+		beat.Node, beat.Sources = l.order[from].node, beat.Sources[:0]
+		for ; from < len(l.order) && l.order[from].node == beat.Node; from++ {
+			state := l.states[l.order[from]]
+			source := datatime.Source{Name: l.order[from].source, Up: state.up}
+			if !state.lastSeen.IsZero() {
+				source.LastSeen = pcommon.NewTimestampFromTime(state.lastSeen)
+			}
+			beat.Sources = append(beat.Sources, source)
 		}
-		scope := newScope(md, node, cluster)
-		up := newGauge(scope, semconv.MetricSourceUp, "Whether a source of telemetry delivers (1) or fails (0)", "1")
-		var lastSeen pmetric.NumberDataPointSlice
-		anySeen := false
-		for _, key := range l.order[from:to] {
-			state := l.states[key]
-			value := int64(0)
-			if state.up {
-				value = 1
-			}
-			newPoint(up, stamp, key.source).SetIntValue(value)
-			if state.lastSeen.IsZero() {
-				continue
-			}
-			if !anySeen {
-				anySeen = true
-				lastSeen = newGauge(scope, semconv.MetricSourceLastSeen, "Unix time of a source's newest record", "s")
-			}
-			newPoint(lastSeen, stamp, key.source).SetDoubleValue(unixSeconds(state.lastSeen))
+		sent := l.beats[beat.Node]
+		if sent == nil {
+			sent = &beats{start: beat.Time}
+			l.beats[beat.Node] = sent
 		}
-		from = to
+		sent.count++
+		beat.Start, beat.Sequence = sent.start, sent.count
+		datatime.Write(newScope(md, beat.Node, cluster), &beat)
 	}
 }
 
 // appendPosition writes how far a replay is; reason says why one failed.
 func appendPosition(md pmetric.Metrics, at time.Time, state, reason, cluster string) {
-	scope := newScope(md, "", cluster)
-	position := newGauge(scope, semconv.MetricReplayPosition, "Data time that the replay has reached", "s")
-	point := position.AppendEmpty()
-	point.SetTimestamp(pcommon.NewTimestampFromTime(at))
-	point.SetDoubleValue(unixSeconds(at))
-	point.Attributes().PutStr(semconv.LabelState, state)
-	if reason != "" {
-		point.Attributes().PutStr(semconv.LabelReason, reason)
-	}
+	datatime.WriteReplay(newScope(md, "", cluster), datatime.Replay{
+		State: state, Position: pcommon.NewTimestampFromTime(at), Reason: reason,
+	})
 }
 
 // putResource writes the attributes of a ztunnel's resource; node is empty for what is not one node's.
@@ -147,20 +144,3 @@ func newScope(md pmetric.Metrics, node, cluster string) pmetric.ScopeMetrics {
 	scope.Scope().SetName(semconv.ScopeReceiver)
 	return scope
 }
-
-func newGauge(scope pmetric.ScopeMetrics, name, description, unit string) pmetric.NumberDataPointSlice {
-	metric := scope.Metrics().AppendEmpty()
-	metric.SetName(name)
-	metric.SetDescription(description)
-	metric.SetUnit(unit)
-	return metric.SetEmptyGauge().DataPoints()
-}
-
-func newPoint(points pmetric.NumberDataPointSlice, at pcommon.Timestamp, source string) pmetric.NumberDataPoint {
-	point := points.AppendEmpty()
-	point.SetTimestamp(at)
-	point.Attributes().PutStr(semconv.LabelSource, source)
-	return point
-}
-
-func unixSeconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
