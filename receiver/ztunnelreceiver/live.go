@@ -44,11 +44,7 @@ type live struct {
 	kube     *kubernetes // nil without Kubernetes
 	times    boundaries
 
-	// flushed is closed and replaced when something was sent.
-	flushed chan struct{}
-	// pressing is set when records should not wait for the next boundary; wake ends the wait for it.
-	pressing bool
-	wake     context.CancelFunc
+	pace pace
 	// read is set when entries came since the last commit, unsaved when the last commit failed.
 	read, unsaved bool
 	// snapshot gives the mesh's entities once more; nil without xDS.
@@ -57,6 +53,15 @@ type live struct {
 	opened bool
 	// sources run until the context ends.
 	sources []func(ctx context.Context)
+}
+
+// pace is how the sources and the one that sends wait for each other.
+type pace struct {
+	// flushed is closed and replaced when something was sent.
+	flushed chan struct{}
+	// pressing is set when records should not wait for the next boundary; wake ends the wait for it.
+	pressing bool
+	wake     context.CancelFunc
 }
 
 // follower follows logs and says how far it is.
@@ -74,12 +79,12 @@ type follower interface {
 func newLive(cfg *Config, in *ingest, clock replay.Clock) *live {
 	l := &live{
 		ingest: in, cfg: cfg, clock: clock,
-		times:   boundaries{interval: cfg.FlushInterval},
-		flushed: make(chan struct{}), wake: func() {},
+		times: boundaries{interval: cfg.FlushInterval},
+		pace:  pace{flushed: make(chan struct{}), wake: func() {}},
 	}
 	in.full = func() {
-		l.pressing = true
-		l.wake()
+		l.pace.pressing = true
+		l.pace.wake()
 	}
 	return l
 }
@@ -198,7 +203,7 @@ func (l *live) awaitRoom(ctx context.Context) {
 	for {
 		l.mu.Lock()
 		full := l.out.backlog() > maxBacklog
-		flushed := l.flushed
+		flushed := l.pace.flushed
 		l.mu.Unlock()
 		if !full {
 			return
@@ -296,8 +301,8 @@ func (l *live) await(ctx context.Context) bool {
 	waiting, wake := context.WithCancel(ctx)
 	defer wake()
 	l.mu.Lock()
-	l.wake = wake
-	if l.pressing {
+	l.pace.wake = wake
+	if l.pace.pressing {
 		wake()
 	}
 	l.mu.Unlock()
@@ -310,7 +315,7 @@ func (l *live) await(ctx context.Context) bool {
 		l.tick(ctx)
 	default:
 		l.mu.Lock()
-		l.pressing = false
+		l.pace.pressing = false
 		l.mu.Unlock()
 		l.out.records(ctx)
 		l.sent()
@@ -322,8 +327,8 @@ func (l *live) await(ctx context.Context) bool {
 func (l *live) sent() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	close(l.flushed)
-	l.flushed = make(chan struct{})
+	close(l.pace.flushed)
+	l.pace.flushed = make(chan struct{})
 }
 
 // tick flushes one boundary.
@@ -345,7 +350,7 @@ func (l *live) tick(ctx context.Context) {
 		l.mu.Lock()
 	}
 	taken := l.boundary(at, whole)
-	l.pressing = false
+	l.pace.pressing = false
 	l.mu.Unlock()
 	l.deliver(ctx, taken, l.save)
 	l.sent()
