@@ -202,7 +202,7 @@ func createDefaultConfig() component.Config {
 			Metrics:          []string{"mesh.", "ztunnel.source.", "traces_service_graph_"},
 			Lookback:         5 * time.Minute,
 			QueryTimeout:     20 * time.Second,
-			MaxSamples:       50_000_000,
+			MaxSamples:       30_000_000,
 		},
 		Traces:  TracesConfig{MaxSpans: 500_000, MaxSizeMiB: 512, Retention: 24 * time.Hour},
 		Flows:   FlowsConfig{MaxRecords: 20_000},

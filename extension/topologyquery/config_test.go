@@ -55,7 +55,7 @@ func TestConfig(t *testing.T) {
 	for name, want := range map[string]string{
 		"bad_live": "live::max_edges must be positive", "bad_health": "degraded_at ≤ failing_at",
 		"bad_prometheus": "prometheus::endpoint", "bad_replica_label": "prometheus::replica_label", "bad_jaeger": "jaeger::endpoint", "bad_link": "links::grafana", "bad_history": "history::retention",
-		"bad_timeout": "limits::timeout must be shorter", "bad_memory": "limits::max_memory_mib must have room for one query of history::max_samples: 763", "bad_host": `http::allowed_hosts: "*.example"`,
+		"bad_timeout": "limits::timeout must be shorter", "bad_memory": "limits::max_memory_mib must have room for one query of history::max_samples: 916", "bad_host": `http::allowed_hosts: "*.example"`,
 	} {
 		require.ErrorContains(t, xconfmap.Validate(load(t, name)), want, name)
 	}

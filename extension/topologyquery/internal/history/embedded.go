@@ -44,8 +44,9 @@ type sized struct {
 	samples int
 }
 
-// SampleBytes is what a sample that a query holds takes in memory. The engine counts a histogram as many samples by its size.
-const SampleBytes = 16
+// SampleBytes is what a sample that a query holds takes in memory: 16 bytes, and as much again until the garbage collector comes by.
+// The engine counts a histogram as many samples by its size.
+const SampleBytes = 32
 
 // fewSamples is the part of the samples that a query is given at first.
 const fewSamples = 8
