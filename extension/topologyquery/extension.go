@@ -82,7 +82,7 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return err
 	}
-	t.ingester = ingest.New(t.stores, ingest.Settings{
+	settings := ingest.Settings{
 		MaxSeries:    t.config.Live.MaxSeries,
 		SeriesExpiry: t.config.Live.Window.Milliseconds(),
 		Keep:         t.config.History.keeps,
@@ -94,7 +94,11 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 			default:
 			}
 		},
-	})
+	}
+	if t.storage.state != nil {
+		settings.State = t.storage.state
+	}
+	t.ingester = ingest.New(t.stores, settings)
 	return t.report()
 }
 
@@ -177,9 +181,7 @@ func (t *topologyQuery) shutdown(ctx context.Context) error {
 	if t.ingester != nil {
 		// What is still in memory.
 		errs = append(errs, t.ingester.Final(ctx))
-		if t.storage.temporary == "" {
-			errs = append(errs, t.storage.saveState(true))
-		}
+		errs = append(errs, t.storage.saveState(ctx))
 	}
 	if t.telemetry != nil {
 		t.telemetry.Shutdown()

@@ -45,8 +45,8 @@ type storage struct {
 	// temporary is the directory that ends with the process, empty if one is configured.
 	temporary string
 	closers   []func()
-	// saved is the version of the state on disk.
-	saved [3]uint64
+	// state is nil where nothing outlives the process.
+	state *state.Keeper
 }
 
 // open opens the stores, with what was kept from before a restart. restored tells that there is a history from then.
@@ -83,7 +83,7 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 	if err := s.openHistory(ctx, host); err != nil {
 		return false, err
 	}
-	return s.restore()
+	return s.restore(ctx)
 }
 
 func (s *storage) openTraces(ctx context.Context, host component.Host) error {
@@ -172,20 +172,20 @@ func (s *storage) openHistory(ctx context.Context, host component.Host) error {
 }
 
 // restore takes over what was kept. restored tells that there is a history from before.
-func (s *storage) restore() (restored bool, err error) {
+func (s *storage) restore(ctx context.Context) (restored bool, err error) {
 	all := s.stores
-	kept, err := state.Load(s.directory)
-	if err != nil {
-		// The state is made again by what arrives; a broken file must not keep the mesh invisible.
-		s.telemetry.Logger.Error("Starting without the mesh's former state", zap.Error(err))
+	var kept state.Clock
+	if s.temporary == "" {
+		s.state, kept, err = state.Open(ctx, s.directory, all)
+		switch {
+		case s.state == nil:
+			return false, err
+		case err != nil:
+			// The state is made again by what arrives; a broken file must not keep the mesh invisible.
+			s.telemetry.Logger.Error("Starting without all of the mesh's former state", zap.Error(err))
+		}
 	}
-	var first, clock int64
-	if kept != nil {
-		all.Inventory.Restore(kept.Mesh)
-		all.Outages.Restore(kept.Outages)
-		all.Changes.Restore(kept.Changes)
-		first, clock = kept.First, kept.Clock
-	}
+	first, clock := kept.First, kept.Now
 	if s.embedded != nil {
 		// After a crash the series are newer than the state.
 		if oldest, newest, ok := s.embedded.Bounds(); ok {
@@ -212,28 +212,19 @@ func (s *storage) keepState(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if err := s.saveState(false); err != nil {
+			if err := s.saveState(ctx); err != nil {
 				s.telemetry.Logger.Error("The mesh's state is not safe on disk", zap.Error(err))
 			}
 		}
 	}
 }
 
-// saveState writes the state to disk if it has changed, or always.
-func (s *storage) saveState(always bool) error {
-	version := [3]uint64{s.stores.Inventory.Version(), s.stores.Outages.Version(), s.stores.Changes.Version()}
-	if !always && version == s.saved {
+// saveState writes to disk what has changed, if there is anything to outlive the process.
+func (s *storage) saveState(ctx context.Context) error {
+	if s.state == nil {
 		return nil
 	}
-	first, clock := s.stores.Sources.Clock()
-	err := state.Save(s.directory, &state.State{
-		First: first, Clock: clock,
-		Mesh: s.stores.Inventory.Snapshot(), Outages: s.stores.Outages.Snapshot(), Changes: s.stores.Changes.Snapshot(),
-	})
-	if err == nil {
-		s.saved = version
-	}
-	return err
+	return s.state.Save(ctx)
 }
 
 // close closes the stores.

@@ -86,8 +86,8 @@ type Clock struct {
 // send, furthest the newest of it ever.
 type catchUp struct {
 	heard, began, until time.Time
-	progressed          bool // since it began
-	announced           map[string]pcommon.Timestamp
+	progressed          bool                         // since it began
+	announced           map[string]pcommon.Timestamp // bounded by MaxNodes
 	furthest            pcommon.Timestamp
 }
 

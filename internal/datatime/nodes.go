@@ -28,7 +28,7 @@ type node struct {
 
 // nodes are the nodes that a clock knows.
 type nodes struct {
-	byName map[string]node
+	byName map[string]node // bounded by MaxNodes
 	newest pcommon.Timestamp
 }
 

@@ -20,7 +20,7 @@ type Table[K comparable, V any] struct {
 	limit   int
 	evicted func(K, V)
 
-	index   map[K]int32
+	index   map[K]int32 // bounded by limit
 	entries []entry[K, V]
 	// free is the first of the unused entries, oldest and newest the ends of the used ones.
 	free, oldest, newest int32

@@ -9,14 +9,5 @@ var tooLarge = map[string]int{
 
 // withoutBound are the packages with maps of which no comment says by what they are bounded, and how many.
 var withoutBound = map[string]int{
-	"extension/topologyquery/internal/ingest":    4,
-	"extension/topologyquery/internal/inventory": 5,
-	"extension/topologyquery/internal/live":      1,
-	"extension/topologyquery/internal/outages":   1,
-	"extension/topologyquery/internal/traces":    3,
-	"internal/datatime":                          2,
-	"internal/expiry":                            1,
-	"internal/journal":                           1,
-	"internal/mesh":                              8,
-	"processor/outagedetector":                   2,
+	"processor/outagedetector": 2,
 }

@@ -21,7 +21,8 @@ type Coder struct {
 	reading bool
 	data    []byte
 	err     error
-	// written and read are the texts that occurred before in this journal, which are told by their number.
+	// written and read are the texts that occurred before in this journal, which are told by their number. They are bounded by what is
+	// recorded between two writings anew.
 	written map[string]uint64
 	read    []string
 	intern  func(string) string
@@ -118,6 +119,17 @@ func (c *Coder) Float(v *float64) {
 		return
 	}
 	*v = value
+}
+
+// Bytes are bytes of at most limit; what was read belongs to the caller.
+func (c *Coder) Bytes(v *[]byte, limit int) {
+	n := c.Len(len(*v), limit)
+	if !c.reading {
+		c.data = append(c.data, *v...)
+		return
+	}
+	*v = append([]byte(nil), c.data[:n]...)
+	c.data = c.data[n:]
 }
 
 // Text is a string. One that occurred before in the journal is written as its number.

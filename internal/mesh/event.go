@@ -72,17 +72,8 @@ func ParseEvent(record plog.LogRecord) (Event, error) {
 	if !ok {
 		return Event{}, errors.New("entity event without " + AttrEntityType)
 	}
-	var entity Entity
-	switch EntityType(entityType.Str()) {
-	case TypeWorkload:
-		entity = &Workload{}
-	case TypeService:
-		entity = &Service{}
-	case TypePolicy:
-		entity = &Policy{}
-	case TypeZtunnel:
-		entity = &Ztunnel{}
-	default:
+	entity := NewEntity(EntityType(entityType.Str()))
+	if entity == nil {
 		return Event{}, fmt.Errorf("unknown entity type %q", entityType.Str())
 	}
 	values, ok := attrs.Get(AttrEntityAttributes)
@@ -104,6 +95,21 @@ func ParseEvent(record plog.LogRecord) (Event, error) {
 		return Event{}, errors.New("entity event of unknown " + AttrEventType)
 	}
 	return Event{Time: record.Timestamp(), Entity: entity, Deleted: eventType.Str() == eventDelete}, nil
+}
+
+// NewEntity returns an empty entity of a type, nil of one that is not known.
+func NewEntity(of EntityType) Entity {
+	switch of {
+	case TypeWorkload:
+		return &Workload{}
+	case TypeService:
+		return &Service{}
+	case TypePolicy:
+		return &Policy{}
+	case TypeZtunnel:
+		return &Ztunnel{}
+	}
+	return nil
 }
 
 func toMap(entity Entity) (map[string]any, error) {

@@ -5,8 +5,13 @@ import (
 	"sync"
 )
 
-// State is the newest known state of a mesh, indexed for the joins that telemetry needs.
-// All methods may be called from several goroutines. Entities handed out must not be modified.
+// maxAddresses bounds the addresses of one entity that are indexed.
+const maxAddresses = 64
+
+// State is the newest known state of a mesh, decoded once and indexed for the joins that telemetry needs. The outage detector uses
+// it as it is, the query extension's inventory embeds it, the service graph's directory is built on it.
+// All methods may be called from several goroutines. Entities handed out must not be modified. The maps are bounded by limit,
+// those by address by maxAddresses times that.
 type State struct {
 	mu         sync.RWMutex
 	limit      int
@@ -18,6 +23,7 @@ type State struct {
 	byAddress  map[netip.Addr]*Workload
 	byVIP      map[netip.Addr]*Service
 	byHostname map[string]*Service
+	version    uint64
 	rejected   uint64
 }
 
@@ -69,6 +75,7 @@ func apply[E interface {
 		s.rejected++
 		return nil, false
 	}
+	s.version++
 	if known {
 		unindex(old)
 		delete(all, entity.Key())
@@ -82,7 +89,7 @@ func apply[E interface {
 
 func (s *State) indexWorkload(w *Workload) {
 	s.byPod[podKey{w.Namespace, w.Name}] = w
-	for _, text := range w.Addresses {
+	for _, text := range w.Addresses[:min(len(w.Addresses), maxAddresses)] {
 		if addr, err := netip.ParseAddr(text); err == nil {
 			s.byAddress[addr.Unmap()] = w
 		}
@@ -94,7 +101,7 @@ func (s *State) unindexWorkload(w *Workload) {
 	if s.byPod[podKey{w.Namespace, w.Name}] == w {
 		delete(s.byPod, podKey{w.Namespace, w.Name})
 	}
-	for _, text := range w.Addresses {
+	for _, text := range w.Addresses[:min(len(w.Addresses), maxAddresses)] {
 		if addr, err := netip.ParseAddr(text); err == nil && s.byAddress[addr.Unmap()] == w {
 			delete(s.byAddress, addr.Unmap())
 		}
@@ -103,7 +110,7 @@ func (s *State) unindexWorkload(w *Workload) {
 
 func (s *State) indexService(service *Service) {
 	s.byHostname[service.Hostname] = service
-	for _, text := range service.Addresses {
+	for _, text := range service.Addresses[:min(len(service.Addresses), maxAddresses)] {
 		if addr, err := netip.ParseAddr(text); err == nil {
 			s.byVIP[addr.Unmap()] = service
 		}
@@ -114,7 +121,7 @@ func (s *State) unindexService(service *Service) {
 	if s.byHostname[service.Hostname] == service {
 		delete(s.byHostname, service.Hostname)
 	}
-	for _, text := range service.Addresses {
+	for _, text := range service.Addresses[:min(len(service.Addresses), maxAddresses)] {
 		if addr, err := netip.ParseAddr(text); err == nil && s.byVIP[addr.Unmap()] == service {
 			delete(s.byVIP, addr.Unmap())
 		}
@@ -174,6 +181,13 @@ func (s *State) Policies() []*Policy { return values(s, s.policies) }
 
 // Ztunnels returns all ztunnels in no particular order.
 func (s *State) Ztunnels() []*Ztunnel { return values(s, s.ztunnels) }
+
+// Version grows with every event that is taken.
+func (s *State) Version() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.version
+}
 
 // Rejected is the number of entities that the limit kept out.
 func (s *State) Rejected() uint64 {

@@ -91,8 +91,8 @@ type entry struct {
 // New returns a store of at most limit changes; beyond it the oldest leave.
 func New(limit int) *Store { return &Store{limit: limit} }
 
-// Add takes over a change. One that is there already is passed over: a restarted source tells again.
-func (s *Store) Add(c Change) {
+// Add takes over a change. It is false for one that is there already: a restarted source tells again.
+func (s *Store) Add(c Change) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, _ := slices.BinarySearchFunc(s.changes, c.Time, func(e entry, t time.Time) int {
@@ -103,7 +103,7 @@ func (s *Store) Add(c Change) {
 	})
 	for i := at - 1; i >= 0 && s.changes[i].Time.Equal(c.Time); i-- {
 		if same(&s.changes[i].Change, &c) {
-			return
+			return false
 		}
 	}
 	s.next++
@@ -113,6 +113,7 @@ func (s *Store) Add(c Change) {
 		s.changes = slices.Delete(s.changes, 0, len(s.changes)-s.limit)
 		s.dropped++
 	}
+	return true
 }
 
 func same(a, b *Change) bool {
@@ -197,7 +198,7 @@ func (s *Store) Version() uint64 {
 	return s.version
 }
 
-// Snapshot returns the content, oldest first, for Restore.
+// Snapshot returns the content, oldest first.
 func (s *Store) Snapshot() []Change {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -206,13 +207,4 @@ func (s *Store) Snapshot() []Change {
 		out[i] = s.changes[i].Change
 	}
 	return out
-}
-
-// Restore takes over a snapshot.
-func (s *Store) Restore(snapshot []Change) {
-	for _, c := range snapshot {
-		if c.Kind != "" && c.Name != "" {
-			s.Add(c)
-		}
-	}
 }

@@ -70,7 +70,9 @@ func TestWhatIsToldAgainIsOneChange(t *testing.T) {
 	s := New(10)
 	s.Add(change("a", 0))
 	again := New(10)
-	again.Restore(s.Snapshot())
+	for _, c := range s.Snapshot() {
+		again.Add(c)
+	}
 	version := again.Version()
 	repeated := change("a", 0)
 	repeated.Observed = origin.Add(time.Hour)

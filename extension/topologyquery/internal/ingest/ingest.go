@@ -20,6 +20,13 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
+// Recorder keeps what must outlive the process. state.Keeper is one.
+type Recorder interface {
+	Entity(event mesh.Event)
+	Outage(o *outage.Outage, at int64)
+	Change(change changes.Change)
+}
+
 // Settings bound an Ingester.
 type Settings struct {
 	MaxSeries int
@@ -31,6 +38,8 @@ type Settings struct {
 	Restored bool
 	// Changed is called after each write.
 	Changed func()
+	// State is told what happens to the mesh, the outages and the changes; nil where nothing is kept.
+	State Recorder
 }
 
 // Ingester writes telemetry to the stores. Its methods may be called from several goroutines.
@@ -43,10 +52,10 @@ type Ingester struct {
 	mesh     changes.Mesh
 
 	mu      sync.Mutex
-	series  map[seriesKey]*series
-	dropped map[string]uint64
-	since   int64 // the first time that this process heard of
-	before  int64 // the newest time of what was stored before it
+	series  map[seriesKey]*series // bounded by MaxSeries
+	dropped map[string]uint64     // bounded by the reasons
+	since   int64                 // the first time that this process heard of
+	before  int64                 // the newest time of what was stored before it
 	swept   int64
 }
 
@@ -89,8 +98,11 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 						in.drop("entity_limit")
 						continue
 					}
+					if in.State != nil {
+						in.State.Entity(event)
+					}
 					for _, change := range in.mesh.Compare(previous, event) {
-						in.Changes.Add(change)
+						in.addChange(change)
 					}
 				case record.EventName() == semconv.EventAccess:
 					in.Flows.Add(nodeOf(rl.Resource().Attributes()), record)
@@ -103,6 +115,9 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 						continue
 					}
 					in.Outages.Put(o, text(record.Attributes(), semconv.AttrOutageTransition), millis(record.Timestamp()))
+					if in.State != nil {
+						in.State.Outage(o, millis(record.Timestamp()))
+					}
 				}
 			}
 		}
@@ -123,7 +138,13 @@ func (in *Ingester) change(resource pcommon.Resource, record plog.LogRecord) {
 			workload = pod.Owner()
 		}
 	}
-	in.Changes.Add(changes.FromKubernetes(change, text(resource.Attributes(), semconv.AttrClusterName), workload))
+	in.addChange(changes.FromKubernetes(change, text(resource.Attributes(), semconv.AttrClusterName), workload))
+}
+
+func (in *Ingester) addChange(change changes.Change) {
+	if in.Changes.Add(change) && in.State != nil {
+		in.State.Change(change)
+	}
 }
 
 // Traces takes spans over.
@@ -154,10 +175,10 @@ func (in *Ingester) Final(ctx context.Context) error {
 // Stats are an ingester's counts.
 type Stats struct {
 	Series  int
-	Dropped map[string]uint64
+	Dropped map[string]uint64 // bounded by the reasons, as is Refused
 	// Stored and Refused are the history's samples; Refused is by reason.
 	Stored  uint64
-	Refused map[string]uint64
+	Refused map[string]uint64 // bounded by the reasons
 }
 
 // Stats returns the counts.

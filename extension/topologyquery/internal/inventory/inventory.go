@@ -8,8 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
-
+	"github.com/nephilia/nephilia/internal/expiry"
 	"github.com/nephilia/nephilia/internal/mesh"
 )
 
@@ -32,32 +31,27 @@ type Workload struct {
 // Inventory keeps the mesh's state. All methods may be called from several goroutines. What is handed out must not be
 // modified.
 type Inventory struct {
-	state *mesh.State
-	limit int
+	*mesh.State
 
-	mu     sync.RWMutex
+	mu sync.RWMutex
+	// owners are the pods of each workload by UID, bounded by the state's limit.
 	owners map[Name]map[string]*mesh.Workload
-	gone   map[Name]*mesh.Workload
-	goneAt map[Name]pcommon.Timestamp
-	// gonePolicies are policies that no longer exist, by key; at most limit.
-	gonePolicies map[string]*mesh.Policy
-	version      uint64
+	// gone are workloads that have no pod left, by one of their pods, and gonePolicies policies that no longer exist.
+	gone         *expiry.Table[Name, *mesh.Workload]
+	gonePolicies *expiry.Table[string, *mesh.Policy]
 	// view is the workloads as of viewVersion, made when asked for.
 	view        []*Workload
-	viewByName  map[Name]*Workload
+	viewByName  map[Name]*Workload // bounded by owners and gone
 	viewVersion uint64
 }
 
-// New returns an empty inventory of at most limit entities of each type.
+// New returns an empty inventory of at most limit entities of each type, and as many that are gone.
 func New(limit int) *Inventory {
 	return &Inventory{
-		state:  mesh.NewState(limit),
-		limit:  limit,
-		owners: map[Name]map[string]*mesh.Workload{},
-		gone:   map[Name]*mesh.Workload{},
-		goneAt: map[Name]pcommon.Timestamp{},
-
-		gonePolicies: map[string]*mesh.Policy{},
+		State:        mesh.NewState(limit),
+		owners:       map[Name]map[string]*mesh.Workload{},
+		gone:         expiry.New[Name, *mesh.Workload](limit, nil),
+		gonePolicies: expiry.New[string, *mesh.Policy](limit, nil),
 	}
 }
 
@@ -66,21 +60,20 @@ func New(limit int) *Inventory {
 func (inv *Inventory) Apply(event mesh.Event) (previous mesh.Entity, taken bool) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
-	previous, taken = inv.state.Apply(event)
+	previous, taken = inv.State.Apply(event)
 	if !taken {
 		return nil, false
 	}
-	inv.version++
 	if old, ok := previous.(*mesh.Workload); ok && old != nil {
 		name := Name{old.Namespace, old.Owner()}
 		delete(inv.owners[name], old.UID)
 		if len(inv.owners[name]) == 0 {
 			delete(inv.owners, name)
-			inv.remember(name, old, event.Time)
+			inv.gone.Put(name, old, event.Time)
 		}
 	}
-	if policy, ok := previous.(*mesh.Policy); ok && event.Deleted && len(inv.gonePolicies) < inv.limit {
-		inv.gonePolicies[policy.Key()] = policy
+	if policy, ok := previous.(*mesh.Policy); ok && event.Deleted {
+		inv.gonePolicies.Put(policy.Key(), policy, event.Time)
 	}
 	if w, ok := event.Entity.(*mesh.Workload); ok && !event.Deleted {
 		name := Name{w.Namespace, w.Owner()}
@@ -90,32 +83,9 @@ func (inv *Inventory) Apply(event mesh.Event) (previous mesh.Entity, taken bool)
 			inv.owners[name] = pods
 		}
 		pods[w.UID] = w
-		delete(inv.gone, name)
-		delete(inv.goneAt, name)
+		inv.gone.Delete(name)
 	}
 	return previous, true
-}
-
-func (inv *Inventory) remember(name Name, w *mesh.Workload, at pcommon.Timestamp) {
-	if len(inv.gone) >= inv.limit {
-		var oldest Name
-		first := true
-		for n, t := range inv.goneAt {
-			if first || t < inv.goneAt[oldest] {
-				oldest, first = n, false
-			}
-		}
-		delete(inv.gone, oldest)
-		delete(inv.goneAt, oldest)
-	}
-	inv.gone[name], inv.goneAt[name] = w, at
-}
-
-// Version grows with every change.
-func (inv *Inventory) Version() uint64 {
-	inv.mu.RLock()
-	defer inv.mu.RUnlock()
-	return inv.version
 }
 
 // Workloads returns the workloads that exist, by namespace and name.
@@ -132,7 +102,7 @@ func (inv *Inventory) ByName() map[Name]*Workload {
 
 func (inv *Inventory) workloads() ([]*Workload, map[Name]*Workload) {
 	inv.mu.RLock()
-	list, byName, fresh := inv.view, inv.viewByName, inv.viewVersion == inv.version && inv.viewByName != nil
+	list, byName, fresh := inv.view, inv.viewByName, inv.viewVersion == inv.Version() && inv.viewByName != nil
 	inv.mu.RUnlock()
 	if fresh {
 		return list, byName
@@ -140,13 +110,13 @@ func (inv *Inventory) workloads() ([]*Workload, map[Name]*Workload) {
 	inv.mu.Lock()
 	defer inv.mu.Unlock()
 	list = make([]*Workload, 0, len(inv.owners))
-	byName = make(map[Name]*Workload, len(inv.owners)+len(inv.gone))
+	byName = make(map[Name]*Workload, len(inv.owners)+inv.gone.Len())
 	for name, pods := range inv.owners {
 		w := newWorkload(name, pods)
 		list = append(list, w)
 		byName[name] = w
 	}
-	for name, pod := range inv.gone {
+	for name, pod := range inv.gone.All() {
 		w := newWorkload(name, map[string]*mesh.Workload{pod.UID: pod})
 		w.Gone, w.Pods = true, nil
 		byName[name] = w
@@ -154,7 +124,7 @@ func (inv *Inventory) workloads() ([]*Workload, map[Name]*Workload) {
 	slices.SortFunc(list, func(a, b *Workload) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name.Name, b.Name.Name))
 	})
-	inv.view, inv.viewByName, inv.viewVersion = list, byName, inv.version
+	inv.view, inv.viewByName, inv.viewVersion = list, byName, inv.Version()
 	return list, byName
 }
 
@@ -174,7 +144,7 @@ func newWorkload(name Name, pods map[string]*mesh.Workload) *Workload {
 
 // Services returns the services by namespace and host name.
 func (inv *Inventory) Services() []*mesh.Service {
-	return sorted(inv.state.Services())
+	return sorted(inv.State.Services())
 }
 
 // Service returns a service by its namespace and its name or host name, nil if unknown.
@@ -187,88 +157,48 @@ func (inv *Inventory) Service(namespace, name string) *mesh.Service {
 	return nil
 }
 
-// Hostname returns the service with that host name, nil if unknown.
-func (inv *Inventory) Hostname(hostname string) *mesh.Service { return inv.state.Hostname(hostname) }
-
 // Policies returns the policies by namespace and name.
-func (inv *Inventory) Policies() []*mesh.Policy { return sorted(inv.state.Policies()) }
+func (inv *Inventory) Policies() []*mesh.Policy { return sorted(inv.State.Policies()) }
 
 // Policy returns a policy by "namespace/name", nil if unknown; present is false for one that is gone.
 func (inv *Inventory) Policy(key string) (policy *mesh.Policy, present bool) {
-	if policy := inv.state.Policy(key); policy != nil {
+	if policy := inv.State.Policy(key); policy != nil {
 		return policy, true
 	}
 	inv.mu.RLock()
 	defer inv.mu.RUnlock()
-	return inv.gonePolicies[key], false
+	gone, _ := inv.gonePolicies.Get(key)
+	return gone, false
 }
 
 // Ztunnels returns the ztunnels by node.
-func (inv *Inventory) Ztunnels() []*mesh.Ztunnel { return sorted(inv.state.Ztunnels()) }
-
-// Ztunnel returns a node's ztunnel, nil if unknown.
-func (inv *Inventory) Ztunnel(node string) *mesh.Ztunnel { return inv.state.Ztunnel(node) }
-
-// Pod returns a pod, nil if unknown.
-func (inv *Inventory) Pod(namespace, name string) *mesh.Workload {
-	return inv.state.Pod(namespace, name)
-}
+func (inv *Inventory) Ztunnels() []*mesh.Ztunnel { return sorted(inv.State.Ztunnels()) }
 
 func sorted[E mesh.Entity](list []E) []E {
 	slices.SortFunc(list, func(a, b E) int { return strings.Compare(a.Key(), b.Key()) })
 	return list
 }
 
-// Snapshot is an inventory's content, for Restore.
-type Snapshot struct {
-	Workloads []*mesh.Workload `json:"workloads,omitempty"`
-	Gone      []*mesh.Workload `json:"gone,omitempty"`
-	Services  []*mesh.Service  `json:"services,omitempty"`
-	Policies  []*mesh.Policy   `json:"policies,omitempty"`
-	// GonePolicies no longer exist, as Gone workloads do not.
-	GonePolicies []*mesh.Policy  `json:"gone_policies,omitempty"`
-	Ztunnels     []*mesh.Ztunnel `json:"ztunnels,omitempty"`
-}
-
-// Snapshot returns the content.
-func (inv *Inventory) Snapshot() Snapshot {
-	s := Snapshot{
-		Workloads: sorted(inv.state.Workloads()),
-		Services:  inv.Services(),
-		Policies:  inv.Policies(),
-		Ztunnels:  inv.Ztunnels(),
-	}
+// Events calls f with the events that make an empty inventory the same, those of what is gone first.
+func (inv *Inventory) Events(f func(mesh.Event)) {
 	inv.mu.RLock()
 	defer inv.mu.RUnlock()
-	for _, w := range inv.gone {
-		s.Gone = append(s.Gone, w)
+	for _, w := range inv.gone.All() {
+		f(mesh.Event{Entity: w})
+		f(mesh.Event{Entity: w, Deleted: true})
 	}
-	s.Gone = sorted(s.Gone)
-	for _, policy := range inv.gonePolicies {
-		s.GonePolicies = append(s.GonePolicies, policy)
+	for _, policy := range inv.gonePolicies.All() {
+		f(mesh.Event{Entity: policy})
+		f(mesh.Event{Entity: policy, Deleted: true})
 	}
-	s.GonePolicies = sorted(s.GonePolicies)
-	return s
+	events(inv.State.Workloads(), f)
+	events(inv.State.Services(), f)
+	events(inv.State.Policies(), f)
+	events(inv.State.Ztunnels(), f)
 }
 
-// Restore takes over a snapshot.
-func (inv *Inventory) Restore(s Snapshot) {
-	for _, w := range s.Gone {
-		inv.Apply(mesh.Event{Entity: w})
-		inv.Apply(mesh.Event{Entity: w, Deleted: true})
-	}
-	for _, policy := range s.GonePolicies {
-		inv.Apply(mesh.Event{Entity: policy})
-		inv.Apply(mesh.Event{Entity: policy, Deleted: true})
-	}
-	restore(inv, s.Workloads)
-	restore(inv, s.Services)
-	restore(inv, s.Policies)
-	restore(inv, s.Ztunnels)
-}
-
-func restore[E mesh.Entity](inv *Inventory, list []E) {
-	for _, entity := range list {
-		inv.Apply(mesh.Event{Entity: entity})
+func events[E mesh.Entity](list []E, f func(mesh.Event)) {
+	for _, entity := range sorted(list) {
+		f(mesh.Event{Entity: entity})
 	}
 }

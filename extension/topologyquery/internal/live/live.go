@@ -46,7 +46,7 @@ type Graph struct {
 	settings Settings
 
 	mu       sync.RWMutex
-	edges    map[edge.Key]*Edge
+	edges    map[edge.Key]*Edge // bounded by MaxEdges
 	list     []*Edge
 	version  uint64
 	rejected uint64

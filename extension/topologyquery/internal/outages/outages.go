@@ -3,6 +3,7 @@ package outages
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,15 +17,15 @@ type Store struct {
 	limit int
 
 	mu      sync.RWMutex
-	byID    map[string]*entry
+	byID    map[string]*entry // bounded by limit
 	version uint64
 	dropped uint64
 	notify  func(o *outage.Outage, transition string, at int64)
 }
 
 type entry struct {
-	Outage  *outage.Outage `json:"outage"`
-	Updated int64          `json:"updated"`
+	outage  *outage.Outage
+	updated int64
 }
 
 // New returns a store of at most limit outages; beyond it the oldest that have ended are dropped, then the oldest.
@@ -36,10 +37,16 @@ func New(limit int, notify func(o *outage.Outage, transition string, at int64)) 
 // Put takes over an outage's state at a time (unix milliseconds). An older state than the known one is passed over.
 func (s *Store) Put(o *outage.Outage, transition string, at int64) {
 	s.mu.Lock()
-	known, ok := s.byID[o.ID]
-	if ok && at < known.Updated {
-		s.mu.Unlock()
-		return
+	taken := s.put(o, at)
+	s.mu.Unlock()
+	if taken && s.notify != nil {
+		s.notify(o, transition, at)
+	}
+}
+
+func (s *Store) put(o *outage.Outage, at int64) bool {
+	if known, ok := s.byID[o.ID]; ok && at < known.updated {
+		return false
 	}
 	if o.State == "" {
 		o.State = semconv.OutageStateOpen
@@ -49,20 +56,17 @@ func (s *Store) Put(o *outage.Outage, transition string, at int64) {
 	if len(s.byID) > s.limit {
 		s.evict()
 	}
-	s.mu.Unlock()
-	if s.notify != nil {
-		s.notify(o, transition, at)
-	}
+	return true
 }
 
 func (s *Store) evict() {
 	var oldest *entry
 	for _, e := range s.byID {
-		if oldest == nil || older(e.Outage, oldest.Outage) {
+		if oldest == nil || older(e.outage, oldest.outage) {
 			oldest = e
 		}
 	}
-	delete(s.byID, oldest.Outage.ID)
+	delete(s.byID, oldest.outage.ID)
 	s.dropped++
 }
 
@@ -78,7 +82,7 @@ func (s *Store) Get(id string) *outage.Outage {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if e, ok := s.byID[id]; ok {
-		return e.Outage
+		return e.outage
 	}
 	return nil
 }
@@ -90,7 +94,7 @@ func (s *Store) List(start, end time.Time, state string) []*outage.Outage {
 	defer s.mu.RUnlock()
 	out := make([]*outage.Outage, 0, len(s.byID))
 	for _, e := range s.byID {
-		o := e.Outage
+		o := e.outage
 		if state != "" && o.State != state ||
 			!end.IsZero() && !o.StartedAt.Before(end) ||
 			!start.IsZero() && o.EndedAt != nil && o.EndedAt.Before(start) {
@@ -110,7 +114,7 @@ func (s *Store) OpenAt(at time.Time) []*outage.Outage {
 	defer s.mu.RUnlock()
 	var out []*outage.Outage
 	for _, e := range s.byID {
-		o := e.Outage
+		o := e.outage
 		if !o.StartedAt.After(at) && (o.EndedAt == nil || o.EndedAt.After(at)) {
 			out = append(out, o)
 		}
@@ -125,29 +129,18 @@ func (s *Store) Version() uint64 {
 	return s.version
 }
 
-// Snapshot is a store's content, for Restore.
-type Snapshot []entry
-
-// Snapshot returns the content.
-func (s *Store) Snapshot() Snapshot {
+// Each calls f with every outage and when it was updated last, by ID.
+func (s *Store) Each(f func(o *outage.Outage, updated int64)) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	out := make(Snapshot, 0, len(s.byID))
-	for _, e := range s.byID {
-		out = append(out, *e)
+	for _, id := range slices.Sorted(maps.Keys(s.byID)) {
+		f(s.byID[id].outage, s.byID[id].updated)
 	}
-	slices.SortFunc(out, func(a, b entry) int { return cmp.Compare(a.Outage.ID, b.Outage.ID) })
-	return out
 }
 
-// Restore takes over a snapshot.
-func (s *Store) Restore(snapshot Snapshot) {
+// Restore takes over an outage's state from before a restart; nobody is told.
+func (s *Store) Restore(o *outage.Outage, updated int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range snapshot {
-		if e.Outage != nil && e.Outage.ID != "" && len(s.byID) < s.limit {
-			s.byID[e.Outage.ID] = &e
-		}
-	}
-	s.version++
+	s.put(o, updated)
 }

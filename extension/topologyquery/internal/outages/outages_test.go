@@ -65,6 +65,6 @@ func TestBoundKeepsTheOpenOnes(t *testing.T) {
 	}
 	require.Equal(t, []string{"9", "8", "open"}, names(s.List(time.Time{}, time.Time{}, "")))
 	restored := New(3, nil)
-	restored.Restore(s.Snapshot())
+	s.Each(restored.Restore)
 	assert.Equal(t, s.List(time.Time{}, time.Time{}, ""), restored.List(time.Time{}, time.Time{}, ""))
 }

@@ -89,8 +89,8 @@ type Service struct {
 // Query selects traces: those with a span that has all that is asked for.
 type Query struct {
 	Service     string
-	Operation   string // the span's name or its http.route
-	Attributes  map[string]string
+	Operation   string            // the span's name or its http.route
+	Attributes  map[string]string // bounded by the request
 	MinDuration time.Duration
 	MaxDuration time.Duration // 0 does not bound
 	Status      string        // unset, ok or error

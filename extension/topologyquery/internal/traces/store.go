@@ -39,7 +39,7 @@ type Store struct {
 
 	mu       sync.RWMutex
 	traces   *expiry.Table[string, *stored]
-	services map[string]map[string]int // spans by service and operation
+	services map[string]map[string]int // spans by service and operation, bounded by the spans
 	spans    int
 	bytes    int64
 	now      pcommon.Timestamp
@@ -49,7 +49,7 @@ type Store struct {
 
 type stored struct {
 	id    string
-	spans map[string]*Span
+	spans map[string]*Span // bounded by maxSpansPerTrace
 	start time.Time
 	end   time.Time
 	bytes int64
