@@ -61,38 +61,114 @@ const weakWindow = time.Minute
 
 // Explanation is one cause with all that it explains.
 type Explanation struct {
-	Root     outage.Subject
-	Kind     string
-	Policy   string
-	Rule     *rules.Rule
-	Severity string
-	Since    int64
-	LastBad  int64
-	// Recovered is when things went well again, 0 while they do not.
-	Recovered int64
-	// Edges fail because of the root; Felt fail because those do.
-	Edges, Felt   []Blame
-	Failed, Total uint64
-	// Pods are those at fault where it is not all of the root's; AllPods tells that it is all of them.
-	Pods, Nodes []string
-	AllPods     bool
-	// Through tells that the root stands between the edges' ends: what it leads to is cut off with it.
-	Through    bool
-	Source     string // of telemetry, where that is what is lost
+	Diagnosis
+	Period
+	Extent
 	Candidates []outage.Candidate
 	Evidence   []outage.Evidence
 	// Confirmed tells that nothing still to come is likely to change the root; Suspected that it may soon turn out to be a node's doing.
 	Confirmed, Suspected bool
 }
 
+// Diagnosis is what is wrong, and with whom.
+type Diagnosis struct {
+	Root     outage.Subject
+	Kind     string
+	Policy   string
+	Rule     *rules.Rule
+	Severity string
+	// Source is the source of telemetry that is lost.
+	Source string
+	// Through tells that the root stands between the edges' ends: what it leads to is cut off with it.
+	Through bool
+}
+
+// Period is from when to when something fails.
+type Period struct {
+	Since, LastBad int64
+	// Recovered is when things went well again, 0 while they do not.
+	Recovered int64
+}
+
+// Extent is what fails, and how much of it.
+type Extent struct {
+	// Edges fail because of the root; Affected fail because those do.
+	Edges, Affected []Blame
+	Failed, Total   uint64
+	// Pods are those at fault where it is not all of the root's; AllPods tells that it is all of them.
+	Pods, Nodes []string
+	AllPods     bool
+}
+
+// finder takes out of the faults that nothing explains yet those that one sort of cause does.
+type finder interface {
+	find(open []Blame) (found []*Explanation, rest []Blame)
+}
+
+// companion adds what is wrong apart from edges, unless what was found says so already.
+type companion interface {
+	join(found []*Explanation) []*Explanation
+}
+
 // Finder explains faults.
 type Finder struct {
-	store *observe.Store
-	judge *judge.Judge
+	store      *observe.Store
+	finders    []finder
+	companions []companion
+	finish     finish
 }
 
 // New returns a finder over what was observed and judged.
-func New(store *observe.Store, j *judge.Judge) *Finder { return &Finder{store: store, judge: j} }
+func New(store *observe.Store, j *judge.Judge) *Finder {
+	w := waypoints{store}
+	p := placement{store, w}
+	return &Finder{
+		store:      store,
+		finders:    []finder{nodesDown{store, p}, controlPlane{j}, policies{}, nodesFailing{store, p}, w, sources{store}, destinations{store}},
+		companions: []companion{certificates{j}, budgets{store}, telemetry{store}},
+		finish:     finish{store, p, weighing{store, p}},
+	}
+}
+
+// Explain returns the causes of everything that is wrong now, in a stable order.
+func (f *Finder) Explain() []*Explanation {
+	wrong := wrongEdges(f.store.Edges.Faulty)
+	chains := newChains(f.store, wrong)
+	var open []Blame // what no downstream fault explains
+	causes := map[*observe.Pair]*observe.Pair{}
+	added := map[*observe.Pair]bool{}
+	for _, b := range wrong {
+		root, ok := chains.explain(b)
+		if !ok {
+			if !echo(b) {
+				open = append(open, b)
+			}
+			continue
+		}
+		b.Fault().Cause, b.Fault().CauseFamily = root.Pair, root.Family
+		causes[b.Pair] = root.Pair
+		if root.Weak && !added[root.Pair] {
+			added[root.Pair] = true
+			open = append(open, root)
+		}
+	}
+	var found []*Explanation
+	for _, finder := range f.finders {
+		var more []*Explanation
+		more, open = finder.find(open)
+		found = append(found, more...)
+	}
+	// What is slow and what fails at one destination is one outage; so is what fell silent beside it.
+	found = mergeSameRoot(found)
+	attachAffected(found, wrong, causes)
+	for _, e := range found {
+		f.finish.complete(e)
+	}
+	for _, companion := range f.companions {
+		found = companion.join(found)
+	}
+	return found
+}
 
 // Primary is the fault that stands for an edge: a broken connection says more than the failed request on it.
 func Primary(p *observe.Pair) (observe.Family, bool) {
@@ -104,47 +180,6 @@ func Primary(p *observe.Pair) (observe.Family, bool) {
 		}
 	}
 	return 0, false
-}
-
-// Explain returns the causes of everything that is wrong now, in a stable order.
-func (f *Finder) Explain() []*Explanation {
-	now := f.store.Now
-	wrong := f.wrong()
-	chains := newChains(f.store, wrong)
-	var open []Blame // what no downstream fault explains
-	felt := map[*observe.Pair]*observe.Pair{}
-	added := map[*observe.Pair]bool{}
-	for _, b := range wrong {
-		root, ok := chains.explain(b)
-		if !ok {
-			if !echo(b) {
-				open = append(open, b)
-			}
-			continue
-		}
-		b.Fault().Cause, b.Fault().CauseFamily = root.Pair, root.Family
-		felt[b.Pair] = root.Pair
-		if root.Weak && !added[root.Pair] {
-			added[root.Pair] = true
-			open = append(open, root)
-		}
-	}
-	var found []*Explanation
-	found, open = f.nodes(found, open, now)
-	found = f.controlPlane(found)
-	found, open = f.policies(found, open)
-	found, open = f.commonNodes(found, open, now)
-	found, open = f.waypoints(found, open)
-	found, open = f.sources(found, open)
-	found = f.destinations(found, open)
-	f.attachFelt(found, wrong, felt)
-	for _, e := range found {
-		f.finish(e, found, now)
-	}
-	found = f.identities(found)
-	found = f.budgets(found)
-	found = f.telemetry(found)
-	return found
 }
 
 // echoing is how much later than its cause is seen to end a fault's last failure may be.
@@ -160,9 +195,9 @@ func echo(b Blame) bool {
 	return !cause.On && cause.Ended > 0 && f.LastBad-cause.Ended <= max(echoing, 2*int64(b.Pair.Win.Length()))
 }
 
-func (f *Finder) wrong() []Blame {
-	var wrong []Blame
-	for p := range f.store.Edges.Faulty {
+func wrongEdges(faulty map[*observe.Pair]struct{}) []Blame {
+	wrong := make([]Blame, 0, len(faulty))
+	for p := range faulty {
 		if family, ok := Primary(p); ok {
 			wrong = append(wrong, Blame{Pair: p, Family: family})
 		}
@@ -184,18 +219,6 @@ func take(e *Explanation, open []Blame, belongs func(Blame) bool) (rest []Blame)
 		}
 	}
 	return rest
-}
-
-func (f *Finder) controlPlane(found []*Explanation) []*Explanation {
-	c := &f.judge.ControlPlane
-	if !c.Fault.On {
-		return found
-	}
-	return append(found, &Explanation{
-		Root: ControlPlane, Kind: c.Fault.Kind, Rule: c.Fault.Rule, Severity: c.Fault.Rule.Severity, Since: c.Fault.Since,
-		LastBad: c.Fault.LastBad, Recovered: c.Fault.Recovered, Failed: c.Fault.Failed, Total: c.Fault.Total,
-		Nodes: slices.Clone(c.Nodes), Evidence: slices.Clone(c.Evidence), Confirmed: true,
-	})
 }
 
 func subject(app *observe.App) outage.Subject {
@@ -241,4 +264,22 @@ func dominantKind(edges []Blame) (string, *rules.Rule) {
 		}
 	}
 	return kind, rule
+}
+
+// mergeSameRoot makes one explanation of those with the same root and policy.
+func mergeSameRoot(found []*Explanation) []*Explanation {
+	merged := found[:0]
+	for _, e := range found {
+		same := slices.IndexFunc(merged, func(other *Explanation) bool { return other.Root == e.Root && other.Policy == e.Policy })
+		if same < 0 {
+			merged = append(merged, e)
+			continue
+		}
+		into := merged[same]
+		into.Edges = append(into.Edges, e.Edges...)
+		if into.Kind == rules.KindTrafficLoss || into.Kind == rules.KindLatency {
+			into.Kind, into.Rule = dominantKind(into.Edges)
+		}
+	}
+	return merged
 }

@@ -74,7 +74,7 @@ func TestCallersAreImpact(t *testing.T) {
 	assert.Equal(t, outage.Subject{Type: TypeWorkload, Namespace: "data", Name: "db"}, e.Root)
 	assert.Equal(t, rules.KindConnectionRefused, e.Kind)
 	assert.Equal(t, []string{"api>db"}, edges(e.Edges))
-	assert.Equal(t, []string{"gen>web", "web>api"}, edges(e.Felt))
+	assert.Equal(t, []string{"gen>web", "web>api"}, edges(e.Affected))
 	require.NotEmpty(t, e.Candidates)
 	assert.Equal(t, e.Root, e.Candidates[0].Subject)
 	assert.True(t, slices.IsSortedFunc(e.Candidates, func(a, b outage.Candidate) int {
@@ -248,10 +248,10 @@ func TestCircle(t *testing.T) {
 		require.Len(t, found, 1)
 		if below {
 			assert.Equal(t, "db", found[0].Root.Name)
-			assert.Equal(t, []string{"a>b", "b>a", "gen>a"}, edges(found[0].Felt))
+			assert.Equal(t, []string{"a>b", "b>a", "gen>a"}, edges(found[0].Affected))
 		} else {
 			assert.Equal(t, "b", found[0].Root.Name)
-			assert.Equal(t, []string{"b>a", "gen>a"}, edges(found[0].Felt))
+			assert.Equal(t, []string{"b>a", "gen>a"}, edges(found[0].Affected))
 		}
 	}
 }

@@ -25,7 +25,7 @@ const (
 func (f *Finder) Impact(e *Explanation) []outage.Impact {
 	origin := f.origin(e)
 	feels := map[*observe.App]int64{}
-	for _, list := range [][]Blame{e.Edges, e.Felt} {
+	for _, list := range [][]Blame{e.Edges, e.Affected} {
 		for _, b := range list {
 			since := b.Fault().Since
 			if b.Weak {

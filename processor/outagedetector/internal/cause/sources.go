@@ -18,7 +18,9 @@ const (
 
 // sources finds apps whose calls fail everywhere although the called fail for nobody else, and those whose own identity is
 // the trouble.
-func (f *Finder) sources(found []*Explanation, open []Blame) ([]*Explanation, []Blame) {
+type sources struct{ store *observe.Store }
+
+func (f sources) find(open []Blame) (found []*Explanation, rest []Blame) {
 	bySource := map[*observe.App][]Blame{}
 	for _, b := range open {
 		// What the callee answers is the callee's doing; what never reached it may be the caller's.
@@ -34,7 +36,7 @@ func (f *Finder) sources(found []*Explanation, open []Blame) ([]*Explanation, []
 	}
 	slices.SortFunc(suspects, func(a, b *observe.App) int { return observe.CompareNames(a.Name, b.Name) })
 	for _, app := range suspects {
-		e := &Explanation{Root: subject(app)}
+		e := &Explanation{Diagnosis: Diagnosis{Root: subject(app)}}
 		whole := f.blamesSource(app, bySource[app])
 		open = take(e, open, func(b Blame) bool { return b.Pair.Source == app && (atFault(b) || whole && unreached(b)) })
 		e.Kind, e.Rule = dominantKind(e.Edges)
@@ -71,11 +73,11 @@ func atFault(b Blame) bool {
 	return b.Family == observe.Connections && reasons.FaultOf(b.Fault().Kind) == reasons.Client
 }
 
-func (f *Finder) blamesSource(app *observe.App, blames []Blame) bool {
+func (f sources) blamesSource(app *observe.App, blames []Blame) bool {
 	contradicted, identity := 0, 0
 	first, last := int64(0), int64(0)
 	for _, b := range blames {
-		if f.failsForOthers(b.Pair) {
+		if failsForOthers(b.Pair) {
 			contradicted++
 		}
 		if ofIdentity(b.Fault().Kind) {
@@ -122,7 +124,7 @@ func got(p *observe.Pair, since int64) bool {
 }
 
 // apart tells whether what is called fails together by no more than being called: the failing pods run on several nodes.
-func (f *Finder) apart(blames []Blame) bool {
+func (f sources) apart(blames []Blame) bool {
 	if len(blames) >= 3 {
 		return true
 	}
@@ -135,7 +137,7 @@ func (f *Finder) apart(blames []Blame) bool {
 }
 
 // failsForOthers tells whether an edge's destination cannot be reached by other callers either.
-func (f *Finder) failsForOthers(p *observe.Pair) bool {
+func failsForOthers(p *observe.Pair) bool {
 	for _, in := range p.Destination.In {
 		if in != p && (in.Faults[observe.Connections].On || in.Faults[observe.Stalled].On) {
 			return true
@@ -145,7 +147,7 @@ func (f *Finder) failsForOthers(p *observe.Pair) bool {
 }
 
 // wellForOthers tells whether an edge's destination serves other callers well.
-func (f *Finder) wellForOthers(p *observe.Pair) bool {
+func (f sources) wellForOthers(p *observe.Pair) bool {
 	for _, in := range p.Destination.In {
 		if in == p || in.Wrong() {
 			continue

@@ -14,19 +14,20 @@ const leastAtWaypoint = 3
 
 // waypoints finds those that fail themselves: an edge leads from client to server, but what fails are the connections to what stands
 // between.
-func (f *Finder) waypoints(found []*Explanation, open []Blame) ([]*Explanation, []Blame) {
+type waypoints struct{ store *observe.Store }
+
+func (f waypoints) find(open []Blame) (found []*Explanation, rest []Blame) {
 	behind := map[*observe.App]*Explanation{}
 	var names []*observe.App
-	var rest []Blame
 	for _, b := range open {
-		app := f.waypoint(b.Pair)
+		app := f.of(b.Pair)
 		if app == nil || b.Family != observe.Connections || !f.failsAt(app, b) {
 			rest = append(rest, b)
 			continue
 		}
 		e, ok := behind[app]
 		if !ok {
-			e = &Explanation{Root: subject(app), Through: true}
+			e = &Explanation{Diagnosis: Diagnosis{Root: subject(app), Through: true}}
 			behind[app] = e
 			names = append(names, app)
 		}
@@ -41,8 +42,8 @@ func (f *Finder) waypoints(found []*Explanation, open []Blame) ([]*Explanation, 
 	return found, rest
 }
 
-// waypoint is what stands between an edge's ends, nil if there is nothing or it is not known.
-func (f *Finder) waypoint(p *observe.Pair) *observe.App {
+// of is what stands between an edge's ends, nil if there is nothing or it is not known.
+func (f waypoints) of(p *observe.Pair) *observe.App {
 	namespace, name, ok := strings.Cut(p.Waypoint, "/")
 	if !ok {
 		return nil
@@ -51,14 +52,14 @@ func (f *Finder) waypoint(p *observe.Pair) *observe.App {
 }
 
 // failsAt tells whether what fails on an edge are connections to its waypoint's pods and not to its destination's.
-func (f *Finder) failsAt(waypoint *observe.App, b Blame) bool {
+func (f waypoints) failsAt(waypoint *observe.App, b Blame) bool {
 	since, _ := b.span()
 	at := f.failedPods(waypoint, since)
 	return at >= leastAtWaypoint && at >= mostly*f.failedPods(b.Pair.Destination, since)
 }
 
 // failedPods is how many connections to an app's pods failed since a time.
-func (f *Finder) failedPods(app *observe.App, since int64) (failed uint64) {
+func (f waypoints) failedPods(app *observe.App, since int64) (failed uint64) {
 	for _, e := range app.Endpoints {
 		e.Win.Advance(f.store.Now)
 		failed += e.Win.Sum(observe.Failed, e.Win.SlotsFor(time.Duration(f.store.Now-since)+e.Win.Length()))
@@ -67,8 +68,8 @@ func (f *Finder) failedPods(app *observe.App, since int64) (failed uint64) {
 }
 
 // serving are the pods that serve an edge: its destination's and, where one stands between, its waypoint's.
-func (f *Finder) serving(p *observe.Pair) []*observe.Endpoint {
-	if app := f.waypoint(p); app != nil {
+func (f waypoints) serving(p *observe.Pair) []*observe.Endpoint {
+	if app := f.of(p); app != nil {
 		return slices.Concat(p.Destination.Endpoints, app.Endpoints)
 	}
 	return p.Destination.Endpoints

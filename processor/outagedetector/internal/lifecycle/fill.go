@@ -38,7 +38,7 @@ func (r *Registry) fill(o *entry, e *cause.Explanation, now int64) {
 		out.Pods = e.Pods
 	}
 	o.Blames = o.Blames[:0]
-	for _, list := range [][]cause.Blame{e.Edges, e.Felt} {
+	for _, list := range [][]cause.Blame{e.Edges, e.Affected} {
 		for _, b := range list {
 			b.Fault().Outage = out.ID
 			o.Blames = append(o.Blames, keyOf(b))

@@ -25,7 +25,7 @@ func (r *Registry) sharesEdges(e *cause.Explanation, taken map[*entry]bool) *ent
 			continue
 		}
 		shared := 0
-		for _, list := range [][]cause.Blame{e.Edges, e.Felt} {
+		for _, list := range [][]cause.Blame{e.Edges, e.Affected} {
 			for _, b := range list {
 				if slices.Contains(o.Blames, keyOf(b)) {
 					shared++
@@ -57,8 +57,8 @@ func (r *Registry) clearer(o *entry, e *cause.Explanation, now int64) bool {
 
 // covers tells whether an explanation explains all of the faults.
 func covers(e *cause.Explanation, blames []blameKey) bool {
-	known := make(map[blameKey]bool, len(e.Edges)+len(e.Felt))
-	for _, list := range [][]cause.Blame{e.Edges, e.Felt} {
+	known := make(map[blameKey]bool, len(e.Edges)+len(e.Affected))
+	for _, list := range [][]cause.Blame{e.Edges, e.Affected} {
 		for _, b := range list {
 			known[keyOf(b)] = true
 		}

@@ -110,7 +110,8 @@ func TestFlap(t *testing.T) {
 func TestIdentity(t *testing.T) {
 	r := newOffice(settings).registry
 	e := cause.Explanation{
-		Root: outage.Subject{Type: "workload", Namespace: "shop", Name: "api"}, Kind: rules.KindLatency, Since: int64(100*time.Minute + 20*time.Second),
+		Diagnosis: cause.Diagnosis{Root: outage.Subject{Type: "workload", Namespace: "shop", Name: "api"}, Kind: rules.KindLatency},
+		Period:    cause.Period{Since: int64(100*time.Minute + 20*time.Second)},
 	}
 	id := r.identity(&e)
 	assert.Len(t, id, 16)

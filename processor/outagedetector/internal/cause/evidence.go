@@ -1,0 +1,57 @@
+package cause
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+const (
+	maxEvidence   = 12
+	changesBefore = 2 * time.Minute
+)
+
+// evidence gathers what was logged of an explanation's edges, what changed about its root just before, and what scrapes say.
+func (f finish) evidence(e *Explanation) {
+	seen := map[outage.Evidence]bool{}
+	var found []outage.Evidence
+	for _, b := range e.Edges {
+		for i := range b.Pair.Reasons {
+			for _, one := range b.Pair.Reasons[i].Evidence {
+				said := one
+				said.Time = time.Time{}
+				if one.Time.UnixNano() >= e.Since-int64(10*time.Second) && !seen[said] {
+					seen[said] = true
+					found = append(found, one)
+				}
+			}
+		}
+	}
+	for i := range f.store.Mesh.Changes {
+		c := &f.store.Mesh.Changes[i]
+		if c.Time < e.Since-int64(changesBefore) || c.Time > e.LastBad+int64(changesBefore) {
+			continue
+		}
+		about := c.App.Name != "" && c.App.Name == e.Root.Name && c.App.Namespace == e.Root.Namespace ||
+			c.Policy != "" && c.Policy == e.Policy || c.Node != "" && e.Root.Type == TypeNode && c.Node == e.Root.Name
+		if about {
+			found = append(found, outage.Evidence{Time: time.Unix(0, c.Time).UTC(), Text: c.Text, Source: c.Source, Kind: outage.EvidenceChange})
+		}
+	}
+	if e.Root.Type == TypeNode {
+		if n, ok := f.store.Nodes.ByName[e.Root.Name]; ok {
+			if src, ok := n.Sources[semconv.SourceMetrics]; ok && !src.Up && src.Worked {
+				found = append(found, outage.Evidence{
+					Time: time.Unix(0, src.Changed).UTC(), Text: "scrape of ztunnel on " + n.Name + " fails", Source: "scrape " + n.Name, Kind: outage.EvidenceScrape,
+				})
+			}
+		}
+	}
+	e.Evidence = append(e.Evidence, found...)
+	slices.SortStableFunc(e.Evidence, func(a, b outage.Evidence) int { return a.Time.Compare(b.Time) })
+	if len(e.Evidence) > maxEvidence {
+		e.Evidence = append(e.Evidence[:maxEvidence/2], e.Evidence[len(e.Evidence)-maxEvidence/2:]...)
+	}
+}
