@@ -96,6 +96,19 @@ func TestOutsideParty(t *testing.T) {
 	assert.Equal(t, semconv.OutageStateResolved, outages[0].State)
 }
 
+// TestFailuresAreNotTheUsualDuration lets the first requests of an edge fail, at once: those that succeed later take longer, and
+// are not slow.
+func TestFailuresAreNotTheUsualDuration(t *testing.T) {
+	s := newShop(t, nil)
+	e := s.edge("shop/checkout", "shop/quotes")
+	quotes := s.pod("shop/quotes", "quotes-1", "node-c")
+	s.run(time.Minute, func() { s.live(); e.ok(8, quotes).answer(8, 8, time.Millisecond, quotes) })
+	s.run(3*time.Minute, func() { s.live(); e.ok(8, quotes).answer(8, 0, 20*time.Millisecond, quotes) })
+	for _, o := range s.outages() {
+		assert.Equal(t, rules.KindHTTPErrors, o.Kind, o.Summary)
+	}
+}
+
 // kept lets frontend keep its connections to cart: few come and go, requests flow.
 func (s *shop) kept(e *worldEdge) {
 	e.answer(40, 0, 7*time.Millisecond, s.cart...)

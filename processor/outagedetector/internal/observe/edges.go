@@ -233,8 +233,9 @@ func (s *Edges) durations(p *Pair, r *routeSeries, b *bucketed, count uint64, sc
 		s.count(p, t, Timed, all)
 		s.count(p, t, Slow, slow)
 	}
-	// While an edge is slow its durations are not what is usual.
-	if !p.Faults[Latency].On && (all == 0 || slow*2 < all) {
+	// While an edge is slow, or most of its requests fail, its durations are not what is usual.
+	failing := 2*p.Win.Slot(t, RequestsFailed) > p.Win.Slot(t, Requests)
+	if !p.Faults[Latency].On && !failing && (all == 0 || slow*2 < all) {
 		if r.timing.Usual.Total() > pastDurations {
 			r.timing.Usual.Scale(0.5)
 		}
