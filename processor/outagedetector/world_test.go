@@ -393,7 +393,9 @@ func (e *worldEdge) points(point func(string, uint64) pcommon.Map, scope pmetric
 	if e.hasActive {
 		m := scope.Metrics().AppendEmpty()
 		m.SetName(semconv.MetricEdgeActive)
-		p := m.SetEmptyGauge().DataPoints().AppendEmpty()
+		sum := m.SetEmptySum()
+		sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		p := sum.DataPoints().AppendEmpty()
 		p.SetTimestamp(e.w.stamp())
 		p.SetIntValue(e.active)
 		e.key.PutAttributes(p.Attributes())

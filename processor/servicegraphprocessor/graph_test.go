@@ -122,7 +122,7 @@ func readMetric(tb testing.TB, m pmetric.Metric, get func(edge.Key) *edgeValues,
 			extra = text(semconv.LabelHTTPRoute)
 			e.RequestsFailed[extra] = value
 		}
-		if m.Type() != pmetric.MetricTypeSum {
+		if m.Type() != pmetric.MetricTypeSum || !m.Sum().IsMonotonic() {
 			continue
 		}
 		id := seriesID{key, m.Name(), extra}

@@ -174,8 +174,10 @@ func TestNames(t *testing.T) {
 			metric.SetName(name)
 			metric.SetUnit(unit)
 			switch want {
-			case NameActive, NameSourceUp:
+			case NameSourceUp:
 				metric.SetEmptyGauge()
+			case NameActive:
+				metric.SetEmptySum()
 			case NameConnectionDuration, NameRequestDuration:
 				metric.SetEmptyExponentialHistogram()
 			default:

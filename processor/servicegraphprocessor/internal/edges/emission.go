@@ -40,7 +40,7 @@ func newEmission(version string, now pcommon.Timestamp) *emission {
 	c.opened = m.sum(semconv.MetricEdgeOpened, "Connections that were attempted.", "{connection}")
 	c.closed = m.sum(semconv.MetricEdgeClosed, "Connections that ended, well or not.", "{connection}")
 	c.failed = m.sum(semconv.MetricEdgeFailed, "Connections that failed.", "{connection}")
-	c.active = m.gauge(semconv.MetricEdgeActive, "Connections that are open.", "{connection}")
+	c.active = m.upDown(semconv.MetricEdgeActive, "Connections that are open.", "{connection}")
 	c.io = m.sum(semconv.MetricEdgeIO, "Bytes carried, in the client's sense.", "By")
 	c.duration = m.exponential(semconv.MetricEdgeConnectionDuration, "How long connections lived.", "s")
 	r.total = m.sum(semconv.MetricEdgeRequests, "Requests that were answered.", "{request}")
@@ -68,6 +68,12 @@ func (m *emission) metric(name, description, unit string) pmetric.Metric {
 func (m *emission) sum(name, description, unit string) pmetric.NumberDataPointSlice {
 	sum := m.metric(name, description, unit).SetEmptySum()
 	sum.SetIsMonotonic(true)
+	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	return sum.DataPoints()
+}
+
+func (m *emission) upDown(name, description, unit string) pmetric.NumberDataPointSlice {
+	sum := m.metric(name, description, unit).SetEmptySum()
 	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
 	return sum.DataPoints()
 }
@@ -138,7 +144,7 @@ func (e *Edge) appendConnections(m *emission, now pcommon.Timestamp) {
 		put(attrs, semconv.LabelPolicy, f.Policy)
 	}
 	if e.open.told {
-		e.point(c.active, now, e.open.active).SetStartTimestamp(0)
+		e.point(c.active, now, e.open.active)
 	}
 	e.point(c.io, now, s.sent).Attributes().PutStr(semconv.LabelDirection, semconv.DirectionSent)
 	e.point(c.io, now, s.received).Attributes().PutStr(semconv.LabelDirection, semconv.DirectionReceived)
