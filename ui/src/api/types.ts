@@ -4,6 +4,7 @@ import type { components } from './schema';
 type Schemas = components['schemas'];
 
 export type Health = Schemas['Health'];
+export type GroupBy = NonNullable<components['parameters']['groupBy']>;
 export type Graph = Schemas['Graph'];
 export type GraphNode = Schemas['Node'];
 export type GraphEdge = Schemas['Edge'];

@@ -1,5 +1,6 @@
 import { useId, useRef, useState } from 'react';
 
+import type { GroupBy } from '../api/types';
 import { useDismiss } from '../app/TimeControl';
 import { useParam } from '../app/router';
 import { ExpressionField } from '../components/ExpressionField';
@@ -7,7 +8,8 @@ import { Icon } from '../components/Icon';
 import { GRAPH_FIELDS } from '../domain/expression';
 import { EDGE_COLOURS, EDGE_LABELS, EDGE_WIDTHS, type EdgeLabel } from './labels';
 
-export const GROUPS = { workload: 'Workloads', service: 'Services', app: 'Apps', namespace: 'Namespaces' } as const;
+/** What nodes may stand for: one label for each way that the API groups. */
+const GROUPS: Record<GroupBy, string> = { workload: 'Workloads', service: 'Services', app: 'Apps', namespace: 'Namespaces' };
 export const BOXINGS = { namespace: 'Namespaces', app: 'Apps', both: 'Namespaces and apps', none: 'No boxes' } as const;
 export const DEFAULT_LABELS = 'rate,p95';
 
