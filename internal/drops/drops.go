@@ -115,7 +115,7 @@ func (t *Table) Take(instance string, metric pmetric.Metric, now pcommon.Timesta
 		}
 		component, _ := point.Attributes().Get(semconv.LabelComponent)
 		reason, _ := point.Attributes().Get(semconv.LabelReason)
-		key := series{name{component.AsString(), reason.AsString()}, instance}
+		key := series{name{component.Str(), reason.Str()}, instance}
 		if _, known := t.totals[key.name]; !known && len(t.totals) >= tableLimit {
 			continue
 		}
