@@ -1,6 +1,7 @@
 package edges
 
 import (
+	"iter"
 	"maps"
 	"slices"
 
@@ -11,21 +12,26 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
 )
 
-func (t *Table) record(j *journal.Journal, all bool) {
+// Record writes what changed since it was called last, or everything.
+func (s *Store) Record(j *journal.Journal, all bool) {
 	if all {
-		for _, e := range t.byKey {
-			e.record(j)
-		}
-	} else {
-		for _, e := range t.changed.items {
-			e.record(j)
-		}
-		for _, id := range t.gone.items {
-			j.Record(records.EdgeGone).Uint(&id)
-		}
+		s.Edges.gone.reset()
 	}
-	t.changed.reset()
-	t.gone.reset()
+	record(&s.Edges.changed, all, maps.Values(s.Edges.byKey), func(e *Edge) { e.record(j) })
+	record(&s.Edges.gone, false, nil, func(id uint64) { j.Record(records.EdgeGone).Uint(&id) })
+	record(&s.Endpoints.changed, all, maps.Keys(s.Endpoints.byPod), func(id naming.Pod) { s.Endpoints.record(j, id) })
+	record(&s.Services.changed, all, maps.Keys(s.Services.byKey), func(key ServiceKey) { s.Services.record(j, key) })
+}
+
+// record calls one for what changed, or for everything.
+func record[T any](changed *changes[T], all bool, everything iter.Seq[T], one func(T)) {
+	if !all {
+		everything = slices.Values(changed.items)
+	}
+	for item := range everything {
+		one(item)
+	}
+	changed.reset()
 }
 
 func (e *Edge) record(j *journal.Journal) {
@@ -34,21 +40,8 @@ func (e *Edge) record(j *journal.Journal) {
 	e.code(c)
 }
 
-func (t *Endpoints) record(j *journal.Journal, all bool) {
-	if all {
-		for id := range t.byPod {
-			t.recordOne(j, id)
-		}
-	} else {
-		for _, id := range t.changed.items {
-			t.recordOne(j, id)
-		}
-	}
-	t.changed.reset()
-}
-
-// recordOne writes an endpoint, or that it is gone.
-func (t *Endpoints) recordOne(j *journal.Journal, id naming.Pod) {
+// record writes an endpoint, or that it is gone.
+func (t *Endpoints) record(j *journal.Journal, id naming.Pod) {
 	e, ok := t.byPod[id]
 	if !ok {
 		id.Code(j.Record(records.EndpointGone))
@@ -59,21 +52,8 @@ func (t *Endpoints) recordOne(j *journal.Journal, id naming.Pod) {
 	e.code(c)
 }
 
-func (t *Services) record(j *journal.Journal, all bool) {
-	if all {
-		for key := range t.byKey {
-			t.recordOne(j, key)
-		}
-	} else {
-		for _, key := range t.changed.items {
-			t.recordOne(j, key)
-		}
-	}
-	t.changed.reset()
-}
-
-// recordOne writes an edge between services, or that it is gone.
-func (t *Services) recordOne(j *journal.Journal, key ServiceKey) {
+// record writes an edge between services, or that it is gone.
+func (t *Services) record(j *journal.Journal, key ServiceKey) {
 	s, ok := t.byKey[key]
 	if !ok {
 		key.code(j.Record(records.ServiceGone))

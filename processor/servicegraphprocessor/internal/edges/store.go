@@ -8,7 +8,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
-	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
@@ -107,11 +106,4 @@ func (s *Store) Journal() {
 // HasChanges tells whether there is anything to be recorded.
 func (s *Store) HasChanges() bool {
 	return len(s.Edges.changed.items)+len(s.Edges.gone.items)+len(s.Endpoints.changed.items)+len(s.Services.changed.items) > 0
-}
-
-// Record writes what changed since it was called last, or everything.
-func (s *Store) Record(j *journal.Journal, all bool) {
-	s.Edges.record(j, all)
-	s.Endpoints.record(j, all)
-	s.Services.record(j, all)
 }

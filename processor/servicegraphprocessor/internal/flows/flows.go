@@ -40,9 +40,7 @@ type series struct {
 	pair     *pair
 	key      *flowKey // only where it is recorded
 	route    int
-	closed   cumulative.Counter[uint64]
-	sent     cumulative.Counter[uint64]
-	received cumulative.Counter[uint64]
+	counts   [sums]cumulative.Counter[uint64]
 	failed   []failedSeries
 	duration exphist.Cumulative
 	seen     pcommon.Timestamp
@@ -131,26 +129,21 @@ func (t *Table) applySum(node, name string, point pmetric.NumberDataPoint, arriv
 		t.telemetry.Dropped(telemetry.DroppedFlowLimit, 1)
 		return
 	}
-	pending := &s.pair.routes[s.route].pending[flow.side]
+	q := quantityOf(name, flow.direction)
 	var counter *cumulative.Counter[uint64]
-	var to *uint64
 	var failed *failedSeries
 	switch {
-	case name == semconv.MetricConnectionsClosed:
-		counter, to = &s.closed, &pending.closed
-	case name == semconv.MetricIO && flow.direction == semconv.DirectionSent:
-		counter, to = &s.sent, &pending.sent
-	case name == semconv.MetricIO && flow.direction == semconv.DirectionReceived:
-		counter, to = &s.received, &pending.received
-	case name == semconv.MetricConnectionsFailed:
+	case q != none:
+		counter = &s.counts[q]
+	case name != semconv.MetricConnectionsFailed:
+		t.telemetry.Dropped(telemetry.DroppedPoint, 1)
+		return
+	default:
 		if failed = s.failure(flow.reason); failed == nil {
 			t.telemetry.Dropped(telemetry.DroppedFlowLimit, 1)
 			return
 		}
 		counter = &failed.Counter
-	default:
-		t.telemetry.Dropped(telemetry.DroppedPoint, 1)
-		return
 	}
 	delta, change := counter.Advance(start, at, value)
 	switch {
@@ -162,7 +155,7 @@ func (t *Table) applySum(node, name string, point pmetric.NumberDataPoint, arriv
 	case failed != nil:
 		s.pair.fail(flow.side, failed.reason, s.route, delta)
 	default:
-		*to += delta
+		s.pair.routes[s.route].pending[flow.side].counts[q] += delta
 	}
 	if flow.side == bySource {
 		s.pair.sourceRoute, s.pair.hasSource = s.route, true
@@ -268,8 +261,9 @@ func (t *Table) Sweep(now pcommon.Timestamp) {
 func (t *Table) Rewind(now pcommon.Timestamp) {
 	for _, s := range t.series {
 		s.seen = min(s.seen, now)
-		for _, c := range [...]*cumulative.Counter[uint64]{&s.closed, &s.sent, &s.received, &s.duration.Counter} {
-			c.Time = min(c.Time, now)
+		s.duration.Time = min(s.duration.Time, now)
+		for q := range s.counts {
+			s.counts[q].Time = min(s.counts[q].Time, now)
 		}
 		for i := range s.failed {
 			s.failed[i].Time = min(s.failed[i].Time, now)
@@ -278,8 +272,8 @@ func (t *Table) Rewind(now pcommon.Timestamp) {
 	for _, p := range t.pairs {
 		p.first, p.seen = min(p.first, now), min(p.seen, now)
 		l := &p.leads
-		for _, lead := range l.all() {
-			lead.Rewind(now)
+		for q := range l.counts {
+			l.counts[q].Rewind(now)
 		}
 		l.failures.Rewind(now)
 		t.save(p)

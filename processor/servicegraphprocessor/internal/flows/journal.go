@@ -155,8 +155,8 @@ func (p *pair) code(c *journal.Coder) {
 	journal.Slice(c, &p.routes, maxRecordRoutes, func(r *route) { r.code(c) })
 	c.Bool(&p.hasSource)
 	p.sourceRoute = p.codeRoute(c, p.sourceRoute)
-	for _, lead := range l.all() {
-		lead.Code(c)
+	for q := range l.counts {
+		l.counts[q].Code(c)
 	}
 	l.failures.Code(c, len(p.routes))
 	for by := range p.pendingFailed {
@@ -192,11 +192,10 @@ func (r *route) code(c *journal.Coder) {
 	}
 	c.Uint(&r.restored)
 	for by := range r.pending {
-		counts := &r.pending[by]
-		records.Count(c, &counts.closed)
-		records.Count(c, &counts.sent)
-		records.Count(c, &counts.received)
-		counts.duration.Code(c)
+		for q := range r.pending[by].counts {
+			records.Count(c, &r.pending[by].counts[q])
+		}
+		r.pending[by].duration.Code(c)
 	}
 	r.credit.Code(c)
 	r.shares.Code(c)
@@ -209,9 +208,9 @@ func (s *series) code(c *journal.Coder, p *pair) {
 		c.Fail(errPart)
 	}
 	records.Time(c, &s.seen)
-	records.Counter(c, &s.closed)
-	records.Counter(c, &s.sent)
-	records.Counter(c, &s.received)
+	for q := range s.counts {
+		records.Counter(c, &s.counts[q])
+	}
 	journal.Slice(c, &s.failed, edges.MaxReasons, func(f *failedSeries) {
 		f.reason.Code(c)
 		records.Counter(c, &f.Counter)

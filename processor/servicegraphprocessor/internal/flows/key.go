@@ -19,6 +19,31 @@ const (
 	byDestination
 )
 
+// quantity is what is counted beside failures.
+type quantity int
+
+const (
+	closed quantity = iota
+	sent
+	received
+	sums      // the quantities before this one are told by sums
+	durations = sums
+	none      = quantity(-1)
+)
+
+// quantityOf is what a flow aggregate's sum counts.
+func quantityOf(name, direction string) quantity {
+	switch {
+	case name == semconv.MetricConnectionsClosed:
+		return closed
+	case name == semconv.MetricIO && direction == semconv.DirectionSent:
+		return sent
+	case name == semconv.MetricIO && direction == semconv.DirectionReceived:
+		return received
+	}
+	return none
+}
+
 // flowKey is a flow aggregate's attributes as they come (docs/data-model.md, section 1.1). As a map key it needs no
 // string to be built. The node tells a pod that moved from what it was before.
 type flowKey struct {

@@ -44,12 +44,8 @@ type pair struct {
 
 // leads compare what the two ends report.
 type leads struct {
-	closed, sent, received, durations reconcile.Lead
-	failures                          reconcile.Failures
-}
-
-func (l *leads) all() [4]*reconcile.Lead {
-	return [...]*reconcile.Lead{&l.closed, &l.sent, &l.received, &l.durations}
+	counts   [durations + 1]reconcile.Lead
+	failures reconcile.Failures
 }
 
 // route is what distinguishes connections of a pair that lead to different edges.
@@ -70,8 +66,8 @@ type route struct {
 
 // increment is what one reporter told since it was last settled.
 type increment struct {
-	closed, sent, received uint64
-	duration               exphist.Histogram
+	counts   [sums]uint64
+	duration exphist.Histogram
 }
 
 // pairOf finds or creates the pair of a flow series.
@@ -116,21 +112,6 @@ func (p *pair) creditFailed(counted []reconcile.Failed) {
 	}
 }
 
-type pendingTotals struct{ closed, sent, received, durations uint64 }
-
-func (p *pair) totals() (totals [2]pendingTotals) {
-	for i := range p.routes {
-		for by := range totals {
-			counts := &p.routes[i].pending[by]
-			totals[by].closed += counts.closed
-			totals[by].sent += counts.sent
-			totals[by].received += counts.received
-			totals[by].durations += counts.duration.Count
-		}
-	}
-	return totals
-}
-
 // routeOf is the route that a report's connections took: where the source reports, it is the source that knows.
 func (p *pair) routeOf(by side, reported int) int {
 	if by == byDestination && p.hasSource && !p.routes[reported].bySource {
@@ -139,17 +120,34 @@ func (p *pair) routeOf(by side, reported int) int {
 	return reported
 }
 
-// share distributes what counts of one quantity over the routes that reported it, and empties what was pending.
-func (p *pair) share(source, destination uint64, pending func(*increment) *uint64, credit func(*edges.Connections) *uint64) {
+func (i *increment) of(q quantity) uint64 {
+	if q == durations {
+		return i.duration.Count
+	}
+	return i.counts[q]
+}
+
+// pending is how much of a quantity each reporter told since it was last settled.
+func (p *pair) pending(q quantity) (source, destination uint64) {
+	for i := range p.routes {
+		source += p.routes[i].pending[bySource].of(q)
+		destination += p.routes[i].pending[byDestination].of(q)
+	}
+	return source, destination
+}
+
+// share distributes what counts of a sum over the routes that reported it, and empties what was pending.
+func (p *pair) share(q quantity, source, destination uint64) {
 	left := [2]uint64{source, destination}
 	for i := range p.routes {
 		for by := range left {
-			n := pending(&p.routes[i].pending[by])
+			n := &p.routes[i].pending[by].counts[q]
 			take := min(*n, left[by])
 			left[by] -= take
 			*n = 0
 			if take > 0 {
-				*credit(&p.routes[p.routeOf(side(by), i)].credit) += take
+				credit := &p.routes[p.routeOf(side(by), i)].credit
+				*[...]*uint64{&credit.Closed, &credit.Sent, &credit.Received}[q] += take
 			}
 		}
 	}

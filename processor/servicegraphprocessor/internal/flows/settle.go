@@ -47,19 +47,19 @@ func (t *Table) Settle(m moment.Moment) {
 func (t *Table) reconcile(p *pair, now pcommon.Timestamp) {
 	limits := t.cfg.Reconcile
 	limits.Heard = [2]pcommon.Timestamp{t.heardOf(p, bySource), t.heardOf(p, byDestination)}
-	l, pending := &p.leads, p.totals()
-	source, destination := l.closed.Apply(now, pending[bySource].closed, pending[byDestination].closed, limits)
-	if n := l.closed.TakeSettled(); n > 0 {
+	l := &p.leads
+	for q := range l.counts {
+		source, destination := p.pending(quantity(q))
+		source, destination = l.counts[q].Apply(now, source, destination, limits)
+		if quantity(q) == durations {
+			p.shareDurations(source, destination)
+		} else {
+			p.share(quantity(q), source, destination)
+		}
+	}
+	if n := l.counts[closed].TakeSettled(); n > 0 {
 		t.telemetry.Settled(n)
 	}
-	p.share(source, destination, func(c *increment) *uint64 { return &c.closed }, func(c *edges.Connections) *uint64 { return &c.Closed })
-	source, destination = l.sent.Apply(now, pending[bySource].sent, pending[byDestination].sent, limits)
-	p.share(source, destination, func(c *increment) *uint64 { return &c.sent }, func(c *edges.Connections) *uint64 { return &c.Sent })
-	source, destination = l.received.Apply(now, pending[bySource].received, pending[byDestination].received, limits)
-	p.share(source, destination, func(c *increment) *uint64 { return &c.received }, func(c *edges.Connections) *uint64 { return &c.Received })
-
-	source, destination = l.durations.Apply(now, pending[bySource].durations, pending[byDestination].durations, limits)
-	p.shareDurations(source, destination)
 
 	for i := range p.pendingFailed[byDestination] {
 		f := &p.pendingFailed[byDestination][i]

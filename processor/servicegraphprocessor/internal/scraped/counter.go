@@ -19,12 +19,14 @@ const (
 type counter uint8
 
 const (
-	counterNone counter = iota
-	counterOpened
+	counterOpened counter = iota
 	counterClosed
-	counterFailed
 	counterSent
 	counterReceived
+	counterFailed // by reason
+	counterNone
+
+	plainCounters = counterFailed // those before it are plain sums
 )
 
 // counterOf tells what a metric counts. Sent and received are the server's there (istio/istio#32399): what is received
@@ -60,27 +62,16 @@ func flagReason(flags string) reconcile.Reason {
 	return reconcile.Reason{Type: semconv.ErrorTypeOther}
 }
 
-// levels are sums of counters as they stand.
-type levels struct{ opened, closed, sent, received int64 }
+// levels are sums of the plain counters as they stand, counts what was added to them.
+type (
+	levels [plainCounters]int64
+	counts [plainCounters]uint64
+)
 
 func (l *levels) add(c counter, n int64) {
-	switch c {
-	case counterOpened:
-		l.opened += n
-	case counterClosed:
-		l.closed += n
-	case counterSent:
-		l.sent += n
-	case counterReceived:
-		l.received += n
+	if c < plainCounters {
+		l[c] += n
 	}
 }
 
-func (l *levels) addAll(other levels) {
-	l.opened += other.opened
-	l.closed += other.closed
-	l.sent += other.sent
-	l.received += other.received
-}
-
-func (l *levels) active() uint64 { return uint64(max(l.opened-l.closed, 0)) }
+func (l *levels) active() uint64 { return uint64(max(l[counterOpened]-l[counterClosed], 0)) }

@@ -59,8 +59,8 @@ type standing struct {
 
 // leads compare what the two reporters count.
 type leads struct {
-	opened, closed, sent, received reconcile.Lead
-	failures                       reconcile.Failures
+	plain    [plainCounters]reconcile.Lead
+	failures reconcile.Failures
 }
 
 // totals are the reconciled increments. sure are those that the access log had time to tell; recent were counted at recentAt
@@ -76,8 +76,6 @@ type bound struct {
 	primary *edges.Edge
 	own     edges.Target
 }
-
-type counts struct{ opened, closed, sent, received uint64 }
 
 type total struct {
 	counts
@@ -128,18 +126,11 @@ func (s *standing) serve(by side, up bool) {
 }
 
 func (g *group) report(s *series, n uint64) {
-	counts := &g.pending[s.side]
-	switch s.counter {
-	case counterOpened:
-		counts.opened += n
-	case counterClosed:
-		counts.closed += n
-	case counterSent:
-		counts.sent += n
-	case counterReceived:
-		counts.received += n
-	case counterFailed:
-		counts.failed = append(counts.failed, reconcile.Failed{Reason: s.reason, N: n})
+	pending := &g.pending[s.side]
+	if s.counter == counterFailed {
+		pending.failed = append(pending.failed, reconcile.Failed{Reason: s.reason, N: n})
+	} else {
+		pending.counts[s.counter] += n
 	}
 }
 
@@ -157,9 +148,9 @@ func (s *standing) active() uint64 {
 func (s *standing) activeBefore() uint64 {
 	source, destination := s.before[bySource], s.before[byDestination]
 	switch {
-	case source.opened == 0:
+	case source[counterOpened] == 0:
 		return destination.active()
-	case destination.opened == 0:
+	case destination[counterOpened] == 0:
 		return source.active()
 	}
 	return min(source.active(), destination.active())
@@ -179,7 +170,7 @@ func (t *Table) leadsToWaypoint(g *group) bool {
 // one that failed.
 func (g *group) leaveOutClosings() {
 	source := &g.pending[bySource]
-	g.answered = g.answered || source.received > 0
+	g.answered = g.answered || source.counts[counterReceived] > 0
 	closings := func(f reconcile.Failed) bool { return f.Reason.Type == semconv.ErrorTypeConnectFailed }
 	if g.answered && slices.ContainsFunc(source.failed, closings) {
 		source.failed = slices.DeleteFunc(source.failed, closings)
@@ -189,15 +180,11 @@ func (g *group) leaveOutClosings() {
 
 func (g *group) reconcile(now pcommon.Timestamp, limits reconcile.Limits, scratch []reconcile.Failed) []reconcile.Failed {
 	s, d := &g.pending[bySource], &g.pending[byDestination]
-	count := func(lead *reconcile.Lead, source, destination uint64) uint64 {
-		bySource, byDestination := lead.Apply(now, source, destination, limits)
-		return bySource + byDestination
-	}
 	l, counted := &g.leads, &g.totals.counted
-	counted.opened += count(&l.opened, s.opened, d.opened)
-	counted.closed += count(&l.closed, s.closed, d.closed)
-	counted.sent += count(&l.sent, s.sent, d.sent)
-	counted.received += count(&l.received, s.received, d.received)
+	for c := range counted.counts {
+		bySource, byDestination := l.plain[c].Apply(now, s.counts[c], d.counts[c], limits)
+		counted.counts[c] += bySource + byDestination
+	}
 	scratch = l.failures.Apply(now, s.failed, d.failed, limits, scratch[:0])
 	counted.addFailed(scratch)
 	for by := range g.pending {
@@ -394,8 +381,8 @@ func (g *group) raise(e *edges.Edge) bool {
 	}
 	t := &g.totals
 	c := edges.Counters{
-		Opened:          g.logged.closed + g.standing.activeBefore() + beyond(t.counted.opened, others.Closed),
-		Closed:          beyond(t.sure.closed, others.Closed),
+		Opened:          g.logged.closed + g.standing.activeBefore() + beyond(t.counted.counts[counterOpened], others.Closed),
+		Closed:          beyond(t.sure.counts[counterClosed], others.Closed),
 		Failed:          t.sure.failed,
 		FailedElsewhere: othersFailed,
 	}
@@ -404,7 +391,7 @@ func (g *group) raise(e *edges.Edge) bool {
 		c.Sent += e.Logged.Sent
 		c.Received += e.Logged.Received
 	} else {
-		c.Sent, c.Received = beyond(t.counted.sent, others.Sent), beyond(t.counted.received, others.Received)
+		c.Sent, c.Received = beyond(t.counted.counts[counterSent], others.Sent), beyond(t.counted.counts[counterReceived], others.Received)
 	}
 	return e.Raise(&c)
 }

@@ -18,7 +18,7 @@ type openBytes struct {
 }
 
 func (o *openBytes) reporter() side {
-	if o.carried[bySource].opened == 0 && o.lost[bySource].opened == 0 {
+	if o.carried[bySource][counterOpened] == 0 && o.lost[bySource][counterOpened] == 0 {
 		return byDestination
 	}
 	return bySource
@@ -28,7 +28,7 @@ func (o *openBytes) reporter() side {
 func (o *openBytes) of(all []*edges.Edge) (sent, received uint64) {
 	living := o.carried[o.reporter()]
 	loggedSent, loggedReceived := loggedBytes(all)
-	return uint64(max(0, living.sent-(loggedSent-o.beforeSent))), uint64(max(0, living.received-(loggedReceived-o.beforeReceived)))
+	return uint64(max(0, living[counterSent]-(loggedSent-o.beforeSent))), uint64(max(0, living[counterReceived]-(loggedReceived-o.beforeReceived)))
 }
 
 // removeProcess takes the connections of dead processes out of the account. Which of the bytes that no log told were theirs
@@ -50,14 +50,16 @@ func (o *openBytes) removeProcess(all []*edges.Edge) {
 		unreported := max(0, living+lost-(logged-before))
 		return lost - int64(share*float64(unreported))
 	}
-	o.beforeSent += gone(lost.sent, living.sent, loggedSent, o.beforeSent)
-	o.beforeReceived += gone(lost.received, living.received, loggedReceived, o.beforeReceived)
+	o.beforeSent += gone(lost[counterSent], living[counterSent], loggedSent, o.beforeSent)
+	o.beforeReceived += gone(lost[counterReceived], living[counterReceived], loggedReceived, o.beforeReceived)
 }
 
 // addProcess counts the new processes among those that live.
 func (o *openBytes) addProcess() {
 	for by := range o.fresh {
-		o.carried[by].addAll(o.fresh[by])
+		for c, n := range o.fresh[by] {
+			o.carried[by][c] += n
+		}
 	}
 	o.fresh = [2]levels{}
 }

@@ -258,8 +258,8 @@ func (t *Table) Rewind(now pcommon.Timestamp) {
 	for _, g := range t.groups {
 		g.first, g.totals.recentAt = min(g.first, now), min(g.totals.recentAt, now)
 		l := &g.leads
-		for _, lead := range [...]*reconcile.Lead{&l.opened, &l.closed, &l.sent, &l.received} {
-			lead.Rewind(now)
+		for c := range l.plain {
+			l.plain[c].Rewind(now)
 		}
 		l.failures.Rewind(now)
 	}
