@@ -74,11 +74,13 @@ type Clock struct {
 
 	lateness time.Duration
 	// named tells that a node was heard: what belongs to no node says nothing about time then.
-	named  bool
-	time   pcommon.Timestamp
-	step   pcommon.Timestamp // between the newest heartbeats
-	replay bool
-	counts [verdicts]uint64
+	named bool
+	time  pcommon.Timestamp
+	step  pcommon.Timestamp // between the newest heartbeats
+	// slowest is a node that the time was waiting for when all were looked at last.
+	slowest string
+	replay  bool
+	counts  [verdicts]uint64
 }
 
 // catchUp is what a clock knows of an interruption. By the wall clock: when a node was heard last, from when and until when all
@@ -260,13 +262,18 @@ func (c *Clock) Advance(wall time.Time) (back bool) {
 		newest = min(newest, stamp(wall))
 	}
 	catchingUp := wall.Before(c.until)
+	awaited := func(n *node) bool {
+		return n.offset <= 0 && (n.at+pcommon.Timestamp(c.lateness) >= newest || catchingUp && n.at >= c.time)
+	}
+	if n, known := c.byName[c.slowest]; known && n.at <= c.time && awaited(&n) {
+		return back // still waited for
+	}
 	for name, n := range c.byName {
 		switch {
 		case max(n.at, n.heard)+forgotten < c.newest:
 			delete(c.byName, name)
-		case n.offset > 0:
-		case n.at+pcommon.Timestamp(c.lateness) >= newest, catchingUp && n.at >= c.time:
-			now = min(now, n.at)
+		case awaited(&n) && n.at <= now:
+			now, c.slowest = n.at, name
 		}
 	}
 	c.time = max(c.time, now)

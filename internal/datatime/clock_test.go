@@ -339,3 +339,19 @@ func FuzzClock(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkHear has thousands of nodes speak once a second each.
+func BenchmarkHear(b *testing.B) {
+	const nodes = 5000
+	c := NewClock(5 * time.Second)
+	names := make([]string, nodes)
+	for i := range names {
+		names[i] = fmt.Sprint("node-", i)
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		second := float64(i / nodes)
+		c.Hear(Beat{Node: names[i*2503%nodes], Time: dataAt(second)}, wallAt(second))
+		c.Advance(wallAt(second))
+	}
+}

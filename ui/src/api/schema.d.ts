@@ -523,6 +523,16 @@ export interface components {
                 reason: string;
                 count: number;
             }[];
+            /** @description The nodes whose clocks are wrong; absent if none is. */
+            clock_problems?: {
+                node: string;
+                /** @enum {string} */
+                kind: "clock_ahead" | "clock_behind";
+                /** @description The node's clock less the collector's. */
+                offset_seconds: number;
+                /** @description A sentence for people. */
+                text: string;
+            }[];
             /** @description Where other tools are. */
             links: {
                 jaeger?: string;

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
@@ -23,6 +24,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/outage"
@@ -343,6 +345,18 @@ func TestStatusSaysWhyAReplayFailed(t *testing.T) {
 	answer, err := s.status(nil, nil)
 	require.NoError(t, err)
 	assert.Contains(t, string(answer.body), `"replay":{"state":"failed","position":"1970-01-01T02:13:20Z","reason":"recording /r: there is no such folder"}`)
+}
+
+func TestStatusListsClocksThatAreWrong(t *testing.T) {
+	settings, _ := testSettings(Limits{})
+	now := time.UnixMilli(1_790_000_000_000)
+	tracker := sources.New()
+	tracker.Wall = func() time.Time { return now }
+	tracker.Heartbeat("b", datatime.Beat{Node: "b", Time: pcommon.NewTimestampFromTime(now.Add(10 * time.Minute))})
+	s := &statusRoutes{settings: settings, live: live.New(live.Settings{}), sources: tracker, ranges: &ranges{data: tracker, wall: time.Now}}
+	answer, err := s.status(nil, nil)
+	require.NoError(t, err)
+	assert.Contains(t, string(answer.body), `"clock_problems":[{"node":"b","kind":"clock_ahead","offset_seconds":600,"text":"The clock of node b is 10m0s ahead`)
 }
 
 func TestAllowedHosts(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/drops"
 )
 
@@ -20,7 +21,16 @@ type statusBody struct {
 	Live     liveBody          `json:"live"`
 	Sources  []sourceBody      `json:"sources"`
 	Dropped  []drops.Total     `json:"dropped"`
+	Clocks   []clockBody       `json:"clock_problems,omitempty"`
 	Links    map[string]string `json:"links"`
+}
+
+// clockBody is a node whose clock is wrong.
+type clockBody struct {
+	Node   string  `json:"node"`
+	Kind   string  `json:"kind"`
+	Offset float64 `json:"offset_seconds"`
+	Text   string  `json:"text"`
 }
 
 type replayBody struct {
@@ -61,6 +71,7 @@ func newSourceBody(node string, source sources.Source) sourceBody {
 type sourceList interface {
 	dataClock
 	Nodes() []sources.Node
+	Problems() []datatime.Problem
 }
 
 type statusRoutes struct {
@@ -102,6 +113,9 @@ func (s *statusRoutes) status(*http.Request, *params) (*answer, error) {
 		for _, source := range node.Sources {
 			body.Sources = append(body.Sources, newSourceBody(node.Name, source))
 		}
+	}
+	for _, p := range s.sources.Problems() {
+		body.Clocks = append(body.Clocks, clockBody{p.Node, p.Kind, p.Offset.Seconds(), p.Sentence()})
 	}
 	return jsonAnswer(body)
 }
