@@ -49,3 +49,16 @@ func cpuTime(b *testing.B) time.Duration {
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
+
+func BenchmarkUnwrapBare(b *testing.B) { benchmarkUnwrap(b, "") }
+func BenchmarkUnwrapCRI(b *testing.B)  { benchmarkUnwrap(b, criTime+"stdout F ") }
+
+func benchmarkUnwrap(b *testing.B, before string) {
+	b.Helper()
+	line := []byte(before + outboundPlain)
+	u, n := accesslog.NewUnwrapper(0), 0
+	b.ReportAllocs()
+	for b.Loop() {
+		u.Line(line, func([]byte) { n++ })
+	}
+}

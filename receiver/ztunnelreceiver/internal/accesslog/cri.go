@@ -20,8 +20,6 @@ type CRIJoiner struct {
 	maxLine int
 	parts   [numStreams]part
 	clock   clock
-	// wrapped is set while lines are in the CRI format.
-	wrapped bool
 
 	malformed, truncated int64
 }
@@ -51,40 +49,6 @@ func (j *CRIJoiner) Line(line []byte) ([]byte, bool) {
 		return nil, false
 	}
 	return j.join(stream, last, content)
-}
-
-// LineOfAny is Line for a file of which it is not known whether Kubernetes wrote it: each line says that of itself. A line that a
-// container wrote by itself comes back as it is. Of one that says nothing, the line before decides.
-func (j *CRIJoiner) LineOfAny(line []byte) ([]byte, bool) {
-	if len(line) > 0 && line[0] != '{' {
-		if stream, last, content, ok := j.split(line); ok {
-			j.wrapped = true
-			return j.join(stream, last, content)
-		}
-	}
-	if len(line) > 0 && (line[0] == '{' || startsPlain(line)) {
-		j.wrapped = false
-	}
-	if j.wrapped {
-		j.malformed++
-		return nil, false
-	}
-	return line, true
-}
-
-// Wrapped tells whether the last line was in the CRI format, as far as LineOfAny knows.
-func (j *CRIJoiner) Wrapped() bool { return j.wrapped }
-
-// SetWrapped takes back what Wrapped gave.
-func (j *CRIJoiner) SetWrapped(wrapped bool) { j.wrapped = wrapped }
-
-// startsPlain tells whether a line begins as ztunnel's plain format does: a time, then a tab.
-func startsPlain(line []byte) bool {
-	const shortest = len("2006-01-02T15:04:05Z")
-	if len(line) <= shortest || line[4] != '-' || line[10] != 'T' {
-		return false
-	}
-	return bytes.IndexByte(line[shortest:min(len(line), shortest+20)], '\t') >= 0
 }
 
 func (j *CRIJoiner) join(stream int, last bool, content []byte) ([]byte, bool) {

@@ -24,11 +24,11 @@ var errBadPart = errors.New("unreadable part")
 
 func badPart(err error) error { return fmt.Errorf("%w: %w", errBadPart, err) }
 
-// entrySource reads a ztunnel's standard output, bare or as Kubernetes keeps it: entries that may go over several lines.
+// entrySource reads a ztunnel's standard output, bare or as something kept it: entries that may go over several lines.
 type entrySource struct {
-	lines    *lineReader
-	joiner   *accesslog.CRIJoiner
-	splitter *accesslog.EntrySplitter
+	lines     *lineReader
+	unwrapper *accesslog.Unwrapper
+	splitter  *accesslog.EntrySplitter
 	// ready are entries that a line completed, in buffers that are used again.
 	ready [][]byte
 	taken int
@@ -38,14 +38,14 @@ type entrySource struct {
 func newEntrySource(in io.Reader, limits Limits) *entrySource {
 	return &entrySource{
 		// A longer line is an entry that the parser reads the beginning of.
-		lines:    newLineReader(in, limits.Entry+criOverhead, cutLong),
-		joiner:   accesslog.NewCRIJoiner(limits.Entry),
-		splitter: accesslog.NewEntrySplitter(limits.Entry, 0),
+		lines:     newLineReader(in, limits.Entry+lineOverhead, cutLong),
+		unwrapper: accesslog.NewUnwrapper(limits.Entry),
+		splitter:  accesslog.NewEntrySplitter(limits.Entry, 0),
 	}
 }
 
-// criOverhead is more than what precedes the content in a line of a Kubernetes log file.
-const criOverhead = 64
+// lineOverhead is more than what stands around the content in a line.
+const lineOverhead = 4 << 10
 
 func (s *entrySource) next(part *Part) error {
 	for s.taken == len(s.ready) {
@@ -59,9 +59,7 @@ func (s *entrySource) next(part *Part) error {
 			s.splitter.Flush(s.add)
 			continue
 		}
-		if text, ok := s.joiner.LineOfAny(line); ok {
-			s.splitter.Line(text, s.add)
-		}
+		s.unwrapper.Line(line, func(line []byte) { s.splitter.Line(line, s.add) })
 	}
 	part.Raw = append(part.Raw[:0], s.ready[s.taken]...)
 	s.taken++

@@ -54,7 +54,7 @@ type Config struct {
 
 const (
 	// lineOverhead is more than what a line has beside the entry.
-	lineOverhead = 64
+	lineOverhead = 4 << 10
 	// maxFiles bounds the files of which unfinished entries are kept.
 	maxFiles = 4096
 	// rememberGone is for how long the offset of a file that went away is remembered, should it come back.
@@ -70,7 +70,7 @@ const (
 // Sink takes entries. Calls come while the tail's lock is held.
 type Sink interface {
 	Entry(node string, entry []byte)
-	// Damaged counts lines that were not what they should be: not in the CRI format, or continuing no entry.
+	// Damaged counts lines that were not what they should be: not wrapped as the file's others are, or continuing no entry.
 	Damaged(what Damage, n int64)
 }
 
@@ -119,9 +119,9 @@ type polls struct {
 
 // file is what was read of a file and is not an entry yet.
 type file struct {
-	joiner   *accesslog.CRIJoiner
-	splitter *accesslog.EntrySplitter
-	node     string
+	unwrapper *accesslog.Unwrapper
+	splitter  *accesslog.EntrySplitter
+	node      string
 	// poll is the last one in which the file had lines.
 	poll uint64
 
@@ -225,21 +225,19 @@ func (t *Tail) lines(ctx context.Context, tokens [][]byte, attributes map[string
 }
 
 func (f *file) line(format Format, line []byte, emit func(entry []byte)) {
-	ok := true
+	split := func(line []byte) { f.splitter.Line(line, emit) }
 	switch format {
 	case FormatCRI:
-		line, ok = f.joiner.Line(line)
+		f.unwrapper.CRILine(line, split)
 	case FormatAuto:
-		line, ok = f.joiner.LineOfAny(line)
+		f.unwrapper.Line(line, split)
 	case FormatBare:
-	}
-	if ok {
-		f.splitter.Line(line, emit)
+		split(line)
 	}
 }
 
 func (t *Tail) countDamage(f *file) {
-	if n := f.joiner.Malformed() - f.notCRI; n > 0 {
+	if n := f.unwrapper.Malformed() - f.notCRI; n > 0 {
 		t.sink.Damaged(DamageNotCRI, n)
 		f.notCRI += n
 	}
@@ -271,9 +269,9 @@ func (t *Tail) file(attributes map[string]any) *file {
 
 func (t *Tail) newFile(node string) *file {
 	return &file{
-		joiner:   accesslog.NewCRIJoiner(t.cfg.MaxEntry),
-		splitter: accesslog.NewEntrySplitter(t.cfg.MaxEntry, 0),
-		node:     node,
+		unwrapper: accesslog.NewUnwrapper(t.cfg.MaxEntry),
+		splitter:  accesslog.NewEntrySplitter(t.cfg.MaxEntry, 0),
+		node:      node,
 	}
 }
 
@@ -384,12 +382,12 @@ type tailState struct {
 	Files  map[string]fileState `json:"files,omitempty"`
 }
 
-// noParts is the state of a joiner that waits for nothing.
-var noParts = accesslog.NewCRIJoiner(0).AppendState(nil)
+// noParts is the state of an unwrapper that waits for nothing.
+var noParts = accesslog.NewUnwrapper(0).AppendState(nil)
 
 func (f *file) state() fileState {
-	state := fileState{Node: f.node, CRI: f.joiner.Wrapped(), Held: f.splitter.AppendState(nil)}
-	if parts := f.joiner.AppendState(nil); !bytes.Equal(parts, noParts) {
+	state := fileState{Node: f.node, CRI: f.unwrapper.Wrapped(), Held: f.splitter.AppendState(nil)}
+	if parts := f.unwrapper.AppendState(nil); !bytes.Equal(parts, noParts) {
 		state.Parts = parts
 	}
 	return state
@@ -434,10 +432,10 @@ func (t *Tail) restore(ctx context.Context) (known bool, err error) {
 			break
 		}
 		f := t.newFile(held.Node)
-		f.joiner.SetWrapped(held.CRI)
+		f.unwrapper.SetWrapped(held.CRI)
 		f.splitter.SetState(held.Held)
 		if len(held.Parts) > 0 {
-			if err := f.joiner.SetState(held.Parts); err != nil {
+			if err := f.unwrapper.SetState(held.Parts); err != nil {
 				return false, fmt.Errorf("reading unfinished entries: %w", err)
 			}
 		}
