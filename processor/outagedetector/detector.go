@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/consumer"
-	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/processor"
@@ -25,31 +23,19 @@ import (
 // detector is what the processors of one component share: it observes, judges, explains and keeps outages.
 type detector struct {
 	cfg       *Config
-	id        component.ID
 	logger    *zap.Logger
 	telemetry *metadata.TelemetryBuilder
-	version   string
-
-	// members and the consumers are set before data flows.
-	members     int
-	nextMetrics consumer.Metrics
-	nextLogs    consumer.Logs
-	client      storage.Client
 
 	mu       sync.Mutex // guards what follows
 	store    *observe.Store
 	judge    *judge.Judge
 	finder   *cause.Finder
 	registry *lifecycle.Registry
-	dropped  observe.Drops
-	overflow uint64
-	closing  []closing
-	opened   map[opening]int64
-	shown    map[string]labels // by the outage's id: those of its gauge as it was written last
-	gauges   int64             // when the gauges were written last
-	arrived  time.Time
-	waiting  int64 // the boundary whose edges have not come yet, 0 if none
-	saved    int64
+	emitter  emitter
+	archive  archive
+	reported reported
+	arrived  time.Time // when anything arrived last, by the wall clock
+	waiting  int64     // the boundary whose edges have not come yet, 0 if none
 
 	done chan struct{}
 	wg   sync.WaitGroup
@@ -64,9 +50,10 @@ func newDetector(set processor.Settings, cfg *Config) (*detector, error) {
 		set.Logger.Warn(warning)
 	}
 	d := &detector{
-		cfg: cfg, id: set.ID, logger: set.Logger, telemetry: telemetry, version: set.BuildInfo.Version,
-		opened: map[opening]int64{}, shown: map[string]labels{},
-		store: observe.NewStore(rules.NewCatalogue(cfg.Rules, cfg.Overrides), cfg.limits(), cfg.objectives()),
+		cfg: cfg, logger: set.Logger, telemetry: telemetry,
+		store:   observe.NewStore(rules.NewCatalogue(cfg.Rules, cfg.Overrides), cfg.limits(), cfg.objectives()),
+		emitter: newEmitter(set, telemetry, cfg.RefreshInterval),
+		archive: archive{id: set.ID, logger: set.Logger, telemetry: telemetry},
 	}
 	d.judge = judge.New(d.store)
 	d.finder = cause.New(d.store, d.judge)
@@ -76,8 +63,9 @@ func newDetector(set processor.Settings, cfg *Config) (*detector, error) {
 	return d, nil
 }
 
-func (d *detector) start(ctx context.Context, host component.Host) error {
-	if err := d.restore(ctx, host); err != nil {
+// Start implements component.Component.
+func (d *detector) Start(ctx context.Context, host component.Host) error {
+	if err := d.archive.open(ctx, host, d.cfg.Storage, d.registry); err != nil {
 		return err
 	}
 	d.arrived = time.Now()
@@ -88,14 +76,18 @@ func (d *detector) start(ctx context.Context, host component.Host) error {
 	return nil
 }
 
-func (d *detector) stop(ctx context.Context) error {
+// Shutdown implements component.Component.
+func (d *detector) Shutdown(ctx context.Context) error {
 	if d.done != nil {
 		close(d.done)
 		d.wg.Wait()
 		d.done = nil
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.archive.close(ctx, d.registry, d.store.Now)
 	d.telemetry.Shutdown()
-	return d.closeStorage(ctx)
+	return err
 }
 
 func (d *detector) consumeLogs(logs plog.Logs) {
@@ -116,9 +108,9 @@ func (d *detector) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) 
 	}
 	d.store.Advance(boundary)
 	transitions := d.round(ctx)
-	d.sendEvents(ctx, transitions)
-	d.appendGauges(metrics, transitions)
-	d.save(ctx, len(transitions) > 0)
+	d.emitter.events(ctx, transitions)
+	d.emitter.gauges(metrics, transitions, d.registry.Open(), d.store)
+	d.archive.save(ctx, d.registry, d.store.Now, len(transitions) > 0)
 }
 
 // due tells whether a boundary is to be judged: once its edges are there, however the batches were cut. Where there are no
@@ -141,7 +133,7 @@ func (d *detector) round(ctx context.Context) []lifecycle.Transition {
 	d.telemetry.OutageDetectorEdgesJudged.Add(ctx, int64(judged))
 	d.telemetry.OutageDetectorEdges.Record(ctx, int64(d.store.Edges.Len()))
 	d.telemetry.OutageDetectorOpen.Record(ctx, int64(len(d.registry.Open())))
-	d.countDrops(ctx)
+	d.reported.report(ctx, d.telemetry, d.store.Drops, d.registry.Overflowed)
 	return transitions
 }
 
@@ -166,16 +158,15 @@ func (d *detector) checkSilence(now time.Time) {
 	if d.store.Replaying || now.Sub(d.arrived) < d.cfg.SilenceTimeout || len(d.registry.Open()) == 0 {
 		return
 	}
-	at := max(now.UnixNano(), d.store.Now)
-	transitions := d.registry.Silence(at)
+	transitions := d.registry.Silence(max(now.UnixNano(), d.store.Now))
 	ctx := context.Background()
-	d.sendEvents(ctx, transitions)
+	d.emitter.events(ctx, transitions)
 	metrics := pmetric.NewMetrics()
-	d.appendGauges(metrics, transitions)
-	if metrics.DataPointCount() > 0 && d.nextMetrics != nil {
-		if err := d.nextMetrics.ConsumeMetrics(ctx, metrics); err != nil {
+	d.emitter.gauges(metrics, transitions, d.registry.Open(), d.store)
+	if metrics.DataPointCount() > 0 && d.emitter.nextMetrics != nil {
+		if err := d.emitter.nextMetrics.ConsumeMetrics(ctx, metrics); err != nil {
 			d.logger.Warn("Outages that became stale could not be handed on", zap.Error(err))
 		}
 	}
-	d.save(ctx, true)
+	d.archive.save(ctx, d.registry, d.store.Now, true)
 }

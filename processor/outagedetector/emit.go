@@ -5,10 +5,13 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
@@ -17,6 +20,8 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/judge"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/lifecycle"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/metadata"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
 
@@ -33,27 +38,51 @@ type closing struct {
 	at     int64
 }
 
-// sendEvents hands transitions to the logs pipeline.
-func (d *detector) sendEvents(ctx context.Context, transitions []lifecycle.Transition) {
+// emitter hands on what becomes of outages: events to the logs pipeline, gauges with the metrics.
+type emitter struct {
+	// nextMetrics and nextLogs are set before data flows.
+	nextMetrics consumer.Metrics
+	nextLogs    consumer.Logs
+
+	version   string
+	logger    *zap.Logger
+	telemetry *metadata.TelemetryBuilder
+	refresh   int64 // how often gauges are repeated
+
+	closing []closing
+	opened  map[opening]int64 // bounded by the kinds and severities that there are
+	shown   map[string]labels // by the outage's id, as written last; bounded by the outages that are open
+	written int64             // when gauges were written last
+}
+
+func newEmitter(set processor.Settings, telemetry *metadata.TelemetryBuilder, refresh time.Duration) emitter {
+	return emitter{
+		version: set.BuildInfo.Version, logger: set.Logger, telemetry: telemetry, refresh: int64(refresh),
+		opened: map[opening]int64{}, shown: map[string]labels{},
+	}
+}
+
+// events hands transitions to the logs pipeline.
+func (e *emitter) events(ctx context.Context, transitions []lifecycle.Transition) {
 	if len(transitions) == 0 {
 		return
 	}
 	for _, t := range transitions {
-		d.telemetry.OutageDetectorTransitions.Add(ctx, 1, metric.WithAttributes(attribute.String("transition", t.Name)))
+		e.telemetry.OutageDetectorTransitions.Add(ctx, 1, metric.WithAttributes(attribute.String("transition", t.Name)))
 		if t.Name == semconv.TransitionOpened {
-			d.opened[opening{t.Outage.Kind, t.Outage.Severity}]++
+			e.opened[opening{t.Outage.Kind, t.Outage.Severity}]++
 		}
 		if t.Name == semconv.TransitionClosed || t.Name == semconv.TransitionStale {
-			d.closing = append(d.closing, closing{t.Outage, t.At})
+			e.closing = append(e.closing, closing{t.Outage, t.At})
 		}
 	}
-	if d.nextLogs == nil {
+	if e.nextLogs == nil {
 		return
 	}
 	logs := plog.NewLogs()
 	scope := logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty()
 	scope.Scope().SetName(semconv.ScopeOutageDetector)
-	scope.Scope().SetVersion(d.version)
+	scope.Scope().SetVersion(e.version)
 	for _, t := range transitions {
 		record := scope.LogRecords().AppendEmpty()
 		record.SetTimestamp(pcommon.Timestamp(t.At))
@@ -66,53 +95,55 @@ func (d *detector) sendEvents(ctx context.Context, transitions []lifecycle.Trans
 		record.Attributes().PutStr(semconv.AttrOutageID, t.Outage.ID)
 		record.Attributes().PutStr(semconv.AttrOutageTransition, t.Name)
 		if err := t.Outage.PutMap(record.Body().SetEmptyMap()); err != nil {
-			d.logger.Error("An outage could not be encoded", zap.String("outage", t.Outage.ID), zap.Error(err))
+			e.logger.Error("An outage could not be encoded", zap.String("outage", t.Outage.ID), zap.Error(err))
 		}
 	}
-	if err := d.nextLogs.ConsumeLogs(ctx, logs); err != nil {
-		d.telemetry.OutageDetectorEventsFailed.Add(ctx, int64(len(transitions)))
-		d.logger.Error("Outage events could not be handed on", zap.Int("events", len(transitions)), zap.Error(err))
+	if err := e.nextLogs.ConsumeLogs(ctx, logs); err != nil {
+		e.telemetry.OutageDetectorEventsFailed.Add(ctx, int64(len(transitions)))
+		e.logger.Error("Outage events could not be handed on", zap.Int("events", len(transitions)), zap.Error(err))
 	}
 }
 
-// appendGauges adds the outages' gauges to a batch: those that changed at once, those that are open at every refresh.
-func (d *detector) appendGauges(metrics pmetric.Metrics, transitions []lifecycle.Transition) {
-	now := d.store.Now
-	refresh := now-d.gauges >= int64(d.cfg.RefreshInterval)
-	open := d.registry.Open()
-	if len(transitions) == 0 && len(d.closing) == 0 && !refresh {
+// gauges adds the outages' gauges to a batch: those that changed at once, those that are open at every refresh.
+func (e *emitter) gauges(metrics pmetric.Metrics, transitions []lifecycle.Transition, open []*outage.Outage, store *observe.Store) {
+	now := store.Now
+	refresh := now-e.written >= e.refresh
+	if len(transitions) == 0 && len(e.closing) == 0 && !refresh {
 		return
 	}
-	d.gauges = now
-	budgets := d.budgets(now, refresh)
-	if len(open) == 0 && len(d.closing) == 0 && len(budgets) == 0 && len(d.opened) == 0 {
+	e.written = now
+	var budgets []budget
+	if refresh {
+		budgets = budgetsOf(store)
+	}
+	if len(open) == 0 && len(e.closing) == 0 && len(budgets) == 0 && len(e.opened) == 0 {
 		return
 	}
 	scope := metrics.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
 	scope.Scope().SetName(semconv.ScopeOutageDetector)
-	scope.Scope().SetVersion(d.version)
-	if len(open)+len(d.closing) > 0 {
+	scope.Scope().SetVersion(e.version)
+	if len(open)+len(e.closing) > 0 {
 		points := gauge(scope, semconv.MetricOutage, "1 while an outage is open, 0 at its end.", "{outage}")
 		for _, o := range open {
 			l := labelsOf(o)
 			// Once more is known of an outage its series is another one, and the former is over.
-			if before, known := d.shown[o.ID]; known && before != l {
+			if before, known := e.shown[o.ID]; known && before != l {
 				before.point(points, now, 0)
 			}
-			d.shown[o.ID] = l
+			e.shown[o.ID] = l
 			l.point(points, now, 1)
 		}
-		for _, c := range d.closing {
+		for _, c := range e.closing {
 			l := labelsOf(c.outage)
-			if before, known := d.shown[c.outage.ID]; known && before != l {
+			if before, known := e.shown[c.outage.ID]; known && before != l {
 				before.point(points, c.at, 0)
 			}
-			delete(d.shown, c.outage.ID)
+			delete(e.shown, c.outage.ID)
 			l.point(points, c.at, 0)
 		}
-		d.closing = d.closing[:0]
+		e.closing = e.closing[:0]
 	}
-	d.appendOpened(scope, now)
+	e.appendOpened(scope, store)
 	if len(budgets) > 0 {
 		points := gauge(scope, metricBudget, "The share of an objective's error budget that is left; negative if it is overdrawn.", "1")
 		for _, b := range budgets {
@@ -125,8 +156,8 @@ func (d *detector) appendGauges(metrics pmetric.Metrics, transitions []lifecycle
 type opening struct{ kind, severity string }
 
 // appendOpened adds how many outages opened.
-func (d *detector) appendOpened(scope pmetric.ScopeMetrics, now int64) {
-	if len(d.opened) == 0 {
+func (e *emitter) appendOpened(scope pmetric.ScopeMetrics, store *observe.Store) {
+	if len(e.opened) == 0 {
 		return
 	}
 	m := scope.Metrics().AppendEmpty()
@@ -136,14 +167,14 @@ func (d *detector) appendOpened(scope pmetric.ScopeMetrics, now int64) {
 	sum := m.SetEmptySum()
 	sum.SetIsMonotonic(true)
 	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
-	keys := slices.SortedFunc(maps.Keys(d.opened), func(a, b opening) int {
+	keys := slices.SortedFunc(maps.Keys(e.opened), func(a, b opening) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.severity, b.severity))
 	})
 	for _, key := range keys {
 		p := sum.DataPoints().AppendEmpty()
-		p.SetStartTimestamp(pcommon.Timestamp(d.store.Begin))
-		p.SetTimestamp(pcommon.Timestamp(now))
-		p.SetIntValue(d.opened[key])
+		p.SetStartTimestamp(pcommon.Timestamp(store.Begin))
+		p.SetTimestamp(pcommon.Timestamp(store.Now))
+		p.SetIntValue(e.opened[key])
 		p.Attributes().PutStr(semconv.LabelKind, key.kind)
 		p.Attributes().PutStr(semconv.LabelSeverity, key.severity)
 	}
@@ -194,28 +225,33 @@ func (b budget) point(points pmetric.NumberDataPointSlice, now int64) {
 	p.Attributes().PutStr("slo", b.slo)
 }
 
-func (d *detector) budgets(now int64, refresh bool) []budget {
-	if !refresh || len(d.cfg.SLOs) == 0 {
-		return nil
-	}
+// budgetsOf are what is left of the budgets of all objectives, in a stable order.
+func budgetsOf(store *observe.Store) []budget {
 	var all []budget
-	for name, app := range d.store.Edges.Apps {
+	for name, app := range store.Edges.Apps {
 		for _, b := range app.Budgets {
 			slo := "availability"
 			if b.SLO.Threshold > 0 {
 				slo = "latency " + b.SLO.Threshold.String()
 			}
-			all = append(all, budget{name: name, slo: slo, left: judge.Left(b, now)})
+			all = append(all, budget{name: name, slo: slo, left: judge.Left(b, store.Now)})
 		}
 	}
-	sortBudgets(all)
+	slices.SortFunc(all, func(a, b budget) int {
+		return cmp.Or(observe.CompareNames(a.name, b.name), cmp.Compare(a.slo, b.slo))
+	})
 	return all
 }
 
-// countDrops tells the internal telemetry what was left out since it was told last.
-func (d *detector) countDrops(ctx context.Context) {
-	now, before := d.store.Drops, d.dropped
-	d.dropped = now
+// reported is what the internal telemetry has been told of what was left out.
+type reported struct {
+	drops      observe.Drops
+	overflowed uint64
+}
+
+// report tells it what was left out since.
+func (r *reported) report(ctx context.Context, telemetry *metadata.TelemetryBuilder, now observe.Drops, overflowed uint64) {
+	before := r.drops
 	for _, c := range [...]struct {
 		bound string
 		n     uint64
@@ -228,11 +264,11 @@ func (d *detector) countDrops(ctx context.Context) {
 		{"late", now.Late - before.Late},
 		{"malformed", now.Malformed - before.Malformed},
 		{"implausible_time", now.Implausible - before.Implausible},
-		{"outages", d.registry.Overflowed - d.overflow},
+		{"outages", overflowed - r.overflowed},
 	} {
 		if c.n > 0 {
-			d.telemetry.OutageDetectorDropped.Add(ctx, int64(c.n), metric.WithAttributes(attribute.String("bound", c.bound)))
+			telemetry.OutageDetectorDropped.Add(ctx, int64(c.n), metric.WithAttributes(attribute.String("bound", c.bound)))
 		}
 	}
-	d.overflow = d.registry.Overflowed
+	r.drops, r.overflowed = now, overflowed
 }

@@ -176,5 +176,5 @@ func TestImplausibleTimes(t *testing.T) {
 	assert.Equal(t, rules.KindConnectionRefused, w.outages()[0].Kind)
 	// A replay's position says what it does by its state; a histogram that is a sum, and a newest record without a heartbeat, say nothing.
 	const timeless = 3
-	assert.EqualValues(t, len(times)*(len(hostileMetrics)-timeless), w.metrics.(*metricsProcessor).detector.store.Drops.Implausible)
+	assert.EqualValues(t, len(times)*(len(hostileMetrics)-timeless), w.metrics.(*metricsProcessor).Component().store.Drops.Implausible)
 }

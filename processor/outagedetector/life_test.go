@@ -470,7 +470,7 @@ func TestSilenceByTheWallClock(t *testing.T) {
 				p.Attributes().PutStr(semconv.LabelState, semconv.ReplayDone)
 				require.NoError(t, s.metrics.ConsumeMetrics(context.Background(), md))
 			}
-			d := s.metrics.(*metricsProcessor).detector
+			d := s.metrics.(*metricsProcessor).Component()
 			d.checkSilence(time.Now().Add(30 * time.Minute))
 			assert.Equal(t, semconv.OutageStateOpen, s.outages()[0].State)
 			d.checkSilence(time.Now().Add(2 * time.Hour))
@@ -503,7 +503,7 @@ func TestOverrides(t *testing.T) {
 func TestLimits(t *testing.T) {
 	s := newShop(t, func(c *Config) { c.MaxEdges, c.MaxEndpoints, c.MaxNodes = 3, 2, 2 })
 	s.run(30*time.Second, s.live)
-	d := s.metrics.(*metricsProcessor).detector
+	d := s.metrics.(*metricsProcessor).Component()
 	assert.Equal(t, 3, d.store.Edges.Len())
 	assert.Len(t, d.store.Nodes.ByName, 2)
 	assert.Positive(t, d.store.Drops.Edges)

@@ -107,7 +107,7 @@ func TestWarningsOfANodeWithoutHeartbeat(t *testing.T) {
 	})
 	require.Len(t, w.outages(), 1)
 	assert.Equal(t, semconv.OutageStateOpen, w.outages()[0].State)
-	n := w.metrics.(*metricsProcessor).detector.store.Nodes.ByName["node-a"]
+	n := w.metrics.(*metricsProcessor).Component().store.Nodes.ByName["node-a"]
 	assert.EqualValues(t, warned, n.Certificates.Count, "no sweep forgot a part of them")
 }
 
@@ -146,7 +146,7 @@ func TestManyExpiringCertificates(t *testing.T) {
 	}
 	w.entity(z, false)
 	w.run(2*w.interval, nil)
-	d := w.metrics.(*metricsProcessor).detector
+	d := w.metrics.(*metricsProcessor).Component()
 	first := &d.judge.Certificates.All[0]
 	require.Len(t, d.judge.Certificates.All, identities)
 	assert.Equal(t, outage.Subject{Type: "workload", Namespace: "shop", Name: "app-0000"}, first.Root)
