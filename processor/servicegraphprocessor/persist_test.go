@@ -121,7 +121,7 @@ func lasting(t *testing.T, batches []pmetric.Metrics) map[string]uint64 {
 		for _, rm := range md.ResourceMetrics().All() {
 			for _, sm := range rm.ScopeMetrics().All() {
 				for _, m := range sm.Metrics().All() {
-					if !strings.HasPrefix(m.Name(), "mesh.") {
+					if !strings.HasPrefix(m.Name(), "mesh.") || m.Type() == pmetric.MetricTypeSum && !m.Sum().IsMonotonic() {
 						continue
 					}
 					switch m.Type() {
