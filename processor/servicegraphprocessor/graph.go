@@ -336,6 +336,7 @@ func (g *graph) flush(final bool) (pmetric.Metrics, ptrace.Traces) {
 	traces := g.spans.Settle(m)
 	g.sweep(m)
 	metrics := g.store.Emit(now)
+	g.telemetry.AppendDropped(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), now)
 	g.clock.Settle()
 	g.recordSizes()
 	return metrics, traces

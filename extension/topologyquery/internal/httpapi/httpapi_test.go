@@ -390,7 +390,11 @@ func TestPathsOfTheUI(t *testing.T) {
 		r := request(path)
 		assert.Equal(t, want[1], ask(u, r).Code, path)
 		r.Header.Set("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
-		assert.Equal(t, want[0], ask(u, r).Code, path)
+		page := ask(u, r)
+		assert.Equal(t, want[0], page.Code, path)
+		if want[0] == http.StatusNotFound && !strings.HasPrefix(path, "/assets/") {
+			assert.Equal(t, "page", page.Body.String(), "the UI says what is not there")
+		}
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 	"sync"
 )
 
-// ui serves the web UI's build. Paths of the UI's own pages have no file: they get the page, whose script reads the path.
+// ui serves the web UI's build. Paths of the UI's own pages have no file: a browser gets the page, whose script reads the path. It gets it
+// for other paths as well, with the status 404; a program does not.
 type ui struct {
 	files fs.FS
 	// answers are the files that were asked for, by name.
@@ -27,8 +28,13 @@ func (u *ui) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name = "index.html"
 	}
 	a, err := u.answer(name)
-	if errors.Is(err, fs.ErrNotExist) && isPage(name) && takesHTML(r) {
-		a, err = u.answer("index.html")
+	if errors.Is(err, fs.ErrNotExist) && takesHTML(r) && !strings.HasPrefix(name, hashed) {
+		if a, err = u.answer("index.html"); err == nil && !isPage(name) {
+			w.Header().Set("Content-Type", a.contentType)
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write(a.body)
+			return
+		}
 	}
 	if err != nil {
 		writeProblem(w, notFound("there is no "+r.URL.Path))

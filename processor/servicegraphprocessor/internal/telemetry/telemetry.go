@@ -6,9 +6,12 @@ import (
 	"fmt"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
 )
 
@@ -53,6 +56,8 @@ const (
 // Telemetry counts what the graph does. All methods may be called from several goroutines.
 type Telemetry struct {
 	*metadata.TelemetryBuilder
+	// drops tells along with the data what Dropped counts.
+	drops *drops.Counter
 	// The attribute sets of each attribute's values, bounded by the constants.
 	reasons, bounds, kinds, outcomes, clients, problems map[string]metric.MeasurementOption
 }
@@ -65,6 +70,7 @@ func New(settings component.TelemetrySettings) (*Telemetry, error) {
 	}
 	return &Telemetry{
 		TelemetryBuilder: builder,
+		drops:            drops.NewCounter(metadata.Type.String()),
 		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate),
 		bounds:           options("bound", BoundEdges, BoundPorts, BoundExternal, BoundRoutes, BoundReceiver),
 		kinds:            options("kind", "flow", "server_span", "client_span", "flow_span"),
@@ -85,6 +91,12 @@ func options(name string, values ...string) map[string]metric.MeasurementOption 
 // Dropped counts records that could not be counted where they belong.
 func (t *Telemetry) Dropped(reason string, n int) {
 	t.ServiceGraphDropped.Add(context.Background(), int64(n), t.reasons[reason])
+	t.drops.Add(reason, uint64(n))
+}
+
+// AppendDropped adds to an emission what was dropped so far.
+func (t *Telemetry) AppendDropped(scope pmetric.ScopeMetrics, now pcommon.Timestamp) {
+	t.drops.Append(scope, now)
 }
 
 // Overflowed counts a flow that a bound kept from an edge of its own.
