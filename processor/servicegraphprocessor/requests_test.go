@@ -193,7 +193,7 @@ func TestRequestThroughWaypoint(t *testing.T) {
 }
 
 // waypointSpan is the span of a waypoint between the client's span and the server's, whose parent it is.
-func (c call) waypointSpan() ptrace.Traces {
+func (c call) waypointSpan(status, flags string) ptrace.Traces {
 	traces := ptrace.NewTraces()
 	s := newSpan(traces, "", map[string]any{"service.name": "waypoint.shop"})
 	s.SetKind(ptrace.SpanKindServer)
@@ -204,6 +204,9 @@ func (c call) waypointSpan() ptrace.Traces {
 	s.SetEndTimestamp(pcommon.NewTimestampFromTime(second0(c.at + 0.028)))
 	s.Status().SetCode(ptrace.StatusCodeError)
 	s.Attributes().PutStr("component", "proxy")
+	s.Attributes().PutStr("response_flags", flags)
+	s.Attributes().PutStr("http.status_code", status)
+	s.Attributes().PutStr("upstream_cluster", "inbound-vip|80|http|server.shop.svc")
 	s.Attributes().PutStr("node_id", "waypoint~10.0.2.9~waypoint-1.shop~shop.svc.cluster.local")
 	return traces
 }
@@ -215,7 +218,7 @@ func TestSpansOfAWaypointAreNoWorkload(t *testing.T) {
 		c := call{number: 1, at: 1.5, clientPod: "client-1", peer: "10.96.0.1:80", serverPod: "server-1", client: "10.0.2.9", attrs: map[string]any{"http.route": "/a"}}
 		server := c.serverSpan()
 		server.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).SetParentSpanID(c.span(3))
-		spans := []ptrace.Traces{c.clientSpan(), c.waypointSpan(), server}
+		spans := []ptrace.Traces{c.clientSpan(), c.waypointSpan("200", "-"), server}
 		rand.New(rand.NewPCG(seed, 7)).Shuffle(len(spans), func(i, j int) { spans[i], spans[j] = spans[j], spans[i] })
 		for _, s := range spans {
 			p.spans(s)
@@ -228,6 +231,33 @@ func TestSpansOfAWaypointAreNoWorkload(t *testing.T) {
 		require.Len(t, p.edges(), 1, "seed %d", seed)
 		require.Equal(t, map[string]uint64{"/a": 1}, p.edges()[key].Requests, "seed %d", seed)
 		require.Zero(t, total(p.edges()[key].RequestsFailed), "seed %d", seed)
+	}
+}
+
+// What a waypoint could not reach has no span: the waypoint's own tells that the request failed.
+func TestWaypointAnswersForItsServer(t *testing.T) {
+	for seed := range uint64(6) {
+		p := newPipelines(t, nil)
+		p.learn(epoch, clientPod, serverPod, waypointPod, waypointSvc, frontedSvc)
+		c := call{number: 1, at: 1.5, clientPod: "client-1", peer: "10.96.0.1:80"}
+		spans := []ptrace.Traces{c.clientSpan(), c.waypointSpan("503", "UC")}
+		rand.New(rand.NewPCG(seed, 7)).Shuffle(len(spans), func(i, j int) { spans[i], spans[j] = spans[j], spans[i] })
+		for _, s := range spans {
+			p.spans(s)
+		}
+		late := c
+		late.serverPod, late.client = "server-1", "10.0.2.9"
+		server := late.serverSpan()
+		server.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).SetParentSpanID(c.span(3))
+		p.spans(server)
+		for at := 1.0; at < 30; at++ {
+			p.step(at, nil)
+		}
+		key := testEdge()
+		key.Waypoint = "shop/waypoint"
+		require.Len(t, p.edges(), 1, "seed %d", seed)
+		require.Equal(t, map[string]uint64{"": 1}, p.edges()[key].Requests, "seed %d", seed)
+		require.Equal(t, map[string]uint64{"": 1}, p.edges()[key].RequestsFailed, "seed %d", seed)
 	}
 }
 

@@ -3,6 +3,7 @@
 package requests
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -141,38 +142,15 @@ func (t *Table) Apply(o *Origin, span ptrace.Span, arrival moment.Arrival) {
 	}
 }
 
-// applyWaypointSpan joins what lies on either side of a waypoint: the request of its span's parent is that of its span's
-// child. The waypoint itself is neither the request's client nor its server.
-func (t *Table) applyWaypointSpan(span ptrace.Span, arrival moment.Arrival) {
-	if span.ParentSpanID().IsEmpty() || span.ParentSpanID() == span.SpanID() {
-		return
-	}
-	at := arrival.Of(span.EndTimestamp())
-	front := t.exchange(idOf(span.TraceID(), span.ParentSpanID()), at)
-	if front == nil || front.behind != nil {
-		return
-	}
-	if front.behind = t.exchange(idOf(span.TraceID(), span.SpanID()), at); front.behind != nil {
-		t.passOn(front, arrival.Now)
-	}
-}
-
-// passOn hands a request's client to what lies behind the waypoints on its way.
-func (t *Table) passOn(x *Exchange, now pcommon.Timestamp) {
-	for ; x.behind != nil && x.hasClient && !x.behind.hasClient; x = x.behind {
-		x.behind.client, x.behind.hasClient = x.client, true
-		if x.behind.hasServer {
-			t.meet(x.behind, now)
-		}
-	}
-}
-
 func (t *Table) applyServer(o *Origin, span ptrace.Span, arrival moment.Arrival) {
 	server := readServerSpan(o, span)
 	arrived, ends := arrival.Of(server.end), arrival.End(server.end)
 	var x *Exchange
 	if !span.ParentSpanID().IsEmpty() {
 		x = t.exchange(idOf(span.TraceID(), span.ParentSpanID()), arrived)
+	}
+	if x != nil && x.hasServer && x.server.backend != nil {
+		return // a waypoint has answered already
 	}
 	if x == nil || x.hasServer {
 		// No parent, no room, or a second answer to one request (a retry below the client's span): a request by itself.
@@ -183,13 +161,17 @@ func (t *Table) applyServer(o *Origin, span ptrace.Span, arrival moment.Arrival)
 		x = alone
 	} else {
 		x.server, x.ends, x.hasServer = server, ends, true
-		if x.hasClient {
-			t.meet(x, arrival.Now)
-			return
-		}
 	}
-	if !t.count(x, arrival.Now, false) {
-		t.wait(x, arrival.Now)
+	t.answered(x, arrival.Now)
+}
+
+// answered counts a request whose server's word has come, or lets it wait for its client's.
+func (t *Table) answered(x *Exchange, now pcommon.Timestamp) {
+	switch {
+	case x.id != spanID{} && x.hasClient:
+		t.meet(x, now)
+	case !t.count(x, now, false):
+		t.wait(x, now)
 	}
 }
 
@@ -240,7 +222,8 @@ func (t *Table) exchange(id spanID, at pcommon.Timestamp) *Exchange {
 // count decides between whom a request was and readies it; false means that it is worth waiting. With final nothing is
 // waited for.
 func (t *Table) count(x *Exchange, now pcommon.Timestamp, final bool) bool {
-	server := t.podOf(&x.server.origin)
+	pod := t.podOf(&x.server.origin)
+	server := cmp.Or(x.server.backend, pod)
 	if server == nil && !final && t.mayAppear(&x.server.origin, now) {
 		return false
 	}
@@ -266,7 +249,7 @@ func (t *Table) count(x *Exchange, now pcommon.Timestamp, final bool) bool {
 	}
 	x.counted = true
 	t.telemetry.Request(client.by)
-	r := request{key: key, protocol: protocol, pod: server, exchange: x, end: x.ends}
+	r := request{key: key, protocol: protocol, pod: pod, exchange: x, end: x.ends}
 	if len(t.ready) < t.cfg.MaxSpans {
 		t.ready = append(t.ready, r)
 		return true

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
@@ -38,10 +39,6 @@ const (
 	attrStatefulSetName = "k8s.statefulset.name"
 	attrDaemonSetName   = "k8s.daemonset.name"
 	attrPodIP           = "k8s.pod.ip"
-
-	// attrNodeID is how an Istio proxy names itself in its spans: "waypoint~IP~POD.NAMESPACE~…".
-	attrNodeID     = "node_id"
-	waypointNodeID = "waypoint~"
 )
 
 // spanID identifies a span: trace id and span id.
@@ -83,11 +80,6 @@ func OriginOf(resource pcommon.Resource) Origin {
 	return o
 }
 
-func isWaypointSpan(span ptrace.Span) bool {
-	id, ok := span.Attributes().Get(attrNodeID)
-	return ok && strings.HasPrefix(id.Str(), waypointNodeID)
-}
-
 func (o *Origin) anyNamespace() string { return cmp.Or(o.namespace, o.serviceNamespace) }
 
 // name is the best name of a writer that the mesh's state does not name.
@@ -103,6 +95,7 @@ type clientSpan struct {
 // serverSpan is what a server says of a request.
 type serverSpan struct {
 	origin     Origin
+	backend    *mesh.Workload // for whom a waypoint answers; not the pod, which nobody knows
 	client     netip.Addr
 	port       uint16
 	route      string
