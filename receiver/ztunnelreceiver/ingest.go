@@ -5,22 +5,19 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pipeline"
 	"go.opentelemetry.io/collector/receiver"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/configdump"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/flow"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/scrape"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
 
 const (
@@ -28,8 +25,6 @@ const (
 	maxGathered = 8192
 	// maxEvents bounds the entities' events that gather while nothing can leave.
 	maxEvents = 1_000_000
-	// dumpPatience is after how long without a dump another ztunnel's is believed about the mesh.
-	dumpPatience = 2 * time.Minute
 	// maxChanges bounds the changes that gather between two boundaries.
 	maxChanges = 10_000
 )
@@ -37,16 +32,13 @@ const (
 // ingest is where everything that was read comes together, live or replayed, and from where it leaves at the boundaries. It
 // has no goroutine. Whoever brings what was read holds the lock; what is sent is sent without it.
 type ingest struct {
-	mu sync.Mutex
+	sync.Mutex
 
 	cfg  *Config
-	tel  *telemetry
+	tel  *telemetry.Telemetry
 	flow *flow.Processor
-	live *liveness
-	// waypoints tells of each waypoint that is scraped whether it answers; bounded by maxSources.
-	waypoints map[string]bool
-	// dumps says what is new in the mesh's state that config dumps hold.
-	dumps *configdump.State
+	// liveness knows which sources deliver.
+	liveness *liveness
 	// gathered came since the last boundary.
 	gathered gathered
 	out      *outlets
@@ -58,6 +50,8 @@ type ingest struct {
 	lostEvents bool
 	// checkpoint takes what makes permanent what was read so far; it is nil if nothing is stored.
 	checkpoint func(at time.Time) *checkpoint
+	// read is set when entries came since the last checkpoint.
+	read bool
 	// full is called when so much was gathered that it should leave without waiting for a boundary.
 	full func()
 }
@@ -79,9 +73,9 @@ type checkpoint struct {
 	written func(ok bool)
 }
 
-func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetry) (*ingest, error) {
+func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetry.Telemetry) (*ingest, error) {
 	in := &ingest{
-		cfg: cfg, tel: tel, live: newLiveness(), waypoints: map[string]bool{}, dumps: configdump.NewState(dumpPatience),
+		cfg: cfg, tel: tel, liveness: newLiveness(),
 		gathered: gathered{scraped: pmetric.NewMetrics(), spans: ptrace.NewTraces()}, repeatScraped: func() {}, full: func() {},
 	}
 	flowConfig := flow.Config{
@@ -91,7 +85,7 @@ func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetr
 		RecordLogs:    next.logs != nil,
 		RecordMetrics: next.metrics != nil,
 		RecordSpans:   next.traces != nil,
-		SampleRatioN:  cfg.Spans.Ratio,
+		SamplingRatio: cfg.Spans.SamplingPercentage / 100,
 		SlowThreshold: cfg.Spans.SlowThreshold,
 		Cluster:       cfg.ClusterName,
 	}
@@ -108,8 +102,8 @@ func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetr
 func (in *ingest) refused(signal pipeline.Signal) func(context.Context, int, bool, error) {
 	return func(ctx context.Context, n int, dropped bool, err error) {
 		outcome := "retried"
-		in.mu.Lock()
-		defer in.mu.Unlock()
+		in.Lock()
+		defer in.Unlock()
 		if dropped {
 			outcome = "dropped"
 			switch signal {
@@ -121,15 +115,13 @@ func (in *ingest) refused(signal pipeline.Signal) func(context.Context, int, boo
 				in.lostEvents = true
 			}
 		}
-		in.tel.ReceiverZtunnelItemsRefused.Add(ctx, int64(n), metric.WithAttributeSet(attribute.NewSet(
-			attribute.String(attrSignal, signal.String()), attribute.String(attrOutcome, outcome))))
-		in.tel.warn("Telemetry was refused", zap.Stringer("signal", signal), zap.String("outcome", outcome),
-			zap.Int("items", n), zap.Error(err))
+		in.tel.Refused(ctx, signal, outcome, n, err)
 	}
 }
 
-// Entry takes a log entry of a node's ztunnel; observed is when it was read.
-func (in *ingest) entry(node string, entry []byte, observed time.Time) {
+// Entry implements source.Sink.
+func (in *ingest) Entry(node string, entry []byte, observed time.Time) {
+	in.read = true
 	in.flow.Entry(node, entry, observed)
 	if logs, spans := in.flow.Pending(); max(logs, spans) >= maxGathered {
 		in.takeRecords()
@@ -137,8 +129,16 @@ func (in *ingest) entry(node string, entry []byte, observed time.Time) {
 	}
 }
 
-// addEvents takes what happened to the mesh's entities.
-func (in *ingest) addEvents(events []mesh.Event) {
+// Up implements source.Sink.
+func (in *ingest) Up(source, node string, up bool, seen time.Time) {
+	in.liveness.set(source, node, up, seen)
+}
+
+// Forget implements source.Sink.
+func (in *ingest) Forget(node string) { in.liveness.remove(node) }
+
+// AddEvents implements source.Sink.
+func (in *ingest) AddEvents(events []mesh.Event) {
 	if in.out.wants.logs == nil {
 		return
 	}
@@ -146,22 +146,22 @@ func (in *ingest) addEvents(events []mesh.Event) {
 	in.gathered.events = append(in.gathered.events, events[:room]...)
 	if left := len(events) - room; left > 0 {
 		in.lostEvents = true
-		in.dropped(reasonEntityLimit, left)
+		in.tel.Dropped(telemetry.ReasonEntityLimit, left)
 	}
 }
 
-// addChanges takes what changed of what the mesh runs on.
-func (in *ingest) addChanges(changes []mesh.Change) {
+// AddChanges implements source.Sink.
+func (in *ingest) AddChanges(changes []mesh.Change) {
 	if in.out.wants.logs == nil {
 		return
 	}
 	room := min(len(changes), maxChanges-len(in.gathered.changes))
 	in.gathered.changes = append(in.gathered.changes, changes[:room]...)
-	in.dropped(reasonChanges, len(changes)-room)
+	in.tel.Dropped(telemetry.ReasonChanges, len(changes)-room)
 }
 
-// addScraped takes scraped series; md is not used afterwards.
-func (in *ingest) addScraped(md pmetric.Metrics) {
+// AddMetrics implements source.Sink.
+func (in *ingest) AddMetrics(md pmetric.Metrics) {
 	if in.out.wants.metrics == nil {
 		return
 	}
@@ -169,73 +169,15 @@ func (in *ingest) addScraped(md pmetric.Metrics) {
 	if in.gathered.points > 0 && in.gathered.points+n > maxWaiting {
 		// The series are cumulative: a later scrape makes up for it.
 		in.repeatScraped()
-		in.dropped(reasonScrapeBacklog, n)
+		in.tel.Dropped(telemetry.ReasonScrapeBacklog, n)
 		return
 	}
 	in.gathered.points += n
 	md.ResourceMetrics().MoveAndAppendTo(in.gathered.scraped.ResourceMetrics())
 }
 
-// addScrape takes what a scrape gave; its metrics are not used afterwards.
-func (in *ingest) addScrape(result scrape.Result) {
-	if result.Err != nil && result.Target.Aside {
-		return
-	}
-	in.addScraped(result.Metrics)
-	in.dropped(reasonScrapeSeries, result.Stats.Dropped())
-	if result.Gone {
-		delete(in.waypoints, result.Target.Name)
-	}
-	if result.Gone || result.Target.Aside {
-		return
-	}
-	up, seen := result.Err == nil, result.At
-	if !up {
-		seen = time.Time{}
-		in.failed(semconv.SourceMetrics, "A scrape failed", result.Target.Name, result.Err)
-	}
-	if result.Target.Kind == scrape.Ztunnel {
-		in.live.set(semconv.SourceMetrics, result.Target.Name, up, seen)
-		return
-	}
-	// Waypoints are no node's: together they are one source, which delivers while any of them answers.
-	if _, known := in.waypoints[result.Target.Name]; known || len(in.waypoints) < maxSources {
-		in.waypoints[result.Target.Name] = up
-	}
-	for _, answers := range in.waypoints {
-		up = up || answers
-	}
-	in.live.set(semconv.SourceMetrics, "", up, seen)
-}
-
-// addDump takes a config dump.
-func (in *ingest) addDump(result configdump.Result) {
-	up, seen := result.Err == nil, result.At
-	if up {
-		in.dropped(reasonEntityLimit, result.Dump.Dropped)
-		in.addEvents(in.dumps.Apply(result.Dump))
-	} else {
-		seen = time.Time{}
-		in.failed(semconv.SourceConfigDump, "A config dump failed", result.Target.Node, result.Err)
-	}
-	in.live.set(semconv.SourceConfigDump, result.Target.Node, up, seen)
-}
-
-// failed counts and tells of a source that could not be read.
-func (in *ingest) failed(source, message, name string, err error) {
-	in.tel.ReceiverZtunnelScrapeErrors.Add(context.Background(), 1, with(attrSource, source))
-	in.tel.warn(message, zap.String("name", name), zap.Error(err))
-}
-
-// dropped counts what was left out.
-func (in *ingest) dropped(reason string, n int) {
-	if n > 0 {
-		in.tel.ReceiverZtunnelItemsDropped.Add(context.Background(), int64(n), with(attrReason, reason))
-	}
-}
-
-// addSpans takes applications' spans; spans is not used afterwards.
-func (in *ingest) addSpans(spans ptrace.Traces) {
+// AddSpans implements source.Sink.
+func (in *ingest) AddSpans(spans ptrace.Traces) {
 	if in.out.wants.traces != nil {
 		spans.ResourceSpans().MoveAndAppendTo(in.gathered.spans.ResourceSpans())
 	}
@@ -269,8 +211,8 @@ func (in *ingest) takeEvents() plog.Logs {
 	mesh.MarkEntityScope(scope.Scope())
 	for _, event := range in.gathered.events {
 		if err := event.AppendTo(scope.LogRecords()); err != nil {
-			in.tel.ReceiverZtunnelItemsDropped.Add(context.Background(), 1, with(attrReason, reasonEntity))
-			in.tel.warn("An entity cannot be sent", zap.Error(err))
+			in.tel.Dropped(telemetry.ReasonEntity, 1)
+			in.tel.Warn("An entity cannot be sent", zap.Error(err))
 		}
 	}
 	clear(in.gathered.events)
@@ -320,10 +262,10 @@ func (in *ingest) take(at time.Time, whole bool) boundary {
 		}
 		in.tel.ReceiverZtunnelSeries.Record(context.Background(), int64(in.flow.Series()))
 	}
-	for _, node := range in.live.nodes(semconv.SourceAccessLog) {
-		in.live.seen(semconv.SourceAccessLog, node, in.flow.LastSeen(node))
+	for _, node := range in.liveness.nodes(semconv.SourceAccessLog) {
+		in.liveness.seen(semconv.SourceAccessLog, node, in.flow.LastSeen(node))
 	}
-	in.live.appendTo(b.metrics, at, in.cfg.ClusterName)
+	in.liveness.appendTo(b.metrics, at, in.cfg.ClusterName)
 	return b
 }
 
@@ -355,4 +297,4 @@ func (c *Config) maxEntry() int {
 	return defaultMaxEntry
 }
 
-var _ component.Config = (*Config)(nil)
+var _ source.Sink = (*ingest)(nil)

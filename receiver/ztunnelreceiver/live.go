@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"regexp"
 	"sync"
 	"time"
 
@@ -17,7 +16,8 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/flow"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cluster"
 )
 
 const (
@@ -38,21 +38,18 @@ type live struct {
 	clock replay.Clock
 	// client is the storage, nil if none is configured.
 	client storage.Client
-	// follower follows logs: tail, which reads files, or pods; nil where no logs are read.
-	follower follower
-	tail     *tail.Tail
-	kube     *kubernetes // nil without Kubernetes
+	// follower follows logs; nil where no logs are read.
+	follower source.Follower
+	kube     *cluster.Source // nil without Kubernetes
 	times    boundaries
 
 	pace pace
-	// read is set when entries came since the last commit, unsaved when the last commit failed.
-	read, unsaved bool
-	// snapshot gives the mesh's entities once more; nil without xDS.
-	snapshot func(at time.Time)
+	// unsaved is set when the last checkpoint could not be stored.
+	unsaved bool
 	// opened is set when open succeeded.
 	opened bool
 	// sources run until the context ends.
-	sources []func(ctx context.Context)
+	sources []source.Source
 }
 
 // pace is how the sources and the one that sends wait for each other.
@@ -62,18 +59,6 @@ type pace struct {
 	// pressing is set when records should not wait for the next boundary; wake ends the wait for it.
 	pressing bool
 	wake     context.CancelFunc
-}
-
-// follower follows logs and says how far it is.
-type follower interface {
-	// Quiesce returns with the lock held, and with true if positions and entries say the same.
-	Quiesce(ctx context.Context) bool
-	// Changes are the positions that changed since they were last asked for. written is told, with the lock held, whether they were
-	// stored; if not, they come again.
-	Changes() (ops []*storage.Operation, written func(ok bool), err error)
-	// Readable says for each node whether its log can be read.
-	Readable() map[string]bool
-	Stop() error
 }
 
 func newLive(cfg *Config, in *ingest, clock replay.Clock) *live {
@@ -112,61 +97,48 @@ func (l *live) open(ctx context.Context, set receiver.Settings, host component.H
 		l.tel.ReceiverZtunnelClockSteps.Add(ctx, 1)
 	}
 	l.flow.Advance(l.times.next())
-	if err := l.openKubernetes(); err != nil {
-		return fmt.Errorf("kubernetes: %w", err)
-	}
-	if err := l.openScrapes(ctx, set, host); err != nil {
-		return err
-	}
-	if err := l.openXDS(); err != nil {
-		return err
-	}
-	if logs == nil {
-		l.opened = true
-		return nil
-	}
-	var err error
-	if l.cfg.apiLogs() {
-		err = l.openPodLogs(ctx, logs)
-	} else {
-		err = l.openTail(ctx, set, logs)
-	}
-	if err != nil {
-		return fmt.Errorf("access_logs: %w", err)
-	}
-	l.opened = true
-	return nil
+	return l.openSources(ctx, set, host)
 }
 
-func (l *live) openTail(ctx context.Context, set receiver.Settings, logs *AccessLogsConfig) error {
-	config := tail.Config{
-		Include: logs.Include, Exclude: logs.Exclude,
-		StartAt: logs.StartAt, PollInterval: logs.PollInterval,
-		Format: tail.Format(logs.Format), MaxEntry: logs.MaxEntrySize,
-		Node: l.cfg.NodeName,
+// openSources opens what is configured. What was opened is closed by close.
+func (l *live) openSources(ctx context.Context, set receiver.Settings, host component.Host) error {
+	env := &source.Env{
+		Sink: l.ingest, Telemetry: l.tel, Node: l.cfg.NodeName, Cluster: l.cfg.ClusterName, Refresh: l.cfg.RefreshInterval,
+		Settings: set, Host: host, Clock: l.clock, Storage: l.client, Ready: l.awaitRoom,
 	}
-	if logs.NodeFrom.Static != "" {
-		config.Node = logs.NodeFrom.Static
+	found := cluster.Env{Sink: l.ingest, Telemetry: l.tel, Now: l.clock.Now, Cluster: l.cfg.ClusterName}
+	if !l.cfg.ConfigDump.HasValue() { // a config dump knows more of its ztunnel
+		found.Refresh = l.cfg.RefreshInterval
 	}
-	if logs.NodeFrom.PathRegexp != "" {
-		pattern, err := regexp.Compile(logs.NodeFrom.PathRegexp)
+	var err error
+	if l.kube, err = cluster.Open(l.cfg.Kubernetes.Get(), found); err != nil {
+		return fmt.Errorf("kubernetes: %w", err)
+	}
+	if l.kube != nil {
+		l.sources = append(l.sources, l.kube)
+		env.Kubernetes = l.kube
+	}
+	for _, open := range l.cfg.openers() {
+		opened, err := open(ctx, env)
 		if err != nil {
-			return fmt.Errorf("node_from::path_regexp: %w", err)
+			return err
 		}
-		config.NodeFrom = pattern
+		if opened == nil {
+			continue
+		}
+		l.sources = append(l.sources, opened)
+		if follower, ok := opened.(source.Follower); ok {
+			l.follower = follower
+		}
 	}
-	var store tail.Store
-	if l.client != nil {
-		store = l.client
+	l.repeatScraped = func() {
+		for _, s := range l.sources {
+			if repeater, ok := s.(source.Repeater); ok {
+				repeater.Repeat()
+			}
+		}
 	}
-	files, err := tail.New(config, set.TelemetrySettings, store, tailSink{l}, &l.mu, l.awaitRoom)
-	if err != nil {
-		return err
-	}
-	if err := files.Start(ctx); err != nil {
-		return err
-	}
-	l.tail, l.follower = files, files
+	l.opened = true
 	return nil
 }
 
@@ -186,25 +158,13 @@ func storageClient(ctx context.Context, host component.Host, id, self component.
 	return client, nil
 }
 
-// tailSink takes the tail's entries; the tail holds the lock.
-type tailSink struct{ *live }
-
-// Entry implements tail.Sink.
-func (s tailSink) Entry(node string, entry []byte) {
-	s.read = true
-	s.entry(node, entry, s.clock.Now())
-}
-
-// Damaged implements tail.Sink.
-func (s tailSink) Damaged(what tail.Damage, n int64) { s.tel.Damaged(what, n) }
-
 // awaitRoom holds up reading while what was refused waits for another attempt.
 func (l *live) awaitRoom(ctx context.Context) {
 	for {
-		l.mu.Lock()
+		l.Lock()
 		full := l.out.backlog() > maxBacklog
 		flushed := l.pace.flushed
-		l.mu.Unlock()
+		l.Unlock()
 		if !full {
 			return
 		}
@@ -229,7 +189,7 @@ func (l *live) restore(ctx context.Context) (last time.Time, err error) {
 	if errors.Is(err, flow.ErrCheckpoint) {
 		// The files' offsets may still be good, so nothing is counted twice: all series start anew.
 		l.tel.ReceiverZtunnelCheckpointErrors.Add(ctx, 1)
-		l.tel.log.Error("The stored series are damaged and start anew", zap.Error(err))
+		l.tel.Log.Error("The stored series are damaged and start anew", zap.Error(err))
 		return last, nil
 	}
 	return last, err
@@ -268,8 +228,8 @@ func (l *live) takeCheckpoint(at time.Time) *checkpoint {
 // save stores a checkpoint. The lock is not held.
 func (l *live) save(ctx context.Context, saved *checkpoint) {
 	err := l.client.Batch(ctx, saved.ops...)
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.Lock()
+	defer l.Unlock()
 	saved.written(err == nil)
 	if err != nil {
 		l.saveFailed(ctx, err)
@@ -282,14 +242,14 @@ func (l *live) save(ctx context.Context, saved *checkpoint) {
 func (l *live) saveFailed(ctx context.Context, err error) {
 	l.unsaved = true
 	l.tel.ReceiverZtunnelCheckpointErrors.Add(ctx, 1)
-	l.tel.warn("The checkpoint cannot be written: after a crash, access-log entries would be read again or be missing", zap.Error(err))
+	l.tel.Warn("The checkpoint cannot be written: after a crash, access-log entries would be read again or be missing", zap.Error(err))
 }
 
 // run flushes at every boundary until the context ends and the sources with it.
 func (l *live) run(ctx context.Context) {
 	var sources sync.WaitGroup
-	for _, source := range l.sources {
-		sources.Go(func() { source(ctx) })
+	for _, s := range l.sources {
+		sources.Go(func() { s.Run(ctx) })
 	}
 	for l.await(ctx) {
 	}
@@ -300,12 +260,12 @@ func (l *live) run(ctx context.Context) {
 func (l *live) await(ctx context.Context) bool {
 	waiting, wake := context.WithCancel(ctx)
 	defer wake()
-	l.mu.Lock()
+	l.Lock()
 	l.pace.wake = wake
 	if l.pace.pressing {
 		wake()
 	}
-	l.mu.Unlock()
+	l.Unlock()
 	now := l.clock.Now()
 	err := l.clock.Sleep(waiting, now.Add(l.times.wait(now)))
 	switch {
@@ -314,9 +274,9 @@ func (l *live) await(ctx context.Context) bool {
 	case err == nil:
 		l.tick(ctx)
 	default:
-		l.mu.Lock()
+		l.Lock()
 		l.pace.pressing = false
-		l.mu.Unlock()
+		l.Unlock()
 		l.out.records(ctx)
 		l.sent()
 	}
@@ -325,8 +285,8 @@ func (l *live) await(ctx context.Context) bool {
 
 // sent lets those go on who wait for room.
 func (l *live) sent() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.Lock()
+	defer l.Unlock()
 	close(l.pace.flushed)
 	l.pace.flushed = make(chan struct{})
 }
@@ -347,22 +307,21 @@ func (l *live) tick(ctx context.Context) {
 		whole = l.follower.Quiesce(wait)
 		cancel()
 	} else {
-		l.mu.Lock()
+		l.Lock()
 	}
 	taken := l.boundary(at, whole)
 	l.pace.pressing = false
-	l.mu.Unlock()
+	l.Unlock()
 	l.deliver(ctx, taken, l.save)
 	l.sent()
 }
 
 // boundary takes what leaves at a boundary; the lock is held.
 func (l *live) boundary(at time.Time, whole bool) boundary {
-	if l.lostEvents && l.snapshot != nil {
-		l.snapshot(at)
-	}
-	if l.kube != nil {
-		l.kube.boundary(at, l.lostEvents)
+	for _, s := range l.sources {
+		if teller, ok := s.(source.Teller); ok {
+			teller.Boundary(at, l.lostEvents)
+		}
 	}
 	l.lostEvents = false
 	// Only of a boundary that was left out is anything held that belongs before this one.
@@ -378,13 +337,12 @@ func (l *live) checkFiles() {
 		return
 	}
 	readable := l.follower.Readable()
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.Lock()
+	defer l.Unlock()
 	for node, ok := range readable {
-		if l.kube != nil && l.kube.gone(node) {
-			continue
+		if !l.kube.Gone(node) {
+			l.Up(semconv.SourceAccessLog, node, ok, time.Time{})
 		}
-		l.live.set(semconv.SourceAccessLog, node, ok, time.Time{})
 	}
 }
 
@@ -396,16 +354,18 @@ func (l *live) close(ctx context.Context) error {
 	}
 	if l.opened {
 		at, _, _ := l.times.advance(l.times.next())
-		l.mu.Lock()
+		l.Lock()
 		taken := l.boundary(at, true)
-		l.mu.Unlock()
+		l.Unlock()
 		l.deliver(ctx, taken, l.save)
 	}
 	if l.client != nil {
 		errs = append(errs, l.client.Close(ctx))
 	}
-	if l.kube != nil {
-		l.kube.clients.Close()
+	for _, s := range l.sources {
+		if closer, ok := s.(source.Closer); ok {
+			closer.Close()
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kubetest"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadata"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
 
 // kubeRig is a live receiver whose boundaries the test decides, while what it reads from Kubernetes goes its own way.
@@ -51,14 +52,14 @@ func newKubeRig(t *testing.T, server *kubetest.Server, clock *steppedClock, stor
 		raw["access_logs"] = map[string]any{"start_at": "beginning", "storage": storageID.String()}
 	}
 	if settings["metrics"] != false {
-		raw["metrics"] = map[string]any{"interval": "500ms", "timeout": "500ms"}
+		raw["metrics"] = map[string]any{"collection_interval": "500ms", "timeout": "500ms"}
 	}
 	if settings["config_dump"] == true {
-		raw["config_dump"] = map[string]any{"interval": "500ms", "timeout": "500ms"}
+		raw["config_dump"] = map[string]any{"collection_interval": "500ms", "timeout": "500ms"}
 	}
 	require.NoError(t, confmap.NewFromStringMap(raw).Unmarshal(cfg))
 	require.NoError(t, xconfmap.Validate(cfg))
-	tel, err := newTelemetry(componenttest.NewNopTelemetrySettings())
+	tel, err := telemetry.New(componenttest.NewNopTelemetrySettings())
 	require.NoError(t, err)
 	set := receivertest.NewNopSettings(metadata.Type)
 	in, err := newIngest(cfg, set, consumers{logs: out, metrics: out, traces: out}, tel)
@@ -67,8 +68,8 @@ func newKubeRig(t *testing.T, server *kubetest.Server, clock *steppedClock, stor
 	require.NoError(t, l.open(t.Context(), set, host{map[component.ID]component.Component{storageID: store}}))
 	ctx, cancel := context.WithCancel(context.Background())
 	var sources sync.WaitGroup
-	for _, source := range l.sources {
-		sources.Go(func() { source(ctx) })
+	for _, s := range l.sources {
+		sources.Go(func() { s.Run(ctx) })
 	}
 	return &kubeRig{rig: &rig{live: l, t: t, out: out, clock: clock, store: store}, stop: func() {
 		cancel()
@@ -102,7 +103,7 @@ func (r *kubeRig) kill() {
 	r.store.mu.Unlock()
 	r.stop()
 	require.NoError(r.t, r.follower.Stop())
-	r.kube.clients.Close()
+	r.kube.Close()
 }
 
 // Two ztunnels write thousands of lines through an API server that cuts streams, refuses and is restarted; the receiver is killed
@@ -290,7 +291,7 @@ func TestKubernetesTargets(t *testing.T) {
 	starting := kubetest.Ztunnel("ztunnel-c", "node-a", "")
 	starting.Status.ContainerStatuses, starting.Status.Phase = nil, "Pending"
 	server.Put("pods", starting)
-	r.until("three ztunnels", func() bool { return len(r.kube.discovery.Ztunnels()) == 3 })
+	r.until("three ztunnels", func() bool { return len(r.kube.Ztunnels()) == 3 })
 	server.Put("pods", kubetest.Ztunnel("ztunnel-c", "node-a", "127.0.0.4"))
 	r.until("the new one", func() bool { return out.ups()["127.0.0.4"].up })
 	server.Delete("pods", "istio-system", "ztunnel-a")
@@ -331,7 +332,7 @@ func TestKubernetesConfigDumps(t *testing.T) {
 	_, dump, _ = strings.Cut(dump, `"config_dump": `)
 	dump = strings.TrimSuffix(dump, "}")
 	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != dumpPath {
+		if r.URL.Path != "/config_dump" {
 			http.NotFound(w, r)
 			return
 		}
@@ -414,12 +415,12 @@ func TestKubernetesState(t *testing.T) {
 func TestChangesAreBounded(t *testing.T) {
 	_, in := newTestIngest(t, createDefaultConfig().(*Config), &sink{})
 	for range 3 {
-		in.addChanges(make([]mesh.Change, maxChanges/2+1))
+		in.AddChanges(make([]mesh.Change, maxChanges/2+1))
 	}
 	assert.Len(t, in.gathered.changes, maxChanges)
 	in.out.wants.logs = nil
 	in.gathered.changes = nil
-	in.addChanges(make([]mesh.Change, 1))
+	in.AddChanges(make([]mesh.Change, 1))
 	assert.Empty(t, in.gathered.changes)
 }
 

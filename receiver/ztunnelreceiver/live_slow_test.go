@@ -10,7 +10,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/nephilia/nephilia/internal/mesh"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/scrape"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
 )
 
 // Who takes long, downstream or on the disk, keeps neither files nor scrapes nor the cluster's state from being read.
@@ -31,7 +32,7 @@ func TestWhileOneIsSlowTheOthersGoOn(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "0.log")
 			clock, store := &steppedClock{now: epoch}, newMemory(map[string][]byte{})
-			r := newRig(t, clock, store, &sink{}, AccessLogsConfig{Include: []string{dir + "/*.log"}})
+			r := newRig(t, clock, store, &sink{}, accesslogs.Config{Include: []string{dir + "/*.log"}})
 			appendTo(t, path, accessText(0, 100))
 			r.polls()
 
@@ -52,10 +53,10 @@ func TestWhileOneIsSlowTheOthersGoOn(t *testing.T) {
 			<-waits
 			appendTo(t, path, accessText(100, 250))
 			r.polls()
-			r.mu.Lock()
-			r.addScrape(scrape.Result{Target: scrape.Target{Name: "node-a"}, Metrics: pmetric.NewMetrics(), At: clock.Now()})
-			r.addChanges([]mesh.Change{{Kind: "Pod", Name: "p"}})
-			r.mu.Unlock()
+			r.Lock()
+			r.Up(semconv.SourceMetrics, "node-a", true, clock.Now())
+			r.AddChanges([]mesh.Change{{Kind: "Pod", Name: "p"}})
+			r.Unlock()
 			close(goOn)
 			<-flushed
 			r.boundaryNow()
@@ -67,7 +68,7 @@ func TestWhileOneIsSlowTheOthersGoOn(t *testing.T) {
 			r.polls()
 			r.crash()
 			store.err, r.out.onMetrics = nil, nil
-			again := newRig(t, clock, newMemory(store.copied()), r.out, AccessLogsConfig{Include: []string{dir + "/*.log"}})
+			again := newRig(t, clock, newMemory(store.copied()), r.out, accesslogs.Config{Include: []string{dir + "/*.log"}})
 			again.polls()
 			again.boundaryNow()
 			connections, sent := r.out.sums(t)
@@ -89,7 +90,7 @@ func TestScrapesThatCannotLeaveAreBounded(t *testing.T) {
 		for range maxWaiting / 2 {
 			points.AppendEmpty()
 		}
-		in.addScraped(md)
+		in.AddMetrics(md)
 	}
 	assert.Equal(t, 3, repeats)
 	assert.Equal(t, maxWaiting, in.take(epoch.Add(time.Second), false).metrics.DataPointCount())

@@ -27,6 +27,9 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadata"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadatatest"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/endpoints"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
 
 // beats are the newest heartbeats, "source node" to up.
@@ -46,9 +49,9 @@ func TestNodeOfAFile(t *testing.T) {
 	appendTo(t, filepath.Join(dir, "other.log"), accessText(7, 12))
 	appendTo(t, filepath.Join(dir, "left-out.log"), accessText(12, 20))
 	out := &sink{}
-	r := newRig(t, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, AccessLogsConfig{
+	r := newRig(t, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, accesslogs.Config{
 		Include: []string{dir + "/*.log"}, Exclude: []string{dir + "/left-out*"},
-		NodeFrom: NodeFromConfig{PathRegexp: `ztunnel-([^/]+)\.log$`},
+		NodeFrom: accesslogs.NodeFromConfig{PathRegexp: `ztunnel-([^/]+)\.log$`},
 	})
 	r.polls()
 	r.boundaryNow()
@@ -66,7 +69,7 @@ func TestFileThatGoesAway(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "0.log")
 	out := &sink{}
-	r := newRig(t, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, AccessLogsConfig{Include: []string{dir + "/*.log"}})
+	r := newRig(t, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, accesslogs.Config{Include: []string{dir + "/*.log"}})
 	r.boundaryNow()
 	assert.Equal(t, map[string]bool{"access_log node-a": false}, out.beats(), "no file yet")
 	appendTo(t, path, accessText(0, 2))
@@ -91,7 +94,7 @@ func TestStartAtEnd(t *testing.T) {
 	path := filepath.Join(dir, "0.log")
 	appendTo(t, path, accessText(0, 5))
 	store := newMemory(map[string][]byte{})
-	logs := AccessLogsConfig{Include: []string{dir + "/*.log"}, StartAt: startAtEnd}
+	logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: accesslogs.StartAtEnd}
 	out := &sink{}
 	clock := &steppedClock{now: epoch}
 	r := newRig(t, clock, store, out, logs)
@@ -114,7 +117,7 @@ func TestStartAtEnd(t *testing.T) {
 func TestStartAtEndWithoutAnyFile(t *testing.T) {
 	dir := t.TempDir()
 	store := newMemory(map[string][]byte{})
-	logs := AccessLogsConfig{Include: []string{dir + "/*.log"}, StartAt: startAtEnd}
+	logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: accesslogs.StartAtEnd}
 	clock := &steppedClock{now: epoch}
 	r := newRig(t, clock, store, &sink{}, logs)
 	r.polls()
@@ -130,8 +133,8 @@ func TestStartAtEndWithoutAnyFile(t *testing.T) {
 }
 
 func TestDamagedLines(t *testing.T) {
-	telemetry := componenttest.NewTelemetry()
-	t.Cleanup(func() { require.NoError(t, telemetry.Shutdown(context.Background())) })
+	observed := componenttest.NewTelemetry()
+	t.Cleanup(func() { require.NoError(t, observed.Shutdown(context.Background())) })
 	dir := t.TempDir()
 	appendTo(t, filepath.Join(dir, "0.log"), "  continues nothing\n"+accessText(0, 1)+"rubbish\n"+
 		strings.TrimSuffix(accessLine(1), "\n")+" x=\""+strings.Repeat("y", 100_000)+"\"\n"+accessText(2, 3)+
@@ -140,10 +143,10 @@ func TestDamagedLines(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
 	cfg.NodeName = "node-a"
 	logs := cfg.AccessLogs.GetOrInsertDefault()
-	logs.Include, logs.StartAt, logs.PollInterval = []string{dir + "/*.log"}, startAtBeginning, 2*time.Millisecond
-	tel, err := newTelemetry(telemetry.NewTelemetrySettings())
+	logs.Include, logs.StartAt, logs.PollInterval = []string{dir + "/*.log"}, accesslogs.StartAtBeginning, 2*time.Millisecond
+	tel, err := telemetry.New(observed.NewTelemetrySettings())
 	require.NoError(t, err)
-	set := metadatatest.NewSettings(telemetry)
+	set := metadatatest.NewSettings(observed)
 	in, err := newIngest(cfg, set, consumers{logs: out, metrics: out, traces: out}, tel)
 	require.NoError(t, err)
 	l := newLive(cfg, in, &steppedClock{now: epoch})
@@ -156,7 +159,7 @@ func TestDamagedLines(t *testing.T) {
 	r.boundaryNow()
 	require.NoError(t, r.close(t.Context()))
 	assert.Equal(t, 3, closed(out.final(t)), "of an entry that is too long, what is read counts")
-	damaged, err := telemetry.GetMetric("otelcol_receiver_ztunnel_entries_damaged")
+	damaged, err := observed.GetMetric("otelcol_receiver_ztunnel_entries_damaged")
 	require.NoError(t, err)
 	text := fmt.Sprint(damaged.Data)
 	assert.Contains(t, text, "orphan")
@@ -181,7 +184,7 @@ func TestStorageThatCannotBeWritten(t *testing.T) {
 	store := newMemory(map[string][]byte{})
 	store.err = errStorageFull
 	clock := &steppedClock{now: epoch}
-	logs := AccessLogsConfig{Include: []string{dir + "/*.log"}}
+	logs := accesslogs.Config{Include: []string{dir + "/*.log"}}
 	r := newRig(t, clock, store, out, logs)
 	appendTo(t, path, accessText(0, 10))
 	r.polls()
@@ -210,7 +213,7 @@ func TestStorageWithDamagedSeries(t *testing.T) {
 	path := filepath.Join(dir, "0.log")
 	store := newMemory(map[string][]byte{})
 	clock := &steppedClock{now: epoch}
-	logs := AccessLogsConfig{Include: []string{dir + "/*.log"}}
+	logs := accesslogs.Config{Include: []string{dir + "/*.log"}}
 	r := newRig(t, clock, store, &sink{}, logs)
 	appendTo(t, path, accessText(0, 10))
 	r.polls()
@@ -235,7 +238,7 @@ func TestStorageWithDamagedSeries(t *testing.T) {
 func TestEntriesOfALaterBoundary(t *testing.T) {
 	dir := t.TempDir()
 	out := &sink{}
-	r := newRig(t, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, AccessLogsConfig{Include: []string{dir + "/*.log"}})
+	r := newRig(t, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, accesslogs.Config{Include: []string{dir + "/*.log"}})
 	appendTo(t, filepath.Join(dir, "0.log"), accessText(0, 3)+accessText(1_000_000, 1_000_002)+accessText(3, 4))
 	r.polls()
 	r.boundaryNow()
@@ -256,8 +259,8 @@ func TestBacklogOfRefusedRecords(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
 	cfg.NodeName = "node-a"
 	logs := cfg.AccessLogs.GetOrInsertDefault()
-	logs.Include, logs.StartAt, logs.PollInterval = []string{dir + "/*.log"}, startAtBeginning, 2*time.Millisecond
-	tel, err := newTelemetry(componenttest.NewNopTelemetrySettings())
+	logs.Include, logs.StartAt, logs.PollInterval = []string{dir + "/*.log"}, accesslogs.StartAtBeginning, 2*time.Millisecond
+	tel, err := telemetry.New(componenttest.NewNopTelemetrySettings())
 	require.NoError(t, err)
 	set := receivertest.NewNopSettings(metadata.Type)
 	in, err := newIngest(cfg, set, consumers{logs: refusing, metrics: out}, tel)
@@ -266,8 +269,8 @@ func TestBacklogOfRefusedRecords(t *testing.T) {
 	require.NoError(t, l.open(t.Context(), set, componenttest.NewNopHost()))
 	r := &rig{live: l, t: t, out: out, clock: l.clock.(*steppedClock)}
 	waiting := func() int {
-		l.mu.Lock()
-		defer l.mu.Unlock()
+		l.Lock()
+		defer l.Unlock()
 		return l.out.logs.waiting()
 	}
 	require.Eventually(t, func() bool { return waiting() > maxBacklog }, 20*time.Second, time.Millisecond)
@@ -309,9 +312,9 @@ func TestLive(t *testing.T) {
 		switch {
 		case broken.Load():
 			http.Error(w, "no", http.StatusServiceUnavailable)
-		case r.URL.Path == metricsPath:
+		case r.URL.Path == "/metrics":
 			fmt.Fprint(w, scrapes)
-		case r.URL.Path == dumpPath:
+		case r.URL.Path == "/config_dump":
 			fmt.Fprint(w, dump)
 		default:
 			http.NotFound(w, r)
@@ -325,13 +328,13 @@ func TestLive(t *testing.T) {
 	cfg := factory.CreateDefaultConfig().(*Config)
 	cfg.NodeName, cfg.FlushInterval = "node-a", 20*time.Millisecond
 	logs := cfg.AccessLogs.GetOrInsertDefault()
-	logs.Include, logs.StartAt, logs.PollInterval = []string{path}, startAtBeginning, 5*time.Millisecond
+	logs.Include, logs.StartAt, logs.PollInterval = []string{path}, accesslogs.StartAtBeginning, 5*time.Millisecond
 	metrics := cfg.Metrics.GetOrInsertDefault()
-	metrics.Endpoints = []EndpointConfig{{Endpoint: server.URL}}
-	metrics.Interval, metrics.Timeout = 20*time.Millisecond, 20*time.Millisecond
+	metrics.Endpoints = []endpoints.Config{{Endpoint: server.URL}}
+	metrics.CollectionInterval, metrics.Timeout = 20*time.Millisecond, 20*time.Millisecond
 	dumps := cfg.ConfigDump.GetOrInsertDefault()
-	dumps.Endpoints = []EndpointConfig{{Endpoint: server.URL}}
-	dumps.Interval, dumps.Timeout = 20*time.Millisecond, 20*time.Millisecond
+	dumps.Endpoints = []endpoints.Config{{Endpoint: server.URL}}
+	dumps.CollectionInterval, dumps.Timeout = 20*time.Millisecond, 20*time.Millisecond
 	dumps.State = true
 	require.NoError(t, cfg.Validate())
 
@@ -381,10 +384,10 @@ func TestLive(t *testing.T) {
 
 func TestStartFails(t *testing.T) {
 	missing := component.MustNewID("nothing")
-	for name, change := range map[string]func(*AccessLogsConfig){
-		"no storage":    func(c *AccessLogsConfig) { c.StorageID = &missing },
-		"another's":     func(c *AccessLogsConfig) { c.StorageID = &storageID },
-		"a bad pattern": func(c *AccessLogsConfig) { c.Include = []string{"["} },
+	for name, change := range map[string]func(*accesslogs.Config){
+		"no storage":    func(c *accesslogs.Config) { c.StorageID = &missing },
+		"another's":     func(c *accesslogs.Config) { c.StorageID = &storageID },
+		"a bad pattern": func(c *accesslogs.Config) { c.Include = []string{"["} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			factory := NewFactory()

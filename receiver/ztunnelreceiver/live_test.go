@@ -23,6 +23,8 @@ import (
 
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadata"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
 
 // memory is a storage in memory that can be looked into before and after each write.
@@ -132,14 +134,14 @@ func (c *steppedClock) step(d time.Duration) {
 
 var epoch = time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC)
 
-func newRig(t *testing.T, clock *steppedClock, store *memory, out *sink, logs AccessLogsConfig) *rig {
+func newRig(t *testing.T, clock *steppedClock, store *memory, out *sink, logs accesslogs.Config) *rig {
 	t.Helper()
 	cfg := createDefaultConfig().(*Config)
 	cfg.NodeName = "node-a"
 	cfg.AccessLogs.GetOrInsertDefault()
 	defaults := cfg.AccessLogs.Get()
 	defaults.Include, defaults.Exclude = logs.Include, logs.Exclude
-	defaults.StartAt = startAtBeginning
+	defaults.StartAt = accesslogs.StartAtBeginning
 	if logs.StartAt != "" {
 		defaults.StartAt = logs.StartAt
 	}
@@ -151,7 +153,7 @@ func newRig(t *testing.T, clock *steppedClock, store *memory, out *sink, logs Ac
 	id := storageID
 	defaults.StorageID = &id
 	require.NoError(t, cfg.Validate())
-	tel, err := newTelemetry(componenttest.NewNopTelemetrySettings())
+	tel, err := telemetry.New(componenttest.NewNopTelemetrySettings())
 	require.NoError(t, err)
 	set := receivertest.NewNopSettings(metadata.Type)
 	in, err := newIngest(cfg, set, consumers{logs: out, metrics: out, traces: out}, tel)
@@ -165,7 +167,7 @@ func newRig(t *testing.T, clock *steppedClock, store *memory, out *sink, logs Ac
 func (r *rig) polls() {
 	r.t.Helper()
 	for range 2 {
-		polled := r.tail.Polled()
+		polled := r.follower.(interface{ Polled() <-chan struct{} }).Polled()
 		select {
 		case <-polled:
 		case <-time.After(10 * time.Second):
@@ -187,7 +189,7 @@ func (r *rig) crash() {
 	store.err = errors.New("this process is gone")
 	store.before, store.after = nil, nil
 	store.mu.Unlock()
-	require.NoError(r.t, r.tail.Stop())
+	require.NoError(r.t, r.follower.Stop())
 }
 
 // accessLine is the n-th access-log line of a test, with a line end.
@@ -319,7 +321,7 @@ func TestFilesAreReadExactlyOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			out := &sink{}
-			r := newRig(t, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, AccessLogsConfig{Include: []string{dir + "/*.log*"}})
+			r := newRig(t, &steppedClock{now: epoch}, newMemory(map[string][]byte{}), out, accesslogs.Config{Include: []string{dir + "/*.log*"}})
 			written := 0
 			for step := range scriptSteps {
 				written = write(t, dir, step, written)
@@ -357,7 +359,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			store.before = func(values map[string][]byte) { note("before the commit", values) }
 			store.after = func(values map[string][]byte) { note("after the commit", values) }
 			clock := &steppedClock{now: epoch}
-			logs := AccessLogsConfig{Include: []string{dir + "/*.log*"}}
+			logs := accesslogs.Config{Include: []string{dir + "/*.log*"}}
 			r := newRig(t, clock, store, out, logs)
 			written := 0
 			for step := range scriptSteps {

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
 
 // defaultMaxEntry is the largest log entry in bytes where no source says otherwise.
@@ -20,7 +21,7 @@ const defaultMaxEntry = 64 << 10
 type ztunnelReceiver struct {
 	cfg  *Config
 	set  receiver.Settings
-	tel  *telemetry
+	tel  *telemetry.Telemetry
 	next consumers
 
 	host   component.Host
@@ -30,7 +31,7 @@ type ztunnelReceiver struct {
 }
 
 func newReceiver(cfg *Config, set receiver.Settings) (*ztunnelReceiver, error) {
-	tel, err := newTelemetry(set.TelemetrySettings)
+	tel, err := telemetry.New(set.TelemetrySettings)
 	if err != nil {
 		return nil, err
 	}
@@ -39,6 +40,9 @@ func newReceiver(cfg *Config, set receiver.Settings) (*ztunnelReceiver, error) {
 
 // Start implements component.Component.
 func (r *ztunnelReceiver) Start(ctx context.Context, host component.Host) error {
+	for _, sentence := range r.cfg.deprecated {
+		r.tel.Log.Warn(sentence)
+	}
 	in, err := newIngest(r.cfg, r.set, r.next, r.tel)
 	if err != nil {
 		return err

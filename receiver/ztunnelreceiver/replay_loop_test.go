@@ -19,6 +19,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadata"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
 )
 
 // playRounds plays a recording in a loop; onRound is called at the end of each round, and with false ends the replay.
@@ -39,14 +40,17 @@ func playRounds(t *testing.T, cfg *Config, out *sink, onRound func(round int) bo
 
 type roundTarget struct {
 	*replayTarget
+	// round counts the rounds that began.
 	round int
 	ended func(round int)
 }
 
-func (t *roundTarget) Round() {
-	t.replayTarget.Round()
-	t.ended(t.round)
+func (t *roundTarget) Begin(contents replay.Contents) {
+	if t.round > 0 {
+		t.ended(t.round - 1)
+	}
 	t.round++
+	t.replayTarget.Begin(contents)
 }
 
 // spanIDs are the ids of one span.
@@ -71,7 +75,7 @@ func allSpans(batches []ptrace.Traces) (ids []spanIDs) {
 func TestEachRoundOfALoopHasItsOwnSpans(t *testing.T) {
 	directory := filepath.Join(recordings, "policy-deny")
 	config := func() *Config {
-		return replayConfig(directory, func(cfg *Config) { cfg.Spans.Ratio = 1 })
+		return replayConfig(directory, func(cfg *Config) { cfg.Spans.SamplingPercentage = 100 })
 	}
 	once := allSpans(play(t, config(), &fakeClock{}).traces)
 	rounds := func() (ids [2][]spanIDs) {
@@ -183,7 +187,7 @@ func TestUnknownFilesOfARecordingAreNamedOnce(t *testing.T) {
 	core, logs := observer.New(zapcore.WarnLevel)
 	cfg := replayConfig(dir, func(cfg *Config) { cfg.Replay.Get().Loop = true })
 	tel, in := newTestIngest(t, cfg, &sink{})
-	tel.log = zap.New(core)
+	tel.Log = zap.New(core)
 	player := newPlayer(cfg, tel, &fakeClock{})
 	require.NoError(t, player.Open())
 	ctx, cancel := context.WithCancel(t.Context())

@@ -29,6 +29,7 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadata"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
 
 // sink takes all signals in the order in which they come.
@@ -102,9 +103,9 @@ func playInto(t testing.TB, cfg *Config, clock replay.Clock, out *sink) {
 	require.NoError(t, player.Play(t.Context(), target))
 }
 
-func newTestIngest(t testing.TB, cfg *Config, out *sink) (*telemetry, *ingest) {
+func newTestIngest(t testing.TB, cfg *Config, out *sink) (*telemetry.Telemetry, *ingest) {
 	t.Helper()
-	tel, err := newTelemetry(componenttest.NewNopTelemetrySettings())
+	tel, err := telemetry.New(componenttest.NewNopTelemetrySettings())
 	require.NoError(t, err)
 	in, err := newIngest(cfg, receivertest.NewNopSettings(metadata.Type), consumers{logs: out, metrics: out, traces: out}, tel)
 	require.NoError(t, err)

@@ -50,8 +50,8 @@ func cpuTime(b *testing.B) time.Duration {
 func BenchmarkEntry(b *testing.B) {
 	for name, cfg := range map[string]Config{
 		"metrics": {RecordMetrics: true},
-		"spans":   {RecordMetrics: true, RecordSpans: true, SampleRatioN: 100},
-		"all":     {RecordMetrics: true, RecordSpans: true, RecordLogs: true, SampleRatioN: 1},
+		"spans":   {RecordMetrics: true, RecordSpans: true, SamplingRatio: 1.0 / 100},
+		"all":     {RecordMetrics: true, RecordSpans: true, RecordLogs: true, SamplingRatio: 1},
 	} {
 		for _, recording := range []string{"policy-deny", "payment-refused"} {
 			b.Run(name+"/"+recording, func(b *testing.B) {

@@ -40,9 +40,8 @@ type Config struct {
 	// RecordLogs, RecordMetrics and RecordSpans say which signals are wanted; the others cost nothing.
 	RecordLogs, RecordMetrics, RecordSpans bool
 
-	// SampleRatioN makes one in N connections a span, besides every failed and every slow one; 0 leaves it at
-	// those.
-	SampleRatioN uint64
+	// SamplingRatio is the share of connections that become spans, from 0 to 1, besides every failed and every slow one.
+	SamplingRatio float64
 	// SlowThreshold is the duration from which on a connection counts as slow; 0 means that none does.
 	SlowThreshold time.Duration
 
@@ -68,6 +67,8 @@ func (c *Config) Validate() error {
 		return errors.New("bounds must not be negative")
 	case c.Expiry < 0, c.SlowThreshold < 0, c.MaxSkew < 0:
 		return errors.New("durations must not be negative")
+	case !(c.SamplingRatio >= 0 && c.SamplingRatio <= 1):
+		return errors.New("the sampling ratio must be between 0 and 1")
 	case c.Histogram.MaxScale < 0 || c.Histogram.MaxScale > maxHistogramScale:
 		return errors.New("the histogram's max_scale must be between 1 and 8")
 	case c.Histogram.MaxBuckets != 0 && (c.Histogram.MaxBuckets < minBuckets || c.Histogram.MaxBuckets > maxBuckets):
@@ -168,7 +169,7 @@ func New(cfg Config, obs Observer) *Processor {
 		obs:     obs,
 		parser:  accesslog.NewParser(cfg.MaxEntry),
 		nodes:   newNodeTable(cfg.MaxNodes),
-		sampler: sampler{n: cfg.SampleRatioN, slow: int64(cfg.SlowThreshold)},
+		sampler: newSampler(cfg.SamplingRatio, cfg.SlowThreshold),
 	}
 	p.series.init(&p.cfg)
 	return p

@@ -207,7 +207,7 @@ func TestClock(t *testing.T) {
 }
 
 func TestTimeShift(t *testing.T) {
-	p := New(Config{RecordMetrics: true, RecordLogs: true, RecordSpans: true, SampleRatioN: 1}, nil)
+	p := New(Config{RecordMetrics: true, RecordLogs: true, RecordSpans: true, SamplingRatio: 1}, nil)
 	p.SetTimeShift(time.Hour)
 	p.Entry("n", line(after(0), "a", "s", ""), after(time.Hour))
 	assert.Equal(t, after(time.Hour), p.LastSeen("n"))
@@ -298,7 +298,7 @@ func TestKey(t *testing.T) {
 func TestBadInput(t *testing.T) {
 	good := line(after(0), "a", "s", "")
 	obs := counter{}
-	p := New(Config{RecordMetrics: true, RecordLogs: true, RecordSpans: true, SampleRatioN: 1, MaxEntry: 8192}, obs)
+	p := New(Config{RecordMetrics: true, RecordLogs: true, RecordSpans: true, SamplingRatio: 1, MaxEntry: 8192}, obs)
 	for _, tt := range []struct {
 		name    string
 		entry   string
@@ -348,7 +348,7 @@ func TestDrainIsClosedAndNotFailed(t *testing.T) {
 }
 
 func TestOpenedIsARecordAndNoConnection(t *testing.T) {
-	p := New(Config{RecordMetrics: true, RecordLogs: true, RecordSpans: true, SampleRatioN: 1}, nil)
+	p := New(Config{RecordMetrics: true, RecordLogs: true, RecordSpans: true, SamplingRatio: 1}, nil)
 	p.Entry("n", []byte(strings.Replace(string(line(after(0), "a", "s", "")), "complete", "opened", 1)), after(0))
 	assert.Zero(t, p.FlushMetrics(after(time.Second), true).DataPointCount())
 	assert.Zero(t, p.FlushSpans().SpanCount())
@@ -424,7 +424,7 @@ func TestWarmEntryDoesNotAllocate(t *testing.T) {
 			}
 		}), recording)
 		require.Zero(t, testing.AllocsPerRun(3, func() {
-			s := sampler{n: 1 << 62, key: make([]byte, 0, 256)}
+			s := sampler{below: 1, key: make([]byte, 0, 256)}
 			for range lines {
 				s.take(&p.rec)
 			}

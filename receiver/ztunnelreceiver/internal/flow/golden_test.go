@@ -41,7 +41,7 @@ func golden(t *testing.T, name string, got []byte, err error) {
 // TestGolden runs a handful of lines of two nodes through every signal. The lines hold both formats, both sides
 // of one connection, a denial, a refusal, an early denial, a drain, a connection to outside the mesh, messages.
 func TestGolden(t *testing.T) {
-	p := New(Config{RecordMetrics: true, RecordLogs: true, RecordSpans: true, SampleRatioN: 1, Cluster: "Kubernetes"}, nil)
+	p := New(Config{RecordMetrics: true, RecordLogs: true, RecordSpans: true, SamplingRatio: 1, Cluster: "Kubernetes"}, nil)
 	for _, node := range []string{"node-a", "node-b"} {
 		text, err := os.ReadFile(filepath.Join("testdata", node+".log"))
 		require.NoError(t, err)

@@ -43,12 +43,21 @@ func hashEntry(seed uint64, node string, entry []byte, shift int64) uint64 {
 	return 1
 }
 
-// sampler chooses the connections that become spans: every failed or slow one, and one in n by a hash of what
+// sampler chooses the connections that become spans: every failed or slow one, and a share of the others by a hash of what
 // both sides of a connection know of it.
 type sampler struct {
-	n    uint64
-	slow int64
-	key  []byte
+	// below is where the hashes of those that are taken end.
+	below uint64
+	all   bool
+	slow  int64
+	key   []byte
+}
+
+func newSampler(ratio float64, slow time.Duration) sampler {
+	if ratio >= 1 {
+		return sampler{all: true, slow: int64(slow)}
+	}
+	return sampler{below: uint64(ratio * (1 << 63) * 2), slow: int64(slow)}
 }
 
 // sampleWindow is the grid onto which both sides' closing times are rounded down; they close within
@@ -59,11 +68,8 @@ func (s *sampler) take(rec *accesslog.Record) bool {
 	if rec.Failed() || (s.slow > 0 && rec.HasDuration && rec.Duration >= s.slow) {
 		return true
 	}
-	switch s.n {
-	case 0:
-		return false
-	case 1:
-		return true
+	if s.all || s.below == 0 {
+		return s.all
 	}
 	k := s.key[:0]
 	k = append(k, rec.Src.Host...)
@@ -78,7 +84,7 @@ func (s *sampler) take(rec *accesslog.Record) bool {
 	k = binary.LittleEndian.AppendUint64(k, received)
 	k = binary.LittleEndian.AppendUint64(k, uint64(rec.Time/sampleWindow))
 	s.key = k
-	return xxhash.Sum64(k)%s.n == 0
+	return xxhash.Sum64(k) < s.below
 }
 
 // spanBatch gathers spans by reporting side. It is bounded by the spans of one batch.

@@ -23,7 +23,7 @@ func TestBothSidesSampleTheSameConnections(t *testing.T) {
 	for _, folder := range recordingFolders(t) {
 		t.Run(filepath.Base(folder), func(t *testing.T) {
 			const n = 10
-			s := sampler{n: n}
+			s := newSampler(1.0/n, 0)
 			parser := accesslog.NewParser(0)
 			var rec accesslog.Record
 			outbound := map[shared]map[int64]bool{} // by time
@@ -81,7 +81,7 @@ func TestBothSidesSampleTheSameConnections(t *testing.T) {
 func TestSampling(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
-		n         uint64
+		n         float64
 		threshold time.Duration
 		more      string
 		want      bool
@@ -95,7 +95,7 @@ func TestSampling(t *testing.T) {
 		{"no threshold", 0, 0, `duration="999999ms"`, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := New(Config{RecordSpans: true, SampleRatioN: tt.n, SlowThreshold: tt.threshold}, nil)
+			p := New(Config{RecordSpans: true, SamplingRatio: tt.n, SlowThreshold: tt.threshold}, nil)
 			p.Entry("n", line(after(0), "a", "s", tt.more), after(0))
 			assert.Equal(t, tt.want, p.FlushSpans().SpanCount() == 1)
 		})
@@ -104,7 +104,7 @@ func TestSampling(t *testing.T) {
 
 func TestRecordsReadTwiceHaveTheSameIDs(t *testing.T) {
 	read := func() ptrace.Traces {
-		p := New(Config{RecordSpans: true, SampleRatioN: 1}, nil)
+		p := New(Config{RecordSpans: true, SamplingRatio: 1}, nil)
 		for i := range 100 {
 			p.Entry(fmt.Sprintf("node-%d", i%2), line(after(0), "a", "s", fmt.Sprintf("n=%d", i/2)), after(0))
 		}

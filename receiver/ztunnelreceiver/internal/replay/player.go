@@ -10,14 +10,13 @@ import (
 
 // Target takes what a player plays. All calls come from the goroutine that runs Play.
 type Target interface {
-	// Begin says what the recording has, before the first part of a round.
+	// Begin says what the recording has, before the first part of each round. What istiod and the ztunnels said in an earlier round was
+	// said by ones that are gone.
 	Begin(contents Contents)
 	// Part takes a part, which must not be kept.
 	Part(ctx context.Context, part *Part) error
 	// Boundary says that every part before that time was played.
 	Boundary(ctx context.Context, at time.Time) error
-	// Round says that the recording starts over: what istiod and the ztunnels said so far was said by ones that are gone.
-	Round()
 	// Done says that the recording is played; at is the last boundary.
 	Done(ctx context.Context, at time.Time) error
 	// Failed says that the rest of the recording cannot be played.
@@ -92,7 +91,6 @@ func (p *Player) Play(ctx context.Context, target Target) error {
 		if !p.Loop {
 			return target.Done(ctx, end)
 		}
-		target.Round()
 	}
 }
 

@@ -25,6 +25,12 @@ const (
 	jitterSpans   = 5 * time.Second
 )
 
+// MaxPart bounds a scrape, a config dump, a response and a request of a recording, in bytes.
+const MaxPart = 128 << 20
+
+// ErrFailed is why a scrape or a dump failed of which the recording says no more than that.
+var ErrFailed = errors.New("failed when it was recorded")
+
 // Limits bound what is read of a recording.
 type Limits struct {
 	// Entry is the largest log entry in bytes; the rest of a larger one is cut off.

@@ -1,26 +1,26 @@
-package ztunnelreceiver
+package controlplane
 
 import (
 	"errors"
 	"fmt"
 )
 
-// XDSConfig says how to ask istiods for the mesh's state: one, or one of each cluster of the mesh.
-type XDSConfig struct {
-	XDSClusterConfig `mapstructure:",squash"`
+// Config says how to ask istiods for the mesh's state: one, or one of each cluster of the mesh.
+type Config struct {
+	ClusterConfig `mapstructure:",squash"`
 
 	// Clusters are further istiods, each of another cluster. In a mesh of several clusters a name means the same in all of them.
-	Clusters []XDSClusterConfig `mapstructure:"clusters"`
+	Clusters []ClusterConfig `mapstructure:"clusters"`
 	// MaxResources bounds the entities that are held, of each cluster.
 	MaxResources int `mapstructure:"max_resources"`
 }
 
-// XDSClusterConfig says how to ask one istiod.
-type XDSClusterConfig struct {
+// ClusterConfig says how to ask one istiod.
+type ClusterConfig struct {
 	// Endpoint is host:port; 15010 is plaintext, 15012 TLS.
 	Endpoint string `mapstructure:"endpoint"`
 	// TLS is how to reach the endpoint.
-	TLS XDSTLSConfig `mapstructure:"tls"`
+	TLS TLSConfig `mapstructure:"tls"`
 	// TokenFile holds the service account token of audience istio-ca, which is read again for each stream. It is sent over TLS only.
 	TokenFile string `mapstructure:"token_file"`
 	// PodName, Namespace and ClusterID say who asks. istiod takes a token only from the namespace of its service account, and
@@ -30,8 +30,8 @@ type XDSClusterConfig struct {
 	ClusterID string `mapstructure:"cluster_id"`
 }
 
-// XDSTLSConfig is how to reach istiod.
-type XDSTLSConfig struct {
+// TLSConfig is how to reach istiod.
+type TLSConfig struct {
 	// Insecure is plaintext.
 	Insecure bool `mapstructure:"insecure"`
 	// CAFile is the root certificate; by default the system's.
@@ -40,22 +40,25 @@ type XDSTLSConfig struct {
 	ServerNameOverride string `mapstructure:"server_name_override"`
 }
 
-// clusters are all istiods to ask, in the order in which they are believed.
-func (c *XDSConfig) clusters() []XDSClusterConfig {
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config { return Config{MaxResources: 200_000} }
+
+// All are all istiods to ask, in the order in which they are believed.
+func (c *Config) All() []ClusterConfig {
 	if c.Endpoint == "" {
 		return c.Clusters
 	}
-	return append([]XDSClusterConfig{c.XDSClusterConfig}, c.Clusters...)
+	return append([]ClusterConfig{c.ClusterConfig}, c.Clusters...)
 }
 
 // Validate implements xconfmap.Validator.
-func (c *XDSConfig) Validate() error {
+func (c *Config) Validate() error {
 	var errs []error
-	clusters := c.clusters()
+	clusters := c.All()
 	if len(clusters) == 0 {
-		errs = append(errs, errors.New("endpoint is needed: istiod's host:port"))
+		errs = append(errs, errors.New("endpoint is required: istiod's host:port"))
 	}
-	if c.Endpoint == "" && c.XDSClusterConfig != (XDSClusterConfig{}) {
+	if c.Endpoint == "" && c.ClusterConfig != (ClusterConfig{}) {
 		errs = append(errs, errors.New("options of an endpoint without one; those of clusters are below clusters"))
 	}
 	seen := map[string]bool{}
@@ -68,9 +71,9 @@ func (c *XDSConfig) Validate() error {
 			continue
 		}
 		if cluster.ClusterID == "" {
-			errs = append(errs, fmt.Errorf("%s: cluster_id is needed where there are several clusters", cluster.Endpoint))
+			errs = append(errs, fmt.Errorf("%s: cluster_id is required where there are several clusters", cluster.Endpoint))
 		} else if seen[cluster.ClusterID] {
-			errs = append(errs, fmt.Errorf("%s: cluster_id %q is there twice", cluster.Endpoint, cluster.ClusterID))
+			errs = append(errs, fmt.Errorf("%s: cluster_id %q is listed twice", cluster.Endpoint, cluster.ClusterID))
 		}
 		seen[cluster.ClusterID] = true
 	}
@@ -80,10 +83,10 @@ func (c *XDSConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (c *XDSClusterConfig) check() error {
+func (c *ClusterConfig) check() error {
 	var errs []error
 	if c.Endpoint == "" {
-		errs = append(errs, errors.New("endpoint is needed: istiod's host:port"))
+		errs = append(errs, errors.New("endpoint is required: istiod's host:port"))
 	}
 	if c.TLS.Insecure && (c.TLS.CAFile != "" || c.TLS.ServerNameOverride != "") {
 		errs = append(errs, errors.New("tls: insecure excludes ca_file and server_name_override"))

@@ -1,4 +1,4 @@
-package ztunnelreceiver
+package cluster
 
 import (
 	"maps"

@@ -1,4 +1,4 @@
-package ztunnelreceiver
+package cluster
 
 import (
 	"fmt"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
 )
+
+var epoch = time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC)
 
 func podNames(pods []kube.Pod) (names []string) {
 	for _, pod := range pods {

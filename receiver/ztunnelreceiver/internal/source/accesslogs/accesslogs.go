@@ -1,0 +1,224 @@
+// Package accesslogs is the source of what ztunnels log: files, or pods' logs through the API server.
+package accesslogs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.uber.org/zap"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/podlogs"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
+)
+
+// Where to begin in a log that is there at the very first start.
+const (
+	StartAtBeginning = "beginning"
+	StartAtEnd       = "end"
+)
+
+// Config says which files ztunnels write their logs to.
+type Config struct {
+	Include []string `mapstructure:"include"`
+	Exclude []string `mapstructure:"exclude"`
+	// StartAt is "beginning" or "end": where to begin in a file that is there at the very first start.
+	StartAt      string        `mapstructure:"start_at"`
+	PollInterval time.Duration `mapstructure:"poll_interval"`
+	// Format is "auto", "cri" (Kubernetes' log files) or "bare".
+	Format       string         `mapstructure:"format"`
+	NodeFrom     NodeFromConfig `mapstructure:"node_from"`
+	MaxEntrySize int            `mapstructure:"max_entry_size"`
+	// StorageID is the storage extension that keeps offsets and series over a restart.
+	StorageID *component.ID `mapstructure:"storage"`
+}
+
+// NodeFromConfig says which node a file belongs to: the one, or the other.
+type NodeFromConfig struct {
+	// PathRegexp has one group, which gives the node in a file's path.
+	PathRegexp string `mapstructure:"path_regexp"`
+	// Static is the node of all files; by default node_name.
+	Static string `mapstructure:"static"`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		StartAt:      StartAtEnd,
+		PollInterval: 200 * time.Millisecond,
+		Format:       string(tail.FormatAuto),
+		MaxEntrySize: 64 << 10,
+	}
+}
+
+// Validate implements xconfmap.Validator.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.StartAt != StartAtBeginning && c.StartAt != StartAtEnd {
+		errs = append(errs, fmt.Errorf("start_at %q must be %q or %q", c.StartAt, StartAtBeginning, StartAtEnd))
+	}
+	if c.PollInterval <= 0 {
+		errs = append(errs, errors.New("poll_interval must be positive"))
+	}
+	switch tail.Format(c.Format) {
+	case tail.FormatAuto, tail.FormatCRI, tail.FormatBare:
+	default:
+		errs = append(errs, fmt.Errorf("format %q must be %q, %q or %q", c.Format, tail.FormatAuto, tail.FormatCRI, tail.FormatBare))
+	}
+	if c.MaxEntrySize < 1024 {
+		errs = append(errs, errors.New("max_entry_size must be at least 1024"))
+	}
+	if c.NodeFrom.PathRegexp != "" {
+		if c.NodeFrom.Static != "" {
+			errs = append(errs, errors.New("node_from: path_regexp and static exclude each other"))
+		}
+		if pattern, err := regexp.Compile(c.NodeFrom.PathRegexp); err != nil {
+			errs = append(errs, fmt.Errorf("node_from::path_regexp: %w", err))
+		} else if pattern.NumSubexp() != 1 {
+			errs = append(errs, errors.New("node_from::path_regexp must have one group, which gives the node"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ValidateFiles checks where the logs are; node is the collector's, and fromAPI tells that they come through the API server.
+func (c *Config) ValidateFiles(node string, fromAPI bool) error {
+	switch {
+	case fromAPI && len(c.Include) > 0:
+		return errors.New(`include and kubernetes::logs "api" exclude each other`)
+	case fromAPI:
+		return nil
+	case len(c.Include) == 0:
+		return errors.New("include is required: the files that ztunnels log to")
+	case node == "" && c.NodeFrom == (NodeFromConfig{}):
+		return errors.New("node_name (in Kubernetes ${env:K8S_NODE_NAME}) or access_logs::node_from is required")
+	}
+	return nil
+}
+
+// Open begins to follow the logs. The source is a source.Follower.
+func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, error) {
+	if env.Kubernetes.Logs() {
+		return openPods(ctx, config, env)
+	}
+	return openFiles(ctx, config, env)
+}
+
+// files are the logs of files.
+type files struct{ *tail.Tail }
+
+func openFiles(ctx context.Context, config *Config, env *source.Env) (source.Source, error) {
+	settings := tail.Config{
+		Include: config.Include, Exclude: config.Exclude,
+		StartAt: config.StartAt, PollInterval: config.PollInterval,
+		Format: tail.Format(config.Format), MaxEntry: config.MaxEntrySize,
+		Node: env.Node,
+	}
+	if config.NodeFrom.Static != "" {
+		settings.Node = config.NodeFrom.Static
+	}
+	if config.NodeFrom.PathRegexp != "" {
+		pattern, err := regexp.Compile(config.NodeFrom.PathRegexp)
+		if err != nil {
+			return nil, fmt.Errorf("node_from::path_regexp: %w", err)
+		}
+		settings.NodeFrom = pattern
+	}
+	var store tail.Store
+	if env.Storage != nil {
+		store = env.Storage
+	}
+	followed, err := tail.New(settings, env.Settings.TelemetrySettings, store, fileSink{env}, env.Sink, env.Ready)
+	if err != nil {
+		return nil, err
+	}
+	if err := followed.Start(ctx); err != nil {
+		return nil, err
+	}
+	return files{followed}, nil
+}
+
+// Run implements source.Source: files are read until they are told to stop.
+func (files) Run(context.Context) {}
+
+type fileSink struct{ env *source.Env }
+
+// Entry implements tail.Sink.
+func (s fileSink) Entry(node string, entry []byte) { s.env.Sink.Entry(node, entry, s.env.Clock.Now()) }
+
+// Damaged implements tail.Sink.
+func (s fileSink) Damaged(what tail.Damage, n int64) { s.env.Telemetry.Damaged(string(what), n) }
+
+// pods are the logs of pods.
+type pods struct{ *podlogs.Tail }
+
+func openPods(ctx context.Context, config *Config, env *source.Env) (source.Source, error) {
+	followed := podlogs.New(podlogs.Config{FromEnd: config.StartAt == StartAtEnd, MaxEntry: config.MaxEntrySize},
+		env.Kubernetes.LogSource(), podSink{env}, env.Sink, env.Ready)
+	if env.Storage != nil {
+		if err := followed.Restore(ctx, env.Storage); err != nil {
+			return nil, errors.Join(err, followed.Stop())
+		}
+	}
+	env.Kubernetes.OnZtunnels(func(there []kube.Pod, now time.Time) {
+		if damaged := followed.Follow(there, now); damaged > 0 {
+			env.Telemetry.ReceiverZtunnelCheckpointErrors.Add(context.Background(), int64(damaged))
+			env.Telemetry.Warn("The stored positions in pods' logs are damaged; these are read from now on", zap.Int("pods", damaged))
+		}
+	})
+	return pods{followed}, nil
+}
+
+// Run implements source.Source: pods are followed as they are found.
+func (pods) Run(context.Context) {}
+
+type podSink struct{ env *source.Env }
+
+// Entry implements podlogs.Sink.
+func (s podSink) Entry(node string, entry []byte) { s.env.Sink.Entry(node, entry, s.env.Clock.Now()) }
+
+// Damaged implements podlogs.Sink.
+func (s podSink) Damaged(what podlogs.Damage, n int64) { s.env.Telemetry.Damaged(string(what), n) }
+
+// Skipped implements podlogs.Sink.
+func (s podSink) Skipped(n int64) {
+	s.env.Telemetry.ReceiverZtunnelLogLinesRepeated.Add(context.Background(), n)
+}
+
+// Reconnect implements podlogs.Sink.
+func (s podSink) Reconnect(pod kube.Pod, reason string, err error) {
+	s.env.Telemetry.Reconnected(reason)
+	if err != nil && !pod.Leaving {
+		s.env.Telemetry.Warn("A pod's log cannot be followed", zap.String("pod", pod.Namespace+"/"+pod.Name), zap.String("reason", reason), zap.Error(err))
+	}
+}
+
+// Gap implements podlogs.Sink.
+func (s podSink) Gap(pod kube.Pod) {
+	s.env.Telemetry.ReceiverZtunnelLogGaps.Add(context.Background(), 1)
+	s.env.Telemetry.Warn("Lines of a pod's log may be missing: it was rotated while it could not be followed, or its container restarted twice",
+		zap.String("pod", pod.Namespace+"/"+pod.Name))
+}
+
+// player takes recorded logs.
+type player struct{ env *source.Env }
+
+// NewPlayer returns what takes the logs of a recording.
+func NewPlayer(env *source.Env) source.Player { return player{env} }
+
+// Begin implements source.Player.
+func (p player) Begin(contents replay.Contents) {
+	for _, node := range contents.EntryNodes {
+		p.env.Sink.Up(semconv.SourceAccessLog, node, true, time.Time{})
+	}
+}
+
+// Part implements source.Player.
+func (p player) Part(part *replay.Part) { p.env.Sink.Entry(part.Name, part.Raw, part.Time) }
