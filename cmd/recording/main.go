@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("recording", flag.ContinueOnError)
 	binary := flags.String("binary", "bin/otelcol-nephilia", "the collector")
 	against := flags.String("against", "", "another binary or a commit to compare with")
+	config := flags.String("against-config", "config/replay.yaml", "the configuration of that binary; a commit has its own")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -52,12 +53,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		now.print(out)
 		return nil
 	}
-	base, config, leave, err := baseline(ctx, *against)
+	base, leave, err := baseline(ctx, *against, config)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	before, err := replay(ctx, base, config, folder)
+	before, err := replay(ctx, base, *config, folder)
 	if err != nil {
 		return fmt.Errorf("%s: %w", *against, err)
 	}
@@ -65,24 +66,25 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// baseline is the binary to compare with and its configuration: a file that is there, or a commit's build.
-func baseline(ctx context.Context, against string) (binary, config string, leave func(), err error) {
+// baseline is the binary to compare with: a file that is there, or a commit's build, which sets config to the commit's own.
+func baseline(ctx context.Context, against string, config *string) (binary string, leave func(), err error) {
 	if info, err := os.Stat(against); err == nil && info.Mode().IsRegular() {
-		return against, "config/replay.yaml", func() {}, nil
+		return against, func() {}, nil
 	}
 	tree, err := os.MkdirTemp("", "recording-")
 	if err != nil {
-		return "", "", nil, fmt.Errorf("making a worktree: %w", err)
+		return "", nil, fmt.Errorf("making a worktree: %w", err)
 	}
 	leave = func() { _ = command(context.WithoutCancel(ctx), "git", "worktree", "remove", "--force", tree) }
 	if err := command(ctx, "git", "worktree", "add", "--quiet", "--detach", tree, against); err != nil {
-		return "", "", nil, errors.Join(fmt.Errorf("%s is no binary and no commit: %w", against, err), os.RemoveAll(tree))
+		return "", nil, errors.Join(fmt.Errorf("%s is no binary and no commit: %w", against, err), os.RemoveAll(tree))
 	}
 	if err := command(ctx, "make", "--no-print-directory", "-C", tree, "build"); err != nil {
 		leave()
-		return "", "", nil, err
+		return "", nil, err
 	}
-	return filepath.Join(tree, "bin/otelcol-nephilia"), filepath.Join(tree, "config/replay.yaml"), leave, nil
+	*config = filepath.Join(tree, "config/replay.yaml")
+	return filepath.Join(tree, "bin/otelcol-nephilia"), leave, nil
 }
 
 func command(ctx context.Context, name string, args ...string) error {
