@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 
 	"github.com/nephilia/nephilia/internal/datatime"
+	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadatatest"
 )
@@ -81,6 +82,27 @@ func TestNodeCutOffForLongCountsOnce(t *testing.T) {
 		beat(s, both, func(b *batch) { b.flow(cut, values(101)); b.flow(stays, values(1)) })
 	}
 	assert.EqualValues(t, 102, p.edges()[testEdge()].Closed)
+}
+
+// A node that left the cluster is not waited for, and what it told is forgotten like anything else.
+func TestNodeThatLeftIsForgotten(t *testing.T) {
+	p := newPipelines(t, func(c *Config) { c.EdgeExpiry = 10 * time.Minute }).known()
+	row := testRow(semconv.ReporterSource)
+	p.step(1, func(b *batch) { b.flow(row, values(1)) })
+	left := &mesh.Ztunnel{Node: row.node, Name: "ztunnel-1", Namespace: "istio-system"}
+	beats := func(from, to float64) {
+		for s := from; s <= to; s += 60 {
+			b := newBatch(second0(s))
+			b.heartbeat("node-c")
+			p.consume(b.metrics)
+		}
+	}
+	p.learn(second0(2), left)
+	beats(60, 3600)
+	require.Equal(t, 1, p.graph().flows.Len(), "it may be cut off")
+	require.NoError(t, p.logs.ConsumeLogs(t.Context(), entityEvents(t, second0(3600), true, left)))
+	beats(3660, 3900)
+	require.Zero(t, p.graph().flows.Len())
 }
 
 // A node's clock is ten minutes ahead, for one heartbeat, and then for all of them.

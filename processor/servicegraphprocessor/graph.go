@@ -210,6 +210,10 @@ func (g *graph) learnScope(events plog.LogRecordSlice) {
 		case !g.names.Apply(event):
 			g.telemetry.Dropped(telemetry.DroppedEntityLimit, 1)
 		}
+		if z, ok := event.Entity.(*mesh.Ztunnel); ok && event.Deleted {
+			// The node left: nothing more is expected of it, and what it told ages like everything else.
+			g.clock.Forget(z.Node)
+		}
 	}
 }
 
