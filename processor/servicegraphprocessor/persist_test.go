@@ -126,9 +126,6 @@ func lasting(t *testing.T, batches []pmetric.Metrics) map[string]uint64 {
 					}
 					switch m.Type() {
 					case pmetric.MetricTypeSum:
-						if !m.Sum().IsMonotonic() {
-							continue
-						}
 						for _, point := range m.Sum().DataPoints().All() {
 							note(m.Name()+fmt.Sprint(sorted(point.Attributes())), point.StartTimestamp(), uint64(point.IntValue()))
 						}
