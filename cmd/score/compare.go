@@ -79,7 +79,7 @@ func compare(truth *Truth, outages []*outage.Outage) Result {
 	for i := range result.Expected {
 		m := &result.Expected[i]
 		for k, o := range outages {
-			if m.Outage != nil && !used[k] && overlaps(o, truth.at(m.Expected.FromSeconds), truth.at(m.Expected.ToSeconds)) && sameRoot(m.Expected.Root, o.Root) {
+			if m.Outage != nil && !used[k] && overlaps(o, truth.at(m.Expected.FromSeconds), truth.at(m.Expected.ToSeconds)) && m.Expected.hasRoot(o.Root) {
 				used[k] = true
 				m.Times++
 			}
@@ -90,6 +90,7 @@ func compare(truth *Truth, outages []*outage.Outage) Result {
 			result.FalseAlarms = append(result.FalseAlarms, o)
 		}
 	}
+	result.Expected = slices.DeleteFunc(result.Expected, func(m Match) bool { return m.Expected.Optional && m.Outage == nil })
 	return result
 }
 
@@ -105,10 +106,10 @@ func overlaps(o *outage.Outage, from, to time.Time) bool {
 
 func likeness(e Expected, o *outage.Outage) int {
 	score := 0
-	if sameRoot(e.Root, o.Root) {
+	if e.hasRoot(o.Root) {
 		score += 4
 	}
-	if e.Kind == o.Kind {
+	if e.hasKind(o.Kind) {
 		score += 2
 	}
 	if hasEdges(e, o, true) {
@@ -137,13 +138,13 @@ func judge(truth *Truth, e Expected, o *outage.Outage) Match {
 		within = time.Duration(e.WithinSeconds * float64(time.Second))
 	}
 	m := Match{
-		Expected: e, Outage: o, Times: 1, RootOK: sameRoot(e.Root, o.Root), KindOK: e.Kind == o.Kind, EdgesOK: hasEdges(e, o, false),
+		Expected: e, Outage: o, Times: 1, RootOK: e.hasRoot(o.Root), KindOK: e.hasKind(o.Kind), EdgesOK: hasEdges(e, o, false),
 		Delay: o.DetectedAt.Sub(from),
 	}
 	m.DelayOK = m.Delay <= within && m.Delay >= 0
 	m.RootTop3 = m.RootOK
 	for _, c := range o.Candidates[:min(3, len(o.Candidates))] {
-		m.RootTop3 = m.RootTop3 || sameRoot(e.Root, c.Subject)
+		m.RootTop3 = m.RootTop3 || e.hasRoot(c.Subject)
 	}
 	closing := truth.closing()
 	// A fault that lasts to the recording's end cannot be seen to end.

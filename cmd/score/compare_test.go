@@ -88,6 +88,22 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestAlternatives holds what truths leave open to be right either way.
+func TestAlternatives(t *testing.T) {
+	truth := recorded(t, 0)
+	e := &truth.Scenario.Expect[0]
+	e.Kind, e.Roots, e.Optional = "http_errors|latency", []string{"shop/api", "shop/waypoint"}, true
+	for _, root := range []string{"api", "waypoint"} {
+		for _, kind := range []string{"latency", "http_errors"} {
+			result := compare(truth, []*outage.Outage{outageOf(root, kind, 66, 125, fromWeb)})
+			assert.True(t, result.Perfect(), root, kind)
+		}
+	}
+	missed := compare(truth, nil)
+	assert.True(t, missed.Perfect())
+	assert.Empty(t, missed.Expected)
+}
+
 // TestShares holds the totals to be shares of what was expected, and precision one of what was found.
 func TestShares(t *testing.T) {
 	var total tally

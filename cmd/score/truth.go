@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,9 +36,13 @@ type Truth struct {
 
 // Expected is an outage that a detector must find.
 type Expected struct {
-	// Root is "namespace/app", "node/NAME" or "istio-system/istiod".
-	Root string `json:"root"`
+	// Root is "namespace/app", "node/NAME" or "istio-system/istiod"; Roots are several where each of them is right.
+	Root  string   `json:"root"`
+	Roots []string `json:"roots"`
+	// Kind is one or several that are right, separated by "|".
 	Kind string `json:"kind"`
+	// Optional tells that the outage may be found and need not be.
+	Optional bool `json:"optional"`
 	// FromSeconds and ToSeconds are when the fault began and ended, after the recording's start.
 	FromSeconds float64     `json:"from_s"`
 	ToSeconds   float64     `json:"to_s"`
@@ -118,7 +123,11 @@ func rootText(s outage.Subject) string {
 
 func nameText(n outage.Name) string { return n.Namespace + "/" + n.Name }
 
-// sameRoot allows for truths that write the control plane by its type.
-func sameRoot(expected string, s outage.Subject) bool {
-	return expected == rootText(s) || s.Type == "control_plane" && strings.HasPrefix(expected, "control_plane")
+// hasRoot tells whether a root is right. Truths may write the control plane by its type.
+func (e *Expected) hasRoot(s outage.Subject) bool {
+	return e.Root == rootText(s) || slices.Contains(e.Roots, rootText(s)) || s.Type == "control_plane" && strings.HasPrefix(e.Root, "control_plane")
+}
+
+func (e *Expected) hasKind(kind string) bool {
+	return slices.Contains(strings.Split(e.Kind, "|"), kind)
 }
