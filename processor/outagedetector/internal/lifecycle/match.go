@@ -5,13 +5,24 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/cause"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 )
 
-func (r *Registry) sameRoot(e *cause.Explanation, taken map[*entry]bool) *entry {
+// byRoot are the open outages by their roots, each list oldest first.
+func (r *Registry) byRoot() map[outage.Subject][]*entry {
+	all := make(map[outage.Subject][]*entry, len(r.open))
 	for _, o := range r.open {
-		if !taken[o] && o.Outage.Root == e.Root && (o.Outage.Policy == "" || e.Policy == "" || o.Outage.Policy == e.Policy) {
+		all[o.Outage.Root] = append(all[o.Outage.Root], o)
+	}
+	return all
+}
+
+// samePolicy finds among outages with an explanation's root the one that it goes on with.
+func samePolicy(outages []*entry, e *cause.Explanation, taken map[*entry]bool) *entry {
+	for _, o := range outages {
+		if !taken[o] && (o.Outage.Policy == "" || e.Policy == "" || o.Outage.Policy == e.Policy) {
 			return o
 		}
 	}
@@ -20,6 +31,9 @@ func (r *Registry) sameRoot(e *cause.Explanation, taken map[*entry]bool) *entry 
 
 // sharesEdges finds the open outage whose edges the explanation now explains otherwise: its root has become clearer.
 func (r *Registry) sharesEdges(e *cause.Explanation, taken map[*entry]bool) *entry {
+	if len(e.Edges)+len(e.Affected) == 0 {
+		return nil
+	}
 	for _, o := range r.open {
 		if taken[o] || len(o.Blames) == 0 {
 			continue

@@ -114,8 +114,9 @@ func (r *Registry) Round(explanations []*cause.Explanation) []Transition {
 	r.begun(now)
 	taken := map[*entry]bool{}
 	rest := explanations[:0:0]
+	roots := r.byRoot()
 	for _, e := range explanations {
-		if o := r.sameRoot(e, taken); o != nil {
+		if o := samePolicy(roots[e.Root], e, taken); o != nil {
 			taken[o] = true
 			r.update(o, e, now)
 		} else {
