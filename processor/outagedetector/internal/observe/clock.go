@@ -20,8 +20,10 @@ type Clock struct {
 	Replaying, ReplayDone bool
 
 	heartbeats *datatime.Clock
-	// wall is the wall clock as the present batch arrived: in live mode nothing is believed that lies far ahead of it.
+	// wall is the wall clock as the present batch arrived: in live mode nothing is believed that lies far ahead of it. Up to
+	// sure a time needs no second look.
 	wall       time.Time
+	sure       pcommon.Timestamp
 	boundaries [4]int64
 	// reached is the time before which the service graph is complete; 0 where it does not say.
 	reached int64
@@ -68,6 +70,14 @@ var (
 // ahead is how much newer than the heartbeats a point may be.
 const ahead = pcommon.Timestamp(time.Minute)
 
+// arrive notes that a batch arrives at a time of the wall clock.
+func (c *Clock) arrive(wall time.Time) {
+	c.wall, c.sure = wall, c.heartbeats.Believed(lastTime, wall)
+	if newest := c.heartbeats.Newest(); newest > 0 {
+		c.sure = min(c.sure, newest+ahead)
+	}
+}
+
 // at is when a point or record was made; ok is false, and it is counted, if that cannot be. Nothing can be much newer than the
 // wall clock or, where there are some, than the heartbeats: such a point was stamped by another clock and counts as of now.
 func (c *Clock) at(stamp pcommon.Timestamp) (t int64, ok bool) {
@@ -75,9 +85,11 @@ func (c *Clock) at(stamp pcommon.Timestamp) (t int64, ok bool) {
 		c.drops.Implausible++
 		return 0, false
 	}
-	stamp = c.heartbeats.Believed(stamp, c.wall)
-	if newest := c.heartbeats.Newest(); newest > 0 && stamp > newest+ahead {
-		stamp = newest
+	if stamp > c.sure {
+		stamp = c.heartbeats.Believed(stamp, c.wall)
+		if newest := c.heartbeats.Newest(); newest > 0 && stamp > newest+ahead {
+			stamp = newest
+		}
 	}
 	t = int64(stamp)
 	if c.Begin == 0 || t < c.Begin {

@@ -66,7 +66,7 @@ func NewStore(catalogue *rules.Catalogue, limits Limits, slos []SLO) *Store {
 // where it does not say, the newest heartbeat so far or, where there are no heartbeats, the batch's newest edge point; 0 if there
 // is none. Edges tells whether the batch brings that boundary's edges: they come after its heartbeats.
 func (s *Store) Metrics(batch pmetric.Metrics, wall time.Time) (boundary int64, edges bool) {
-	s.wall = wall
+	s.arrive(wall)
 	before := s.reached
 	s.control(batch)
 	for _, resource := range batch.ResourceMetrics().All() {
@@ -120,7 +120,7 @@ func (s *Store) control(batch pmetric.Metrics) {
 
 // Logs takes over a batch that arrives at a time of the wall clock: mesh state, failed flow records and the ztunnels' own messages.
 func (s *Store) Logs(batch plog.Logs, wall time.Time) {
-	s.wall = wall
+	s.arrive(wall)
 	for _, resource := range batch.ResourceLogs().All() {
 		node := attr(resource.Resource().Attributes(), semconv.AttrNodeName)
 		for _, scope := range resource.ScopeLogs().All() {
