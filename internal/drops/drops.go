@@ -39,14 +39,25 @@ func (c *Counter) Add(reason string, n uint64) {
 	c.counts[reason] += n
 }
 
+// Any tells whether anything was left out up to a data time. The first time that Any or Append is given is the counts' start.
+func (c *Counter) Any(at pcommon.Timestamp) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.any(at)
+}
+
+func (c *Counter) any(at pcommon.Timestamp) bool {
+	if c.start == 0 {
+		c.start = at
+	}
+	return len(c.counts) > 0
+}
+
 // Append adds the counts at a data time to a scope; nothing as long as nothing was left out.
 func (c *Counter) Append(scope pmetric.ScopeMetrics, at pcommon.Timestamp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.start == 0 {
-		c.start = at
-	}
-	if len(c.counts) == 0 {
+	if !c.any(at) {
 		return
 	}
 	metric := scope.Metrics().AppendEmpty()

@@ -133,7 +133,7 @@ func (d *detector) round(ctx context.Context) []lifecycle.Transition {
 	d.telemetry.OutageDetectorEdgesJudged.Add(ctx, int64(judged))
 	d.telemetry.OutageDetectorEdges.Record(ctx, int64(d.store.Edges.Len()))
 	d.telemetry.OutageDetectorOpen.Record(ctx, int64(len(d.registry.Open())))
-	d.reported.report(ctx, d.telemetry, d.store.Drops, d.registry.Overflowed)
+	d.reported.report(ctx, d.telemetry, d.emitter.drops, d.store.Drops, d.registry.Overflowed)
 	return transitions
 }
 

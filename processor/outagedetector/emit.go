@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
+	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/judge"
@@ -49,6 +50,9 @@ type emitter struct {
 	telemetry *metadata.TelemetryBuilder
 	refresh   int64 // how often gauges are repeated
 
+	// drops tells along with the gauges what was left out.
+	drops *drops.Counter
+
 	closing []closing
 	opened  map[opening]int64 // bounded by the kinds and severities that there are
 	shown   map[string]labels // by the outage's id, as written last; bounded by the outages that are open
@@ -58,7 +62,7 @@ type emitter struct {
 func newEmitter(set processor.Settings, telemetry *metadata.TelemetryBuilder, refresh time.Duration) emitter {
 	return emitter{
 		version: set.BuildInfo.Version, logger: set.Logger, telemetry: telemetry, refresh: int64(refresh),
-		opened: map[opening]int64{}, shown: map[string]labels{},
+		drops: drops.NewCounter(metadata.Type.String()), opened: map[opening]int64{}, shown: map[string]labels{},
 	}
 }
 
@@ -108,6 +112,7 @@ func (e *emitter) events(ctx context.Context, transitions []lifecycle.Transition
 func (e *emitter) gauges(metrics pmetric.Metrics, transitions []lifecycle.Transition, open []*outage.Outage, store *observe.Store) {
 	now := store.Now
 	refresh := now-e.written >= e.refresh
+	dropped := e.drops.Any(pcommon.Timestamp(now)) && refresh
 	if len(transitions) == 0 && len(e.closing) == 0 && !refresh {
 		return
 	}
@@ -116,7 +121,7 @@ func (e *emitter) gauges(metrics pmetric.Metrics, transitions []lifecycle.Transi
 	if refresh {
 		budgets = budgetsOf(store)
 	}
-	if len(open) == 0 && len(e.closing) == 0 && len(budgets) == 0 && len(e.opened) == 0 {
+	if len(open) == 0 && len(e.closing) == 0 && len(budgets) == 0 && len(e.opened) == 0 && !dropped {
 		return
 	}
 	scope := metrics.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
@@ -144,6 +149,9 @@ func (e *emitter) gauges(metrics pmetric.Metrics, transitions []lifecycle.Transi
 		e.closing = e.closing[:0]
 	}
 	e.appendOpened(scope, store)
+	if dropped {
+		e.drops.Append(scope, pcommon.Timestamp(now))
+	}
 	if len(budgets) > 0 {
 		points := gauge(scope, metricBudget, "The share of an objective's error budget that is left; negative if it is overdrawn.", "1")
 		for _, b := range budgets {
@@ -249,8 +257,8 @@ type reported struct {
 	overflowed uint64
 }
 
-// report tells it what was left out since.
-func (r *reported) report(ctx context.Context, telemetry *metadata.TelemetryBuilder, now observe.Drops, overflowed uint64) {
+// report tells it, and what is emitted, what was left out since.
+func (r *reported) report(ctx context.Context, telemetry *metadata.TelemetryBuilder, counter *drops.Counter, now observe.Drops, overflowed uint64) {
 	before := r.drops
 	for _, c := range [...]struct {
 		bound string
@@ -268,6 +276,7 @@ func (r *reported) report(ctx context.Context, telemetry *metadata.TelemetryBuil
 	} {
 		if c.n > 0 {
 			telemetry.OutageDetectorDropped.Add(ctx, int64(c.n), metric.WithAttributes(attribute.String("bound", c.bound)))
+			counter.Add(c.bound, c.n)
 		}
 	}
 	r.drops, r.overflowed = now, overflowed
