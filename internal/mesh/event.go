@@ -80,11 +80,7 @@ func ParseEvent(record plog.LogRecord) (Event, error) {
 	if !ok || values.Type() != pcommon.ValueTypeMap {
 		return Event{}, errors.New("entity event without " + AttrEntityAttributes)
 	}
-	raw, err := json.Marshal(values.Map().AsRaw())
-	if err != nil {
-		return Event{}, fmt.Errorf("reading entity %s: %w", entityType.Str(), err)
-	}
-	if err := json.Unmarshal(raw, entity); err != nil {
+	if err := decode(values.Map(), entity); err != nil {
 		return Event{}, fmt.Errorf("reading entity %s: %w", entityType.Str(), err)
 	}
 	if entity.Key() == "" || entity.Key() == "/" {

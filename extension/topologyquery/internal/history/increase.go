@@ -9,7 +9,9 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/nephilia/nephilia/internal/cumulative"
 	"github.com/nephilia/nephilia/internal/exphist"
 )
 
@@ -198,40 +200,33 @@ func (q *querier) follow(ctx context.Context, selector string, since, start, end
 	return sum, nil
 }
 
+// followOne adds up what each sample after start adds to those before it.
 func followOne(r Result, start int64, explicitZeros bool) growth {
 	g := growth{labels: r.Labels}
-	var before Point
-	known := false
+	var values cumulative.Counter[float64]
+	if explicitZeros {
+		// What is not known to begin at zero begins where it was first seen.
+		values.First = cumulative.Baseline
+	}
+	var counts cumulative.Counter[uint64]
+	var before *exphist.Histogram
 	for _, p := range r.Points {
-		if p.Time > start {
-			switch {
-			case !known && explicitZeros && p.Histogram == nil:
-			case !known:
-				g.grow(p, Point{})
-			case p.lowerThan(before):
-				g.grow(p, Point{})
-			default:
-				g.grow(p, before)
+		at := pcommon.Timestamp(max(p.Time, 0)) * 1e6
+		if p.Histogram == nil {
+			if added, _ := values.Advance(0, at, p.Value); p.Time > start {
+				g.value += added
 			}
+			continue
 		}
-		before, known = p, true
+		_, change := counts.Advance(0, at, p.Histogram.Count)
+		if p.Time > start {
+			grown := p.Histogram.Clone()
+			if change != cumulative.First && change != cumulative.Reset {
+				grown.Sub(before)
+			}
+			g.add(growth{histogram: grown})
+		}
+		before = p.Histogram
 	}
 	return g
-}
-
-func (p *Point) lowerThan(before Point) bool {
-	if p.Histogram != nil {
-		return before.Histogram != nil && p.Histogram.Count < before.Histogram.Count
-	}
-	return p.Value < before.Value
-}
-
-func (g *growth) grow(to, from Point) {
-	if to.Histogram == nil {
-		g.value += to.Value - from.Value
-		return
-	}
-	grown := to.Histogram.Clone()
-	grown.Sub(from.Histogram)
-	g.add(growth{histogram: grown})
 }

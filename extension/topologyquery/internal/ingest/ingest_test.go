@@ -34,7 +34,8 @@ func newIngester(change func(*Settings)) *Ingester {
 		change(&settings)
 	}
 	tracker := sources.New()
-	tracker.Wall = func() time.Time { return time.UnixMilli(origin).AddDate(1, 0, 0) }
+	wall := time.UnixMilli(origin).AddDate(1, 0, 0)
+	tracker.Wall = func() time.Time { return wall }
 	return New(&stores.Stores{
 		Live:    live.New(live.Settings{Window: 900_000, Resolution: 1000, MaxEdges: 100}),
 		Sources: tracker, Inventory: inventory.New(100), Flows: flows.New(10), Changes: changes.New(10), Outages: outages.New(10, nil),
