@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/reasons"
 )
 
@@ -187,13 +188,13 @@ func (t *seriesTable) appendChunk(b []byte, chunk int) []byte {
 			b = binary.AppendUvarint(b, f.count)
 		}
 		h := &s.duration
-		b = binary.AppendUvarint(b, h.count)
-		b = binary.AppendUvarint(b, h.zero)
-		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(h.sum))
-		b = binary.AppendVarint(b, int64(h.scale))
-		b = binary.AppendVarint(b, int64(h.offset))
-		b = binary.AppendUvarint(b, uint64(len(h.buckets)))
-		for _, n := range h.buckets {
+		b = binary.AppendUvarint(b, h.Count)
+		b = binary.AppendUvarint(b, h.Zero)
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(h.Sum))
+		b = binary.AppendVarint(b, int64(h.Scale))
+		b = binary.AppendVarint(b, int64(h.Offset))
+		b = binary.AppendUvarint(b, uint64(len(h.Counts)))
+		for _, n := range h.Counts {
 			b = binary.AppendUvarint(b, n)
 		}
 	}
@@ -227,7 +228,7 @@ func (t *seriesTable) readChunk(data []byte, chunk int, nodes *nodeTable) error 
 			return errors.New("a flow key occurs twice")
 		}
 		at := uint32(first) + uint32(slot)
-		s.duration.coarsen(&t.bucketing)
+		s.duration.Fit(t.layout)
 		t.slots[at] = s
 		t.index[s.key] = at
 		if s.overflow() {
@@ -341,23 +342,23 @@ func (r *reader) failures(s *series) {
 	}
 }
 
-func (r *reader) histogram(h *histogram) {
-	h.count, h.zero = r.count(), r.count()
+func (r *reader) histogram(h *exphist.Histogram) {
+	h.Count, h.Zero = r.count(), r.count()
 	if len(r.data) < 8 {
 		r.fail(errShort)
 		return
 	}
-	h.sum = math.Float64frombits(binary.LittleEndian.Uint64(r.data))
+	h.Sum = math.Float64frombits(binary.LittleEndian.Uint64(r.data))
 	r.data = r.data[8:]
 	scale, offset, n := r.varint(), r.varint(), r.uvarint()
 	if n > maxBuckets || scale < -10 || scale > maxHistogramScale || offset < math.MinInt16 || offset > math.MaxInt16 ||
-		math.IsNaN(h.sum) || math.IsInf(h.sum, 0) {
+		math.IsNaN(h.Sum) || math.IsInf(h.Sum, 0) {
 		r.fail(errors.New("histogram out of range"))
 		return
 	}
-	h.scale, h.offset = int8(scale), int32(offset)
+	h.Scale, h.Offset = int32(scale), int32(offset)
 	for range n {
-		h.buckets = append(h.buckets, r.count())
+		h.Counts = append(h.Counts, r.count())
 	}
 }
 

@@ -60,6 +60,14 @@ type HistogramConfig struct {
 	MaxBuckets int
 }
 
+const (
+	maxHistogramScale     = 8
+	defaultHistogramScale = 3
+	minBuckets            = 8
+	maxBuckets            = 320
+	defaultBuckets        = 160
+)
+
 // Validate names the first option that is out of range.
 func (c *Config) Validate() error {
 	switch {

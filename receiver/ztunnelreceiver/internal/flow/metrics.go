@@ -39,7 +39,7 @@ func (p *Processor) FlushMetrics(at time.Time, refresh bool) pmetric.Metrics {
 	slices.SortFunc(slots, func(a, b uint32) int {
 		return cmp.Or(cmp.Compare(t.slots[a].node(), t.slots[b].node()), cmp.Compare(a, b))
 	})
-	w := metricsWriter{at: pcommon.Timestamp(boundary), scale: int32(t.bucketing.scale)}
+	w := metricsWriter{at: pcommon.Timestamp(boundary), scale: t.layout.Scale}
 	current := -1
 	for _, slot := range slots {
 		s := t.slots[slot]
@@ -124,7 +124,7 @@ func (w *metricsWriter) write(s *series) {
 		attrs.PutStr(semconv.LabelErrorType, f.errorType)
 		putNonEmpty(attrs, semconv.LabelPolicy, f.policy)
 	}
-	if s.duration.count > 0 {
+	if s.duration.Count > 0 {
 		w.writeDuration(s)
 	}
 }
@@ -154,16 +154,16 @@ func (w *metricsWriter) writeDuration(s *series) {
 	point.SetStartTimestamp(pcommon.Timestamp(s.start))
 	point.SetTimestamp(w.at)
 	s.putAttributes(point.Attributes())
-	point.SetCount(h.count)
-	point.SetZeroCount(h.zero)
-	point.SetSum(h.sum)
-	if len(h.buckets) == 0 {
+	point.SetCount(h.Count)
+	point.SetZeroCount(h.Zero)
+	point.SetSum(h.Sum)
+	if len(h.Counts) == 0 {
 		point.SetScale(w.scale)
 		return
 	}
-	point.SetScale(int32(h.scale))
-	point.Positive().SetOffset(h.offset)
-	point.Positive().BucketCounts().FromRaw(h.buckets)
+	point.SetScale(h.Scale)
+	point.Positive().SetOffset(h.Offset)
+	point.Positive().BucketCounts().FromRaw(h.Counts)
 }
 
 // textLabels are the labels of a flow key's texts, in their order.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 )
@@ -60,7 +61,7 @@ type series struct {
 	sent     uint64 // client to server
 	received uint64
 	failures []failure
-	duration histogram
+	duration exphist.Histogram
 	changed  bool
 }
 
@@ -93,8 +94,8 @@ func (s *series) fail(errorType string, policy []byte) {
 
 // seriesTable holds the series by key, in slots that stay where they are for as long as a series lives.
 type seriesTable struct {
-	max       int
-	bucketing bucketing
+	max    int
+	layout exphist.Layout
 	// boundary is the last boundary, first the earliest time of any record before there was one; in nanoseconds, 0 when there is none.
 	boundary, first int64
 
@@ -109,10 +110,10 @@ type seriesTable struct {
 
 func (t *seriesTable) init(cfg *Config) {
 	*t = seriesTable{
-		max:       cfg.MaxSeries,
-		bucketing: newBucketing(cfg.Histogram.MaxScale, cfg.Histogram.MaxBuckets),
-		index:     make(map[string]uint32),
-		key:       make([]byte, 0, 512),
+		max:    cfg.MaxSeries,
+		layout: exphist.Layout{Scale: int32(cfg.Histogram.MaxScale), MaxBuckets: cfg.Histogram.MaxBuckets},
+		index:  make(map[string]uint32),
+		key:    make([]byte, 0, 512),
 	}
 }
 
@@ -281,7 +282,7 @@ func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
 		p.counts[CountClosing]++
 	}
 	if rec.HasDuration {
-		s.duration.add(&t.bucketing, rec.Duration)
+		s.duration.Add(t.layout, float64(rec.Duration)/1e9, 1)
 	}
 	t.touch(slot, s)
 }
