@@ -95,3 +95,40 @@ func TestScrapesThatCannotLeaveAreBounded(t *testing.T) {
 	assert.Equal(t, 3, repeats)
 	assert.Equal(t, maxWaiting, in.take(epoch.Add(time.Second), false).metrics.DataPointCount())
 }
+
+// A clock that was ahead and is set right is followed at once: heartbeats do not stay in the future, and nothing counts twice or is missing.
+func TestAClockThatIsSetRightIsFollowed(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "0.log")
+	clock, store := &steppedClock{now: epoch}, newMemory(map[string][]byte{})
+	logs := accesslogs.Config{Include: []string{dir + "/*.log"}}
+	r := newRig(t, clock, store, &sink{}, logs)
+	newest := func() time.Time {
+		beats := heartbeats(r.out.metrics[len(r.out.metrics)-1])
+		require.NotEmpty(t, beats)
+		return beats[0].at
+	}
+	written := 0
+	for i, step := range []time.Duration{0, 10 * time.Minute, 0, -10 * time.Minute, 0, -time.Hour, 3 * time.Hour, 0} {
+		clock.step(step)
+		appendTo(t, path, accessText(written, written+10))
+		written += 10
+		r.polls()
+		r.boundaryNow()
+		assert.Equal(t, clock.Now(), newest(), "step %d", i)
+		connections, sent := r.out.sums(t)
+		assert.Equal(t, written, connections, "step %d", i)
+		assert.Equal(t, sumTo(written), sent)
+	}
+	// The same over a restart, whose stored boundary is in the future.
+	require.NoError(t, r.close(t.Context()))
+	clock.step(-10 * time.Minute)
+	again := newRig(t, clock, newMemory(store.copied()), r.out, logs)
+	appendTo(t, path, accessText(written, written+10))
+	again.polls()
+	again.boundaryNow()
+	assert.Equal(t, clock.Now(), newest())
+	connections, _ := r.out.sums(t)
+	assert.Equal(t, written+10, connections)
+	require.NoError(t, again.close(t.Context()))
+}

@@ -12,18 +12,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-const (
-	// maxFiles bounds the files of one recording.
-	maxFiles = 4096
-	// jitterEntries is by how much the lines of one ztunnel may be out of order, jitterSpans the requests of several applications
-	// in one file.
-	jitterEntries = time.Second
-	jitterSpans   = 5 * time.Second
-)
+// maxFiles bounds the files of one recording.
+const maxFiles = 4096
 
 // MaxPart bounds a scrape, a config dump, a response and a request of a recording, in bytes.
 const MaxPart = 128 << 20
@@ -90,15 +82,6 @@ func Open(directory string, limits Limits, report Report) (*Recording, error) {
 	return r, nil
 }
 
-type recordingFile struct {
-	name, node string
-	kind       Kind
-	binary     bool
-}
-
-// fileNames are the files that a recording may have, for messages.
-const fileNames = "ztunnel-NODE.log, metrics-NAME.prom, config_dump-NODE.jsonl, xds.binpb, xds.jsonl, otlp-traces.jsonl, each also with .gz"
-
 // companions lie beside a recording's files, for people and checks.
 var companions = []string{"truth.json", "README.md"}
 
@@ -121,11 +104,14 @@ func recordingFiles(directory string) (files []recordingFile, unknown []string, 
 	seen := map[string]bool{}
 	for _, name := range names {
 		file, ok := parseName(name)
-		if !ok && !slices.Contains(companions, name) {
-			unknown = append(unknown, name)
+		if !ok {
+			if !slices.Contains(companions, name) {
+				unknown = append(unknown, name)
+			}
+			continue
 		}
 		id := fmt.Sprint(file.kind, file.node)
-		if !ok || seen[id] || len(files) == maxFiles {
+		if seen[id] || len(files) == maxFiles {
 			continue
 		}
 		seen[id] = true
@@ -136,7 +122,7 @@ func recordingFiles(directory string) (files []recordingFile, unknown []string, 
 		if len(unknown) > 0 {
 			found = "found " + shortList(unknown)
 		}
-		return nil, nil, fmt.Errorf("recording %s: none of a recording's files is in it (%s); %s", absolute(directory), fileNames, found)
+		return nil, nil, fmt.Errorf("recording %s: none of a recording's files is in it (%s, each also with .gz); %s", absolute(directory), fileNames(), found)
 	}
 	slices.SortFunc(files, func(a, b recordingFile) int {
 		if a.kind != b.kind {
@@ -173,40 +159,6 @@ func shortList(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-func parseName(name string) (recordingFile, bool) {
-	file := recordingFile{name: name}
-	name = strings.TrimSuffix(name, ".gz")
-	cut := func(prefix, suffix string) bool {
-		node, ok := strings.CutPrefix(name, prefix)
-		if !ok {
-			return false
-		}
-		node, ok = strings.CutSuffix(node, suffix)
-		if !ok || node == "" {
-			return false
-		}
-		file.node = node
-		return true
-	}
-	switch {
-	case name == "xds.binpb":
-		file.kind, file.binary = KindXDS, true
-	case name == "xds.jsonl":
-		file.kind = KindXDS
-	case name == "otlp-traces.jsonl":
-		file.kind = KindSpans
-	case cut("ztunnel-", ".log"):
-		file.kind = KindEntry
-	case cut("metrics-", ".prom"):
-		file.kind = KindScrape
-	case cut("config_dump-", ".jsonl"):
-		file.kind = KindConfigDump
-	default:
-		return file, false
-	}
-	return file, true
-}
-
 func (r *Recording) add(path string, file recordingFile, all []recordingFile, limits Limits) error {
 	opened, err := os.Open(path)
 	if err != nil {
@@ -217,30 +169,13 @@ func (r *Recording) add(path string, file recordingFile, all []recordingFile, li
 		return errors.Join(fmt.Errorf("decompressing: %w", err), opened.Close())
 	}
 	r.files = append(r.files, opened)
-	source := &ordered{kind: file.kind, name: file.node, report: r.report}
-	switch file.kind {
-	case KindXDS:
-		if file.binary {
-			source.src = &xdsBinarySource{in: in, limit: limits.Part}
-		} else {
-			source.src = &xdsJSONSource{newLineReader(in, limits.Part, skipLong)}
-		}
-	case KindConfigDump:
-		source.src = &dumpSource{newLineReader(in, limits.Part, skipLong)}
-	case KindScrape:
-		node := slices.ContainsFunc(all, func(other recordingFile) bool {
-			return other.node == file.node && (other.kind == KindEntry || other.kind == KindConfigDump)
-		})
-		source.src = &scrapeSource{lines: newLineReader(in, limits.Part, skipLong), limit: limits.Part, ztunnel: node}
-	case KindEntry:
-		source.src = newEntrySource(in, limits)
-		source.jitter = int64(jitterEntries)
+	if file.kind == KindEntry {
 		r.entries = append(r.entries, file.node)
-	case KindSpans:
-		source.src = &spanSource{lines: newLineReader(in, limits.Part, skipLong), decoder: ptrace.JSONUnmarshaler{}}
-		source.jitter = int64(jitterSpans)
 	}
-	r.sources = append(r.sources, source)
+	r.sources = append(r.sources, &ordered{
+		src:  file.open(in, limits, all, file.node),
+		kind: file.kind, name: file.node, jitter: int64(file.jitter), report: r.report,
+	})
 	return nil
 }
 
