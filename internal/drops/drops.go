@@ -96,9 +96,11 @@ const tableLimit = 4096
 
 type name struct{ component, reason string }
 
+// series is what one process tells. Processes of no instance's name differ by when they began to count.
 type series struct {
 	name
 	instance string
+	start    pcommon.Timestamp
 }
 
 // Table sums up what the components of all processes left out. Its methods may be called from several goroutines.
@@ -126,7 +128,7 @@ func (t *Table) Take(instance string, metric pmetric.Metric, now pcommon.Timesta
 		}
 		component, _ := point.Attributes().Get(semconv.LabelComponent)
 		reason, _ := point.Attributes().Get(semconv.LabelReason)
-		key := series{name{component.Str(), reason.Str()}, instance}
+		key := series{name{component.Str(), reason.Str()}, instance, point.StartTimestamp()}
 		if _, known := t.totals[key.name]; !known && len(t.totals) >= tableLimit {
 			continue
 		}

@@ -45,6 +45,10 @@ func TestWhatComponentsTellIsSummedUp(t *testing.T) {
 	again.Add("duplicate_span", 2)
 	take("a", again, 50)
 	assert.Equal(t, uint64(7), table.Totals()[0].Count, "a process that began anew counts on top")
+	take("a", a, 60)
+	take("a", again, 60)
+	take("a", a, 70)
+	assert.Equal(t, uint64(7), table.Totals()[0].Count, "two processes without names of their own stay apart")
 }
 
 func TestForeignPoints(t *testing.T) {
