@@ -142,6 +142,8 @@ func TestReplay(t *testing.T) {
 			assert.GreaterOrEqual(t, float64(joined), 0.99*float64(expected))
 			assert.LessOrEqual(t, joined, expected)
 			assert.Zero(t, p.outMetrics.after, "nothing follows the end of the replay")
+			assert.Zero(t, p.graph().clock.Count(datatime.OutOfOrder))
+			assert.NotZero(t, p.graph().clock.Count(datatime.Taken))
 		})
 	}
 }
