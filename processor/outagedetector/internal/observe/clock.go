@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"iter"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -96,6 +97,17 @@ func (c *Clock) at(stamp pcommon.Timestamp) (t int64, ok bool) {
 		c.Begin = t
 	}
 	return t, true
+}
+
+// each hands out points with their times, and returns the newest.
+func each[P interface{ Timestamp() pcommon.Timestamp }](c *Clock, points iter.Seq2[int, P], take func(point P, t int64)) (newest int64) {
+	for _, point := range points {
+		if t, ok := c.at(point.Timestamp()); ok {
+			newest = max(newest, t)
+			take(point, t)
+		}
+	}
+	return newest
 }
 
 // hear takes over a heartbeat. It returns up to when its node has said all. A node whose clock is ahead is alive all the same.

@@ -74,18 +74,11 @@ func (s *Endpoints) On(node string) []*Endpoint {
 // take takes over points of a mesh.endpoint metric. It returns the newest time of one.
 func (s *Endpoints) take(name string, metric pmetric.Metric) (boundary int64) {
 	list, delta := points(metric)
-	for i := range list.Len() {
-		point := list.At(i)
-		t, ok := s.clock.at(point.Timestamp())
-		if !ok {
-			continue
-		}
-		boundary = max(boundary, t)
+	return each(s.clock, list.All(), func(point pmetric.NumberDataPoint, t int64) {
 		if e := s.of(point, t); e != nil {
 			s.count(name, e, point, t, delta)
 		}
-	}
-	return boundary
+	})
 }
 
 // of is the pod that a point tells of; nil if there is none, or too many are.

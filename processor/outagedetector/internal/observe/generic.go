@@ -46,51 +46,23 @@ func newGenericTable(clock *Clock, edges *Edges, limit int) *genericTable {
 
 // take takes over points of a metric of such a graph. It returns the newest time of one.
 func (s *genericTable) take(name string, metric pmetric.Metric) (boundary int64) {
-	if metric.Type() == pmetric.MetricTypeHistogram {
-		if name != genericServer && name != genericServerSeconds {
-			return 0
-		}
-		histogram := metric.Histogram()
-		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
-		for i := range histogram.DataPoints().Len() {
-			point := histogram.DataPoints().At(i)
-			t, ok := s.clock.at(point.Timestamp())
-			if !ok {
-				continue
-			}
-			boundary = max(boundary, t)
-			series := s.of(point.Attributes(), t)
-			if series == nil {
-				continue
-			}
-			buckets := fromExplicit(point, unitSeconds(metric.Unit()))
-			s.edges.durations(series.pair, series.routeOf(""), &buckets, point.Count(), 0, point.StartTimestamp(), t, delta)
-		}
-		return boundary
-	}
-	if metric.Type() == pmetric.MetricTypeExponentialHistogram {
-		return s.exponential(name, metric)
-	}
-	var lane Lane
 	switch name {
 	case genericTotal, strings.TrimSuffix(genericTotal, "_total"):
-		lane = Requests
+		return s.requests(metric, Requests)
 	case genericFailed, strings.TrimSuffix(genericFailed, "_total"):
-		lane = RequestsFailed
-	default:
-		return 0
+		return s.requests(metric, RequestsFailed)
+	case genericServer, genericServerSeconds:
+		return s.durations(metric)
 	}
+	return 0
+}
+
+func (s *genericTable) requests(metric pmetric.Metric, lane Lane) (boundary int64) {
 	list, delta := points(metric)
-	for i := range list.Len() {
-		point := list.At(i)
-		t, ok := s.clock.at(point.Timestamp())
-		if !ok {
-			continue
-		}
-		boundary = max(boundary, t)
+	return each(s.clock, list.All(), func(point pmetric.NumberDataPoint, t int64) {
 		series := s.of(point.Attributes(), t)
 		if series == nil || point.Flags().NoRecordedValue() {
-			continue
+			return
 		}
 		route := series.routeOf("")
 		c := &route.requests
@@ -98,30 +70,32 @@ func (s *genericTable) take(name string, metric pmetric.Metric) (boundary int64)
 			c = &route.failed
 		}
 		s.edges.count(series.pair, t, lane, c.increment(point, delta, s.clock.fromZero(point.StartTimestamp(), t)))
-	}
-	return boundary
+	})
 }
 
-func (s *genericTable) exponential(name string, metric pmetric.Metric) (boundary int64) {
-	if name != genericServer && name != genericServerSeconds {
-		return 0
+func (s *genericTable) durations(metric pmetric.Metric) (boundary int64) {
+	seconds := unitSeconds(metric.Unit())
+	switch metric.Type() {
+	case pmetric.MetricTypeHistogram:
+		histogram := metric.Histogram()
+		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
+		return each(s.clock, histogram.DataPoints().All(), func(point pmetric.HistogramDataPoint, t int64) {
+			if series := s.of(point.Attributes(), t); series != nil {
+				buckets := fromExplicit(point, seconds)
+				s.edges.durations(series.pair, series.routeOf(""), &buckets, point.Count(), 0, point.StartTimestamp(), t, delta)
+			}
+		})
+	case pmetric.MetricTypeExponentialHistogram:
+		histogram := metric.ExponentialHistogram()
+		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
+		return each(s.clock, histogram.DataPoints().All(), func(point pmetric.ExponentialHistogramDataPoint, t int64) {
+			if series := s.of(point.Attributes(), t); series != nil {
+				buckets := fromExponential(point, seconds)
+				s.edges.durations(series.pair, series.routeOf(""), &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
+			}
+		})
 	}
-	histogram := metric.ExponentialHistogram()
-	delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
-	for i := range histogram.DataPoints().Len() {
-		point := histogram.DataPoints().At(i)
-		t, ok := s.clock.at(point.Timestamp())
-		if !ok {
-			continue
-		}
-		boundary = max(boundary, t)
-		if series := s.of(point.Attributes(), t); series != nil {
-			seconds := unitSeconds(metric.Unit())
-			buckets := fromExponential(point, seconds)
-			s.edges.durations(series.pair, series.routeOf(""), &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
-		}
-	}
-	return boundary
+	return 0
 }
 
 func (s *genericTable) of(attrs pcommon.Map, t int64) *series {

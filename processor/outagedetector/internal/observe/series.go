@@ -120,45 +120,28 @@ func (s *seriesTable) take(name string, metric pmetric.Metric) (boundary int64) 
 		if name != semconv.MetricEdgeRequestDuration {
 			return 0
 		}
-		histogram := metric.ExponentialHistogram()
+		histogram, seconds := metric.ExponentialHistogram(), unitSeconds(metric.Unit())
 		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
-		for i := range histogram.DataPoints().Len() {
-			point := histogram.DataPoints().At(i)
-			t, ok := s.clock.at(point.Timestamp())
-			if !ok {
-				continue
-			}
-			boundary = max(boundary, t)
+		return each(s.clock, histogram.DataPoints().All(), func(point pmetric.ExponentialHistogramDataPoint, t int64) {
 			series := s.of(point.Attributes(), t)
 			if series == nil {
-				continue
+				return
 			}
-			route := series.routeOf(attr(point.Attributes(), semconv.LabelHTTPRoute))
-			if route == nil {
-				continue
+			if route := series.routeOf(attr(point.Attributes(), semconv.LabelHTTPRoute)); route != nil {
+				buckets := fromExponential(point, seconds)
+				s.edges.durations(series.pair, route, &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
 			}
-			seconds := unitSeconds(metric.Unit())
-			buckets := fromExponential(point, seconds)
-			s.edges.durations(series.pair, route, &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
-		}
-		return boundary
+		})
 	}
 	list, delta := points(metric)
-	for i := range list.Len() {
-		point := list.At(i)
-		t, ok := s.clock.at(point.Timestamp())
-		if !ok {
-			continue
-		}
-		boundary = max(boundary, t)
+	return each(s.clock, list.All(), func(point pmetric.NumberDataPoint, t int64) {
 		if point.Flags().NoRecordedValue() {
-			continue
+			return
 		}
 		if series := s.of(point.Attributes(), t); series != nil {
 			s.count(name, series, point, t, delta)
 		}
-	}
-	return boundary
+	})
 }
 
 func (s *seriesTable) count(name string, series *series, point pmetric.NumberDataPoint, t int64, delta bool) {
