@@ -14,7 +14,11 @@
 // detector (edges), the query extension (edges, the history), and the receiver (scrapes).
 package cumulative
 
-import "go.opentelemetry.io/collector/pdata/pcommon"
+import (
+	"math"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+)
 
 // Change is what a point says of its series.
 type Change uint8
@@ -69,7 +73,7 @@ type Counter[V Value] struct {
 
 // Advance takes over a point and returns what it adds. It does not allocate.
 func (c *Counter[V]) Advance(start, at pcommon.Timestamp, value V) (delta V, change Change) {
-	if !(value >= 0 && value-value == 0) {
+	if !(value >= 0) || math.IsInf(float64(value), 1) {
 		return 0, Invalid
 	}
 	delta = value

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// MaxScale and MinScale bound the scales that OpenTelemetry's producers use.
+	// MaxScale is the finest scale that OpenTelemetry's producers use.
 	MaxScale = 20
+	// MinScale is the coarsest.
 	MinScale = -10
 	// smallest is the least normal number; what lies below counts as zero.
 	smallest = 0x1p-1022

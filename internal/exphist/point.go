@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	// NativeMinScale and NativeMaxScale bound the scales of Prometheus's native histograms.
-	NativeMinScale, NativeMaxScale = -4, 8
+	// NativeMinScale is the coarsest scale of Prometheus's native histograms.
+	NativeMinScale = -4
+	// NativeMaxScale is the finest.
+	NativeMaxScale = 8
 	// maxPointBuckets bounds the buckets of a point that is read; OpenTelemetry's default is 160.
 	maxPointBuckets = 4096
 	// maxCount bounds a single count, so that sums of many cannot overflow.

@@ -123,10 +123,10 @@ func parse(record plog.LogRecord) Flow {
 		f.BytesSent, f.BytesRecv = f.BytesRecv, f.BytesSent
 	}
 	f.DurationMS = float64(integer(attrs, semconv.AttrDuration)) / 1e6
-	switch {
-	case f.Reason == "": // an error that is no failure says how the connection was closed
+	switch f.Reason {
+	case "": // an error that is no failure says how the connection was closed
 		f.Verdict = VerdictForwarded
-	case f.Reason == semconv.ErrorTypePolicyDenied:
+	case semconv.ErrorTypePolicyDenied:
 		f.Verdict = VerdictDenied
 	default:
 		f.Verdict = VerdictFailed

@@ -92,7 +92,7 @@ func TestWhatHappenedIsThereAfterARestart(t *testing.T) {
 	require.NoError(t, k.Save(t.Context()), "nothing changed")
 	again, err := os.ReadDir(filepath.Join(directory, folder))
 	require.NoError(t, err)
-	assert.Equal(t, len(files), len(again))
+	assert.Len(t, again, len(files))
 }
 
 // TestFormerFile has a state from before there was a journal.
