@@ -2,17 +2,17 @@
 // once over ends of streams, restarts of containers and restarts of this process, provided that the caller stores what
 // Changes returns together with what it made of the entries.
 //
-// The API server knows no offsets. It gives a log from a second on (sinceTime, to which its resolution is cut), each line with the
-// time at which the container's runtime took it, which several lines may share. So a position is the second from which the next
-// stream begins, and the lines from then on that were taken already, as hashes of their times and texts: what a stream repeats
-// of them is left out, as often as each occurs. It does not matter how fine the times are, nor whether they are in order within
+// The API server has no offsets. It starts a log at a second (sinceTime has that resolution) and gives each line with the
+// time at which the container's runtime took it, which several lines may share. So a position is the second at which the next
+// stream begins, and hashes of the times and texts of the lines since then that were already taken. Lines that a stream repeats
+// are skipped, as often as each occurs. The resolution of the times does not matter, nor their order within
 // that window of one to two seconds.
 //
-// A container that was restarted has a log of its own, and the API server gives the present one and that before. Which one a
-// stream is of, it does not say. So the log before is read to its end after a stream of the present one was opened and before
-// anything of that is taken: whichever containers the two turn out to be of, nothing lies between them. The times go on
-// over a restart, and with them the position.
+// A restarted container has a new log, and the API server gives the present log and the previous one. It does not say
+// to which of the two a stream belongs. So the previous log is read to its end after a stream of the present one was opened and before
+// anything is taken from that stream: whichever containers the two belong to, nothing lies between them. The times continue
+// over a restart, and so does the position.
 //
-// What cannot be had: a log that the kubelet rotated away while no stream was open, and what a container wrote that was
-// restarted twice meanwhile. When a stream repeats nothing of what was taken before, that may have happened, and it is counted.
+// Two things cannot be read: a log that the kubelet rotated away while no stream was open, and the output of a container that was
+// restarted twice in that time. When a stream repeats nothing that was taken before, this may have happened, and it is counted.
 package podlogs
