@@ -90,12 +90,12 @@ func Read(metrics pmetric.Metrics) iter.Seq[Beat] {
 	}
 }
 
-// ReadScope goes through the heartbeats of one scope, for those to whom their place among a batch's metrics matters.
-func ReadScope(resource pmetric.ResourceMetrics, scope pmetric.ScopeMetrics) iter.Seq[Beat] {
-	return func(yield func(Beat) bool) {
-		var r reader
-		r.read(resource, scope, yield)
-	}
+// Reader reads heartbeats scope by scope, for those to whom their place among a batch's metrics matters. It keeps its memory.
+type Reader struct{ reader }
+
+// Scope hands out the heartbeats of a scope until yield is false. A beat's Sources are valid until the next one is read.
+func (r *Reader) Scope(resource pmetric.ResourceMetrics, scope pmetric.ScopeMetrics, yield func(Beat) bool) {
+	r.read(resource, scope, yield)
 }
 
 // reader reads the heartbeats of one scope.

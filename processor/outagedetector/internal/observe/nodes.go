@@ -154,15 +154,15 @@ func (src *Source) sampled(up bool, t int64) {
 	src.Sampled = t
 }
 
-// hear takes over a node's heartbeat.
-func (s *Nodes) hear(beat datatime.Beat) {
+// hear takes over a node's heartbeat. It always wants the next one.
+func (s *Nodes) hear(beat datatime.Beat) bool {
 	n := s.node(beat.Node)
 	if n == nil {
-		return
+		return true
 	}
 	t, ok := s.clock.hear(beat)
 	if !ok {
-		return
+		return true
 	}
 	n.LastBeat, n.heard = max(n.LastBeat, t), max(n.heard, t)
 	for i := range beat.Sources {
@@ -175,6 +175,7 @@ func (s *Nodes) hear(beat datatime.Beat) {
 			n.record(min(int64(source.LastSeen), t), t, time.Duration(s.clock.Interval))
 		}
 	}
+	return true
 }
 
 // take takes over what a ztunnel's scrape tells.

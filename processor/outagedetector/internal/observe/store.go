@@ -44,6 +44,9 @@ type Store struct {
 	Nodes     *Nodes
 	Drops     Drops
 
+	heartbeat datatime.Reader
+	onBeat    func(datatime.Beat) bool
+
 	series  *seriesTable
 	generic *genericTable
 	swept   int64
@@ -57,6 +60,7 @@ func NewStore(catalogue *rules.Catalogue, limits Limits, slos []SLO) *Store {
 	s.Edges = newEdges(&s.Clock, catalogue, limits, slos)
 	s.Endpoints = newEndpoints(&s.Clock, s.Edges, s.Mesh, limits.Endpoints)
 	s.Nodes = newNodes(&s.Clock, limits.Nodes)
+	s.onBeat = s.Nodes.hear
 	s.series = newSeriesTable(&s.Clock, s.Edges, s.Mesh, 4*limits.Edges)
 	s.generic = newGenericTable(&s.Clock, s.Edges, limits.Edges)
 	return s
@@ -74,9 +78,7 @@ func (s *Store) Metrics(batch pmetric.Metrics, wall time.Time) (boundary int64, 
 		node, ztunnel := attr(attrs, semconv.AttrNodeName), attr(attrs, semconv.AttrServiceName) == semconv.ServiceNameZtunnel
 		for _, scope := range resource.ScopeMetrics().All() {
 			graph := scope.Scope().Name() == semconv.ScopeServiceGraph
-			for beat := range datatime.ReadScope(resource, scope) {
-				s.Nodes.hear(beat)
-			}
+			s.heartbeat.Scope(resource, scope, s.onBeat)
 			for _, metric := range scope.Metrics().All() {
 				name := metric.Name()
 				switch {
