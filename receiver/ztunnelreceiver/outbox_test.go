@@ -42,7 +42,7 @@ func TestOutboxKeepsTheOrder(t *testing.T) {
 		return nil
 	})
 	box.put(0) // nothing
-	assert.True(t, box.waiting() == 0)
+	assert.Zero(t, box.waiting())
 	box.put(1)
 	box.flush(t.Context())
 	box.put(2)
@@ -53,7 +53,7 @@ func TestOutboxKeepsTheOrder(t *testing.T) {
 	box.flush(t.Context())
 	assert.Equal(t, []int{1, 2, 3}, *sent)
 	assert.Equal(t, []refusal{{1, false}, {1, false}}, *refusals)
-	assert.True(t, box.waiting() == 0)
+	assert.Zero(t, box.waiting())
 	assert.Zero(t, box.waiting())
 }
 
@@ -102,7 +102,7 @@ func TestOutboxDoesNotRetryIntoOthers(t *testing.T) {
 	}
 	assert.Equal(t, []int{1, 2, 3}, taken)
 	assert.Equal(t, []refusal{{1, true}, {2, true}, {3, true}}, *refusals)
-	assert.True(t, box.waiting() == 0)
+	assert.Zero(t, box.waiting())
 }
 
 func TestOutboxIsBounded(t *testing.T) {

@@ -6,7 +6,7 @@ import "bytes"
 type shape uint8
 
 const (
-	shapeUnknown shape = iota
+	_ shape = iota // not known yet
 	// shapeBare is what ztunnel wrote, as it is.
 	shapeBare
 	// shapeCRI is a Kubernetes log file, shapeJSON an object a line that holds the line in a string: Docker's json-file, Loki's

@@ -57,7 +57,7 @@ func TestANodeIsKeptForWhatIsHeldOfIt(t *testing.T) {
 	assert.Nil(t, p.nodes.index["gone"])
 	require.NotNil(t, p.nodes.index["ahead"])
 	p.Entry("new", accessAt(at.Add(49*time.Minute)), at.Add(49*time.Minute))
-	assert.Equal(t, p.nodes.index["new"].id, 0, "the number is used again")
+	assert.Zero(t, p.nodes.index["new"].id, "the number is used again")
 	p.Advance(at.Add(51 * time.Minute))
 	assert.Equal(t, 2, p.FlushMetrics(at.Add(51*time.Minute), false).ResourceMetrics().Len())
 }

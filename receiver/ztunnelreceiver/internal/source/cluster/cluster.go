@@ -113,13 +113,19 @@ func (k *Source) Close() { k.clients.Close() }
 // Config is the source's configuration.
 func (k *Source) Config() *Config { return k.cfg }
 
-// Logs, Scrapes and Dumps tell what of the pods that are found is to be read.
-func (k *Source) Logs() bool    { return k != nil && k.cfg.Logs == LogsAPI }
-func (k *Source) Scrapes() bool { return k != nil && (k.cfg.Metrics || k.cfg.Waypoints) }
-func (k *Source) Dumps() bool   { return k != nil && k.cfg.ConfigDump }
+// Logs tells whether the ztunnels' logs are to be read through the API server.
+func (k *Source) Logs() bool { return k != nil && k.cfg.Logs == LogsAPI }
 
-// Ztunnels and Waypoints are the pods that there are now.
-func (k *Source) Ztunnels() []kube.Pod  { return k.discovery.Ztunnels() }
+// Scrapes tells whether ztunnels or waypoints that are found are to be scraped.
+func (k *Source) Scrapes() bool { return k != nil && (k.cfg.Metrics || k.cfg.Waypoints) }
+
+// Dumps tells whether the config dumps of ztunnels that are found are to be fetched.
+func (k *Source) Dumps() bool { return k != nil && k.cfg.ConfigDump }
+
+// Ztunnels are the ztunnels' pods that there are now.
+func (k *Source) Ztunnels() []kube.Pod { return k.discovery.Ztunnels() }
+
+// Waypoints are the waypoints' pods that there are now.
 func (k *Source) Waypoints() []kube.Pod { return k.discovery.Waypoints() }
 
 // OnZtunnels lets follow know which ztunnels there are, each time that this changes. It comes before Run.
