@@ -149,7 +149,7 @@ func TestPairing(t *testing.T) {
 }
 
 // sampleAll makes every connection a pair of spans.
-const sampleAll = "receivers::ztunnel::spans::ratio: 1"
+const sampleAll = "receivers::ztunnel::spans::sampling_percentage: 100"
 
 // slack is what a record's rounding to milliseconds and the time between an application and its ztunnel may add.
 const slack = 3 * time.Millisecond
