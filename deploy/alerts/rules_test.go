@@ -17,7 +17,7 @@ import (
 )
 
 // emitted are the metrics of docs/data-model.md that the rules read, under the names that a Prometheus gives them.
-var emitted = map[string]bool{"mesh_outage": true, "mesh_slo_budget_left_ratio": true, "ztunnel_source_up_ratio": true}
+var emitted = map[string]bool{"mesh_outage": true, "mesh_slo_budget_left_ratio": true, "ztunnel_source_up_ratio": true, "ztunnel_source_problem_ratio": true}
 
 // internalMetrics are the collector's own, of every component of ours, by those names.
 func internalMetrics(t *testing.T) map[string]bool {

@@ -77,6 +77,7 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 		Events: hub,
 		Drops:  drops.NewTable(),
 	}
+	s.stores.Sources.SilentAfter = c.Health.SilentAfter
 	if err := s.openTraces(ctx, host); err != nil {
 		return false, err
 	}

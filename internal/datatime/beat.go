@@ -3,6 +3,7 @@ package datatime
 import (
 	"iter"
 	"math"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -13,6 +14,9 @@ import (
 
 // maxSources bounds the sources that are read of one heartbeat.
 const maxSources = 64
+
+// maxDetail bounds a problem's sentence, in bytes.
+const maxDetail = 256
 
 // Beat is a node's heartbeat: everything that the node had to say of before Time has been sent.
 type Beat struct {
@@ -34,6 +38,9 @@ type Source struct {
 	Up   bool
 	// LastSeen is the time of the newest record; 0 before the first.
 	LastSeen pcommon.Timestamp
+	// Problem is one of semconv's Problem constants if what the source says is not all that there is; empty if all is well. Detail says
+	// it in a sentence.
+	Problem, Detail string
 }
 
 // Write appends a heartbeat's metrics to a scope. The scope's resource names the node.
@@ -42,8 +49,8 @@ func Write(scope pmetric.ScopeMetrics, beat *Beat) {
 		return
 	}
 	up := gauge(scope, semconv.MetricSourceUp, "Whether a source of telemetry delivers (1) or fails (0)", "1")
-	var lastSeen pmetric.NumberDataPointSlice
-	seen := false
+	var lastSeen, problems pmetric.NumberDataPointSlice
+	seen, ill := false, false
 	for i := range beat.Sources {
 		source := &beat.Sources[i]
 		value := int64(0)
@@ -51,6 +58,16 @@ func Write(scope pmetric.ScopeMetrics, beat *Beat) {
 			value = 1
 		}
 		sourcePoint(up, beat.Time, source.Name).SetIntValue(value)
+		if source.Problem != "" {
+			if !ill {
+				ill = true
+				problems = gauge(scope, semconv.MetricSourceProblem, "1 while what a source says is not all that there is", "1")
+			}
+			point := sourcePoint(problems, beat.Time, source.Name)
+			point.SetIntValue(1)
+			point.Attributes().PutStr(semconv.LabelProblem, source.Problem)
+			point.Attributes().PutStr(semconv.LabelDetail, source.Detail)
+		}
 		if source.LastSeen == 0 {
 			continue
 		}
@@ -100,9 +117,9 @@ func (r *Reader) Scope(resource pmetric.ResourceMetrics, scope pmetric.ScopeMetr
 
 // reader reads the heartbeats of one scope.
 type reader struct {
-	up, lastSeen, count pmetric.NumberDataPointSlice
-	hasSeen, hasCount   bool
-	sources             []Source
+	up, lastSeen, problems, count  pmetric.NumberDataPointSlice
+	hasSeen, hasProblems, hasCount bool
+	sources                        []Source
 }
 
 // read yields the heartbeats of a scope, and tells whether to go on.
@@ -116,7 +133,7 @@ func (r *reader) read(resource pmetric.ResourceMetrics, scope pmetric.ScopeMetri
 
 // find looks for a scope's heartbeat metrics.
 func (r *reader) find(scope pmetric.ScopeMetrics) (found bool) {
-	r.hasSeen, r.hasCount = false, false
+	r.hasSeen, r.hasProblems, r.hasCount = false, false, false
 	for _, metric := range scope.Metrics().All() {
 		switch metric.Name() {
 		case semconv.MetricSourceUp:
@@ -126,6 +143,10 @@ func (r *reader) find(scope pmetric.ScopeMetrics) (found bool) {
 		case semconv.MetricSourceLastSeen:
 			if metric.Type() == pmetric.MetricTypeGauge {
 				r.lastSeen, r.hasSeen = metric.Gauge().DataPoints(), true
+			}
+		case semconv.MetricSourceProblem:
+			if metric.Type() == pmetric.MetricTypeGauge {
+				r.problems, r.hasProblems = metric.Gauge().DataPoints(), true
 			}
 		case semconv.MetricHeartbeats:
 			if metric.Type() == pmetric.MetricTypeSum && metric.Sum().AggregationTemporality() == pmetric.AggregationTemporalityCumulative {
@@ -138,7 +159,7 @@ func (r *reader) find(scope pmetric.ScopeMetrics) (found bool) {
 
 // each yields a beat for each run of points of one time.
 func (r *reader) each(node string, yield func(Beat) bool) bool {
-	seen, count := 0, 0
+	seen, ill, count := 0, 0, 0
 	for i := 0; i < r.up.Len(); {
 		beat := Beat{Node: node, Time: r.up.At(i).Timestamp()}
 		r.sources = r.sources[:0]
@@ -150,6 +171,7 @@ func (r *reader) each(node string, yield func(Beat) bool) bool {
 			name, _ := point.Attributes().Get(semconv.LabelSource)
 			source := Source{Name: name.Str(), Up: number(point) > 0}
 			source.LastSeen, seen = r.lastSeenOf(source.Name, beat.Time, seen)
+			ill = r.readProblem(&source, beat.Time, ill)
 			r.sources = append(r.sources, source)
 		}
 		if r.hasCount && count < r.count.Len() && r.count.At(count).Timestamp() == beat.Time {
@@ -183,6 +205,33 @@ func (r *reader) lastSeenOf(source string, at pcommon.Timestamp, cursor int) (la
 		}
 	}
 	return 0, cursor
+}
+
+// readProblem finds a source's problem among the points from a cursor on; they have the order of the heartbeat's.
+func (r *reader) readProblem(source *Source, at pcommon.Timestamp, cursor int) (next int) {
+	if !r.hasProblems {
+		return cursor
+	}
+	for i := cursor; i < min(r.problems.Len(), cursor+maxSources); i++ {
+		point := r.problems.At(i)
+		if name, _ := point.Attributes().Get(semconv.LabelSource); name.Str() != source.Name || point.Timestamp() != at {
+			continue
+		}
+		if number(point) > 0 && !point.Flags().NoRecordedValue() {
+			problem, _ := point.Attributes().Get(semconv.LabelProblem)
+			detail, _ := point.Attributes().Get(semconv.LabelDetail)
+			source.Problem, source.Detail = bounded(problem.Str()), bounded(detail.Str())
+		}
+		return i + 1
+	}
+	return cursor
+}
+
+func bounded(text string) string {
+	if len(text) > maxDetail {
+		return strings.ToValidUTF8(text[:maxDetail], "")
+	}
+	return text
 }
 
 // Replay is where a replay stands.

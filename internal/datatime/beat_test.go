@@ -31,10 +31,11 @@ func read(metrics pmetric.Metrics) (beats []Beat) {
 func TestBeatsSurviveTheWire(t *testing.T) {
 	beats := []Beat{
 		{Node: "a", Time: dataAt(1), Start: dataAt(0), Sequence: 1, Sources: []Source{
-			{semconv.SourceAccessLog, true, dataAt(0.5)}, {semconv.SourceConfigDump, false, 0}, {semconv.SourceMetrics, true, dataAt(0.25)},
+			{Name: semconv.SourceAccessLog, Up: true, LastSeen: dataAt(0.5), Problem: semconv.ProblemNotUnderstood, Detail: "A sentence."},
+			{Name: semconv.SourceConfigDump}, {Name: semconv.SourceMetrics, Up: true, LastSeen: dataAt(0.25), Problem: semconv.ProblemRefused},
 		}},
-		{Node: "", Time: dataAt(1), Sources: []Source{{semconv.SourceXDS, true, 0}}},
-		{Node: "a", Time: dataAt(2), Start: dataAt(0), Sequence: 2, Sources: []Source{{semconv.SourceAccessLog, true, dataAt(0.5)}}},
+		{Node: "", Time: dataAt(1), Sources: []Source{{Name: semconv.SourceXDS, Up: true}}},
+		{Node: "a", Time: dataAt(2), Start: dataAt(0), Sequence: 2, Sources: []Source{{Name: semconv.SourceAccessLog, Up: true, LastSeen: dataAt(0.5)}}},
 	}
 	metrics := pmetric.NewMetrics()
 	for i := range beats {
@@ -68,7 +69,7 @@ func TestReplayMarker(t *testing.T) {
 
 func FuzzRead(f *testing.F) {
 	metrics := pmetric.NewMetrics()
-	write(metrics, &Beat{Node: "a", Time: dataAt(1), Start: dataAt(0), Sequence: 1, Sources: []Source{{semconv.SourceXDS, true, dataAt(1)}}})
+	write(metrics, &Beat{Node: "a", Time: dataAt(1), Start: dataAt(0), Sequence: 1, Sources: []Source{{Name: semconv.SourceXDS, Up: true, LastSeen: dataAt(1)}}})
 	WriteReplay(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), Replay{State: semconv.ReplayRunning, Position: dataAt(1)})
 	seed, err := (&pmetric.ProtoMarshaler{}).MarshalMetrics(metrics)
 	require.NoError(f, err)

@@ -37,6 +37,7 @@ const (
 const (
 	MetricUp             = "up"
 	MetricSourceUp       = "ztunnel.source.up"
+	MetricSourceProblem  = "ztunnel.source.problem"
 	MetricSourceLastSeen = "ztunnel.source.last_seen"
 	MetricHeartbeats     = "ztunnel.heartbeats"
 	MetricReplayPosition = "ztunnel.replay.position"
@@ -45,8 +46,11 @@ const (
 	MetricDropped = "nephilia.dropped"
 
 	LabelSource = "source"
-	LabelState  = "state"
-	LabelReason = "reason"
+	// LabelProblem and LabelDetail are of MetricSourceProblem: one of the Problem constants, and a sentence.
+	LabelProblem = "problem"
+	LabelDetail  = "detail"
+	LabelState   = "state"
+	LabelReason  = "reason"
 	// LabelComponent is the type of the component that MetricDropped is of.
 	LabelComponent = "component"
 
@@ -56,6 +60,19 @@ const (
 	SourceXDS        = "xds"
 	SourceSpans      = "spans"
 	SourceKubernetes = "kubernetes"
+
+	// ProblemNotUnderstood: lines come, and none or few are understood. ProblemLevelTooLow: a ztunnel logs warnings and errors only, so
+	// that successes are missing.
+	ProblemNotUnderstood = "not_understood"
+	ProblemLevelTooLow   = "level_too_low"
+	// ProblemSilent: nothing is heard any more, or cannot be read. ProblemRefused: the source turns down who asks it.
+	ProblemSilent  = "silent"
+	ProblemRefused = "refused"
+	// ProblemDropped: what it says is left out beyond a bound.
+	ProblemDropped = "dropped"
+	// ProblemClockAhead, ProblemClockBehind: the clock of its node is wrong.
+	ProblemClockAhead  = "clock_ahead"
+	ProblemClockBehind = "clock_behind"
 
 	ReplayRunning = "running"
 	ReplayDone    = "done"

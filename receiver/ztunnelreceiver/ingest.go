@@ -263,7 +263,9 @@ func (in *ingest) take(at time.Time, whole bool) boundary {
 		in.tel.ReceiverZtunnelSeries.Record(context.Background(), int64(in.flow.Series()))
 	}
 	for _, node := range in.liveness.nodes(semconv.SourceAccessLog) {
-		in.liveness.seen(semconv.SourceAccessLog, node, in.flow.LastSeen(node))
+		log := in.flow.Log(node)
+		in.liveness.seen(semconv.SourceAccessLog, node, log.LastSeen)
+		in.liveness.ails(semconv.SourceAccessLog, node, log.Problem, log.Detail)
 	}
 	in.liveness.appendTo(b.metrics, at, in.cfg.ClusterName)
 	return b

@@ -162,7 +162,7 @@ func TestDamagedLines(t *testing.T) {
 	damaged, err := observed.GetMetric("otelcol_receiver_ztunnel_entries_damaged")
 	require.NoError(t, err)
 	text := fmt.Sprint(damaged.Data)
-	assert.Contains(t, text, "orphan")
+	assert.Contains(t, text, "foreign")
 	assert.Contains(t, text, "oversized")
 	found := false
 	for _, ld := range out.logs {

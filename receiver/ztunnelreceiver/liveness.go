@@ -21,6 +21,8 @@ type sourceKey struct{ node, source string }
 type sourceState struct {
 	up       bool
 	lastSeen time.Time
+	// problem and detail say what is wrong with what a source says, besides that it fails.
+	problem, detail string
 }
 
 // liveness knows of each source whether it delivers and how new its newest record is.
@@ -68,6 +70,13 @@ func (l *liveness) seen(source, node string, at time.Time) {
 	}
 }
 
+// ails states what is wrong with what a source says, nothing if all is well, if the source is known.
+func (l *liveness) ails(source, node, problem, detail string) {
+	if state := l.states[sourceKey{node: node, source: source}]; state != nil {
+		state.problem, state.detail = problem, detail
+	}
+}
+
 // remove forgets all sources of a node.
 func (l *liveness) remove(node string) {
 	delete(l.beats, node)
@@ -102,7 +111,10 @@ func (l *liveness) appendTo(md pmetric.Metrics, at time.Time, cluster string) {
 		beat.Node, beat.Sources = l.order[from].node, beat.Sources[:0]
 		for ; from < len(l.order) && l.order[from].node == beat.Node; from++ {
 			state := l.states[l.order[from]]
-			source := datatime.Source{Name: l.order[from].source, Up: state.up}
+			source := datatime.Source{Name: l.order[from].source, Up: state.up, Problem: state.problem, Detail: state.detail}
+			if !state.up {
+				source.Problem, source.Detail = failure(source.Name)
+			}
 			if !state.lastSeen.IsZero() {
 				source.LastSeen = pcommon.NewTimestampFromTime(state.lastSeen)
 			}
@@ -117,6 +129,19 @@ func (l *liveness) appendTo(md pmetric.Metrics, at time.Time, cluster string) {
 		beat.Start, beat.Sequence = sent.start, sent.count
 		datatime.Write(newScope(md, beat.Node, cluster), &beat)
 	}
+}
+
+// failure says what is wrong with a source that fails.
+func failure(source string) (problem, detail string) {
+	switch source {
+	case semconv.SourceAccessLog:
+		return semconv.ProblemSilent, "The log cannot be read."
+	case semconv.SourceMetrics:
+		return semconv.ProblemRefused, "The last scrape failed."
+	case semconv.SourceConfigDump:
+		return semconv.ProblemRefused, "The last config dump failed."
+	}
+	return semconv.ProblemRefused, "It cannot be reached, or turns down who asks."
 }
 
 // appendPosition writes how far a replay is; reason says why one failed.

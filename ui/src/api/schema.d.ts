@@ -555,6 +555,13 @@ export interface components {
             last_seen?: components["schemas"]["Time"];
             /** @description When the source was last spoken of, in data time. */
             heartbeat?: components["schemas"]["Time"];
+            /**
+             * @description Why what the source says is not all that there is; absent when all is well.
+             * @enum {string}
+             */
+            problem?: "not_understood" | "level_too_low" | "silent" | "clock_ahead" | "clock_behind" | "refused" | "dropped";
+            /** @description The problem in a sentence. */
+            detail?: string;
         };
         Graph: {
             start: components["schemas"]["Time"];

@@ -42,7 +42,7 @@ export function Failure({ error, retry, page = false }: { error: Error; retry?: 
 export function Empty({ what, none, children }: { what: string; none?: string | undefined; children?: ReactNode }) {
   const { status } = useLive();
   const sources = status?.sources ?? [];
-  const failing = sources.filter((source) => !source.up);
+  const failing = sources.filter((source) => !source.up || source.problem);
   const dropped = status?.dropped ?? [];
   return (
     <div className="state">
@@ -97,7 +97,10 @@ export function SourceTable({ sources }: { sources: SourceStatus[] }) {
             <td>{sourceLabel(source.source)}</td>
             {nodes && <td>{source.node ?? '–'}</td>}
             <td>
-              <span className={source.up ? 'text-healthy' : 'text-failing'}>{source.up ? '✓ delivers' : '✕ fails'}</span>
+              <span className={source.up ? (source.problem ? 'text-degraded' : 'text-healthy') : 'text-failing'}>
+                {source.up ? (source.problem ? '! delivers in part' : '✓ delivers') : '✕ fails'}
+              </span>
+              {source.detail && <div className="muted">{source.detail}</div>}
             </td>
             <td>
               <Time at={source.last_seen} absolute={at !== undefined} />

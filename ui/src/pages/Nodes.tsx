@@ -61,8 +61,8 @@ function NodeList() {
         cell: ({ row: { original: n } }) => (
           <span className="source-marks">
             {n.sources.map((source) => (
-              <span key={source.source} title={`${sourceLabel(source.source)}: ${source.up ? 'delivers' : 'fails'}`}>
-                <HealthIcon health={source.up ? 'healthy' : 'failing'} size={13} /> <span className="source-name">{inText(sourceLabel(source.source))}</span>
+              <span key={source.source} title={`${sourceLabel(source.source)}: ${source.detail ?? (source.up ? 'delivers' : 'fails')}`}>
+                <HealthIcon health={source.up ? (source.problem ? 'unknown' : 'healthy') : 'failing'} size={13} /> <span className="source-name">{inText(sourceLabel(source.source))}</span>
               </span>
             ))}
           </span>

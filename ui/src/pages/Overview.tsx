@@ -154,7 +154,7 @@ function MeshHealth({ open }: { open: Outage[] }) {
   const then = range.at !== undefined;
   const nodes = data?.nodes ?? [];
   const sources = then ? [] : (status?.sources ?? []);
-  const failing = sources.filter((source) => !source.up);
+  const failing = sources.filter((source) => !source.up || source.problem);
   const rootsOf = (kind: Outage['kind']) => open.filter((outage) => outage.kind === kind).map((outage) => outage.root.name);
   const [downThen, lostThen, planeThen] = [rootsOf('node_down'), rootsOf('telemetry_lost'), rootsOf('control_plane_down')];
   const down = then ? downThen : nodes.filter((node) => node.health === 'failing').map((node) => node.name);

@@ -225,7 +225,7 @@ func (b *Builder) rollUp() {
 	for at, g := range groups {
 		n := &b.graph.Nodes[at]
 		n.InMesh = n.InMesh || g.mesh
-		n.dark = b.isDark(g.pods)
+		n.dark, n.partial = b.isDark(g.pods), b.isPartial(g.pods)
 		if !b.grouping.coarse {
 			n.Pods = g.pods
 		}

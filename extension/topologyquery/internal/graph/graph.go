@@ -32,6 +32,11 @@ type Root struct {
 	Critical        bool
 }
 
+// of tells whether a node of the graph is the root, or holds it.
+func (r *Root) of(n *Node) bool {
+	return r.Namespace == n.Namespace && (r.Name == n.App || r.Name == n.Name || n.Type == string(ByNamespace))
+}
+
 // Options say what graph is wanted.
 type Options struct {
 	// Start and End are unix milliseconds.
@@ -43,7 +48,9 @@ type Options struct {
 	DegradedAt, FailingAt float64
 	// Delivering tells of each node (machine) that has telemetry whether it delivers; bounded by what the sources keep.
 	Delivering map[string]bool
-	Roots      []Root
+	// Partial are those of which only what failed is told; bounded by what the sources keep.
+	Partial map[string]bool
+	Roots   []Root
 }
 
 // Node is one node of the graph.
@@ -61,6 +68,7 @@ type Node struct {
 
 	in, out tally
 	dark    bool
+	partial bool
 }
 
 // Edge is one edge of the graph.

@@ -167,3 +167,23 @@ func TestNumbersAreJSON(t *testing.T) {
 		}
 	}
 }
+
+func TestHealthWhereOnlyFailuresAreTold(t *testing.T) {
+	health := func(partial ...string) (edge, web string) {
+		options := Options{Start: origin, End: origin + 60_000, GroupBy: ByWorkload, DegradedAt: 0.01, FailingAt: 0.2, Partial: map[string]bool{}}
+		for _, node := range partial {
+			options.Partial[node] = true
+		}
+		b := NewBuilder(testMesh(), options, 8)
+		one := key("quiet", "dark", "", semconv.SecurityMutualTLS)
+		b.Add(&one, counts(50, 50, 0, 0, 0))
+		g := b.Graph()
+		return g.Edges[0].Health, g.Nodes[g.Edges[0].Destination].Health
+	}
+	edge, dark := health()
+	assert.Equal(t, [2]string{Failing, Failing}, [2]string{edge, dark})
+	edge, _ = health("n3")
+	assert.Equal(t, Failing, edge, "the client's ztunnel tells of all")
+	edge, dark = health("n1", "n3")
+	assert.Equal(t, [2]string{Unknown, Unknown}, [2]string{edge, dark})
+}

@@ -1,6 +1,8 @@
 package graph
 
 import (
+	"slices"
+
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/reasons"
@@ -55,6 +57,21 @@ func (b *Builder) isDark(pods []*mesh.Workload) bool {
 	return known
 }
 
+// isPartial tells that of some pod only what failed is told.
+func (b *Builder) isPartial(pods []*mesh.Workload) bool {
+	return slices.ContainsFunc(pods, func(pod *mesh.Workload) bool { return pod.InMesh() && b.options.Partial[pod.Node] })
+}
+
+// partial tells that no end of an edge tells of more than what failed.
+func partial(source, destination *Node) bool {
+	return source.partial && (destination.partial || !destination.InMesh) || destination.partial && !source.InMesh
+}
+
+// isRoot tells that an outage begins with a node.
+func (b *Builder) isRoot(n *Node) bool {
+	return slices.ContainsFunc(b.options.Roots, func(r Root) bool { return r.of(n) })
+}
+
 func (b *Builder) judge() {
 	g := &b.graph
 	for _, e := range g.Edges {
@@ -65,6 +82,9 @@ func (b *Builder) judge() {
 		t.add(e.Counts, false)
 		e.Health = b.level(t.ratio())
 		switch {
+		case partial(source, destination) && t.requests == 0:
+			// A share of what failed alone says nothing.
+			e.Health = Unknown
 		case e.Health != Healthy:
 		case t.attempts == 0 && t.requests == 0 && source.dark && destination.dark:
 			e.Health = Unknown
@@ -82,7 +102,7 @@ func (b *Builder) judge() {
 			n.Health = Degraded
 		}
 		for _, root := range b.options.Roots {
-			if root.Namespace == n.Namespace && (root.Name == n.App || root.Name == n.Name || n.Type == string(ByNamespace)) && n.Health != Failing {
+			if root.of(n) && n.Health != Failing {
 				n.Health = Degraded
 				if root.Critical {
 					n.Health = Failing
@@ -90,6 +110,8 @@ func (b *Builder) judge() {
 			}
 		}
 		switch {
+		case n.partial && n.in.requests == 0 && !b.isRoot(n):
+			n.Health = Unknown
 		case n.Health == Failing || n.Health == Degraded:
 		case n.dark:
 			n.Health = Unknown

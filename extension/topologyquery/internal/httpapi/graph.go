@@ -39,6 +39,7 @@ type graphMesh interface {
 // delivering tells which nodes' telemetry arrives. sources.Tracker is one.
 type delivering interface {
 	Delivering(at, patience int64) map[string]bool
+	Partial() map[string]bool
 }
 
 // openOutages are the outages that a graph shows.
@@ -135,6 +136,7 @@ func (s *graphs) build(ctx context.Context, options graph.Options, idle bool) (g
 	release = func() { s.memory.Release(size) }
 	clock := s.ranges.now()
 	options.DegradedAt, options.FailingAt = s.health.DegradedAt, s.health.FailingAt
+	options.Partial = s.delivering.Partial()
 	options.Delivering = s.delivering.Delivering(min(options.End, clock), s.silentAfter.Milliseconds())
 	options.Roots = s.roots(options.End)
 	from := "live"

@@ -11,6 +11,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 type nodeBody struct {
@@ -76,12 +77,14 @@ type machines struct {
 	sources  map[string][]sources.Source
 	pods     map[string][]*mesh.Workload
 	healthy  map[string]bool
+	partial  map[string]bool
 }
 
 func (s *nodeRoutes) machines(at int64) machines {
 	m := machines{
 		ztunnels: map[string]*mesh.Ztunnel{}, sources: map[string][]sources.Source{}, pods: map[string][]*mesh.Workload{},
 		healthy: s.sources.Delivering(min(at, s.ranges.now()), s.silentAfter.Milliseconds()),
+		partial: s.sources.Partial(),
 	}
 	seen := map[string]struct{}{}
 	see := func(name string) {
@@ -123,6 +126,9 @@ func (s *nodeRoutes) body(m *machines, name string) nodeBody {
 	}
 	for _, one := range m.sources[name] {
 		body.Sources = append(body.Sources, newSourceBody(name, one))
+		if one.Problem == semconv.ProblemNotUnderstood || m.partial[name] {
+			body.Health = graph.Unknown
+		}
 	}
 	owners := map[nameBody]struct{}{}
 	for _, pod := range m.pods[name] {

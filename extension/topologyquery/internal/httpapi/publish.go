@@ -106,6 +106,7 @@ func (s *publisher) sourcesState() string {
 			state = append(state, node.Name...)
 			state = append(state, source.Name...)
 			state = strconv.AppendBool(state, source.Up)
+			state = append(state, source.Problem...)
 		}
 	}
 	return string(state)

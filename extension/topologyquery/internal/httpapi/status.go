@@ -58,12 +58,15 @@ type sourceBody struct {
 	Up        bool       `json:"up"`
 	LastSeen  *time.Time `json:"last_seen,omitempty"`
 	Heartbeat *time.Time `json:"heartbeat,omitempty"`
+	Problem   string     `json:"problem,omitempty"`
+	Detail    string     `json:"detail,omitempty"`
 }
 
 func newSourceBody(node string, source sources.Source) sourceBody {
 	return sourceBody{
 		Node: node, Source: source.Name, Up: source.Up,
 		LastSeen: timeOf(source.LastSeen), Heartbeat: timeOf(source.Heartbeat),
+		Problem: source.Problem, Detail: source.Detail,
 	}
 }
 

@@ -40,6 +40,8 @@ type Source struct {
 	// the source. Both in unix milliseconds.
 	LastSeen  int64
 	Heartbeat int64
+	// Problem is one of semconv's Problem constants if what the source says is not all that there is, and Detail a sentence; empty if all is well.
+	Problem, Detail string
 }
 
 // Node is a node whose ztunnel sends telemetry; a waypoint counts as one.
@@ -59,6 +61,8 @@ type Replay struct {
 type Tracker struct {
 	// Wall is the wall clock. It must not be set once the tracker is in use.
 	Wall func() time.Time
+	// SilentAfter is how long a source must be silent, in the data's time, until that is a problem. It must not be set once in use.
+	SilentAfter time.Duration
 
 	mu    sync.RWMutex
 	clock *datatime.Clock
@@ -87,7 +91,9 @@ type gap struct{ from, to int64 }
 // New returns an empty tracker.
 func New() *Tracker {
 	return &Tracker{
-		Wall:  time.Now,
+		Wall:        time.Now,
+		SilentAfter: 30 * time.Second,
+
 		clock: datatime.NewClock(lateness),
 		nodes: expiry.New[string, map[string]*source](datatime.MaxNodes, nil),
 	}
@@ -193,9 +199,11 @@ func (t *Tracker) state(node string, said *datatime.Source, at int64, wall time.
 		}
 		return
 	}
-	if len(s.transitions) == 0 || s.Up != said.Up {
-		s.transitions = push(s.transitions, transition{at, said.Up})
+	delivers := said.Up && said.Problem != semconv.ProblemNotUnderstood
+	if n := len(s.transitions); n == 0 || s.transitions[n-1].up != delivers {
+		s.transitions = push(s.transitions, transition{at, delivers})
 	}
+	s.Problem, s.Detail = strings.Clone(said.Problem), strings.Clone(said.Detail)
 	if s.Heartbeat > 0 && at-s.Heartbeat > leastGap {
 		s.gaps = push(s.gaps, gap{s.Heartbeat, at})
 	}
@@ -261,15 +269,30 @@ func (t *Tracker) Replay() (r Replay, ok bool) {
 	return t.replay, t.replay.State != ""
 }
 
-// Nodes returns all nodes by name, with their sources by name.
+// Nodes returns all nodes by name, with their sources by name. One that is silent, or whose node's
+// clock is wrong, has that as its problem.
 func (t *Tracker) Nodes() []Node {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	now := millis(t.clock.Now())
+	clocks := map[string]datatime.Problem{}
+	for _, problem := range t.clock.Problems(t.Wall()) {
+		clocks[cmp.Or(problem.Node, semconv.ServiceNameZtunnel)] = problem
+	}
 	out := make([]Node, 0, t.nodes.Len())
 	for name, all := range t.nodes.All() {
 		node := Node{Name: name, Sources: make([]Source, 0, len(all))}
 		for _, s := range all {
-			node.Sources = append(node.Sources, s.Source)
+			one := s.Source
+			clock, wrong := clocks[name]
+			switch {
+			case one.Problem != "":
+			case wrong:
+				one.Problem, one.Detail = clock.Kind, clock.Sentence()
+			case now-one.Heartbeat > t.SilentAfter.Milliseconds() && t.replay.State == "":
+				one.Problem, one.Detail = semconv.ProblemSilent, "Nothing was heard of it lately."
+			}
+			node.Sources = append(node.Sources, one)
 		}
 		slices.SortFunc(node.Sources, func(a, b Source) int { return cmp.Compare(a.Name, b.Name) })
 		out = append(out, node)
@@ -296,6 +319,22 @@ func (t *Tracker) Delivering(at, patience int64) map[string]bool {
 		}
 		if known {
 			out[name] = delivering
+		}
+	}
+	return out
+}
+
+// Partial are the nodes of which only what failed is told, because their ztunnels log nothing else and their metrics do not make
+// up for it.
+func (t *Tracker) Partial() map[string]bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	out := map[string]bool{}
+	for name, all := range t.nodes.All() {
+		if log := all[semconv.SourceAccessLog]; log != nil && log.Problem == semconv.ProblemLevelTooLow {
+			if metrics := all[semconv.SourceMetrics]; metrics == nil || !metrics.Up {
+				out[name] = true
+			}
 		}
 	}
 	return out

@@ -171,3 +171,42 @@ func TestBounds(t *testing.T) {
 	}
 	assert.Len(t, w.Nodes(), datatime.MaxNodes)
 }
+
+func TestProblems(t *testing.T) {
+	w := newWorld()
+	w.until(0, 10, "a", "b")
+	say := func(node, problem string, metrics bool) {
+		at := pcommon.Timestamp(ms(11)) * 1e6
+		w.wall = time.UnixMilli(ms(11))
+		w.Heartbeat(node, datatime.Beat{Node: node, Time: at, Sources: []datatime.Source{
+			{Name: semconv.SourceAccessLog, Up: true, Problem: problem, Detail: "A sentence."}, {Name: semconv.SourceMetrics, Up: metrics},
+		}})
+	}
+	problems := func() map[string]string {
+		out := map[string]string{}
+		for _, n := range w.Nodes() {
+			for _, s := range n.Sources {
+				if s.Problem != "" {
+					assert.NotEmpty(t, s.Detail)
+					out[n.Name+" "+s.Name] = s.Problem
+				}
+			}
+		}
+		return out
+	}
+	assert.Empty(t, problems())
+	say("a", semconv.ProblemNotUnderstood, true)
+	say("b", semconv.ProblemLevelTooLow, false)
+	assert.Equal(t, map[string]string{"a access_log": semconv.ProblemNotUnderstood, "b access_log": semconv.ProblemLevelTooLow}, problems())
+	assert.Equal(t, map[string]bool{"b": true}, w.Partial())
+	assert.False(t, w.Delivering(ms(11), 30_000)["a"], "who is not understood tells nothing")
+	say("b", semconv.ProblemLevelTooLow, true)
+	assert.Empty(t, w.Partial(), "the metrics have what succeeds")
+
+	w.until(12, 12, "a", "b")
+	assert.Empty(t, problems()["a access_log"])
+	w.until(13, 60, "b")
+	assert.Equal(t, semconv.ProblemSilent, problems()["a access_log"])
+	w.hear("b", 600, true)
+	assert.Equal(t, semconv.ProblemClockAhead, problems()["b xds"])
+}

@@ -7,7 +7,7 @@ const defaultMaxEntryLines = 1024
 // EntrySplitter groups the lines of one file into entries. A ztunnel's plain messages may span lines (its
 // configuration at start does); a line that does not begin as an entry does continues the one before it. Access
 // entries and JSON never span lines and leave at once; any other entry leaves when the next one begins or at
-// Flush.
+// Flush. A line that continues nothing leaves as an entry of its own, which no ztunnel wrote.
 type EntrySplitter struct {
 	maxBytes, maxLines int
 	parser             *Parser
@@ -17,7 +17,7 @@ type EntrySplitter struct {
 	holding   bool
 	over      bool
 
-	orphans, truncated int64
+	truncated int64
 }
 
 // NewEntrySplitter returns a splitter for one file that keeps at most maxBytes and maxLines of an entry; 0 means
@@ -40,7 +40,7 @@ func (s *EntrySplitter) Line(line []byte, emit func(entry []byte)) {
 		line = line[:n-1]
 	}
 	if !s.parser.StartsEntry(line) {
-		s.continueEntry(line)
+		s.continueEntry(line, emit)
 		return
 	}
 	s.Flush(emit)
@@ -56,10 +56,10 @@ func (s *EntrySplitter) Line(line []byte, emit func(entry []byte)) {
 	s.heldLines, s.holding, s.over = 1, true, false
 }
 
-func (s *EntrySplitter) continueEntry(line []byte) {
+func (s *EntrySplitter) continueEntry(line []byte, emit func(entry []byte)) {
 	if !s.holding {
 		if len(line) > 0 {
-			s.orphans++
+			emit(line[:min(len(line), s.maxBytes)])
 		}
 		return
 	}
@@ -89,9 +89,6 @@ func (s *EntrySplitter) Flush(emit func(entry []byte)) {
 
 // Holding says whether an entry waits for Flush.
 func (s *EntrySplitter) Holding() bool { return s.holding }
-
-// Orphans returns how many lines continued no entry.
-func (s *EntrySplitter) Orphans() int64 { return s.orphans }
 
 // Truncated returns how many entries were cut.
 func (s *EntrySplitter) Truncated() int64 { return s.truncated }

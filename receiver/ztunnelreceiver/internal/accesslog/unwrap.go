@@ -6,7 +6,7 @@ import "bytes"
 type shape uint8
 
 const (
-	_ shape = iota // not known yet
+	shapeUnknown shape = iota
 	// shapeBare is what ztunnel wrote, as it is.
 	shapeBare
 	// shapeCRI is a Kubernetes log file, shapeJSON an object a line that holds the line in a string: Docker's json-file, Loki's
@@ -179,6 +179,7 @@ func (u *Unwrapper) rest(line []byte, emit func(line []byte)) {
 	switch u.shape {
 	case shapeCRI, shapeJSON, shapePrefixed:
 		u.cri.malformed++
+		u.saw(shapeUnknown)
 	default:
 		emit(line)
 	}

@@ -36,7 +36,7 @@ func TestCheckpointRestoresEverything(t *testing.T) {
 	restored := New(p.cfg, nil)
 	require.NoError(t, restored.Restore(getter(stored)))
 	assert.Equal(t, p.Series(), restored.Series())
-	assert.Equal(t, p.LastSeen("node-1"), restored.LastSeen("node-1"))
+	assert.Equal(t, p.Log("node-1").LastSeen, restored.Log("node-1").LastSeen)
 	for _, q := range []*Processor{p, restored} {
 		q.FlushMetrics(after(time.Minute), false)
 		q.Advance(after(time.Hour))

@@ -218,8 +218,8 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 	}
 	if err == nil {
 		n.lastSeen = max(n.lastSeen, rec.Time)
-		n.heard = max(n.lastSeen, p.series.boundary)
 	}
+	n.heard = max(n.heard, n.lastSeen, p.series.boundary)
 	if err == nil && p.held.horizon != 0 && rec.Time >= p.held.horizon {
 		if p.held.add(n.id, entry, observed, p.cfg.MaxHeldBytes) {
 			return
@@ -228,6 +228,7 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 	}
 
 	p.counts[CountEntries]++
+	n.reading.line(rec.Level, err == nil)
 	if rec.Invalid > 0 {
 		p.counts[CountInvalidFields] += int64(rec.Invalid)
 	}
@@ -271,15 +272,6 @@ func (p *Processor) countError(err error) {
 	default:
 		p.counts[CountCut]++
 	}
-}
-
-// LastSeen returns the time of the newest entry of a node's ztunnel, zero before the first.
-func (p *Processor) LastSeen(node string) time.Time {
-	n := p.nodes.index[node]
-	if n == nil || n.lastSeen == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n.lastSeen).UTC()
 }
 
 // Series returns how many series are held, the overflow ones included.

@@ -189,18 +189,18 @@ func TestNodesAreBounded(t *testing.T) {
 func TestClock(t *testing.T) {
 	obs := counter{}
 	p := New(Config{RecordMetrics: true}, obs)
-	assert.True(t, p.LastSeen("n").IsZero())
+	assert.True(t, p.Log("n").LastSeen.IsZero())
 	for _, at := range []time.Time{
 		time.Date(1970, 1, 1, 0, 0, 1, 0, time.UTC), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), after(2 * time.Hour),
 	} {
 		p.Entry("n", line(at, "a", "s", ""), after(10*time.Second))
-		assert.Equal(t, after(10*time.Second), p.LastSeen("n"))
+		assert.Equal(t, after(10*time.Second), p.Log("n").LastSeen)
 	}
 	p.Entry("n", line(after(30*time.Minute), "a", "s", ""), after(10*time.Second))
-	assert.Equal(t, after(30*time.Minute), p.LastSeen("n"), "within the tolerance")
+	assert.Equal(t, after(30*time.Minute), p.Log("n").LastSeen, "within the tolerance")
 	p.Entry("n", line(time.Date(1970, 1, 1, 0, 0, 1, 0, time.UTC), "a", "s", ""), time.Time{})
 	p.Entry("n", line(after(2*time.Hour), "a", "s", ""), time.Time{})
-	assert.Equal(t, after(2*time.Hour), p.LastSeen("n"), "nothing to compare with")
+	assert.Equal(t, after(2*time.Hour), p.Log("n").LastSeen, "nothing to compare with")
 	counts, _ := closed(p.FlushMetrics(after(time.Hour), false))
 	assert.Equal(t, map[string]int64{"a": 6}, counts)
 	assert.Equal(t, int64(4), obs[CountClockOutliers])
@@ -210,7 +210,7 @@ func TestTimeShift(t *testing.T) {
 	p := New(Config{RecordMetrics: true, RecordLogs: true, RecordSpans: true, SamplingRatio: 1}, nil)
 	p.SetTimeShift(time.Hour)
 	p.Entry("n", line(after(0), "a", "s", ""), after(time.Hour))
-	assert.Equal(t, after(time.Hour), p.LastSeen("n"))
+	assert.Equal(t, after(time.Hour), p.Log("n").LastSeen)
 	assert.Equal(t, after(time.Hour), firstLog(p.FlushLogs()).Timestamp().AsTime())
 	first := firstSpan(p.FlushSpans())
 	assert.Equal(t, after(time.Hour), first.EndTimestamp().AsTime())
@@ -227,7 +227,7 @@ func TestEntriesAheadOfTheBoundaryWait(t *testing.T) {
 	p.Entry("n", line(after(5*time.Second), "a", "s", ""), after(time.Minute))
 	p.Entry("n", line(after(12*time.Second), "a", "s", ""), after(time.Minute))
 	p.Entry("n", line(after(4*time.Second), "a", "s", ""), after(time.Minute))
-	assert.Equal(t, after(12*time.Second), p.LastSeen("n"))
+	assert.Equal(t, after(12*time.Second), p.Log("n").LastSeen)
 
 	for _, step := range []struct {
 		at   time.Duration

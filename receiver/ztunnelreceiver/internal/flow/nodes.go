@@ -11,6 +11,7 @@ type node struct {
 	name string
 	// lastSeen is the time of its newest entry, heard when it was last heard of, by the receiver's time.
 	lastSeen, heard int64
+	reading         reading
 }
 
 // nodeTable holds the nodes that entries came from, at most max. A node's number stays the same for as long as it is known.

@@ -28,10 +28,10 @@ func TestNodesThatLeftAreForgotten(t *testing.T) {
 		}
 		md := p.FlushMetrics(now.Add(time.Second), false)
 		require.Equal(t, 1, md.ResourceMetrics().Len(), "%s is counted", name)
-		assert.Equal(t, now, p.LastSeen(name))
+		assert.Equal(t, now, p.Log(name).LastSeen)
 		p.FlushMetrics(now.Add(12*time.Hour), true)
 		assert.Zero(t, p.Series())
-		assert.Zero(t, p.LastSeen(name))
+		assert.Zero(t, p.Log(name).LastSeen)
 
 		stored := p.Checkpoint()
 		q := New(cfg, nil)

@@ -41,7 +41,6 @@ type follower struct {
 	pod      kube.Pod
 	position position
 	splitter *accesslog.EntrySplitter
-	orphans  int64
 	// dirty is set when the state changed since it was last stored, fed when lines came since the last boundary.
 	dirty, fed bool
 	// working tells whether the log can be read.
@@ -319,10 +318,6 @@ func (r *reader) take(buffer []byte, filled int) int {
 	}
 	if skipped > 0 {
 		r.tail.sink.Skipped(skipped)
-	}
-	if n := r.splitter.Orphans() - r.orphans; n > 0 {
-		r.orphans += n
-		r.tail.sink.Damaged(DamageOrphan, n)
 	}
 	return copy(buffer, rest)
 }

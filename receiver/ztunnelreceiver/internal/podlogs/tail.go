@@ -68,11 +68,8 @@ type Sink interface {
 // Damage says what is wrong with a line.
 type Damage string
 
-// The kinds of damage.
-const (
-	DamageNoTime Damage = "no_time"
-	DamageOrphan Damage = "orphan"
-)
+// DamageNoTime is a line without the time that the Kubernetes API puts before each.
+const DamageNoTime Damage = "no_time"
 
 // Tail follows the logs of pods. Its lock, which it shares with its owner, orders the taking of lines and the owner's work.
 type Tail struct {

@@ -468,7 +468,6 @@ func TestGarbage(t *testing.T) {
 	assert.Equal(t, 1, r.entries["line 2"])
 	assert.Equal(t, 1, r.entries["line 3"])
 	assert.EqualValues(t, 3, r.damaged[DamageNoTime])
-	assert.EqualValues(t, 1, r.damaged[DamageOrphan])
 	assert.Positive(t, r.skipped)
 	for text := range r.entries {
 		assert.LessOrEqual(t, len(text), 4097)

@@ -70,7 +70,7 @@ const (
 // Sink takes entries. Calls come while the tail's lock is held.
 type Sink interface {
 	Entry(node string, entry []byte)
-	// Damaged counts lines that were not what they should be: not wrapped as the file's others are, or continuing no entry.
+	// Damaged counts lines that were not what they should be: not wrapped as the file's others are.
 	Damaged(what Damage, n int64)
 }
 
@@ -80,7 +80,6 @@ type Damage string
 // The kinds of damage.
 const (
 	DamageNotCRI Damage = "not_cri"
-	DamageOrphan Damage = "orphan"
 	DamageNoNode Damage = "no_node"
 )
 
@@ -125,7 +124,7 @@ type file struct {
 	// poll is the last one in which the file had lines.
 	poll uint64
 
-	notCRI, orphans int64
+	notCRI int64
 }
 
 // New returns a tail that takes lock whenever it calls the sink, and calls ready, without the lock, after it did: ready may
@@ -240,10 +239,6 @@ func (t *Tail) countDamage(f *file) {
 	if n := f.unwrapper.Malformed() - f.notCRI; n > 0 {
 		t.sink.Damaged(DamageNotCRI, n)
 		f.notCRI += n
-	}
-	if n := f.splitter.Orphans() - f.orphans; n > 0 {
-		t.sink.Damaged(DamageOrphan, n)
-		f.orphans += n
 	}
 }
 
