@@ -30,8 +30,8 @@ const byEdge = `label_join(label_join(%s, "source", "/", "source_workload_namesp
 func edgesOf(server string, at time.Time) (map[string]edgeCounts, error) {
 	counts := map[string]edgeCounts{}
 	for metric, set := range map[string]func(c *edgeCounts, value float64){
-		"mesh_edge_connection_closed_total": func(c *edgeCounts, value float64) { c.closed = value },
-		"mesh_edge_connection_failed_total": func(c *edgeCounts, value float64) { c.failed = value },
+		"mesh_edge_connections_closed_total": func(c *edgeCounts, value float64) { c.closed = value },
+		"mesh_edge_connections_failed_total": func(c *edgeCounts, value float64) { c.failed = value },
 	} {
 		values, err := query(server, "sum by (edge) (label_join("+fmt.Sprintf(byEdge, metric)+`, "edge", " → ", "source", "destination"))`, at, "edge")
 		if err != nil {

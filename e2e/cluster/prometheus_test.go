@@ -66,7 +66,7 @@ func (c *cluster) startPrometheus(t *testing.T) {
 // scraped is what Prometheus holds of the connections that a gateway told of.
 func scraped(from *network.Namespace, gateway netip.Addr) (mesh.Count, error) {
 	var count mesh.Count
-	for metric, into := range map[string]*int{"mesh_edge_connection_closed_total": &count.Closed, "mesh_edge_connection_failed_total": &count.Failed} {
+	for metric, into := range map[string]*int{"mesh_edge_connections_closed_total": &count.Closed, "mesh_edge_connections_failed_total": &count.Failed} {
 		var answer struct {
 			Data struct{ Result []struct{ Value [2]any } }
 		}

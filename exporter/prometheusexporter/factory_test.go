@@ -24,7 +24,7 @@ import (
 func batch(number, busy int) pmetric.Metrics {
 	md := pmetric.NewMetrics()
 	metric := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
-	metric.SetName("mesh.edge.connection.active")
+	metric.SetName("mesh.edge.connections.active")
 	points := metric.SetEmptyGauge().DataPoints()
 	add := func(edge string) {
 		point := points.AppendEmpty()

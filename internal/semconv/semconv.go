@@ -27,8 +27,8 @@ const (
 
 // Metrics that the ztunnel receiver aggregates from access logs.
 const (
-	MetricConnectionsClosed  = "ztunnel.connection.closed"
-	MetricConnectionsFailed  = "ztunnel.connection.failed"
+	MetricConnectionsClosed  = "ztunnel.connections.closed"
+	MetricConnectionsFailed  = "ztunnel.connections.failed"
 	MetricIO                 = "ztunnel.io"
 	MetricConnectionDuration = "ztunnel.connection.duration"
 )
@@ -85,18 +85,18 @@ func ReplayEnded(state string) bool { return state == ReplayDone || state == Rep
 // Edge and endpoint metrics of the service graph.
 const (
 	MetricGraphTime              = "mesh.graph.time"
-	MetricEdgeOpened             = "mesh.edge.connection.opened"
-	MetricEdgeClosed             = "mesh.edge.connection.closed"
-	MetricEdgeFailed             = "mesh.edge.connection.failed"
-	MetricEdgeActive             = "mesh.edge.connection.active"
+	MetricEdgeOpened             = "mesh.edge.connections.opened"
+	MetricEdgeClosed             = "mesh.edge.connections.closed"
+	MetricEdgeFailed             = "mesh.edge.connections.failed"
+	MetricEdgeActive             = "mesh.edge.connections.active"
 	MetricEdgeIO                 = "mesh.edge.io"
 	MetricEdgeConnectionDuration = "mesh.edge.connection.duration"
 	MetricEdgeRequests           = "mesh.edge.requests"
 	MetricEdgeRequestsFailed     = "mesh.edge.request.failed"
 	MetricEdgeRequestDuration    = "mesh.edge.request.duration"
 
-	MetricEndpointClosed         = "mesh.endpoint.connection.closed"
-	MetricEndpointFailed         = "mesh.endpoint.connection.failed"
+	MetricEndpointClosed         = "mesh.endpoint.connections.closed"
+	MetricEndpointFailed         = "mesh.endpoint.connections.failed"
 	MetricEndpointRequests       = "mesh.endpoint.requests"
 	MetricEndpointRequestsFailed = "mesh.endpoint.request.failed"
 )

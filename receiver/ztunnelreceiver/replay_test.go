@@ -202,7 +202,7 @@ func sortedAttrs(attrs pcommon.Map) string {
 	return text.String()
 }
 
-// closed sums ztunnel.connection.closed over all series.
+// closed sums ztunnel.connections.closed over all series.
 func closed(final map[string]uint64) (sum int) {
 	for key, value := range final {
 		if strings.Contains(key, semconv.MetricConnectionsClosed) {

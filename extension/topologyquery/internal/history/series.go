@@ -19,18 +19,18 @@ const maxLabelValue = 1024
 // The names that Prometheus's own translation gives to the metrics of docs/data-model.md; contrib's prometheus and
 // prometheusremotewrite exporters give the same, which TestNames holds.
 const (
-	NameOpened             = "mesh_edge_connection_opened_total"
-	NameClosed             = "mesh_edge_connection_closed_total"
-	NameFailed             = "mesh_edge_connection_failed_total"
-	NameActive             = "mesh_edge_connection_active"
+	NameOpened             = "mesh_edge_connections_opened_total"
+	NameClosed             = "mesh_edge_connections_closed_total"
+	NameFailed             = "mesh_edge_connections_failed_total"
+	NameActive             = "mesh_edge_connections_active"
 	NameIO                 = "mesh_edge_io_bytes_total"
 	NameConnectionDuration = "mesh_edge_connection_duration_seconds"
 	NameRequests           = "mesh_edge_requests_total"
 	NameRequestsFailed     = "mesh_edge_request_failed_total"
 	NameRequestDuration    = "mesh_edge_request_duration_seconds"
 
-	NameEndpointClosed         = "mesh_endpoint_connection_closed_total"
-	NameEndpointFailed         = "mesh_endpoint_connection_failed_total"
+	NameEndpointClosed         = "mesh_endpoint_connections_closed_total"
+	NameEndpointFailed         = "mesh_endpoint_connections_failed_total"
 	NameEndpointRequests       = "mesh_endpoint_requests_total"
 	NameEndpointRequestsFailed = "mesh_endpoint_request_failed_total"
 

@@ -95,7 +95,7 @@ const (
 	BurnSlow            = "burn_rate_3d"
 )
 
-const failedConnections = "connections that failed for this reason, of those that ended (`mesh.edge.connection.failed`, `.closed`)"
+const failedConnections = "connections that failed for this reason, of those that ended (`mesh.edge.connections.failed`, `.closed`)"
 
 // ofReasons are the rules that judge connections by the reason for which they failed, one of each kind.
 func ofReasons() []Rule {
@@ -135,7 +135,7 @@ var Defaults = append(ofReasons(), []Rule{
 	},
 	{
 		ID: StalledConnections, Kind: KindConnectionTimeout, Title: "Connections hang",
-		Signal:   "connections of an edge that used to be short are opened and none ends (`mesh.edge.connection.opened`, `.closed`, `.active`)",
+		Signal:   "connections of an edge that used to be short are opened and none ends (`mesh.edge.connections.opened`, `.closed`, `.active`)",
 		Sentence: "{edge} {hangs} {when}: connections to {root} {are|were} opened and none {ends|ended} ({failed} of {total}).",
 		Severity: Critical, Thresholds: Thresholds{MinCount: 5, Chance: 1e-6, MinIntervals: 2, Window: time.Minute},
 	},
