@@ -115,6 +115,29 @@ func TestNodeWithoutAccessLogCounts(t *testing.T) {
 	assert.Equal(t, map[string]uint64{semconv.ErrorTypeConnectFailed: 4}, e.Failed)
 }
 
+// Until 1.28 a ztunnel has no counter of what failed: response_flags of what was closed tell it.
+func TestFlagsOfClosedConnectionsTellWhatFailed(t *testing.T) {
+	p := newPipelines(t, nil).known()
+	scrape := func(at float64, closed, denied, failed int64) {
+		p.step(at, func(b *batch) {
+			b.tcp(at-0.5, tcp{node: "node-b", reporter: "destination", start: 0.5, opened: closed + denied, closed: closed})
+			b.tcp(at-0.5, tcp{node: "node-b", reporter: "destination", start: 0.5, opened: closed + denied, closed: denied, failed: failed, flags: "DENY"})
+		})
+	}
+	scrape(1, 0, 0, 0)
+	scrape(6, 20, 10, 0)
+	scrape(11, 20, 36, 0)
+	p.step(60, nil)
+	e := p.edges()[testEdge()]
+	require.NotNil(t, e)
+	assert.EqualValues(t, 56, e.Closed)
+	assert.Equal(t, map[string]uint64{semconv.ErrorTypePolicyDenied: 36}, e.Failed)
+
+	scrape(66, 20, 40, 40) // the newer ztunnel tells the same twice
+	p.step(120, nil)
+	assert.Equal(t, map[string]uint64{semconv.ErrorTypePolicyDenied: 40}, p.edges()[testEdge()].Failed)
+}
+
 func TestLogIsNotOvertakenByCounters(t *testing.T) {
 	p := newPipelines(t, nil).known()
 	p.step(1, func(b *batch) {

@@ -28,6 +28,7 @@ type group struct {
 	users        int // series
 
 	pending  [2]increment // not reconciled yet
+	failures [2][]failure
 	standing standing
 	open     openBytes
 	leads    leads
@@ -48,6 +49,13 @@ type group struct {
 type increment struct {
 	counts
 	failed []reconcile.Failed
+}
+
+// failure is how often one reporter's connections failed for a reason, as the connections that were closed and, from ztunnel 1.29 on,
+// those that failed tell it: the same ones.
+type failure struct {
+	reason         reconcile.Reason
+	closed, failed uint64
 }
 
 // standing are the counters of each reporter as they stand.
@@ -126,11 +134,32 @@ func (s *standing) serve(by side, up bool) {
 }
 
 func (g *group) report(s *series, n uint64) {
-	pending := &g.pending[s.side]
-	if s.counter == counterFailed {
-		pending.failed = append(pending.failed, reconcile.Failed{Reason: s.reason, N: n})
+	if s.counter != counterFailed {
+		g.pending[s.side].counts[s.counter] += n
+	}
+	if s.counter == counterFailed || s.counter == counterClosed && s.flagged {
+		g.fail(s, n)
+	}
+}
+
+// fail counts what failed for a reason beyond what is counted of it already.
+func (g *group) fail(s *series, n uint64) {
+	all := &g.failures[s.side]
+	i := slices.IndexFunc(*all, func(f failure) bool { return f.reason == s.reason })
+	if i < 0 {
+		i = len(*all)
+		*all = append(*all, failure{reason: s.reason}) // the reasons are few
+	}
+	f := &(*all)[i]
+	before := max(f.closed, f.failed)
+	if s.counter == counterClosed {
+		f.closed += n
 	} else {
-		pending.counts[s.counter] += n
+		f.failed += n
+	}
+	if more := max(f.closed, f.failed) - before; more > 0 {
+		pending := &g.pending[s.side]
+		pending.failed = append(pending.failed, reconcile.Failed{Reason: s.reason, N: more})
 	}
 }
 

@@ -53,6 +53,8 @@ type series struct {
 	counter counter
 	side    side
 	reason  reconcile.Reason
+	// flagged tells that response_flags say why the connections failed.
+	flagged bool
 	cumulative.Counter[uint64]
 	// baseline is the part of the value from before the target was first seen.
 	baseline uint64
@@ -206,7 +208,7 @@ func (s *series) lose(value uint64) {
 // newSeries creates the series of a point; nil if its parties are not told or the bound on series is reached.
 func (t *Table) newSeries(c counter, point pmetric.NumberDataPoint, at pcommon.Timestamp) *series {
 	labels := exposition.ReadLabels(point.Attributes())
-	s := &series{counter: c, side: bySource, reason: flagReason(labels.Flags)}
+	s := &series{counter: c, side: bySource, reason: flagReason(labels.Flags), flagged: exposition.Told(labels.Flags) && labels.Flags != "-"}
 	switch labels.Reporter {
 	case semconv.ReporterSource:
 	case semconv.ReporterDestination:
