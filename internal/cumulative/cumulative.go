@@ -73,7 +73,7 @@ type Counter[V Value] struct {
 
 // Advance takes over a point and returns what it adds. It does not allocate.
 func (c *Counter[V]) Advance(start, at pcommon.Timestamp, value V) (delta V, change Change) {
-	if !(value >= 0) || math.IsInf(float64(value), 1) {
+	if math.IsNaN(float64(value)) || value < 0 || math.IsInf(float64(value), 1) {
 		return 0, Invalid
 	}
 	delta = value

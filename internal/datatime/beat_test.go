@@ -32,7 +32,8 @@ func TestBeatsSurviveTheWire(t *testing.T) {
 	beats := []Beat{
 		{Node: "a", Time: dataAt(1), Start: dataAt(0), Sequence: 1, Sources: []Source{
 			{Name: semconv.SourceAccessLog, Up: true, LastSeen: dataAt(0.5), Problem: semconv.ProblemNotUnderstood, Detail: "A sentence."},
-			{Name: semconv.SourceConfigDump}, {Name: semconv.SourceMetrics, Up: true, LastSeen: dataAt(0.25), Problem: semconv.ProblemRefused},
+			{Name: semconv.SourceConfigDump},
+			{Name: semconv.SourceMetrics, Up: true, LastSeen: dataAt(0.25), Problem: semconv.ProblemRefused},
 		}},
 		{Node: "", Time: dataAt(1), Sources: []Source{{Name: semconv.SourceXDS, Up: true}}},
 		{Node: "a", Time: dataAt(2), Start: dataAt(0), Sequence: 2, Sources: []Source{{Name: semconv.SourceAccessLog, Up: true, LastSeen: dataAt(0.5)}}},
