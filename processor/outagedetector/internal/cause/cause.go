@@ -22,7 +22,7 @@ const (
 )
 
 // ControlPlane is istiod as outages name it.
-var ControlPlane = outage.Subject{Type: TypeControlPlane, Namespace: "istio-system", Name: "istiod"}
+var ControlPlane = judge.Istiod
 
 // Blame is one fault of one edge.
 type Blame struct {

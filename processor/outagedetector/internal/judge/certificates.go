@@ -53,7 +53,10 @@ func (j *Certificates) judge(now int64) {
 	}
 }
 
-// fail finds ztunnels that cannot get certificates.
+// Istiod is the control plane as outages name it.
+var Istiod = outage.Subject{Type: "control_plane", Namespace: "istio-system", Name: "istiod"}
+
+// fail finds ztunnels that cannot get certificates. Where several cannot, it is who signs them.
 func (j *Certificates) fail(rule *rules.Rule, now int64) {
 	for _, n := range j.store.Nodes.ByName {
 		if n.Name == "" || !n.Certificates.Failing(now, rule.Window) || n.Certificates.Count < rule.MinCount {
@@ -67,7 +70,20 @@ func (j *Certificates) fail(rule *rules.Rule, now int64) {
 			},
 		})
 	}
-	slices.SortFunc(j.All[len(j.expiring):], func(a, b Certificate) int { return strings.Compare(a.Root.Name, b.Root.Name) })
+	failing := j.All[len(j.expiring):]
+	slices.SortFunc(failing, func(a, b Certificate) int { return strings.Compare(a.Root.Name, b.Root.Name) })
+	if len(failing) > 1 {
+		shared := &failing[0]
+		shared.Root = Istiod
+		for i := range failing[1:] {
+			other := &failing[1+i]
+			shared.Nodes = append(shared.Nodes, other.Nodes...)
+			shared.Fault.Since = min(shared.Fault.Since, other.Fault.Since)
+			shared.Fault.Failed += other.Fault.Failed
+			shared.Fault.Total += other.Fault.Total
+		}
+		j.All = j.All[:len(j.expiring)+1]
+	}
 }
 
 // expire finds certificates that are about to expire.

@@ -265,7 +265,8 @@ func (s *Nodes) message(record plog.LogRecord, node string) {
 		case !warned && (strings.Contains(body, "established") || strings.Contains(body, "received response")):
 			n.XDS.Good = max(n.XDS.Good, t)
 		}
-	case warned && (strings.HasPrefix(scope, "identity") || strings.Contains(strings.ToLower(body), "fetch certificate")):
+	case strings.HasPrefix(body, "certificate renewal failed"), // at info while the certificate at hand still holds
+		warned && (strings.HasPrefix(scope, "identity") || strings.Contains(strings.ToLower(body), "fetch certificate")):
 		n.Certificates.fail(t, 1, evidence)
 	}
 }
