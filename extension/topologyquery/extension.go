@@ -72,6 +72,7 @@ func (t *topologyQuery) Start(ctx context.Context, host component.Host) error {
 	t.stop = stop
 	t.done.Go(func() { t.storage.keepState(background) })
 	t.done.Go(func() { t.api.Publish(background, t.changed) })
+	t.done.Go(func() { watchClocks(background, t.settings.Logger, t.stores.Sources.Problems) })
 	return nil
 }
 

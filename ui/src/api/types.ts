@@ -10,6 +10,7 @@ export type GraphNode = Schemas['Node'];
 export type GraphEdge = Schemas['Edge'];
 export type Status = Schemas['Status'];
 export type SourceStatus = Schemas['Source'];
+export type ClockProblem = NonNullable<Status['clock_problems']>[number];
 export type Dropped = Status['dropped'][number];
 export type Outage = Schemas['Outage'];
 export type Subject = Schemas['Subject'];

@@ -20,7 +20,16 @@ export function LiveBadge() {
       </button>
     );
   }
-  if (live.status?.replay?.state === 'done') {
+  const replay = live.status?.replay;
+  if (replay?.state === 'failed') {
+    return (
+      <span className="live-badge stale" role="status" title={replay.reason ?? 'The recording cannot be played to its end'}>
+        <Icon name="outage" size={13} /> <span><span className="badge-more">Recording </span>failed</span>
+        {replay.reason && <span className="badge-more live-reason">{replay.reason}</span>}
+      </span>
+    );
+  }
+  if (replay?.state === 'done') {
     return (
       <span className="live-badge done" role="status" title="The recording has been played to its end">
         <Icon name="check" size={13} /> <span><span className="badge-more">Recording </span>ended</span> {clock(dataNow(), dataNow())}

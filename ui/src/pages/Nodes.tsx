@@ -1,5 +1,6 @@
 import { useMemo } from 'react';
 
+import { useLive } from '../api/live';
 import { useRange, useRanged } from '../api/queries';
 import type { Machine, NodeDetail } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
@@ -9,6 +10,7 @@ import { Certificates } from '../components/Certificates';
 import { Changes } from '../components/Changes';
 import { Crumbs } from '../components/Crumbs';
 import { HealthIcon, HealthMark } from '../components/HealthMark';
+import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Pods } from '../components/Pods';
@@ -93,9 +95,11 @@ function Version({ text }: { text: string }) {
 
 function Detail({ name }: { name: string }) {
   const range = useRange();
+  const { status } = useLive();
   const { data, error, refetch } = useRanged<NodeDetail>(pathOf('nodes', name), {}, { range, everyMs: 3000, keep: false });
   if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!data) return <Loading what="the node" />;
+  const clock = range.at === undefined ? status?.clock_problems?.find((problem) => problem.node === name) : undefined;
   const outages = data.outages.map((outage) => (range.at === undefined ? outage : outageAt(outage, range.at))).toSorted(byUrgency);
   return (
     <div className="page detail">
@@ -114,6 +118,11 @@ function Detail({ name }: { name: string }) {
           Show on the graph
         </Link>
       </div>
+      {clock && (
+        <p className="notice text-degraded">
+          <Icon name="clock" size={14} /> {clock.text}
+        </p>
+      )}
       {outages.map((outage) => (
         <OutageCard key={outage.id} outage={outage} compact={outage.state !== 'open'} />
       ))}

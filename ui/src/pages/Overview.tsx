@@ -17,6 +17,7 @@ import { Empty, Failure, Loading, SourceTable } from '../components/State';
 import { Time } from '../components/Time';
 import { TableHead } from '../components/TableHead';
 import { byteRate, count, millis, percent, plural, rate } from '../domain/format';
+import { clockLine } from '../domain/clocks';
 import { byUrgency } from '../domain/outages';
 import { humanDuration } from '../domain/time';
 import { overviewOf, type EdgeRow, type NamespaceRow } from '../domain/overview';
@@ -155,6 +156,8 @@ function MeshHealth({ open }: { open: Outage[] }) {
   const nodes = data?.nodes ?? [];
   const sources = then ? [] : (status?.sources ?? []);
   const failing = sources.filter((source) => !source.up || source.problem);
+  const clocks = then ? [] : (status?.clock_problems ?? []);
+  const replay = status?.replay;
   const rootsOf = (kind: Outage['kind']) => open.filter((outage) => outage.kind === kind).map((outage) => outage.root.name);
   const [downThen, lostThen, planeThen] = [rootsOf('node_down'), rootsOf('telemetry_lost'), rootsOf('control_plane_down')];
   const down = then ? downThen : nodes.filter((node) => node.health === 'failing').map((node) => node.name);
@@ -194,6 +197,16 @@ function MeshHealth({ open }: { open: Outage[] }) {
               )}
             </MeshLine>
           </>
+        )}
+        {clocks.length > 0 && (
+          <MeshLine health="degraded" label="Clocks">
+            <span title={clocks.map((clock) => clock.text).join('\n')}>{clockLine(clocks)}</span>
+          </MeshLine>
+        )}
+        {replay?.state === 'failed' && (
+          <MeshLine health="failing" label="Recording">
+            failed{replay.reason && `: ${replay.reason}`}
+          </MeshLine>
         )}
         <MeshLine health={expiry ? 'healthy' : 'unknown'} label="Certificates">
           {expiry ? (

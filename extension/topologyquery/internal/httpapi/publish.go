@@ -109,6 +109,10 @@ func (s *publisher) sourcesState() string {
 			state = append(state, source.Problem...)
 		}
 	}
+	for _, problem := range s.sources.Problems() {
+		state = append(state, problem.Node...)
+		state = append(state, problem.Kind...)
+	}
 	return string(state)
 }
 
