@@ -111,6 +111,24 @@ func TestWarningsOfANodeWithoutHeartbeat(t *testing.T) {
 	assert.EqualValues(t, warned, n.Certificates.Count, "no sweep forgot a part of them")
 }
 
+// TestRenewalsThatFail holds what several ztunnels tell at info of renewals that failed to be one outage, of who signs certificates.
+func TestRenewalsThatFail(t *testing.T) {
+	w := newWorld(t, nil)
+	w.node("node-a", "node-b")
+	e := w.edge("shop/web", "shop/api")
+	w.run(2*time.Minute, func() {
+		e.ok(5)
+		for _, node := range []string{"node-a", "node-b"} {
+			if w.now.Sub(begin)%(15*time.Second) == 0 {
+				w.message(node, "identity::manager", "certificate renewal failed (signing gRPC error); retaining existing valid certificate", plog.SeverityNumberInfo)
+			}
+		}
+	})
+	require.Len(t, w.outages(), 1)
+	assert.Equal(t, rules.KindIdentityError, w.outages()[0].Kind)
+	assert.Equal(t, "istiod", w.outages()[0].Root.Name)
+}
+
 // TestClockThatIsAhead holds a heartbeat that is far ahead of the wall clock not to move the detector's time.
 func TestClockThatIsAhead(t *testing.T) {
 	w := newWorld(t, nil)
