@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -34,9 +35,11 @@ const (
 type ingest struct {
 	sync.Mutex
 
-	cfg  *Config
-	tel  *telemetry.Telemetry
-	flow *flow.Processor
+	cfg *Config
+	tel *telemetry.Telemetry
+	// instance tells this receiver from those of other collectors and other configurations.
+	instance string
+	flow     *flow.Processor
 	// liveness knows which sources deliver.
 	liveness *liveness
 	// gathered came since the last boundary.
@@ -75,7 +78,7 @@ type checkpoint struct {
 
 func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetry.Telemetry) (*ingest, error) {
 	in := &ingest{
-		cfg: cfg, tel: tel, liveness: newLiveness(),
+		cfg: cfg, tel: tel, instance: instanceOf(cfg, set), liveness: newLiveness(),
 		gathered: gathered{scraped: pmetric.NewMetrics(), spans: ptrace.NewTraces()}, repeatScraped: func() {}, full: func() {},
 	}
 	flowConfig := flow.Config{
@@ -98,14 +101,25 @@ func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetr
 	return in, err
 }
 
+// instanceOf names a receiver by its collector and its component ID. A replay's is the same whoever plays it.
+func instanceOf(cfg *Config, set receiver.Settings) string {
+	if cfg.Replay.HasValue() {
+		return set.ID.String()
+	}
+	if collector, ok := set.Resource.Attributes().Get(semconv.AttrServiceInstanceID); ok {
+		return collector.AsString() + "/" + set.ID.String()
+	}
+	return set.ID.String()
+}
+
 // refused counts what the next consumer of a signal did not take.
 func (in *ingest) refused(signal pipeline.Signal) func(context.Context, int, bool, error) {
 	return func(ctx context.Context, n int, dropped bool, err error) {
-		outcome := "retried"
+		outcome := telemetry.OutcomeRetried
 		in.Lock()
 		defer in.Unlock()
 		if dropped {
-			outcome = "dropped"
+			outcome = telemetry.OutcomeDropped
 			switch signal {
 			case pipeline.SignalMetrics:
 				// The series are cumulative: sending all again makes up for it.
@@ -268,7 +282,22 @@ func (in *ingest) take(at time.Time, whole bool) boundary {
 		in.liveness.ails(semconv.SourceAccessLog, node, log.Problem, log.Detail)
 	}
 	in.liveness.appendTo(b.metrics, at, in.cfg.ClusterName)
+	in.appendDropped(b.metrics, at)
 	return b
+}
+
+// appendDropped says what this receiver left out, if anything.
+func (in *ingest) appendDropped(md pmetric.Metrics, at time.Time) {
+	resource := pmetric.NewResourceMetrics()
+	scope := resource.ScopeMetrics().AppendEmpty()
+	scope.Scope().SetName(semconv.ScopeReceiver)
+	in.tel.AppendDropped(scope, pcommon.NewTimestampFromTime(at))
+	if scope.Metrics().Len() == 0 {
+		return
+	}
+	putResource(resource.Resource().Attributes(), "", in.cfg.ClusterName)
+	resource.Resource().Attributes().PutStr(semconv.AttrServiceInstanceID, in.instance)
+	resource.MoveTo(md.ResourceMetrics().AppendEmpty())
 }
 
 // deliver hands on what was taken: the records, then, stored by save, the metrics that count them. The lock is not held; one goroutine

@@ -9,9 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
 
 // Who takes long, downstream or on the disk, keeps neither files nor scrapes nor the cluster's state from being read.
@@ -93,7 +95,9 @@ func TestScrapesThatCannotLeaveAreBounded(t *testing.T) {
 		in.AddMetrics(md)
 	}
 	assert.Equal(t, 3, repeats)
-	assert.Equal(t, maxWaiting, in.take(epoch.Add(time.Second), false).metrics.DataPointCount())
+	taken := in.take(epoch.Add(time.Second), false).metrics
+	assert.Equal(t, maxWaiting+1, taken.DataPointCount(), "with what was left out")
+	assert.Equal(t, []drops.Total{{Component: "ztunnel", Reason: telemetry.ReasonScrapeBacklog, Count: 3 * maxWaiting / 2}}, droppedOf(taken))
 }
 
 // A clock that was ahead and is set right is followed at once: heartbeats do not stay in the future, and nothing counts twice or is missing.

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -200,6 +201,9 @@ func TestReplayOfUnreadableFiles(t *testing.T) {
 		total += n
 	}
 	assert.Greater(t, closed(out.final(t)), total, "what can be read of the cut file counts")
+	assert.Equal(t, []drops.Total{
+		{Component: "ztunnel", Reason: "recording_file", Count: 4}, {Component: "ztunnel", Reason: "recording_part", Count: 6},
+	}, droppedOf(out.metrics...))
 }
 
 func TestReplayOfNothing(t *testing.T) {

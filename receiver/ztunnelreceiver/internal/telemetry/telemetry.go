@@ -8,11 +8,14 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pipeline"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.uber.org/zap"
 
+	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/flow"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadata"
@@ -41,12 +44,22 @@ const (
 	ReasonScrapeBacklog = "scrape_backlog"
 	ReasonPods          = "pod_limit"
 	ReasonChanges       = "change_limit"
+	// What the next component refused for good, with the signal behind it.
+	reasonRefused = "refused_"
+)
+
+// What became of items that the next component refused.
+const (
+	OutcomeRetried = "retried"
+	OutcomeDropped = "dropped"
 )
 
 // Telemetry counts what the receiver does, and warns of it, now and then, where somebody has to act.
 type Telemetry struct {
 	*metadata.TelemetryBuilder
 	Log *zap.Logger
+	// drops tells along with the data what was left out.
+	drops *drops.Counter
 
 	mu sync.Mutex
 	// warned is when each warning was last written; bounded by the warnings that there are.
@@ -62,7 +75,9 @@ func New(set component.TelemetrySettings) (*Telemetry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("internal telemetry: %w", err)
 	}
-	return &Telemetry{TelemetryBuilder: builder, Log: set.Logger, warned: map[string]time.Time{}}, nil
+	return &Telemetry{
+		TelemetryBuilder: builder, Log: set.Logger, drops: drops.NewCounter(metadata.Type.String()), warned: map[string]time.Time{},
+	}, nil
 }
 
 // Warn writes a warning unless it was written a short while ago.
@@ -83,18 +98,17 @@ func with(key, value string) metric.MeasurementOption {
 func (t *Telemetry) Count(what flow.Counter, n int64) {
 	ctx := context.Background()
 	damaged := func(reason string) { t.ReceiverZtunnelEntriesDamaged.Add(ctx, n, with(attrReason, reason)) }
-	dropped := func(reason string) { t.ReceiverZtunnelItemsDropped.Add(ctx, n, with(attrReason, reason)) }
 	switch what {
 	case flow.CountEntries:
 		t.ReceiverZtunnelEntries.Add(ctx, n, with(attrKind, "any"))
 	case flow.CountAccess:
 		t.ReceiverZtunnelEntries.Add(ctx, n, with(attrKind, "access"))
 	case flow.CountForeign:
-		damaged("foreign")
+		t.LeftOut("foreign", n)
 	case flow.CountCut:
-		damaged("cut")
+		t.LeftOut("cut", n)
 	case flow.CountIncomplete:
-		damaged("incomplete")
+		t.LeftOut("incomplete", n)
 	case flow.CountTruncated:
 		damaged("oversized")
 	case flow.CountInvalidFields:
@@ -114,17 +128,18 @@ func (t *Telemetry) Count(what flow.Counter, n int64) {
 	case flow.CountExpired:
 		t.ReceiverZtunnelSeriesExpired.Add(ctx, n)
 	case flow.CountNodesDropped:
-		dropped("node_limit")
+		t.Dropped("node_limit", int(n))
 	case flow.CountLogsDropped:
-		dropped("record_limit")
+		t.Dropped("record_limit", int(n))
 	case flow.CountSpansDropped:
-		dropped("span_limit")
+		t.Dropped("span_limit", int(n))
 	}
 }
 
-// Damaged counts lines that are not as they should be.
-func (t *Telemetry) Damaged(what string, n int64) {
-	t.ReceiverZtunnelEntriesDamaged.Add(context.Background(), n, with(attrReason, what))
+// LeftOut counts lines and entries of logs that could not be taken.
+func (t *Telemetry) LeftOut(reason string, n int64) {
+	t.ReceiverZtunnelEntriesDamaged.Add(context.Background(), n, with(attrReason, reason))
+	t.drops.Add(reason, uint64(n))
 }
 
 // Failed counts and tells of a source that could not be read.
@@ -142,13 +157,22 @@ func (t *Telemetry) SourceErrors(source string, n int64) {
 func (t *Telemetry) Dropped(reason string, n int) {
 	if n > 0 {
 		t.ReceiverZtunnelItemsDropped.Add(context.Background(), int64(n), with(attrReason, reason))
+		t.drops.Add(reason, uint64(n))
 	}
+}
+
+// AppendDropped adds to a scope what was left out up to a boundary.
+func (t *Telemetry) AppendDropped(scope pmetric.ScopeMetrics, at pcommon.Timestamp) {
+	t.drops.Append(scope, at)
 }
 
 // Refused counts and tells of n items of a signal that the next consumer did not take.
 func (t *Telemetry) Refused(ctx context.Context, signal pipeline.Signal, outcome string, n int, err error) {
 	t.ReceiverZtunnelItemsRefused.Add(ctx, int64(n), metric.WithAttributeSet(attribute.NewSet(
 		attribute.String(attrSignal, signal.String()), attribute.String(attrOutcome, outcome))))
+	if outcome == OutcomeDropped {
+		t.drops.Add(reasonRefused+signal.String(), uint64(n))
+	}
 	t.Warn("Telemetry was refused", zap.Stringer("signal", signal), zap.String("outcome", outcome), zap.Int("items", n), zap.Error(err))
 }
 
@@ -177,11 +201,11 @@ func (t *Telemetry) ClockOutlier(kind replay.Kind, _ string, n int) {
 func (t *Telemetry) Unreadable(kind replay.Kind, name string, final bool, err error) {
 	fields := []zap.Field{zap.Stringer("kind", kind), zap.String("name", name), zap.Error(err)}
 	if final {
-		t.ReceiverZtunnelItemsDropped.Add(context.Background(), 1, with(attrReason, reasonFile))
+		t.Dropped(reasonFile, 1)
 		t.Log.Warn("A file of the recording cannot be read, or not to its end", fields...)
 		return
 	}
-	t.ReceiverZtunnelItemsDropped.Add(context.Background(), 1, with(attrReason, reasonPart))
+	t.Dropped(reasonPart, 1)
 	t.Warn("A part of the recording cannot be read", fields...)
 }
 

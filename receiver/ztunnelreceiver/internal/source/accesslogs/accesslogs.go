@@ -154,7 +154,7 @@ type fileSink struct{ env *source.Env }
 func (s fileSink) Entry(node string, entry []byte) { s.env.Sink.Entry(node, entry, s.env.Clock.Now()) }
 
 // Damaged implements tail.Sink.
-func (s fileSink) Damaged(what tail.Damage, n int64) { s.env.Telemetry.Damaged(string(what), n) }
+func (s fileSink) Damaged(what tail.Damage, n int64) { s.env.Telemetry.LeftOut(string(what), n) }
 
 // pods are the logs of pods.
 type pods struct{ *podlogs.Tail }
@@ -185,7 +185,7 @@ type podSink struct{ env *source.Env }
 func (s podSink) Entry(node string, entry []byte) { s.env.Sink.Entry(node, entry, s.env.Clock.Now()) }
 
 // Damaged implements podlogs.Sink.
-func (s podSink) Damaged(what podlogs.Damage, n int64) { s.env.Telemetry.Damaged(string(what), n) }
+func (s podSink) Damaged(what podlogs.Damage, n int64) { s.env.Telemetry.LeftOut(string(what), n) }
 
 // Skipped implements podlogs.Sink.
 func (s podSink) Skipped(n int64) {
