@@ -14,7 +14,7 @@ import (
 var entities = []Entity{
 	&Workload{
 		UID: "Kubernetes//Pod/shop/catalog-v1-abc", Name: "catalog-v1-abc", Namespace: "shop", Node: "node-a", ClusterID: "Kubernetes",
-		Identity: Identity{"catalog", "cluster.local"}, Naming: Naming{"catalog-v1", "deployment", "catalog", "v1"}, Locality: Locality{"net", "eu", "a"},
+		Identity: Identity{"catalog", "cluster.local"}, Naming: Naming{"catalog-v1", "deployment", "catalog", "v1"}, Locality: Locality{"net", true, "eu", "a"},
 		Addresses: []string{"10.0.0.1", "::1"}, Hostname: "h", TunnelProtocol: "HBONE", Policies: []string{"shop/p"}, Waypoint: "shop/w", Healthy: true,
 		Services: map[string][]Port{"shop/catalog.shop.svc.cluster.local": {{80, 8080, "http"}, {443, 8443, ""}}, "shop/none": {}},
 	},

@@ -69,8 +69,10 @@ type Naming struct {
 // Locality is where a workload runs.
 type Locality struct {
 	Network string `json:"network,omitempty"`
-	Region  string `json:"region,omitempty"`
-	Zone    string `json:"zone,omitempty"`
+	// HostNetwork tells that the workload shares its node's addresses, which therefore do not name it.
+	HostNetwork bool   `json:"host_network,omitempty"`
+	Region      string `json:"region,omitempty"`
+	Zone        string `json:"zone,omitempty"`
 }
 
 // Type implements Entity.

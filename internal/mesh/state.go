@@ -1,12 +1,17 @@
 package mesh
 
 import (
+	"iter"
 	"net/netip"
+	"slices"
 	"sync"
 )
 
 // maxAddresses bounds the addresses of one entity that are indexed.
 const maxAddresses = 64
+
+// maxHolders bounds the workloads of one address that are indexed: one of each network, and successors.
+const maxHolders = 8
 
 // State is the newest known state of a mesh, decoded once and indexed for the joins that telemetry needs. The outage detector uses
 // it as it is, the query extension's inventory embeds it, the service graph's directory is built on it.
@@ -20,7 +25,8 @@ type State struct {
 	policies   map[string]*Policy
 	ztunnels   map[string]*Ztunnel
 	byPod      map[podKey]*Workload
-	byAddress  map[netip.Addr]*Workload
+	byAddress  map[netip.Addr][]*Workload // in the order in which they came
+	byNode     map[string]map[string]int  // workloads by node and network
 	byVIP      map[netip.Addr]*Service
 	byHostname map[string]*Service
 	version    uint64
@@ -38,7 +44,8 @@ func NewState(limit int) *State {
 		policies:   map[string]*Policy{},
 		ztunnels:   map[string]*Ztunnel{},
 		byPod:      map[podKey]*Workload{},
-		byAddress:  map[netip.Addr]*Workload{},
+		byAddress:  map[netip.Addr][]*Workload{},
+		byNode:     map[string]map[string]int{},
 		byVIP:      map[netip.Addr]*Service{},
 		byHostname: map[string]*Service{},
 	}
@@ -89,10 +96,16 @@ func apply[E interface {
 
 func (s *State) indexWorkload(w *Workload) {
 	s.byPod[podKey{w.Namespace, w.Name}] = w
-	for _, text := range w.Addresses[:min(len(w.Addresses), maxAddresses)] {
-		if addr, err := netip.ParseAddr(text); err == nil {
-			s.byAddress[addr.Unmap()] = w
+	if s.byNode[w.Node] == nil {
+		s.byNode[w.Node] = map[string]int{}
+	}
+	s.byNode[w.Node][w.Network]++
+	for addr := range w.Held() {
+		holders := s.byAddress[addr]
+		if len(holders) >= maxHolders {
+			holders = slices.Delete(holders, 0, 1)
 		}
+		s.byAddress[addr] = append(holders, w)
 	}
 }
 
@@ -101,9 +114,17 @@ func (s *State) unindexWorkload(w *Workload) {
 	if s.byPod[podKey{w.Namespace, w.Name}] == w {
 		delete(s.byPod, podKey{w.Namespace, w.Name})
 	}
-	for _, text := range w.Addresses[:min(len(w.Addresses), maxAddresses)] {
-		if addr, err := netip.ParseAddr(text); err == nil && s.byAddress[addr.Unmap()] == w {
-			delete(s.byAddress, addr.Unmap())
+	networks := s.byNode[w.Node]
+	if networks[w.Network]--; networks[w.Network] == 0 {
+		delete(networks, w.Network)
+	}
+	if len(networks) == 0 {
+		delete(s.byNode, w.Node)
+	}
+	for addr := range w.Held() {
+		holders := slices.DeleteFunc(s.byAddress[addr], func(holder *Workload) bool { return holder == w })
+		if s.byAddress[addr] = holders; len(holders) == 0 {
+			delete(s.byAddress, addr)
 		}
 	}
 }
@@ -128,6 +149,20 @@ func (s *State) unindexService(service *Service) {
 	}
 }
 
+// Held are the addresses that name the workload alone: none if it shares those of its node.
+func (w *Workload) Held() iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		if w.HostNetwork {
+			return
+		}
+		for _, text := range w.Addresses[:min(len(w.Addresses), maxAddresses)] {
+			if addr, err := netip.ParseAddr(text); err == nil && !yield(addr.Unmap()) {
+				return
+			}
+		}
+	}
+}
+
 // Pod returns the workload with that pod name, nil if unknown.
 func (s *State) Pod(namespace, name string) *Workload {
 	s.mu.RLock()
@@ -135,11 +170,39 @@ func (s *State) Pod(namespace, name string) *Workload {
 	return s.byPod[podKey{namespace, name}]
 }
 
-// Address returns the workload that holds the address, nil if unknown.
-func (s *State) Address(addr netip.Addr) *Workload {
+// Address returns the workload that holds the address, nil if unknown or if workloads of several networks do.
+func (s *State) Address(addr netip.Addr) *Workload { return s.AddressIn("", addr) }
+
+// AddressIn returns the workload that holds the address in a network, nil if unknown. The empty network stands for any.
+func (s *State) AddressIn(network string, addr netip.Addr) *Workload {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.byAddress[addr.Unmap()]
+	holders := s.byAddress[addr.Unmap()]
+	var last *Workload
+	for _, w := range holders {
+		switch {
+		case network != "" && w.Network != network:
+		case last != nil && w.Network != last.Network:
+			return nil
+		default:
+			last = w
+		}
+	}
+	return last
+}
+
+// NetworkOf returns the network of a node's workloads, empty if they are of several or none is known.
+func (s *State) NetworkOf(node string) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	networks := s.byNode[node]
+	if node == "" || len(networks) != 1 {
+		return ""
+	}
+	for network := range networks {
+		return network
+	}
+	return ""
 }
 
 // VIP returns the service that holds the virtual IP, nil if unknown.

@@ -24,13 +24,13 @@ func (m *Mesh) partyName(p *edge.Party, hostname string) outage.Name {
 			return m.serviceName(service)
 		}
 	}
-	return m.addressName(p.Workload)
+	return m.addressName("", p.Workload)
 }
 
-// partyOf is what a party of a flow record is called.
-func (m *Mesh) partyOf(namespace, pod, address string) outage.Name {
+// partyOf is what a party of a node's flow record is called.
+func (m *Mesh) partyOf(node, namespace, pod, address string) outage.Name {
 	if pod == "" {
-		return m.addressName(address)
+		return m.addressName(node, address)
 	}
 	if w := m.state.Pod(namespace, pod); w != nil {
 		return outage.Name{Namespace: w.Namespace, Name: w.App()}
@@ -38,10 +38,10 @@ func (m *Mesh) partyOf(namespace, pod, address string) outage.Name {
 	return m.podName(namespace, pod)
 }
 
-// addressName is what holds an address is called, or the address where nothing known does.
-func (m *Mesh) addressName(address string) outage.Name {
+// addressName is what holds an address in a node's network is called, or the address where nothing known does.
+func (m *Mesh) addressName(node, address string) outage.Name {
 	if addr, err := netip.ParseAddr(address); err == nil {
-		if w := m.state.Address(addr); w != nil {
+		if w := m.state.AddressIn(m.state.NetworkOf(node), addr); w != nil {
 			return outage.Name{Namespace: w.Namespace, Name: w.App()}
 		}
 		if service := m.state.VIP(addr); service != nil {

@@ -23,8 +23,8 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 	if !ok {
 		return
 	}
-	source := s.party(attrs, semconv.AttrSourceNamespace, semconv.AttrSourcePod, semconv.AttrSourceAddress)
-	destination := s.party(attrs, semconv.AttrDestinationNamespace, semconv.AttrDestinationPod, semconv.AttrDestinationAddress)
+	source := s.party(attrs, node, semconv.AttrSourceNamespace, semconv.AttrSourcePod, semconv.AttrSourceAddress)
+	destination := s.party(attrs, node, semconv.AttrDestinationNamespace, semconv.AttrDestinationPod, semconv.AttrDestinationAddress)
 	if source.Name == "" || destination.Name == "" {
 		s.Drops.Malformed++
 		return
@@ -61,9 +61,9 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 // counts tells whether failures of an error type can be somebody's outage: that a client left is not.
 func counts(errorType string) bool { return reasons.Of(errorType).Kind != "" }
 
-// party is what a party of a flow record is called.
-func (s *Store) party(attrs pcommon.Map, namespaceAttr, podAttr, addressAttr string) outage.Name {
-	name := s.Mesh.partyOf(attr(attrs, namespaceAttr), attr(attrs, podAttr), attr(attrs, addressAttr))
+// party is what a party of a node's flow record is called.
+func (s *Store) party(attrs pcommon.Map, node, namespaceAttr, podAttr, addressAttr string) outage.Name {
+	name := s.Mesh.partyOf(node, attr(attrs, namespaceAttr), attr(attrs, podAttr), attr(attrs, addressAttr))
 	if name.Namespace == "" && name.Name != "" {
 		return s.Edges.external(name)
 	}

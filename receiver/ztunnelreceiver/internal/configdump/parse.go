@@ -189,7 +189,12 @@ func workload(w wireWorkload, ports map[string][]mesh.Port) (*mesh.Workload, err
 		Namespace: w.Namespace,
 		Node:      w.Node,
 		ClusterID: cmp.Or(w.ClusterID, xds.DefaultClusterID),
-		Locality:  mesh.Locality{Network: w.Network, Region: w.Locality.Region, Zone: w.Locality.Zone},
+		Locality: mesh.Locality{
+			Network:     w.Network,
+			HostNetwork: w.NetworkMode == "HostNetwork",
+			Region:      w.Locality.Region,
+			Zone:        w.Locality.Zone,
+		},
 		Identity: mesh.Identity{
 			ServiceAccount: cmp.Or(w.ServiceAccount, xds.DefaultServiceAccount),
 			TrustDomain:    cmp.Or(w.TrustDomain, xds.DefaultTrustDomain),

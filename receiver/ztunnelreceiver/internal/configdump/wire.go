@@ -90,6 +90,7 @@ type wireIdentity struct {
 	Node           string `json:"node"`
 	ClusterID      string `json:"clusterId"`
 	Network        string `json:"network"`
+	NetworkMode    string `json:"networkMode"`
 	ServiceAccount string `json:"serviceAccount"`
 	TrustDomain    string `json:"trustDomain"`
 }

@@ -47,7 +47,12 @@ func workload(w *workloadapi.Workload) (*mesh.Workload, error) {
 		Namespace: w.GetNamespace(),
 		Node:      w.GetNode(),
 		ClusterID: cmp.Or(w.GetClusterId(), DefaultClusterID),
-		Locality:  mesh.Locality{Network: w.GetNetwork(), Region: w.GetLocality().GetRegion(), Zone: w.GetLocality().GetZone()},
+		Locality: mesh.Locality{
+			Network:     w.GetNetwork(),
+			HostNetwork: w.GetNetworkMode() == workloadapi.NetworkMode_HOST_NETWORK,
+			Region:      w.GetLocality().GetRegion(),
+			Zone:        w.GetLocality().GetZone(),
+		},
 		Identity: mesh.Identity{
 			ServiceAccount: cmp.Or(w.GetServiceAccount(), DefaultServiceAccount),
 			TrustDomain:    cmp.Or(w.GetTrustDomain(), DefaultTrustDomain),
