@@ -193,6 +193,12 @@ func (t *Table) applyDuration(node string, point pmetric.ExponentialHistogramDat
 func (t *Table) find(key *flowKey, start, at, now pcommon.Timestamp) *series {
 	if s, ok := t.series[*key]; ok {
 		s.seen = max(s.seen, at)
+		if ends, moved := t.resolver.moved(s, key); moved {
+			last, owned := s.pair, key.clone()
+			t.leave(s)
+			t.pairOf(&owned, ends, s.seen, now).join(s, &owned, last.seen)
+			t.save(s.pair)
+		}
 		s.pair.seen = max(s.pair.seen, at)
 		return s
 	}
@@ -203,18 +209,24 @@ func (t *Table) find(key *flowKey, start, at, now pcommon.Timestamp) *series {
 		t.telemetry.Overflowed(telemetry.BoundReceiver)
 	}
 	owned := key.clone()
-	p := t.pairOf(&owned, at, now)
-	s := &series{pair: p, route: p.route(owned.service, owned.security, start), seen: at}
-	if owned.side == bySource {
-		p.routes[s.route].bySource = true
-	}
-	p.reporters[owned.side] = owned.node
-	p.series = append(p.series, s)
+	s := &series{seen: at}
+	t.pairOf(&owned, t.resolver.endsOf(&owned, at), at, now).join(s, &owned, start)
 	t.series[owned] = s
 	if t.journaled {
 		s.key = &owned
 	}
 	return s
+}
+
+// leave takes a series from its pair.
+func (t *Table) leave(s *series) {
+	p := s.pair
+	p.series = slices.DeleteFunc(p.series, func(other *series) bool { return other == s })
+	if len(p.series) > 0 {
+		t.save(p)
+	} else if !p.waits && !p.touched {
+		t.forget(p)
+	}
 }
 
 // failure finds or creates the series of a reason; nil if the bound on reasons is reached.
@@ -247,13 +259,7 @@ func (t *Table) Sweep(now pcommon.Timestamp) {
 			continue
 		}
 		delete(t.series, key)
-		p := s.pair
-		p.series = slices.DeleteFunc(p.series, func(other *series) bool { return other == s })
-		if len(p.series) > 0 {
-			t.save(p)
-		} else if !p.waits && !p.touched {
-			t.forget(p)
-		}
+		t.leave(s)
 	}
 }
 

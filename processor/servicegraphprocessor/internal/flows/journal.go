@@ -100,11 +100,12 @@ func (r *Restored) Read(kind uint64, c *journal.Coder) bool {
 func (r *Restored) Into(t *Table, store *edges.Restored, at pcommon.Timestamp) {
 	t.last = r.last
 	for _, id := range slices.Sorted(maps.Keys(r.pairs)) {
-		t.adopt(r.pairs[id], store, at)
+		r.pairs[id].adopt(t, store, at)
 	}
 }
 
-func (t *Table) adopt(p *pair, store *edges.Restored, at pcommon.Timestamp) {
+// adopt makes a pair that was read one of a table.
+func (p *pair) adopt(t *Table, store *edges.Restored, at pcommon.Timestamp) {
 	if !p.who.resolved {
 		p.first = max(p.first, at)
 	}

@@ -70,12 +70,11 @@ type increment struct {
 	duration exphist.Histogram
 }
 
-// pairOf finds or creates the pair of a flow series.
-func (t *Table) pairOf(key *flowKey, at, now pcommon.Timestamp) *pair {
+// pairOf finds or creates the pair of a flow series between two ends.
+func (t *Table) pairOf(key *flowKey, ends [2]end, at, now pcommon.Timestamp) *pair {
 	id := pairKey{port: key.port, overflow: key.overflow}
 	if !key.overflow {
-		id.source = t.resolver.endOf(key.sourceNamespace, key.sourcePod, key.sourceAddress)
-		id.destination = t.resolver.endOf(key.destinationNamespace, key.destinationPod, key.destinationAddress)
+		id.source, id.destination = ends[bySource], ends[byDestination]
 	}
 	if p, ok := t.pairs[id]; ok {
 		p.seen = max(p.seen, at)
@@ -86,6 +85,16 @@ func (t *Table) pairOf(key *flowKey, at, now pcommon.Timestamp) *pair {
 	p.who.addresses = [2]string{key.sourceAddress, key.destinationAddress}
 	t.pairs[id] = p
 	return p
+}
+
+// join makes a series one of those that tell of the pair.
+func (p *pair) join(s *series, key *flowKey, start pcommon.Timestamp) {
+	s.pair, s.route = p, p.route(key.service, key.security, start)
+	if key.side == bySource {
+		p.routes[s.route].bySource = true
+	}
+	p.reporters[key.side] = key.node
+	p.series = append(p.series, s)
 }
 
 // route finds or creates the route of a service and security, by its number.

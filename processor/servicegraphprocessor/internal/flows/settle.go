@@ -2,6 +2,7 @@ package flows
 
 import (
 	"cmp"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
@@ -95,7 +96,7 @@ func (t *Table) deliver(p *pair, m moment.Moment) (waits bool) {
 		if r.credit.Empty() {
 			continue
 		}
-		if !t.resolver.resolve(p, m) || (!m.Final && t.awaitsSource(p, r, m)) {
+		if !t.resolver.resolve(p, m) || (!m.Final && p.awaitsSource(r, m, t.cfg.Reconcile.Hold)) {
 			waits = true
 			continue
 		}
@@ -109,10 +110,10 @@ func (t *Table) deliver(p *pair, m moment.Moment) (waits bool) {
 }
 
 // awaitsSource tells whether the route is a guess of the destination's end that the source's will soon replace.
-func (t *Table) awaitsSource(p *pair, r *route, m moment.Moment) bool {
+func (p *pair) awaitsSource(r *route, m moment.Moment, hold time.Duration) bool {
 	source := p.who.pods[bySource]
 	return !r.bySource && !p.hasSource && source != nil && source.InMesh() && r.target.Edge == nil &&
-		!m.Past(p.first, t.cfg.Reconcile.Hold)
+		!m.Past(p.first, hold)
 }
 
 // edgeOf finds the edge that a route leads to; nil if it is none of its own.
@@ -130,8 +131,11 @@ func (t *Table) edgeOf(p *pair, r *route) *edges.Edge {
 		Source:      p.who.parties[bySource],
 		Destination: p.who.parties[byDestination],
 		Service:     r.service,
-		Port:        p.key.port,
+		Port:        cmp.Or(p.who.port, p.key.port),
 		Security:    cmp.Or(r.security, semconv.SecurityUnknown),
+	}
+	if called := p.who.called; called != nil && key.Service == "" {
+		key.Service = called.Hostname
 	}
 	r.hop = t.names.MergeHop(p.who.pods[bySource], p.who.pods[byDestination], r.service, p.who.addresses[byDestination])
 	switch r.hop.Kind {

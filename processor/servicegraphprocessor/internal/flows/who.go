@@ -2,6 +2,7 @@ package flows
 
 import (
 	"cmp"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -14,6 +15,9 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
 
+// mappedPrefix begins an IPv4 address as a socket of both families has it.
+const mappedPrefix = "::ffff:"
+
 // who is who the ends of a pair are.
 type who struct {
 	clusters, addresses [2]string
@@ -22,6 +26,8 @@ type who struct {
 	version  uint64
 	resolved bool
 	pods     [2]*mesh.Workload
+	called   *mesh.Service // which the destination's address is the virtual one of
+	port     uint16        // at the destination
 	endpoint *edges.Endpoint
 }
 
@@ -33,15 +39,38 @@ type resolver struct {
 	telemetry *telemetry.Telemetry
 }
 
+// endsOf are the ends of a flow series at a time.
+func (r *resolver) endsOf(key *flowKey, at pcommon.Timestamp) [2]end {
+	return [2]end{
+		r.endOf(key.node, key.sourceNamespace, key.sourcePod, key.sourceAddress, at),
+		r.endOf(key.node, key.destinationNamespace, key.destinationPod, key.destinationAddress, at),
+	}
+}
+
+// moved tells whether an end that a series names by its address only is another one by now, and the ends.
+func (r *resolver) moved(s *series, key *flowKey) (ends [2]end, moved bool) {
+	if key.overflow || key.sourcePod != "" && key.destinationPod != "" {
+		return ends, false
+	}
+	was := [2]end{s.pair.key.source, s.pair.key.destination}
+	ends = r.endsOf(key, s.seen)
+	for by := range ends {
+		if ends[by].pod == "" {
+			ends[by] = was[by]
+		}
+	}
+	return ends, ends != was
+}
+
 // endOf names an end by its pod; an early denial is logged with addresses only, which the mesh's state may name.
-func (r *resolver) endOf(namespace, pod, address string) end {
+func (r *resolver) endOf(node, namespace, pod, address string, at pcommon.Timestamp) end {
 	if pod != "" {
 		return end{pod: pod, namespace: namespace}
 	}
-	if w := r.names.HolderOf(address); w != nil {
+	if w := r.names.Holders.At(node, address, at); w != nil {
 		return end{pod: w.Name, namespace: w.Namespace}
 	}
-	return end{address: address}
+	return end{address: strings.TrimPrefix(address, mappedPrefix)}
 }
 
 // resolve names the pair's ends; false means that it is worth waiting for the mesh's state.
@@ -55,7 +84,7 @@ func (r *resolver) resolve(p *pair, m moment.Moment) bool {
 		w.resolved, w.version = true, r.names.Version()
 		return true
 	}
-	pods := [2]*mesh.Workload{r.podOf(ends[0]), r.podOf(ends[1])}
+	pods := [2]*mesh.Workload{r.podOf(p, ends[0]), r.podOf(p, ends[1])}
 	named := w.resolved
 	if named {
 		// Who was known once keeps that name when the mesh's state forgets it, or does not know it yet after a restart.
@@ -63,15 +92,19 @@ func (r *resolver) resolve(p *pair, m moment.Moment) bool {
 	} else if !m.Final && r.stateMayBeLate(p.first, m) && (r.mayAppear(pods[0], ends[0], m) || r.mayAppear(pods[1], ends[1], m)) {
 		return false
 	}
-	changed := !named || !sameWorkload(w.pods[0], pods[0]) || !sameWorkload(w.pods[1], pods[1])
-	w.resolved, w.version, w.pods = true, r.names.Version(), pods
-	if !changed {
-		return true
-	}
+	last := *w
+	w.resolved, w.version, w.pods, w.port = true, r.names.Version(), pods, p.key.port
+	w.called = r.calledBy(pods[byDestination], ends[byDestination], last.called)
 	for by, pod := range pods {
-		if pod != nil || !named {
+		switch {
+		case side(by) == byDestination && w.called != nil:
+			w.parties[by], w.port = r.names.ServiceParty(w.called, p.key.port)
+		case pod != nil || !named:
 			w.parties[by] = r.party(pod, ends[by], w.clusters[by])
 		}
+	}
+	if named && last.parties == w.parties && last.port == w.port && sameWorkload(last.pods[0], pods[0]) && sameWorkload(last.pods[1], pods[1]) {
+		return true
 	}
 	w.endpoint = r.endpointOf(p)
 	for i := range p.routes {
@@ -87,11 +120,20 @@ func sameWorkload(a, b *mesh.Workload) bool {
 	return a == b || naming.PartyOf(a) == naming.PartyOf(b) && a.Node == b.Node && a.Name == b.Name
 }
 
-func (r *resolver) podOf(e end) *mesh.Workload {
+func (r *resolver) podOf(p *pair, e end) *mesh.Workload {
 	if e.pod != "" {
 		return r.names.Pod(e.namespace, e.pod)
 	}
-	return r.names.HolderOf(e.address)
+	return r.names.Holders.At(cmp.Or(p.reporters[bySource], p.reporters[byDestination]), e.address, p.seen)
+}
+
+// calledBy is the service that an end is if it is no more than a virtual address: the client got no further. A service keeps its
+// address when the mesh's state forgets it.
+func (r *resolver) calledBy(w *mesh.Workload, e end, last *mesh.Service) *mesh.Service {
+	if w != nil || e.pod != "" {
+		return nil
+	}
+	return cmp.Or(r.names.Called(naming.ParseAddr(e.address)), last)
 }
 
 // stateMayBeLate tells whether the mesh's state may not have said yet what it knows of something that was first seen at a time.

@@ -3,7 +3,6 @@
 package naming
 
 import (
-	"net/netip"
 	"time"
 	"unique"
 
@@ -43,35 +42,50 @@ func (p *Pod) Code(c *journal.Coder) { records.Texts(c, &p.Namespace, &p.Name) }
 type Directory struct {
 	cfg   Config
 	state *mesh.State
-	// Externals name the parties outside the mesh, Weights say how waypoints divide requests between backends.
+	// Externals name the parties outside the mesh, Weights say how waypoints divide requests between backends, Holders say whose an
+	// address was.
 	Externals  *Externals
 	Weights    *Weights
+	Holders    *Holders
 	generation uint64 // moves with the mesh's state
 	begun      pcommon.Timestamp
 	gone       *expiry.Table[Pod, *mesh.Workload]
+	emptied    *expiry.Table[string, *mesh.Workload] // the last workload of a service that has none
 	derived    derived
 }
 
 // NewDirectory returns a directory that knows nothing yet.
 func NewDirectory(cfg Config) *Directory {
+	state := mesh.NewState(cfg.MaxEntities)
 	return &Directory{
 		cfg:       cfg,
-		state:     mesh.NewState(cfg.MaxEntities),
+		state:     state,
+		Holders:   newHolders(state),
 		Externals: newExternals(cfg.MaxExternal),
 		gone:      expiry.New[Pod, *mesh.Workload](maxGone, nil),
+		emptied:   expiry.New[string, *mesh.Workload](maxGone, nil),
 		Weights:   newWeights(cfg.MaxWeights),
 	}
 }
 
 // Apply takes over an entity event; false means that the bound on entities is reached.
 func (d *Directory) Apply(event mesh.Event) bool {
+	if w, ok := event.Entity.(*mesh.Workload); ok && !event.Deleted {
+		d.Holders.come(w, event.Time)
+	}
 	previous, taken := d.state.Apply(event)
 	if !taken {
 		return false
 	}
 	d.generation++
-	if w, ok := previous.(*mesh.Workload); ok && w != nil && event.Deleted {
-		d.gone.Put(Pod{w.Namespace, w.Name}, w, pcommon.Timestamp(d.generation))
+	if w, ok := previous.(*mesh.Workload); ok && w != nil {
+		if event.Deleted {
+			d.gone.Put(Pod{w.Namespace, w.Name}, w, pcommon.Timestamp(d.generation))
+		}
+		d.Holders.leave(w)
+		for service := range w.Services {
+			d.emptied.Put(service, w, pcommon.Timestamp(d.generation))
+		}
 	}
 	return true
 }
@@ -106,31 +120,8 @@ func (d *Directory) Pod(namespace, name string) *mesh.Workload {
 	return w
 }
 
-// Holder finds the workload that holds an address, nil if it is invalid or not known.
-func (d *Directory) Holder(addr netip.Addr) *mesh.Workload {
-	if !addr.IsValid() {
-		return nil
-	}
-	return d.state.Address(addr)
-}
-
-// HolderOf is Holder of an address in text form.
-func (d *Directory) HolderOf(text string) *mesh.Workload {
-	if text == "" {
-		return nil
-	}
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return nil
-	}
-	return d.state.Address(addr)
-}
-
 // Service finds a service by its host name, nil if it is not known.
 func (d *Directory) Service(hostname string) *mesh.Service { return d.state.Hostname(hostname) }
-
-// Called finds the service that a client addressed by its virtual address, nil if it is none's.
-func (d *Directory) Called(addr netip.Addr) *mesh.Service { return d.state.VIP(addr) }
 
 // Sweep forgets what has had no news for long.
 func (d *Directory) Sweep(now pcommon.Timestamp, life time.Duration) {
