@@ -4,6 +4,8 @@
 package edge
 
 import (
+	"strings"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -29,6 +31,12 @@ type Key struct {
 	Protocol    string
 	Security    string
 	Waypoint    string
+}
+
+// BehindWaypoint tells whether the edge is the second hop of a way through a waypoint: its source is the waypoint itself.
+func (k *Key) BehindWaypoint() bool {
+	namespace, name, ok := strings.Cut(k.Waypoint, "/")
+	return ok && namespace == k.Source.Namespace && name == k.Source.Workload
 }
 
 // PutAttributes writes the key's attributes; empty values are left out.

@@ -209,3 +209,11 @@ func Of(name string) *Reason {
 	}
 	return byName[semconv.ErrorTypeOther]
 }
+
+// Decisive tells whether a failure for a reason, told of a connection that a waypoint made, is one of those who called through
+// it. A waypoint drops connections that did their work, or whose request was given up, and its server's ztunnel says of them
+// that they were cut.
+func Decisive(name string) bool {
+	r := Of(name)
+	return r.Fault != Client && !r.Vague && r.Name != semconv.ErrorTypeConnectionReset
+}

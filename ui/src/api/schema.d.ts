@@ -641,6 +641,22 @@ export interface components {
             /** @description The life of connections, which is no response time. */
             connection_duration_ms: components["schemas"]["Percentiles"];
             health: components["schemas"]["Health"];
+            /** @description The two hops of an edge through a waypoint, where both are told: client to waypoint as the client's ztunnel tells, and waypoint to server, for all of the waypoint's clients, as the server's tells. What the server refused or denied to the waypoint is among the failures of the edges through it, by the number of their connections. */
+            hops?: components["schemas"]["Hop"][];
+        };
+        Hop: {
+            /** @description The client's node id, or the waypoint as `waypoint` names it. */
+            from: string;
+            /** @description The waypoint as `waypoint` names it, or the server's node id. */
+            to: string;
+            connections: {
+                closed: components["schemas"]["Count"];
+                failed: components["schemas"]["Count"];
+            };
+            /** @description Failed connections by reason. */
+            failures: {
+                [key: string]: components["schemas"]["Count"];
+            };
         };
         Percentiles: {
             p50: number | null;

@@ -24,6 +24,9 @@ type Builder struct {
 	// slab is room for edges; they are not moved.
 	slab  []Edge
 	graph Graph
+	// hops are waypoints' own connections, clients those of who goes through them; bounded by the edges.
+	hops    []hop
+	clients map[way][]client
 }
 
 // NewBuilder returns a builder for a graph.
@@ -50,8 +53,20 @@ func (b *Builder) AddLive(e *live.Edge, counts *live.Counts) {
 }
 
 func (b *Builder) add(key *edge.Key, source, destination unique.Handle[edge.Party], counts *live.Counts) {
-	if ns := b.options.Namespace; ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
+	if key.BehindWaypoint() {
+		b.hops = append(b.hops, hop{*key, source, destination, counts})
 		return
+	}
+	e := b.addEdge(key, source, destination, counts)
+	if key.Waypoint != "" {
+		b.through(key, client{source, counts, e}, destination)
+	}
+}
+
+// addEdge adds an edge, unless the graph leaves it out.
+func (b *Builder) addEdge(key *edge.Key, source, destination unique.Handle[edge.Party], counts *live.Counts) *Edge {
+	if ns := b.options.Namespace; ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
+		return nil
 	}
 	if len(b.slab) == cap(b.slab) {
 		b.slab = make([]Edge, 0, max(slabEdges, cap(b.graph.Edges)-len(b.graph.Edges)))
@@ -65,6 +80,7 @@ func (b *Builder) add(key *edge.Key, source, destination unique.Handle[edge.Part
 		e.Service, e.Port = key.Service, key.Port
 	}
 	b.graph.Edges = append(b.graph.Edges, e)
+	return e
 }
 
 // slabEdges is the least number of edges that room is made for at a time.
@@ -148,6 +164,7 @@ func (b *Builder) roll(n *Node, w *inventory.Workload, secure bool) {
 // Edges judges and returns the graph of the edges that were added alone: without idle workloads, and without what
 // only all of a node's edges could tell of it.
 func (b *Builder) Edges() *Graph {
+	b.fold()
 	b.merge()
 	b.judge()
 	return &b.graph
@@ -155,6 +172,7 @@ func (b *Builder) Edges() *Graph {
 
 // Graph judges and returns the graph; the builder must not be used any more.
 func (b *Builder) Graph() *Graph {
+	b.fold()
 	b.rollUp()
 	order := make([]int, len(b.graph.Nodes))
 	for i := range order {
@@ -186,6 +204,7 @@ func (b *Builder) merge() {
 			continue
 		}
 		one := kept[len(kept)-1]
+		one.mergeBehind(e)
 		one.Counts = one.Counts.Own()
 		one.Counts.Merge(e.Counts)
 	}

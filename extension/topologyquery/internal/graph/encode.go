@@ -197,6 +197,9 @@ func (e *encoder) edge(b []byte, g *Graph, one *Edge) []byte {
 	}
 	b = append(b, `,"health":`...)
 	b = appendString(b, one.Health)
+	if one.Behind != nil {
+		b = e.appendHops(b, g, one)
+	}
 	return append(b, '}')
 }
 

@@ -81,6 +81,8 @@ type Edge struct {
 	Waypoint            string
 	Health              string
 	Counts              *live.Counts
+	// Behind is what lies behind the waypoint, nil where nobody tells.
+	Behind *Behind
 }
 
 // Graph is a graph of a window. Source and Destination of edges are indices into Nodes.

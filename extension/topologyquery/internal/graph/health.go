@@ -77,9 +77,12 @@ func (b *Builder) judge() {
 	for _, e := range g.Edges {
 		source, destination := &g.Nodes[e.Source], &g.Nodes[e.Destination]
 		source.out.add(e.Counts, false)
+		source.out.beyond(e)
 		destination.in.add(e.Counts, true)
+		destination.in.beyond(e)
 		var t tally
 		t.add(e.Counts, false)
+		t.beyond(e)
 		e.Health = b.level(t.ratio())
 		switch {
 		case partial(source, destination) && t.requests == 0:

@@ -83,14 +83,21 @@ func (s *Snapshot) dropEmpty() {
 	s.Edges, s.Counts = s.Edges[:kept], s.Counts[:kept]
 }
 
-// Changed returns, as Window does, the edges that changed after a version, at most limit, and the newest version.
+// Changed returns, as Window does, the edges that changed after a version, at most limit, and the newest version. With an edge
+// through a waypoint come all of that waypoint's: they are judged together.
 // tooMany tells that more have changed; the snapshot is empty then.
 func (g *Graph) Changed(after uint64, start, end int64, limit int) (s *Snapshot, newest uint64, tooMany bool) {
 	s = snapshots.Get().(*Snapshot)
 	g.mu.RLock()
 	defer g.mu.RUnlock()
+	waypoints := map[string]bool{}
 	for _, e := range g.list {
-		if e.changed <= after {
+		if e.changed > after && e.Key.Waypoint != "" {
+			waypoints[e.Key.Waypoint] = true
+		}
+	}
+	for _, e := range g.list {
+		if e.changed <= after && !waypoints[e.Key.Waypoint] {
 			continue
 		}
 		if len(s.Edges) == limit {
