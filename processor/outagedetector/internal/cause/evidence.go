@@ -6,6 +6,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 )
 
 const (
@@ -17,9 +18,17 @@ const (
 func (f finish) evidence(e *Explanation) {
 	seen := map[outage.Evidence]bool{}
 	var found []outage.Evidence
+	w := waypoints{f.store}
+	pairs := make([]*observe.Pair, 0, 2*len(e.Edges))
 	for _, b := range e.Edges {
-		for i := range b.Pair.Reasons {
-			for _, one := range b.Pair.Reasons[i].Evidence {
+		pairs = append(pairs, b.Pair)
+		if to := w.entry(b.Pair); to != nil {
+			pairs = append(pairs, to)
+		}
+	}
+	for _, p := range pairs {
+		for i := range p.Reasons {
+			for _, one := range p.Reasons[i].Evidence {
 				said := one
 				said.Time = time.Time{}
 				if one.Time.UnixNano() >= e.Since-int64(10*time.Second) && !seen[said] {

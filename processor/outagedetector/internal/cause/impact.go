@@ -42,17 +42,19 @@ func (f *Finder) Impact(e *Explanation) []outage.Impact {
 	}
 	direct := map[*observe.App]bool{}
 	for _, b := range e.Edges {
-		direct[b.Pair.Source] = true
-		if _, ok := how[b.Pair.Source]; !ok {
-			how[b.Pair.Source] = HowCalls
-			queue = append(queue, b.Pair.Source)
+		for _, caller := range callers(b.Pair) {
+			direct[caller] = true
+			if _, ok := how[caller]; !ok {
+				how[caller] = HowCalls
+				queue = append(queue, caller)
+			}
 		}
 	}
 	for len(queue) > 0 && len(how) < maxImpact {
 		app := queue[0]
 		queue = queue[1:]
 		for _, in := range app.In {
-			if _, ok := how[in.Source]; ok || f.store.Now-in.LastActive > int64(inUse) {
+			if _, ok := how[in.Source]; ok || in.Behind && len(Clients(in)) > 0 || f.store.Now-in.LastActive > int64(inUse) {
 				continue
 			}
 			depth[in.Source.Name] = depth[app.Name] + 1
@@ -83,6 +85,18 @@ func (f *Finder) Impact(e *Explanation) []outage.Impact {
 		return cmp.Or(cmp.Compare(a.How, b.How), cmp.Compare(depth[a.Name], depth[b.Name]), observe.CompareNames(a.Name, b.Name))
 	})
 	return impact
+}
+
+// callers are those who make an edge's connections, or for whom a waypoint makes them.
+func callers(p *observe.Pair) []*observe.App {
+	var sources []*observe.App
+	for _, in := range Clients(p) {
+		sources = append(sources, in.Source)
+	}
+	if len(sources) == 0 {
+		sources = append(sources, p.Source)
+	}
+	return sources
 }
 
 // origin are the apps at which it starts.

@@ -45,10 +45,24 @@ func (f waypoints) find(open []Blame) (found []*Explanation, rest []Blame) {
 // of is what stands between an edge's ends, nil if there is nothing or it is not known.
 func (f waypoints) of(p *observe.Pair) *observe.App {
 	namespace, name, ok := strings.Cut(p.Waypoint, "/")
-	if !ok {
+	if !ok || p.Behind {
 		return nil
 	}
 	return f.store.Edges.Apps[outage.Name{Namespace: namespace, Name: name}]
+}
+
+// entry is the pair of an edge's source and its waypoint, which the client's log names; nil if it does not.
+func (f waypoints) entry(p *observe.Pair) *observe.Pair {
+	app := f.of(p)
+	if app == nil {
+		return nil
+	}
+	for _, out := range p.Source.Out {
+		if out.Destination == app {
+			return out
+		}
+	}
+	return nil
 }
 
 // failsAt tells whether what fails on an edge are connections to its waypoint's pods and not to its destination's.
@@ -73,4 +87,17 @@ func (f waypoints) serving(p *observe.Pair) []*observe.Endpoint {
 		return slices.Concat(p.Destination.Endpoints, app.Endpoints)
 	}
 	return p.Destination.Endpoints
+}
+
+// Clients are the edges of those for whom a waypoint makes an edge's connections; none if it is no waypoint's.
+func Clients(p *observe.Pair) (edges []*observe.Pair) {
+	if !p.Behind {
+		return nil
+	}
+	for _, in := range p.Destination.In {
+		if in.Waypoint == p.Waypoint && !in.Behind {
+			edges = append(edges, in)
+		}
+	}
+	return edges
 }

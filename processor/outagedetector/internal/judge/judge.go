@@ -65,6 +65,12 @@ func (j *Judge) edge(p *observe.Pair, now int64) {
 		p.LastSuccess = now
 	}
 	j.connections.judge(p, now)
+	if p.Behind {
+		// A waypoint keeps its connections and shares them between clients: their pace says nothing.
+		p.Mark()
+		j.store.Edges.Watch(p)
+		return
+	}
 	judgeCounts(p, observe.RequestErrors, p.Rules.Get(rules.HTTPErrors), requestsOf(p), now)
 	// Which requests are slow was decided as they were counted.
 	judgeCounts(p, observe.Latency, p.Rules.Get(rules.SlowRequests), slowOf(p), now)

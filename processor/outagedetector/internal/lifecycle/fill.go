@@ -45,7 +45,10 @@ func (r *Registry) fill(o *entry, e *cause.Explanation, now int64) {
 		}
 	}
 	for _, b := range e.Edges {
-		r.tally(o, b)
+		o.tally(b)
+	}
+	for _, b := range e.Edges {
+		o.share(b, now)
 	}
 	r.edges(o)
 	impact := r.finder.Impact(e)
@@ -62,8 +65,8 @@ func explainsAll(e *cause.Explanation, o *entry) bool {
 	for _, b := range e.Edges {
 		has[edgeKey(b.Pair)] = true
 	}
-	for key := range o.Edges {
-		if !has[key] {
+	for key, t := range o.Edges {
+		if !t.Shared && !has[key] {
 			return false
 		}
 	}
@@ -74,21 +77,30 @@ func edgeKey(p *observe.Pair) string {
 	return p.Source.Name.Namespace + "/" + p.Source.Name.Name + ">" + p.Destination.Name.Namespace + "/" + p.Destination.Name.Name
 }
 
-func (r *Registry) tally(o *entry, b cause.Blame) {
-	p := b.Pair
+// edge is the tally of an edge, nil if there are too many.
+func (o *entry) edge(p *observe.Pair) *tally {
 	key := edgeKey(p)
 	t, ok := o.Edges[key]
-	if !ok {
-		if len(o.Edges) >= maxEdges {
-			return
-		}
+	if !ok && len(o.Edges) < maxEdges {
 		t = &tally{Edge: outage.Edge{Source: p.Source.Name, Destination: p.Destination.Name}}
 		o.Edges[key] = t
 	}
+	return t
+}
+
+func (o *entry) tally(b cause.Blame) {
+	t := o.edge(b.Pair)
+	if t == nil {
+		return
+	}
+	t.Behind = len(cause.Clients(b.Pair)) > 0
 	if b.Weak {
 		return
 	}
 	f := b.Fault()
+	if t.Shared {
+		*t = tally{Edge: t.Edge}
+	}
 	if t.Began != f.Since {
 		t.Failed += t.Last[0]
 		t.Total += t.Last[1]
@@ -99,10 +111,44 @@ func (r *Registry) tally(o *entry, b cause.Blame) {
 	t.Edge.Total = t.Total + f.Total
 }
 
+// share gives what failed behind a waypoint to the edges of its clients, by the number of their connections: which client's it was
+// nobody tells. Clients whose own failures are known need no share: they are the same.
+func (o *entry) share(b cause.Blame, now int64) {
+	p := b.Pair
+	behind := o.Edges[edgeKey(p)]
+	if behind == nil || !behind.Behind {
+		return
+	}
+	clients := cause.Clients(p)
+	o.Waypoint = p.Waypoint
+	weights, all := make([]uint64, len(clients)), uint64(0)
+	for i, c := range clients {
+		if t := o.Edges[edgeKey(c)]; t != nil && !t.Shared && t.Edge.Total > 0 {
+			return
+		}
+		c.Win.Advance(now)
+		weights[i] = 1 + c.Win.Sum(observe.Closed, observe.Slots)
+		all += weights[i]
+	}
+	var upTo, failed, total uint64
+	for i, c := range clients {
+		upTo += weights[i]
+		share := float64(upTo) / float64(all)
+		toFailed, toTotal := uint64(float64(behind.Edge.Failed)*share+0.5), uint64(float64(behind.Edge.Total)*share+0.5)
+		if t := o.edge(c); t != nil {
+			t.Shared = true
+			t.Edge.Failed, t.Edge.Total = toFailed-failed, toTotal-total
+		}
+		failed, total = toFailed, toTotal
+	}
+}
+
 func (r *Registry) edges(o *entry) {
 	list := make([]outage.Edge, 0, len(o.Edges))
 	for _, t := range o.Edges {
-		list = append(list, t.Edge)
+		if !t.Behind {
+			list = append(list, t.Edge)
+		}
 	}
 	slices.SortFunc(list, func(a, b outage.Edge) int {
 		return cmp.Or(cmp.Compare(b.Failed, a.Failed), observe.CompareNames(a.Source, b.Source), observe.CompareNames(a.Destination, b.Destination))

@@ -55,6 +55,8 @@ type entry struct {
 	Edges   map[string]*tally // bounded by maxEdges
 	Nodes   []string
 	Blames  []blameKey
+	// Waypoint is what makes the connections that fail, empty if they are the callers' own.
+	Waypoint string
 	// Source is of telemetry that is lost; Failed and Total are what failed apart from edges.
 	Source        string
 	Failed, Total uint64
@@ -83,6 +85,9 @@ type tally struct {
 	Failed, Total uint64 // of faults that ended
 	Began         int64
 	Last          [2]uint64
+	// Behind tells that the edge is a waypoint's own, which its clients' edges stand for; Shared that the counts are a share of
+	// those.
+	Behind, Shared bool
 }
 
 type blameKey struct {

@@ -229,3 +229,37 @@ func TestSummary(t *testing.T) {
 		assert.Equal(t, want, summary(o))
 	}
 }
+
+// TestBehindAWaypoint holds what a server denies to a waypoint to be its clients' outage, shared by their connections, and what it
+// merely dropped to be none.
+func TestBehindAWaypoint(t *testing.T) {
+	for _, test := range []struct {
+		reason string
+		opened int
+	}{{semconv.ErrorTypePolicyDenied, 1}, {semconv.ErrorTypeConnectionReset, 0}} {
+		o := newOffice(settings)
+		web, job := o.Edge("shop/web", "shop/api").Through("shop/waypoint"), o.Edge("shop/job", "shop/api").Through("shop/waypoint")
+		other, behind := o.Edge("shop/other", "shop/api"), o.Edge("shop/waypoint", "shop/api").Through("shop/waypoint")
+		o.pass(30, func() { web.OK(30); job.OK(10); other.OK(10); behind.OK(4) })
+		o.pass(6, func() {
+			web.OK(30)
+			job.OK(10)
+			other.OK(10)
+			behind.Fail(20, test.reason, "")
+		})
+		require.Equal(t, test.opened, o.count(semconv.TransitionOpened), test.reason)
+		if test.opened == 0 {
+			continue
+		}
+		found := o.last()
+		assert.Equal(t, "api", found.Root.Name)
+		require.Len(t, found.Edges, 2)
+		assert.Equal(t, []string{"web", "job"}, []string{found.Edges[0].Source.Name, found.Edges[1].Source.Name})
+		assert.InDelta(t, 3, float64(found.Edges[0].Failed)/float64(found.Edges[1].Failed), 0.2)
+		assert.Contains(t, found.Summary, "web → api and 1 other edge fail since")
+		assert.Contains(t, found.Summary, "The traffic comes through the waypoint shop/waypoint, whose identity is not admitted.")
+		for _, felt := range found.Impact {
+			assert.NotEqual(t, "waypoint", felt.Name.Name)
+		}
+	}
+}

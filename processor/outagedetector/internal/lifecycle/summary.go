@@ -63,11 +63,23 @@ func summary(o *entry) string {
 	if len(out.Pods) > 0 && o.Rule != rules.PartialOutage {
 		text += " Only " + list(out.Pods, 3) + pick(len(out.Pods) > 1, pick(past, " were", " are"), pick(past, " was", " is")) + " at fault."
 	}
+	if o.Waypoint != "" {
+		text += waypointText(o, past)
+	}
 	text += impactText(out)
 	if out.State == semconv.OutageStateStale && past {
 		text += " Nothing has been heard of it since."
 	}
 	return text
+}
+
+// waypointText tells that what fails are not the callers' own connections.
+func waypointText(o *entry, past bool) string {
+	text := " The traffic " + pick(past, "came", "comes") + " through the waypoint " + o.Waypoint
+	if o.Outage.Kind == rules.KindPolicyDenied {
+		text += ", whose identity " + pick(past, "was", "is") + " not admitted"
+	}
+	return text + "."
 }
 
 const clock = "15:04:05"

@@ -175,6 +175,10 @@ func (s *Edges) count(p *Pair, t int64, lane Lane, n uint64) {
 	if lane == Failed || lane == RequestsFailed || lane == Slow {
 		p.runs.counted(lane, t-min(s.clock.Interval, p.Win.length), t)
 	}
+	if p.Behind {
+		// An objective is the clients', whose connections are counted where they call.
+		return
+	}
 	for _, b := range p.Destination.Budgets {
 		b.add(t, lane, n)
 	}

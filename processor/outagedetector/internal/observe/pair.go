@@ -34,6 +34,8 @@ type Pair struct {
 	Barred bool
 	// Waypoint is what its connections pass on their way, "namespace/name"; empty if nothing.
 	Waypoint string
+	// Behind tells that the source is that waypoint itself: what fails are the connections that it makes for its clients.
+	Behind bool
 	// Tunnelled tells that its connections are the mesh's.
 	Tunnelled bool
 

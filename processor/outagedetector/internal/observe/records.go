@@ -30,7 +30,7 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 		return
 	}
 	p := s.Edges.pair(source, destination, t, s.slotLength())
-	if p == nil {
+	if p == nil || p.Behind && !reasons.Decisive(errorType) {
 		return
 	}
 	if p.told.series == 0 {

@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -15,6 +16,7 @@ type series struct {
 	pair     *Pair
 	last     int64
 	sized    bool // a generic edge's interval is known
+	behind   bool // a waypoint's own connections
 	opened   counter
 	closed   counter
 	sent     counter
@@ -93,7 +95,8 @@ func (s *seriesTable) of(attrs pcommon.Map, t int64) *series {
 	p.told.series++
 	p.told.native = true
 	p.Tunnelled = p.Tunnelled || key.Security == semconv.SecurityMutualTLS
-	found := &series{pair: p, last: t}
+	found := &series{pair: p, last: t, behind: key.BehindWaypoint()}
+	p.Behind = p.Behind || found.behind
 	key = cloneKey(key)
 	if key.Waypoint != "" {
 		p.Waypoint = key.Waypoint
@@ -175,7 +178,7 @@ func (s *seriesTable) count(name string, series *series, point pmetric.NumberDat
 			s.clock.drops.Malformed++
 			return
 		}
-		if n := c.increment(point, delta, zero); n > 0 && counts(c.errorType) {
+		if n := c.increment(point, delta, zero); n > 0 && counts(c.errorType) && (!series.behind || reasons.Decisive(c.errorType)) {
 			s.edges.count(p, t, Failed, n)
 			p.reason(c.errorType, c.policy, t).add(t, p.Win.length, n)
 		}
