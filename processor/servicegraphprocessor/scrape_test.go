@@ -238,10 +238,15 @@ func TestWaypointIsFolded(t *testing.T) {
 	})
 	key := testEdge()
 	key.Waypoint = "shop/waypoint"
+	behind := key
+	behind.Source = edge.Party{Workload: "waypoint", Namespace: "shop", App: "waypoint", Version: "v1", Cluster: "Kubernetes"}
 	edges := p.edges()
-	require.Len(t, edges, 1)
+	require.Len(t, edges, 2)
 	require.Contains(t, edges, key)
-	assert.EqualValues(t, 4, edges[key].Closed)
+	assert.EqualValues(t, 4, edges[key].Closed, "the client's connections, not the waypoint's")
+	require.Contains(t, edges, behind)
+	assert.True(t, behind.BehindWaypoint())
+	assert.EqualValues(t, 2, edges[behind].Closed)
 }
 
 // ztunnel counts what a waypoint closes first as failed.
@@ -369,6 +374,9 @@ func TestSeveralBackendsShareByRequests(t *testing.T) {
 	closed := map[string]uint64{}
 	for key, v := range p.edges() {
 		require.Equal(t, "shop/waypoint", key.Waypoint, "%+v", key)
+		if key.BehindWaypoint() {
+			continue
+		}
 		closed[key.Destination.Workload] = v.Closed
 	}
 	assert.EqualValues(t, 100, closed["server1"]+closed["server2"])

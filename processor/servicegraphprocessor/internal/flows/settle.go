@@ -96,14 +96,14 @@ func (t *Table) deliver(p *pair, m moment.Moment) (waits bool) {
 		if r.credit.Empty() {
 			continue
 		}
-		if !t.resolver.resolve(p, m) || (!m.Final && p.awaitsSource(r, m, t.cfg.Reconcile.Hold)) {
+		// No ztunnel speaks for a waypoint: its word is not awaited.
+		if !t.resolver.resolve(p, m) ||
+			(!m.Final && !t.names.IsWaypoint(p.who.pods[bySource]) && p.awaitsSource(r, m, t.cfg.Reconcile.Hold)) {
 			waits = true
 			continue
 		}
 		t.creditEndpoint(p, r, m.Now)
-		if e := t.edgeOf(p, r); e != nil {
-			t.store.Edges.Add(e, &r.credit, r.start, m.Now)
-		}
+		t.store.Edges.Add(t.edgeOf(p, r), &r.credit, r.start, m.Now)
 		r.credit.Reset()
 	}
 	return waits
@@ -116,7 +116,7 @@ func (p *pair) awaitsSource(r *route, m moment.Moment, hold time.Duration) bool 
 		!m.Past(p.first, hold)
 }
 
-// edgeOf finds the edge that a route leads to; nil if it is none of its own.
+// edgeOf finds the edge that a route leads to.
 func (t *Table) edgeOf(p *pair, r *route) *edges.Edge {
 	table := t.store.Edges
 	if r.target.Edge != nil && len(r.hop.Backends) < 2 && r.version == t.names.Version() {
@@ -140,8 +140,7 @@ func (t *Table) edgeOf(p *pair, r *route) *edges.Edge {
 	r.hop = t.names.MergeHop(p.who.pods[bySource], p.who.pods[byDestination], r.service, p.who.addresses[byDestination])
 	switch r.hop.Kind {
 	case naming.HopBehind:
-		table.Clear(&r.target)
-		return nil
+		key.Waypoint = r.hop.Waypoint
 	case naming.HopThrough:
 		backend := t.names.Weights.Assign(&r.shares, key.Source, r.service, r.hop.Backends, r.credit.Closed)
 		key.Destination = naming.PartyOf(backend)

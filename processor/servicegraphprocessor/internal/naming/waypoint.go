@@ -9,8 +9,8 @@ import (
 )
 
 // A waypoint stands between a client and the workloads of a service. The clients' ztunnels see connections to it, the
-// servers' ztunnels connections from it; the graph shows the client's connections to the server, with the waypoint as
-// an attribute.
+// servers' ztunnels connections from it. The first are edges from client to server with the waypoint as an attribute, the
+// second edges from the waypoint to the server with itself as that attribute: what only the server's ztunnel knows is kept.
 
 // derived is what is computed from the whole mesh state, as of a generation of it, and bounded by that.
 type derived struct {
@@ -82,7 +82,7 @@ func (d *Directory) IsWaypoint(w *mesh.Workload) bool { return d.derive().waypoi
 // Hop is what becomes of a hop to or from a waypoint.
 type Hop struct {
 	Kind     HopKind
-	Waypoint string
+	Waypoint string           // "namespace/name"
 	Backends []*mesh.Workload // one of each party
 }
 
@@ -115,12 +115,12 @@ func (d *Directory) MergeHop(source, destination *mesh.Workload, hostname, addre
 		for service := range destination.Services {
 			if name := hostnameOf(service); (hostname == "" || name == hostname) && d.fronted(service, source) {
 				if len(d.behind(name, "")) == 1 || d.Weights.known(name) {
-					return Hop{Kind: HopBehind}
+					return Hop{Kind: HopBehind, Waypoint: WaypointName(source)}
 				}
 			}
 		}
 		if d.is(destination.Waypoint, source) {
-			return Hop{Kind: HopBehind}
+			return Hop{Kind: HopBehind, Waypoint: WaypointName(source)}
 		}
 	}
 	return Hop{}
