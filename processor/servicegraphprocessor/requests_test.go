@@ -156,6 +156,28 @@ func TestClientFoundBySpan(t *testing.T) {
 	require.EqualValues(t, 1, total(p.edges()[testEdge()].Requests))
 }
 
+func TestClientSpanThatComesLateTellsTheService(t *testing.T) {
+	for name, serverFirst := range map[string]bool{"before": false, "after": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newPipelines(t, nil).known()
+			p.step(1, nil)
+			c := call{number: 1, at: 1.5, clientPod: "client-1", peer: "10.0.2.1:8080", serverPod: "server-1", client: "10.0.1.1"}
+			if serverFirst {
+				p.spans(c.serverSpan())
+				p.spans(c.clientSpan())
+			} else {
+				p.spans(c.clientSpan())
+				p.spans(c.serverSpan())
+			}
+			p.step(3, nil)
+			key := testEdge()
+			key.Service = ""
+			require.Len(t, p.edges(), 1)
+			require.EqualValues(t, 1, total(p.edges()[key].Requests), "it called the pod's own address")
+		})
+	}
+}
+
 func TestClientThatNeverComes(t *testing.T) {
 	p := newPipelines(t, nil).known()
 	p.step(1, nil)

@@ -19,6 +19,7 @@ type tcp struct {
 	opened, closed, failed int64
 	clientSent, serverSent int64
 	waypoint               bool // the connections lead to the server's waypoint
+	noService              bool // the client called the server's own address
 }
 
 func (b *batch) tcp(at float64, s tcp) {
@@ -26,6 +27,10 @@ func (b *batch) tcp(at float64, s tcp) {
 	destination := "server"
 	if s.waypoint {
 		destination = "waypoint"
+	}
+	service := "server.shop.svc"
+	if s.noService {
+		service = "unknown"
 	}
 	add := func(name, flags string, value int64) {
 		p := b.sum(s.node, name).AppendEmpty()
@@ -37,7 +42,7 @@ func (b *batch) tcp(at float64, s tcp) {
 			"source_workload": "client", "source_workload_namespace": "shop", "source_canonical_service": "client",
 			"source_canonical_revision": "v1", "source_cluster": "Kubernetes",
 			"destination_workload": destination, "destination_workload_namespace": "shop", "destination_canonical_service": destination,
-			"destination_canonical_revision": "v1", "destination_cluster": "Kubernetes", "destination_service": "server.shop.svc",
+			"destination_canonical_revision": "v1", "destination_cluster": "Kubernetes", "destination_service": service,
 			"connection_security_policy": "mutual_tls",
 		} {
 			p.Attributes().PutStr(name, value)
@@ -194,6 +199,39 @@ func TestAnotherScraperContinues(t *testing.T) {
 	e = p.edges()[testEdge()]
 	assert.EqualValues(t, 20, e.Closed)
 	assert.Zero(t, e.Active)
+}
+
+func TestScrapedGuessOfTheServiceDoesNotCount(t *testing.T) {
+	for name, order := range map[string][]string{
+		"the client's first": {"source", "destination"},
+		"the server's first": {"destination", "source"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPipelines(t, nil).known()
+			scrape := func(at float64, n int64) {
+				p.step(at, func(b *batch) {
+					for _, reporter := range order {
+						s := tcp{node: "node-a", reporter: reporter, start: 0.5, opened: n + 1, closed: n, flags: "CONNECT", noService: true}
+						if reporter == "destination" {
+							s.node, s.flags, s.noService = "node-b", "DENY", false
+						}
+						b.tcp(at-0.5, s)
+					}
+				})
+			}
+			scrape(1, 5)
+			scrape(21, 9)
+			scrape(41, 9)
+			key := testEdge()
+			key.Service, key.Port, key.Protocol = "", 0, semconv.ProtocolTCP
+			require.Len(t, p.edges(), 1, "the service is the client's to know")
+			e := p.edges()[key]
+			require.NotNil(t, e)
+			assert.EqualValues(t, 4, e.Closed)
+			assert.EqualValues(t, 1, e.Active)
+			assert.Equal(t, map[string]uint64{"policy_denied": 4}, e.Failed, "the reason is the server's")
+		})
+	}
 }
 
 func TestRestartedZtunnelHasNothingOpen(t *testing.T) {

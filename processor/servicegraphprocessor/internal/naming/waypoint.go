@@ -135,6 +135,12 @@ func (d *Directory) MergePartyHop(source, destination edge.Party, hostname strin
 	return d.MergeHop(r.byParty[source], r.byParty[destination], hostname, "")
 }
 
+// InMesh tells whether a ztunnel carries a party's traffic.
+func (d *Directory) InMesh(party edge.Party) bool {
+	w := d.derive().byParty[party]
+	return w != nil && w.InMesh()
+}
+
 // LeadsToWaypoint tells whether connections to a party for a service end at a waypoint on their way.
 func (d *Directory) LeadsToWaypoint(destination edge.Party, hostname string) bool {
 	r := d.derive()

@@ -71,10 +71,10 @@ type meshKnowledge struct {
 // request is one that is counted once the graph's clock has passed its end.
 type request struct {
 	key      edge.Key
-	protocol string
 	pod      *mesh.Workload
 	exchange *Exchange
 	end      pcommon.Timestamp
+	guessed  bool // the service, without what the client's span tells
 }
 
 // Table joins the two spans of a request and holds those that cannot be counted yet.
@@ -240,16 +240,9 @@ func (t *Table) count(x *Exchange, now pcommon.Timestamp, final bool) bool {
 	if w := t.names.Holder(x.server.client); w != nil && client.by == byClientSpan && t.names.IsWaypoint(w) {
 		key.Waypoint = naming.WaypointName(w)
 	}
-	protocol := t.names.Protocol(key.Service, key.Port)
-	if protocol == "" {
-		protocol = semconv.ProtocolHTTP
-		if x.server.grpc {
-			protocol = semconv.ProtocolGRPC
-		}
-	}
 	x.counted = true
 	t.telemetry.Request(client.by)
-	r := request{key: key, protocol: protocol, pod: pod, exchange: x, end: x.ends}
+	r := request{key: key, pod: pod, exchange: x, end: x.ends, guessed: !x.hasClient}
 	if len(t.ready) < t.cfg.MaxSpans {
 		t.ready = append(t.ready, r)
 		return true
@@ -257,6 +250,16 @@ func (t *Table) count(x *Exchange, now pcommon.Timestamp, final bool) bool {
 	t.telemetry.Dropped(telemetry.DroppedSpanLimit, 1)
 	t.add(&r, now)
 	return true
+}
+
+// protocolOf is what the mesh's state says of a request's protocol, else what its span does.
+func (t *Table) protocolOf(r *request) string {
+	switch {
+	case r.exchange.server.grpc:
+		return cmp.Or(t.names.Protocol(r.key.Service, r.key.Port), semconv.ProtocolGRPC)
+	default:
+		return cmp.Or(t.names.Protocol(r.key.Service, r.key.Port), semconv.ProtocolHTTP)
+	}
 }
 
 // What told a request's client.
@@ -414,11 +417,15 @@ func (t *Table) Settle(m moment.Moment) {
 }
 
 func (t *Table) add(r *request, now pcommon.Timestamp) {
+	if r.guessed && r.exchange.hasClient {
+		// The client's span came after it had been counted.
+		r.key.Service, r.key.Port, _ = t.serviceOf(r.exchange, cmp.Or(r.exchange.server.backend, r.pod), true)
+	}
 	server, start := &r.exchange.server, min(r.exchange.server.start, r.end)
 	if now > 0 {
 		start = min(start, now)
 	}
-	e := t.store.Edges.Find(r.key, r.protocol, start)
+	e := t.store.Edges.Find(r.key, t.protocolOf(r), start)
 	seconds := server.duration().Seconds()
 	total, failed, durations := t.waypoints.bySpan(e, now, server.failed)
 	if total+failed+durations > 0 {

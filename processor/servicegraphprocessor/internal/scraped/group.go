@@ -25,7 +25,6 @@ const (
 type group struct {
 	flow         edges.Flow
 	start, first pcommon.Timestamp
-	users        int // series
 
 	pending  [2]increment // not reconciled yet
 	failures [2][]failure
@@ -63,6 +62,7 @@ type standing struct {
 	// current are the series' own values, before those that they had when their targets were first seen.
 	current, before [2]levels
 	serving         [2]int // series of opened connections that targets which answer tell
+	series          [2]int
 }
 
 // leads compare what the two reporters count.
@@ -115,6 +115,50 @@ func (t *Table) groupOf(flow edges.Flow, start, at pcommon.Timestamp) *group {
 	g := &group{flow: flow, start: start, first: at}
 	t.groups[flow] = g
 	return g
+}
+
+// ends are what both reporters know of a flow; the service is the source's to know, the destination can only guess it.
+type ends struct {
+	source, destination edge.Party
+	mutualTLS           bool
+}
+
+func (g *group) ends() ends { return ends{g.flow.Source, g.flow.Destination, g.flow.MutualTLS} }
+
+// tell notes that one more series of a reporter tells of a group, or one less.
+func (t *Table) tell(g *group, by side, n int) {
+	g.standing.series[by] += n
+	if by != bySource {
+		return
+	}
+	switch at := g.ends(); g.standing.series[by] {
+	case n:
+		t.told[at] = append(t.told[at], g)
+	case 0:
+		if t.told[at] = slices.DeleteFunc(t.told[at], func(other *group) bool { return other == g }); len(t.told[at]) == 0 {
+			delete(t.told, at)
+		}
+	}
+}
+
+// teller is the group that a group's connections belong to: another one where only the destination tells of the group and the
+// source of the same connections knows better; nil if there are several of those.
+func (t *Table) teller(g *group) *group {
+	if g.standing.series[bySource] > 0 {
+		return g
+	}
+	switch told := t.told[g.ends()]; len(told) {
+	case 0:
+		return g
+	case 1:
+		return told[0]
+	}
+	return nil
+}
+
+// awaitsSource tells whether a group is a guess of the destination's that the source's counters may soon replace.
+func (t *Table) awaitsSource(g *group, m moment.Moment) bool {
+	return g.standing.series[bySource] == 0 && g.flow.MutualTLS && t.names.InMesh(g.flow.Source) && !m.Final && !m.Past(g.first, scrapeSkew)
 }
 
 func (t *Table) touch(g *group) {
@@ -315,6 +359,10 @@ func (g *group) hasLog() bool {
 // bind finds the edges of a group: those that the access log told, else one made from the mesh's state. False means
 // that there is none yet.
 func (t *Table) bind(g *group, m moment.Moment) bool {
+	if t.teller(g) != g {
+		t.release(g, m.Now)
+		return true
+	}
 	flow, waypoint := g.flow, ""
 	switch hop := t.names.MergePartyHop(flow.Source, flow.Destination, flow.Service); {
 	case hop.Kind == naming.HopBehind, hop.Kind == naming.HopThrough && len(hop.Backends) > 1:
@@ -327,6 +375,9 @@ func (t *Table) bind(g *group, m moment.Moment) bool {
 	if len(family.Edges()) == 0 {
 		if g.totals.counted.counts == (counts{}) && g.standing.active() == 0 {
 			return true
+		}
+		if t.awaitsSource(g, m) {
+			return false
 		}
 		port, known := t.names.OnlyPort(flow.Service)
 		if !known && !m.Final && !m.Past(g.first, t.cfg.ResolveHold) {

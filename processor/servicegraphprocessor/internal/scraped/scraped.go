@@ -41,6 +41,7 @@ type Table struct {
 
 	targets  *exposition.Targets[series]
 	groups   map[edges.Flow]*group  // bounded by the series
+	told     map[ends][]*group      // those that sources tell of; bounded by the groups
 	primary  map[*edges.Edge]*group // bounded by the groups
 	touched  []*group
 	waiting  []*group
@@ -69,6 +70,7 @@ func NewTable(cfg Config, names *naming.Directory, store *edges.Store, flows Flo
 		cfg: cfg, names: names, edges: store.Edges, flows: flows, telemetry: t,
 		targets: exposition.NewTargets[series](cfg.MaxSeries),
 		groups:  map[edges.Flow]*group{},
+		told:    map[ends][]*group{},
 		primary: map[*edges.Edge]*group{},
 	}
 }
@@ -152,8 +154,9 @@ func (t *Table) applyPoint(to *target, c counter, point pmetric.NumberDataPoint,
 		t.telemetry.Dropped(telemetry.DroppedLate, 1)
 		return
 	}
-	if delta > 0 {
-		s.group.report(s, delta)
+	if teller := t.teller(s.group); delta > 0 && teller != nil {
+		teller.report(s, delta)
+		t.touch(teller)
 	}
 	if change == cumulative.First && delta == 0 && value > 0 && !s.group.logged.known {
 		s.group.logged.known = true
@@ -224,7 +227,7 @@ func (t *Table) newSeries(c counter, point pmetric.NumberDataPoint, at pcommon.T
 		return nil
 	}
 	s.group = t.groupOf(labels.Flow(), point.StartTimestamp(), at)
-	s.group.users++
+	t.tell(s.group, s.side, 1)
 	return s
 }
 
@@ -249,7 +252,7 @@ func (t *Table) forget(to *target, id uint64, s *series) {
 	if s.counter == counterOpened && !to.Down {
 		s.group.standing.serve(s.side, false)
 	}
-	s.group.users--
+	t.tell(s.group, s.side, -1)
 	t.touch(s.group)
 	t.targets.Remove(to, id)
 }
@@ -275,7 +278,7 @@ func (t *Table) Sweep(now pcommon.Timestamp) {
 		}
 	})
 	for _, g := range t.groups {
-		if g.users == 0 && !g.touched && !g.waits {
+		if g.standing.series == [2]int{} && !g.touched && !g.waits {
 			t.forgetGroup(g)
 		}
 	}
