@@ -138,28 +138,66 @@ func (c *client) well() uint64 {
 	return c.counts.Fields[live.Closed] - min(c.counts.Failed, c.counts.Fields[live.Closed])
 }
 
-// share counts failures behind a waypoint as those of its clients' connections, each client's by its number of these: which
-// client's it was nobody tells. What outnumbers them is all the clients'.
-func share(clients []client, failed live.ReasonCount) {
-	var all uint64
-	for i := range clients {
-		all += clients[i].well()
+// cut is how many of a client's connections failed without its own ztunnel knowing more than that they were cut.
+func (c *client) cut() (n uint64) {
+	for _, r := range c.counts.Reasons {
+		if cutOnly(r.Reason.ErrorType) {
+			n += r.Count
+		}
 	}
-	n := min(failed.Count, all)
-	var upTo, given uint64
+	return n
+}
+
+func cutOnly(errorType string) bool {
+	return reasons.Of(errorType).Kind != "" && reasons.Of(errorType).Fault != reasons.Client && !reasons.Decisive(errorType)
+}
+
+// explain gives n of the connections that were cut the reason that is known behind the waypoint.
+func (c *client) explain(reason live.Reason, n uint64) {
+	left := n
+	for i := range c.counts.Reasons {
+		if r := &c.counts.Reasons[i]; cutOnly(r.Reason.ErrorType) {
+			take := min(r.Count, left)
+			r.Count -= take
+			left -= take
+		}
+	}
+	c.counts.Reasons = slices.DeleteFunc(c.counts.Reasons, func(r live.ReasonCount) bool { return r.Count == 0 })
+	c.counts.Failed -= n - left
+	c.counts.AddReason(reason, n-left)
+}
+
+// share counts failures behind a waypoint as those of its clients' connections, each client's by its number of these: which
+// client's it was nobody tells. They are those that were cut, then others. What outnumbers them is all the clients'.
+func share(clients []client, failed live.ReasonCount) {
+	left := failed.Count
+	left -= divide(clients, left, (*client).cut, func(c *client, n uint64) { c.explain(failed.Reason, n) })
+	left -= divide(clients, left, (*client).well, func(c *client, n uint64) { c.counts.AddReason(failed.Reason, n) })
+	for i := range clients {
+		if e := clients[i].edge; e != nil {
+			e.Behind.beyond += left / uint64(len(clients))
+		}
+	}
+}
+
+// divide gives up to n to clients in proportion to what each can take, and returns how much it gave.
+func divide(clients []client, n uint64, room func(*client) uint64, give func(*client, uint64)) (given uint64) {
+	var all, upTo uint64
+	for i := range clients {
+		all += room(&clients[i])
+	}
+	if n = min(n, all); n == 0 {
+		return 0
+	}
 	for i := range clients {
 		c := &clients[i]
-		upTo += c.well()
-		if all > 0 {
-			// In floating point, which is exact for the numbers of one window, the product does not overflow.
-			due := min(uint64(float64(n)*float64(upTo)/float64(all)+0.5), n)
-			c.counts.AddReason(failed.Reason, due-given)
-			given = due
-		}
-		if c.edge != nil {
-			c.edge.Behind.beyond += (failed.Count - n) / uint64(len(clients))
-		}
+		upTo += room(c)
+		// In floating point, which is exact for the numbers of one window, the product does not overflow.
+		due := min(uint64(float64(n)*float64(upTo)/float64(all)+0.5), n)
+		give(c, due-given)
+		given = due
 	}
+	return given
 }
 
 // beyond counts what failed behind a waypoint without any of the client's connections having ended.

@@ -31,6 +31,7 @@ func ended(closed uint64, failed ...live.ReasonCount) *live.Counts {
 func TestHopsBehindAWaypoint(t *testing.T) {
 	denied := live.ReasonCount{Reason: live.Reason{ErrorType: semconv.ErrorTypePolicyDenied, Policy: "shop/p"}, Count: 12}
 	dropped := live.ReasonCount{Reason: live.Reason{ErrorType: semconv.ErrorTypeConnectionReset}, Count: 7}
+	cut := live.ReasonCount{Reason: live.Reason{ErrorType: semconv.ErrorTypeConnectionReset}, Count: 12}
 	type edgeOf struct{ source, health string }
 	for _, tt := range []struct {
 		name      string
@@ -50,6 +51,10 @@ func TestHopsBehindAWaypoint(t *testing.T) {
 		{
 			"no more fail than the client made", map[string]*live.Counts{"web": ended(5)}, ended(13, denied), "",
 			map[edgeOf]uint64{{"web", Failing}: 5},
+		},
+		{
+			"what was cut for the client is what was denied", map[string]*live.Counts{"web": ended(30, cut)}, ended(13, denied), "",
+			map[edgeOf]uint64{{"web", Failing}: 12},
 		},
 		{
 			"a client keeps its connections", map[string]*live.Counts{"web": {Active: 1}}, ended(12, denied), "",

@@ -81,6 +81,9 @@ func (c *chains) exit(path []Blame, seen map[*observe.Pair]bool) (Blame, bool) {
 
 // downstream is the failing call of b's destination that best explains b.
 func (c *chains) downstream(b Blame, seen map[*observe.Pair]bool) (Blame, bool) {
+	if behind, ok := c.behind(b); ok && !seen[behind.Pair] {
+		return behind, true
+	}
 	// A connection that cannot be made fails at the callee itself, whatever the callee calls.
 	if b.Family != observe.RequestErrors && b.Family != observe.Latency && b.Family != observe.Stalled {
 		return Blame{}, false
@@ -97,6 +100,19 @@ func (c *chains) downstream(b Blame, seen map[*observe.Pair]bool) (Blame, bool) 
 		}
 	}
 	return best, most > 0
+}
+
+// behind is what fails behind the waypoint of an edge whose connections are cut: the client's ztunnel knows no more.
+func (c *chains) behind(b Blame) (Blame, bool) {
+	if b.Family != observe.Connections || b.Fault().Kind != rules.KindConnectionReset {
+		return Blame{}, false
+	}
+	for _, in := range b.Pair.Destination.In {
+		if other, ok := c.wrong[in]; ok && in.Behind && !b.Pair.Behind && in.Waypoint == b.Pair.Waypoint && other.Family == observe.Connections {
+			return other, true
+		}
+	}
+	return Blame{}, false
 }
 
 // accounts tells how much of b's failures those of a call of its destination can account for, 0 for too little.

@@ -263,3 +263,20 @@ func TestBehindAWaypoint(t *testing.T) {
 		}
 	}
 }
+
+// TestCutByDenial holds connections that are cut for a waypoint's client to be those that the server denies to the waypoint.
+func TestCutByDenial(t *testing.T) {
+	o := newOffice(settings)
+	web, behind := o.Edge("shop/web", "shop/api").Through("shop/waypoint"), o.Edge("shop/waypoint", "shop/api").Through("shop/waypoint")
+	o.pass(30, func() { web.OK(10); behind.OK(10) })
+	o.pass(6, func() {
+		web.Fail(10, semconv.ErrorTypeConnectionReset, "")
+		behind.Fail(10, semconv.ErrorTypePolicyDenied, "shop/callers-only")
+	})
+	require.Equal(t, 1, o.count(semconv.TransitionOpened))
+	found := o.last()
+	assert.Equal(t, rules.KindPolicyDenied, found.Kind)
+	assert.Equal(t, "shop/callers-only", found.Policy)
+	require.Len(t, found.Edges, 1)
+	assert.Equal(t, "web", found.Edges[0].Source.Name)
+}
