@@ -41,27 +41,39 @@ func TestHopsBehindAWaypoint(t *testing.T) {
 		failed    map[edgeOf]uint64
 	}{
 		{
-			"failures are the clients' by their connections", map[string]*live.Counts{"web": ended(30), "dark": ended(10)}, ended(13, denied), "",
+			"failures are the clients' by their connections",
+			map[string]*live.Counts{"web": ended(30), "dark": ended(10)},
+			ended(13, denied), "",
 			map[edgeOf]uint64{{"web", Failing}: 9, {"dark", Failing}: 3},
 		},
 		{
-			"what the waypoint dropped did not fail", map[string]*live.Counts{"web": ended(30)}, ended(13, dropped), "",
+			"what the waypoint dropped did not fail",
+			map[string]*live.Counts{"web": ended(30)},
+			ended(13, dropped), "",
 			map[edgeOf]uint64{{"web", Healthy}: 0},
 		},
 		{
-			"no more fail than the client made", map[string]*live.Counts{"web": ended(5)}, ended(13, denied), "",
+			"no more fail than the client made",
+			map[string]*live.Counts{"web": ended(5)},
+			ended(13, denied), "",
 			map[edgeOf]uint64{{"web", Failing}: 5},
 		},
 		{
-			"what was cut for the client is what was denied", map[string]*live.Counts{"web": ended(30, cut)}, ended(13, denied), "",
+			"what was cut for the client is what was denied",
+			map[string]*live.Counts{"web": ended(30, cut)},
+			ended(13, denied), "",
 			map[edgeOf]uint64{{"web", Failing}: 12},
 		},
 		{
-			"a client keeps its connections", map[string]*live.Counts{"web": {Active: 1}}, ended(12, denied), "",
+			"a client keeps its connections",
+			map[string]*live.Counts{"web": {Active: 1}},
+			ended(12, denied), "",
 			map[edgeOf]uint64{{"web", Failing}: 0},
 		},
 		{
-			"nobody tells of the hop to the waypoint", map[string]*live.Counts{"web": {}}, ended(20, denied), "",
+			"nobody tells of the hop to the waypoint",
+			map[string]*live.Counts{"web": {}},
+			ended(20, denied), "",
 			map[edgeOf]uint64{{"web", Idle}: 0, {"quiet", Failing}: 12},
 		},
 		{
@@ -69,7 +81,9 @@ func TestHopsBehindAWaypoint(t *testing.T) {
 			map[edgeOf]uint64{{"quiet", Failing}: 12},
 		},
 		{
-			"the waypoint is in another namespace than is shown", map[string]*live.Counts{"old": ended(12), "web": ended(12)}, ended(20, denied), "out",
+			"the waypoint is in another namespace than is shown",
+			map[string]*live.Counts{"old": ended(12), "web": ended(12)},
+			ended(20, denied), "out",
 			map[edgeOf]uint64{{"old", Failing}: 6},
 		},
 	} {
