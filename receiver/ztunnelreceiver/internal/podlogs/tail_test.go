@@ -461,7 +461,7 @@ func TestGarbage(t *testing.T) {
 	})
 	r := newRig(t, server)
 	r.follow(pod)
-	kubetest.Eventually(t, "the lines", r.has(4))
+	kubetest.Eventually(t, "the lines", r.has(5))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	assert.Equal(t, 1, r.entries["line 0"])
