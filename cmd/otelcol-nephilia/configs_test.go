@@ -41,7 +41,12 @@ func TestShippedConfigs(t *testing.T) {
 			for key, value := range env {
 				own[key] = value
 			}
-			c := startCollector(t, options{config: strings.Split(name, "+")[0], overlays: overlays, env: own})
+			var set []string
+			if strings.HasSuffix(name, "remote-write.yaml") {
+				// It tries each batch that is queued at the stop until its time is up.
+				set = append(set, "exporters::prometheus_remote_write::timeout: 100ms")
+			}
+			c := startCollector(t, options{config: strings.Split(name, "+")[0], overlays: overlays, env: own, set: set})
 			if withoutAPI[name] {
 				return
 			}
