@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/cumulative"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -169,7 +170,7 @@ func (r *reader) each(node string, yield func(Beat) bool) bool {
 				continue
 			}
 			name, _ := point.Attributes().Get(semconv.LabelSource)
-			source := Source{Name: name.Str(), Up: number(point) > 0}
+			source := Source{Name: name.Str(), Up: cumulative.Number(point) > 0}
 			source.LastSeen, seen = r.lastSeenOf(source.Name, beat.Time, seen)
 			ill = r.readProblem(&source, beat.Time, ill)
 			r.sources = append(r.sources, source)
@@ -178,7 +179,7 @@ func (r *reader) each(node string, yield func(Beat) bool) bool {
 			point := r.count.At(count)
 			count++
 			beat.Start = point.StartTimestamp()
-			if n := number(point); n > 0 && n < math.MaxInt64 {
+			if n := cumulative.Number(point); n > 0 && n < math.MaxInt64 {
 				beat.Sequence = uint64(n)
 			}
 		}
@@ -201,7 +202,7 @@ func (r *reader) lastSeenOf(source string, at pcommon.Timestamp, cursor int) (la
 			if point.Flags().NoRecordedValue() {
 				return 0, i + 1
 			}
-			return timestamp(number(point)), i + 1
+			return timestamp(cumulative.Number(point)), i + 1
 		}
 	}
 	return 0, cursor
@@ -217,7 +218,7 @@ func (r *reader) readProblem(source *Source, at pcommon.Timestamp, cursor int) (
 		if name, _ := point.Attributes().Get(semconv.LabelSource); name.Str() != source.Name || point.Timestamp() != at {
 			continue
 		}
-		if number(point) > 0 && !point.Flags().NoRecordedValue() {
+		if cumulative.Number(point) > 0 && !point.Flags().NoRecordedValue() {
 			problem, _ := point.Attributes().Get(semconv.LabelProblem)
 			detail, _ := point.Attributes().Get(semconv.LabelDetail)
 			source.Problem, source.Detail = bounded(problem.Str()), bounded(detail.Str())
@@ -267,7 +268,7 @@ func ReplayOf(metric pmetric.Metric) (replay Replay, ok bool) {
 	for _, point := range metric.Gauge().DataPoints().All() {
 		state, _ := point.Attributes().Get(semconv.LabelState)
 		reason, _ := point.Attributes().Get(semconv.LabelReason)
-		replay = Replay{State: state.Str(), Position: timestamp(number(point)), Reason: reason.Str()}
+		replay = Replay{State: state.Str(), Position: timestamp(cumulative.Number(point)), Reason: reason.Str()}
 		ok = true
 		if replay.Ended() {
 			break
@@ -303,13 +304,6 @@ func sourcePoint(points pmetric.NumberDataPointSlice, at pcommon.Timestamp, sour
 	point.SetTimestamp(at)
 	point.Attributes().PutStr(semconv.LabelSource, source)
 	return point
-}
-
-func number(point pmetric.NumberDataPoint) float64 {
-	if point.ValueType() == pmetric.NumberDataPointValueTypeInt {
-		return float64(point.IntValue())
-	}
-	return point.DoubleValue()
 }
 
 // seconds is a time as a gauge holds it, to the microsecond.

@@ -199,13 +199,6 @@ func text(attrs pcommon.Map, name string) string {
 	return ""
 }
 
-func number(point pmetric.NumberDataPoint) float64 {
-	if point.ValueType() == pmetric.NumberDataPointValueTypeInt {
-		return float64(point.IntValue())
-	}
-	return point.DoubleValue()
-}
-
 // find returns what is remembered of a point's series, nil if a bound keeps it out.
 func (b *batch) find(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric, r role, attrs pcommon.Map) *series {
 	key := b.identity.of(resourceKey, metric.Name(), attrs)
@@ -246,7 +239,7 @@ func (b *batch) find(resource pcommon.Map, resourceKey seriesKey, metric pmetric
 }
 
 func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric, r role, point pmetric.NumberDataPoint, counter bool) {
-	value := number(point)
+	value := cumulative.Number(point)
 	if math.IsNaN(value) || math.IsInf(value, 0) || point.Flags().NoRecordedValue() || counter && (value < 0 || value > 1<<62) {
 		b.dropped["value"]++
 		return

@@ -23,7 +23,7 @@ const mostAdded = 1 << 40
 
 // increment is what was added since the last point; fromZero tells whether a first point counts from zero.
 func (c *counter) increment(point pmetric.NumberDataPoint, delta, fromZero bool) uint64 {
-	value := number(point)
+	value := cumulative.Number(point)
 	if delta {
 		if !(value > 0) {
 			return 0

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/cumulative"
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -199,8 +200,8 @@ func (s *Nodes) take(name string, metric pmetric.Metric, node string) {
 				continue
 			}
 			if src := n.source(semconv.SourceMetrics); src != nil && node != "" {
-				src.report(number(point) > 0, t)
-				src.sampled(number(point) > 0, t)
+				src.report(cumulative.Number(point) > 0, t)
+				src.sampled(cumulative.Number(point) > 0, t)
 			}
 		case metricXDSTerminations:
 			n.xds(n.terminations, point, t, delta, true)

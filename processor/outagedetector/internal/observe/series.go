@@ -6,6 +6,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/cumulative"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -157,7 +158,7 @@ func (s *seriesTable) count(name string, series *series, point pmetric.NumberDat
 	case semconv.MetricEdgeClosed:
 		s.edges.count(p, t, Closed, series.closed.increment(point, delta, zero))
 	case semconv.MetricEdgeActive:
-		now := int64(number(point))
+		now := int64(cumulative.Number(point))
 		p.Connections += now - series.active
 		series.active = now
 	case semconv.MetricEdgeIO:

@@ -205,13 +205,6 @@ func points(metric pmetric.Metric) (pmetric.NumberDataPointSlice, bool) {
 	return pmetric.NewNumberDataPointSlice(), false
 }
 
-func number(point pmetric.NumberDataPoint) float64 {
-	if point.ValueType() == pmetric.NumberDataPointValueTypeInt {
-		return float64(point.IntValue())
-	}
-	return point.DoubleValue()
-}
-
 func attr(attrs pcommon.Map, name string) string {
 	v, _ := attrs.Get(name)
 	return v.Str()
