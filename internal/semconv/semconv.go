@@ -20,9 +20,11 @@ const (
 	AttrPodName           = "k8s.pod.name"
 	AttrNamespaceName     = "k8s.namespace.name"
 	AttrWaypoint          = "istio.waypoint"
+	AttrGateway           = "istio.gateway"
 
 	ServiceNameZtunnel  = "ztunnel"
 	ServiceNameWaypoint = "waypoint"
+	ServiceNameGateway  = "gateway"
 )
 
 // Metrics that the ztunnel receiver aggregates from access logs.
@@ -55,6 +57,7 @@ const (
 	LabelComponent = "component"
 
 	SourceAccessLog  = "access_log"
+	SourceEnvoyLog   = "envoy_log"
 	SourceMetrics    = "metrics"
 	SourceConfigDump = "config_dump"
 	SourceXDS        = "xds"
@@ -204,6 +207,52 @@ const (
 
 	DirectionInbound  = "inbound"
 	DirectionOutbound = "outbound"
+)
+
+// Request records: what a waypoint or gateway logs of a request. The addresses, services, errors and policies have the names that they
+// have in flow records.
+const (
+	EventRequest = "envoy.access"
+
+	AttrRequestMethod      = "http.request.method"
+	AttrURLPath            = "url.path"
+	AttrResponseStatusCode = "http.response.status_code"
+	AttrRequestBodySize    = "http.request.body.size"
+	AttrResponseBodySize   = "http.response.body.size"
+	AttrForwardedFor       = "http.request.header.x-forwarded-for"
+	AttrProtocolVersion    = "network.protocol.version"
+	AttrServerAddress      = "server.address"
+	AttrUserAgent          = "user_agent.original"
+	AttrGRPCStatusCode     = "rpc.grpc.status_code"
+	AttrServicePort        = "destination.service.port"
+	AttrRequestID          = "envoy.request_id"
+	AttrResponseFlags      = "envoy.response_flags"
+	AttrResponseDetails    = "envoy.response_code_details"
+	AttrTerminationDetails = "envoy.connection_termination_details"
+	AttrTransportFailure   = "envoy.upstream_transport_failure_reason"
+	AttrRouteName          = "envoy.route_name"
+	AttrUpstreamCluster    = "envoy.upstream_cluster"
+	AttrDownstreamLocal    = "envoy.downstream_local_address"
+	AttrConnectionID       = "envoy.connection_id"
+	AttrUpstreamConnection = "envoy.upstream_connection_id"
+	AttrRequestDuration    = "envoy.duration"
+	AttrUpstreamTime       = "envoy.upstream_service_time"
+	// AttrRepeated is set on a record whose request another proxy's record tells, too.
+	AttrRepeated = "mesh.request.repeated"
+
+	// MetricEdgeResponses are an edge's requests by what answered them.
+	MetricEdgeResponses = "mesh.edge.responses"
+
+	LabelResponseCode  = "response_code"
+	LabelResponseFlags = "response_flags"
+	LabelRequestSource = "request_source"
+
+	// The sources of an edge's requests, the one that knows most first.
+	RequestSourceWaypointLog     = "waypoint_log"
+	RequestSourceGatewayLog      = "gateway_log"
+	RequestSourceWaypointMetrics = "waypoint_metrics"
+	RequestSourceWaypointSpans   = "waypoint_spans"
+	RequestSourceSpans           = "spans"
 )
 
 // Changes in Kubernetes.
