@@ -263,7 +263,10 @@ func (g *graph) applyMetric(source *exposition.Source, metric pmetric.Metric, ar
 	if g.flows.Apply(source.Node, metric, arrival) {
 		return true
 	}
-	g.scraped.Apply(source, metric, arrival)
+	if source.Waypoint == "" {
+		// Connections are the ztunnels' to tell.
+		g.scraped.Apply(source, metric, arrival)
+	}
 	g.waypoints.Apply(source, metric, arrival)
 	return false
 }

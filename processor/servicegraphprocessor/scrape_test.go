@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -333,9 +334,14 @@ func TestTheLogKnowsBetterWhatFailed(t *testing.T) {
 }
 
 func (b *batch) istioRequests(at, start float64, version, code string, n int64) {
+	b.waypointRequests("recorded", at, start, version, code, n)
+}
+
+// waypointRequests is what a waypoint tells of requests to service server.
+func (b *batch) waypointRequests(waypoint string, at, start float64, version, code string, n int64) {
 	r := b.metrics.ResourceMetrics().AppendEmpty()
 	r.Resource().Attributes().PutStr(semconv.AttrServiceName, semconv.ServiceNameWaypoint)
-	r.Resource().Attributes().PutStr(semconv.AttrWaypoint, "recorded")
+	r.Resource().Attributes().PutStr(semconv.AttrWaypoint, waypoint)
 	r.Resource().Attributes().PutStr(semconv.AttrServiceInstanceID, "waypoint")
 	s := r.ScopeMetrics().AppendEmpty()
 	labels := func(attrs pcommon.Map) {
@@ -391,6 +397,44 @@ func TestWaypointsRequests(t *testing.T) {
 	assert.Equal(t, map[string]uint64{"": 3}, edges[key].RequestsFailed)
 	assert.Equal(t, map[string]uint64{"": 13}, edges[key].Latencies)
 	assert.EqualValues(t, 2, edges[key].Closed)
+}
+
+func TestWaypointsSpeakForTheirServicesOnly(t *testing.T) {
+	known := []mesh.Entity{clientPod, serverPod, waypointPod, waypointSvc, frontedSvc}
+	for _, test := range []struct {
+		name, waypoint string
+		knows          []mesh.Entity
+		want           uint64
+	}{
+		{"its waypoint", "shop/waypoint", known, 10},
+		{"another waypoint of the namespace", "shop/other", known, 0},
+		{"a pod of another namespace that is labelled as a waypoint", "evil/waypoint", known, 0},
+		{"one whose name begins alike", "shop/way", known, 0},
+		{"a service without a waypoint", "shop/waypoint", []mesh.Entity{clientPod, serverPod, serverSvc}, 0},
+		{"without the mesh's state, of its namespace", "shop/waypoint", nil, 10},
+		{"without the mesh's state, of another namespace", "evil/waypoint", nil, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPipelines(t, nil)
+			p.learn(epoch, test.knows...)
+			p.step(1, func(b *batch) { b.waypointRequests(test.waypoint, 0.5, 0.5, "", "200", 0) })
+			p.step(6, func(b *batch) {
+				b.waypointRequests(test.waypoint, 5.5, 0.5, "", "503", 10)
+				// Nor does it tell of connections.
+				r := b.metrics.ResourceMetrics()
+				b.tcp(5.5, tcp{node: "node-a", reporter: "source", start: 0.5, opened: 50, closed: 50})
+				r.At(r.Len()-1).Resource().Attributes().PutStr(semconv.AttrWaypoint, test.waypoint)
+			})
+			p.step(90, nil)
+			var requests, opened uint64
+			for _, e := range p.edges() {
+				requests += e.Requests[""]
+				opened += e.Opened
+			}
+			assert.Equal(t, test.want, requests)
+			assert.Zero(t, opened)
+		})
+	}
 }
 
 func TestSeveralBackendsShareByRequests(t *testing.T) {

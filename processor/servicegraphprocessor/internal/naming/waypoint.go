@@ -220,6 +220,55 @@ func (d *Directory) WaypointOf(hostname, otherwise string) string {
 	return otherwise
 }
 
+// SpeaksFor tells whether a waypoint ("namespace/name") may tell of requests to a party for a service: the mesh's state must give
+// it the service or the party. Of what the mesh's state does not know a waypoint speaks only within its own namespace. One
+// whose namespace is not stated is believed.
+func (d *Directory) SpeaksFor(waypoint, hostname string, destination edge.Party) bool {
+	namespace, _, stated := strings.Cut(waypoint, "/")
+	if !stated {
+		return true
+	}
+	backend := d.derive().byParty[destination]
+	if backend != nil && d.names(backend.Waypoint, waypoint) {
+		return true
+	}
+	if s := d.Service(hostname); s != nil {
+		if !d.names(s.Waypoint, waypoint) {
+			return false
+		}
+		if backend == nil {
+			return destination.Namespace == s.Namespace
+		}
+		_, offered := backend.Services[s.Key()]
+		return offered
+	}
+	if _, rest, _ := strings.Cut(hostname, "."); strings.Contains(rest, ".svc.") || strings.HasSuffix(rest, ".svc") {
+		if of, _, _ := strings.Cut(rest, "."); of != namespace {
+			return false
+		}
+	}
+	return destination.Namespace == namespace
+}
+
+// names tells whether a reference to a waypoint ("namespace/hostname" or an address) means the one of a name.
+func (d *Directory) names(reference, waypoint string) bool {
+	if reference == "" {
+		return false
+	}
+	// Its service is called like the waypoint.
+	namespace, name, _ := strings.Cut(waypoint, "/")
+	_, host, _ := strings.Cut(reference, "/")
+	if host == name || strings.HasPrefix(host, name+"."+namespace+".") {
+		return strings.HasPrefix(reference, namespace+"/")
+	}
+	for w := range d.derive().waypoints {
+		if w.Namespace == namespace && WaypointName(w) == waypoint && d.is(reference, w) {
+			return true
+		}
+	}
+	return false
+}
+
 // BackendPort is the backend's port for the port that a client called at a service's waypoint.
 func BackendPort(backend *mesh.Workload, hostname string, port uint16) uint16 {
 	for service := range backend.Services {

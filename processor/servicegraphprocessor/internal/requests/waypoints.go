@@ -221,6 +221,11 @@ func (t *Waypoints) find(source *exposition.Source, kind uint64, attrs pcommon.M
 	if labels.Reporter != semconv.ReporterWaypoint && labels.Reporter != semconv.ReporterDestination || !exposition.Told(labels.Destination.Workload) {
 		return nil
 	}
+	// Any pod can be labelled as a waypoint.
+	if !t.names.SpeaksFor(source.Waypoint, labels.Service, labels.Destination) {
+		t.telemetry.Dropped(telemetry.DroppedForeign, 1)
+		return nil
+	}
 	if t.targets.Full() {
 		t.telemetry.Dropped(telemetry.DroppedFlowLimit, 1)
 		return nil

@@ -77,8 +77,9 @@ func readWaypointSpan(names *naming.Directory, span ptrace.Span) serverSpan {
 		return serverSpan{}
 	}
 	cluster := strings.TrimSuffix(stringOf(attrs, attrUpstreamCluster), ";")
-	hop := names.MergeHop(nil, names.Holder(address), cluster[strings.LastIndexByte(cluster, '|')+1:], "")
-	if hop.Kind != naming.HopThrough || len(hop.Backends) != 1 {
+	hostname := cluster[strings.LastIndexByte(cluster, '|')+1:]
+	hop := names.MergeHop(nil, names.Holder(address), hostname, "")
+	if hop.Kind != naming.HopThrough || len(hop.Backends) != 1 || !names.SpeaksFor(hop.Waypoint, hostname, naming.PartyOf(hop.Backends[0])) {
 		return serverSpan{}
 	}
 	return serverSpan{

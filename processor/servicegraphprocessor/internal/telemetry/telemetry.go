@@ -24,6 +24,7 @@ const (
 	DroppedSpanLimit   = "span_limit"
 	DroppedFlowLimit   = "flow_limit"
 	DroppedLate        = "late_point"
+	DroppedForeign     = "foreign_service"
 )
 
 // The bounds that keep a flow from an edge of its own.
@@ -71,7 +72,7 @@ func New(settings component.TelemetrySettings) (*Telemetry, error) {
 	return &Telemetry{
 		TelemetryBuilder: builder,
 		drops:            drops.NewCounter(metadata.Type.String()),
-		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate),
+		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate, DroppedForeign),
 		bounds:           options("bound", BoundEdges, BoundPorts, BoundExternal, BoundRoutes, BoundReceiver),
 		kinds:            options("kind", "flow", "server_span", "client_span", "flow_span"),
 		outcomes:         options("outcome", FlowSpanPaired, FlowSpanUnpaired, FlowSpanSingle, FlowSpanEvicted, FlowSpanAttached, FlowSpanAmbiguous),
