@@ -1023,6 +1023,10 @@ export interface components {
             errors: components["schemas"]["Count"];
             services: string[];
             l4_spans: components["schemas"]["Count"];
+            /** @description The trace is cut; so many more spans came than are kept. Absent when it is whole. */
+            dropped_spans?: number;
+            /** @description The largest difference between the clocks of a span and of its parent. Absent when none shows. */
+            clock_skew_ms?: number;
         };
         Trace: {
             trace_id: string;
@@ -1057,6 +1061,15 @@ export interface components {
                         [key: string]: string;
                     };
                 }[];
+            }[];
+            /** @description The trace is cut; so many more spans came than are kept. Absent when it is whole. */
+            dropped_spans?: number;
+            /** @description Spans that cannot have been when they say by their parents' clocks. Absent when there are none. */
+            clock_skews?: {
+                span_id: string;
+                service: string;
+                /** @description How far the clock of the span is ahead of its parent's */
+                skew_ms: number;
             }[];
         };
         NodeGraphField: {

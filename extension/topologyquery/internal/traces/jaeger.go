@@ -233,7 +233,7 @@ func (j *Jaeger) Trace(ctx context.Context, id string) (*Trace, error) {
 		spans = append(spans, some...)
 	}
 	sortSpans(spans)
-	return &Trace{TraceID: id, Spans: spans}, nil
+	return &Trace{TraceID: id, Spans: spans, ClockSkews: skewsOf(spans)}, nil
 }
 
 // Services implements Reader.

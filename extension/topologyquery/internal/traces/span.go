@@ -64,6 +64,9 @@ type SpanEvent struct {
 type Trace struct {
 	TraceID string  `json:"trace_id"`
 	Spans   []*Span `json:"spans"`
+	// DroppedSpans is how many spans came that a bound kept out: the trace is cut.
+	DroppedSpans int         `json:"dropped_spans,omitempty"`
+	ClockSkews   []ClockSkew `json:"clock_skews,omitempty"`
 }
 
 // Summary is a trace in a list.
@@ -78,6 +81,9 @@ type Summary struct {
 	Services      []string  `json:"services"`
 	// L4Spans is how many of the spans are connections.
 	L4Spans int `json:"l4_spans"`
+	// DroppedSpans are those that a bound kept out, ClockSkewMS is the largest difference between two clocks.
+	DroppedSpans int     `json:"dropped_spans,omitempty"`
+	ClockSkewMS  float64 `json:"clock_skew_ms,omitempty"`
 }
 
 // Service is a service with the names of its operations.
@@ -270,6 +276,7 @@ func summarise(id string, spans []*Span) Summary {
 		out.Services = append(out.Services, name)
 	}
 	slices.Sort(out.Services)
+	out.ClockSkewMS = largestSkew(skewsOf(spans))
 	return out
 }
 

@@ -53,6 +53,8 @@ type stored struct {
 	start time.Time
 	end   time.Time
 	bytes int64
+	// dropped is how many more spans came.
+	dropped int
 }
 
 // NewStore returns an empty store.
@@ -92,6 +94,7 @@ func (s *Store) add(span *Span, now pcommon.Timestamp) {
 		s.forget(t, old)
 	} else if len(t.spans) >= maxSpansPerTrace {
 		s.dropped++
+		t.dropped++
 		return
 	}
 	t.spans[span.SpanID] = span
@@ -170,7 +173,9 @@ func (s *Store) Search(ctx context.Context, q Query) ([]Summary, error) {
 	slices.SortFunc(found, func(a, b *stored) int { return cmp.Or(b.start.Compare(a.start), strings.Compare(a.id, b.id)) })
 	out := make([]Summary, 0, min(len(found), q.Limit))
 	for _, t := range found[:min(len(found), q.Limit)] {
-		out = append(out, summarise(t.id, t.list()))
+		summary := summarise(t.id, t.list())
+		summary.DroppedSpans = t.dropped
+		out = append(out, summary)
 	}
 	return out, nil
 }
@@ -192,7 +197,8 @@ func (s *Store) Trace(_ context.Context, id string) (*Trace, error) {
 	if !ok {
 		return nil, nil
 	}
-	return &Trace{TraceID: id, Spans: t.list()}, nil
+	spans := t.list()
+	return &Trace{TraceID: id, Spans: spans, DroppedSpans: t.dropped, ClockSkews: skewsOf(spans)}, nil
 }
 
 // Services implements Reader.

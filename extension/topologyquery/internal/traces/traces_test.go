@@ -193,6 +193,75 @@ func TestHostileSpansAreBounded(t *testing.T) {
 	assert.Less(t, len(encoded), 200_000)
 }
 
+// TestCutTraceSaysSo sends more spans of a trace than one may have.
+func TestCutTraceSaysSo(t *testing.T) {
+	s := NewStore(Settings{MaxSpans: 1 << 20, MaxBytes: 1 << 30})
+	td := ptrace.NewTraces()
+	spans := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
+	for i := range maxSpansPerTrace + 5 {
+		span := spans.AppendEmpty()
+		span.SetTraceID(pcommon.TraceID{15: 1})
+		span.SetSpanID(pcommon.SpanID{6: byte(i >> 8), 7: byte(i), 0: 1})
+		span.SetStartTimestamp(pcommon.NewTimestampFromTime(origin))
+	}
+	s.Add(td)
+	trace, err := s.Trace(t.Context(), fmt.Sprintf("%032x", 1))
+	require.NoError(t, err)
+	assert.Len(t, trace.Spans, maxSpansPerTrace)
+	assert.Equal(t, 5, trace.DroppedSpans)
+	list, err := s.Search(t.Context(), Query{Limit: 1})
+	require.NoError(t, err)
+	assert.Equal(t, 5, list[0].DroppedSpans)
+}
+
+func TestClockSkew(t *testing.T) {
+	const ms = time.Millisecond
+	for name, test := range map[string]struct {
+		kinds           [2]ptrace.SpanKind
+		start, duration time.Duration // of the server's span; the client's is from 5 to 55 ms
+		failed          bool
+		want            float64
+	}{
+		"inside":                     {start: 10 * ms, duration: 40 * ms},
+		"within the slack":           {start: 4 * ms, duration: 40 * ms},
+		"behind":                     {start: -390 * ms, duration: 40 * ms, want: -400},
+		"ahead":                      {start: 410 * ms, duration: 40 * ms, want: 400},
+		"behind, longer":             {start: 0, duration: 80 * ms, want: -5},
+		"answers on after headers":   {start: 10 * ms, duration: 80 * ms},
+		"the client had left before": {start: 100 * ms, duration: 10 * ms, failed: true},
+		"a child of its own process": {kinds: [2]ptrace.SpanKind{ptrace.SpanKindServer, ptrace.SpanKindClient}, start: 0, duration: 5 * ms},
+		"a message that waited":      {kinds: [2]ptrace.SpanKind{ptrace.SpanKindProducer, ptrace.SpanKindConsumer}, start: time.Hour, duration: ms},
+		"a message before it was":    {kinds: [2]ptrace.SpanKind{ptrace.SpanKindProducer, ptrace.SpanKindConsumer}, start: -95 * ms, duration: ms, want: -100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			td := batch(
+				testSpan{1, 1, 0, "web", "GET", 5 * ms, 50 * ms, test.failed, nil},
+				testSpan{1, 2, 1, "api", "GET", test.start, test.duration, false, nil},
+			)
+			if test.kinds[0] == ptrace.SpanKindUnspecified {
+				test.kinds = [2]ptrace.SpanKind{ptrace.SpanKindClient, ptrace.SpanKindServer}
+			}
+			for i, kind := range test.kinds {
+				td.ResourceSpans().At(i).ScopeSpans().At(0).Spans().At(0).SetKind(kind)
+			}
+			s := NewStore(Settings{MaxSpans: 10, MaxBytes: 1 << 20})
+			s.Add(td)
+			trace, err := s.Trace(t.Context(), fmt.Sprintf("%032x", 1))
+			require.NoError(t, err)
+			list, err := s.Search(t.Context(), Query{Limit: 1})
+			require.NoError(t, err)
+			assert.InDelta(t, test.want, list[0].ClockSkewMS, 1e-6)
+			if test.want == 0 {
+				assert.Empty(t, trace.ClockSkews)
+				return
+			}
+			require.Len(t, trace.ClockSkews, 1)
+			assert.Equal(t, "api", trace.ClockSkews[0].Service)
+			assert.InDelta(t, test.want, trace.ClockSkews[0].SkewMS, 1e-6)
+		})
+	}
+}
+
 // jaeger answers as a Jaeger of a version does.
 func jaeger(t *testing.T, summaries bool) *Jaeger {
 	td := batch(shop[:2]...)
