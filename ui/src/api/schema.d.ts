@@ -301,7 +301,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Single connections, newest first; one record of each side that reported */
+        /** Single connections and requests, newest first; of a connection one record of each side that reported */
         get: operations["listFlows"];
         put?: never;
         post?: never;
@@ -939,26 +939,49 @@ export interface components {
         Flow: {
             cursor: components["schemas"]["Count"];
             uid?: string;
-            /** @description The connection's end. */
+            /** @description The connection's or request's end. */
             time: components["schemas"]["Time"];
             /** @description Whose ztunnel said so. */
             node?: string;
-            /** @enum {string} */
-            direction: "inbound" | "outbound";
+            /**
+             * @description Only of connections.
+             * @enum {string}
+             */
+            direction?: "inbound" | "outbound";
+            /**
+             * @description tcp: a connection, as a ztunnel logged it; otherwise a request, as a waypoint or gateway logged it.
+             * @enum {string}
+             */
+            protocol: "tcp" | "http" | "grpc";
             source: components["schemas"]["Party"];
             destination: components["schemas"]["Party"];
             service?: string;
             /** @enum {string} */
-            security: "mutual_tls" | "plaintext";
+            security: "mutual_tls" | "plaintext" | "unknown";
             /** @enum {string} */
             verdict: "forwarded" | "denied" | "failed";
+            method?: string;
+            /** @description Without its query. */
+            path?: string;
+            /** @description Only of requests; 0: nobody answered. */
+            status?: number;
+            grpc_status?: number;
+            /** @description Envoy's, with commas, such as UF,URX. */
+            response_flags?: string;
+            /** @description Envoy's response code details, and why the connection to the server failed. */
+            details?: string;
+            /** @description NAMESPACE.NAME.RULE of an HTTPRoute. */
+            route?: string;
+            request_id?: string;
+            /** @description namespace/name of the waypoint or gateway that logged the request. */
+            waypoint?: string;
             reason?: string;
             message?: string;
             policy?: string;
             /** @description Client to server. */
             bytes_sent: number;
             bytes_received: number;
-            /** @description The connection's life. */
+            /** @description The connection's life, or how long the request took. */
             duration_ms: number;
         };
         Party: {
@@ -1594,6 +1617,14 @@ export interface operations {
                 direction?: "inbound" | "outbound";
                 verdict?: "forwarded" | "denied" | "failed";
                 reason?: string;
+                /** @description tcp: connections; http: requests, those of gRPC included; grpc. */
+                protocol?: "tcp" | "http" | "grpc";
+                /** @description A request's code, or a class of codes; several with commas, such as 404,5xx. 0: nobody answered. */
+                status?: string;
+                method?: string;
+                /** @description A template such as /products/{id}, in which * at the end stands for all that follows; or, without a leading slash, part of a path. */
+                path?: string;
+                request_id?: string;
                 /** @description The same as start. */
                 since?: components["schemas"]["TimeParameter"];
                 /** @description The same as end. */

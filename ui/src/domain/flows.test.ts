@@ -5,7 +5,7 @@ import { parseExpression } from './expression';
 import { FLOW_FIELDS, flowFilter, flowLookup, flowsToCSV, pairFlows, partyName, shortIdentity } from './flows';
 
 const flow = (patch: Partial<Flow>): Flow => ({
-  cursor: 1, time: '2026-01-01T00:00:00Z', direction: 'outbound', source: { namespace: 'shop', pod: 'cart-1', address: '10.0.0.1' }, destination: { address: '10.0.0.9', port: 443 },
+  cursor: 1, time: '2026-01-01T00:00:00Z', direction: 'outbound', protocol: 'tcp', source: { namespace: 'shop', pod: 'cart-1', address: '10.0.0.1' }, destination: { address: '10.0.0.9', port: 443 },
   security: 'plaintext', verdict: 'forwarded', bytes_sent: 1, bytes_received: 2, duration_ms: 3.5, ...patch,
 });
 

@@ -20,7 +20,7 @@ export function OutageSamples({ outage, from, to }: { outage: Outage; from: numb
   const over = outage.state !== 'open' || at !== undefined;
   const range = { start: toRFC3339(from - 1000), ...(over ? { end: toRFC3339(to + 2000) } : {}) };
   const every = { enabled: edge !== undefined, everyMs: over ? 10_000 : 5000 };
-  const { data } = useLatest<FlowList>('/flows', { source: edge?.source.name, destination: edge?.destination.name, ...range, limit: 100 }, every);
+  const { data } = useLatest<FlowList>('/flows', { protocol: 'tcp', source: edge?.source.name, destination: edge?.destination.name, ...range, limit: 100 }, every);
   const { data: found } = useLatest<{ traces: TraceSummary[] }>('/traces', { service: edge?.source.name, status: 'error', layer: 'l7', ...range, limit: TRACES }, every);
   const flows = pairFlows((data?.flows ?? []).filter((flow) => flow.verdict !== 'forwarded')).slice(0, FLOWS);
   const known = outage.trace_ids ?? [];
@@ -75,7 +75,7 @@ function Connections({ flows }: { flows: FlowPair[] }) {
                 <span className="text-failing">{kindLabel(flow.reason ?? flow.verdict)}</span> <span className="muted small">{flow.message}</span>
                 {other?.message && other.message !== flow.message && (
                   <div className="muted small">
-                    {SIDES[other.direction]}: {other.message}
+                    {SIDES[other.direction!]}: {other.message}
                   </div>
                 )}
               </td>

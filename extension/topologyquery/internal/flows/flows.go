@@ -16,25 +16,31 @@ import (
 // maxText bounds a flow's texts in bytes; the ring's memory is bounded by its size times these.
 const maxText = 512
 
-// Verdicts.
+// Verdicts, and how a flow was secured.
 const (
 	VerdictForwarded = "forwarded"
 	VerdictDenied    = "denied"
 	VerdictFailed    = "failed"
+
+	securityMutualTLS = "mutual_tls"
+	securityPlaintext = "plaintext"
+	securityUnknown   = "unknown"
 )
 
-// Flow is one ztunnel's record of one connection, at its close.
+// Flow is one ztunnel's record of one connection, at its close, or a waypoint's or gateway's of one request.
 type Flow struct {
 	Cursor    uint64    `json:"cursor"`
 	UID       string    `json:"uid,omitempty"`
 	Time      time.Time `json:"time"`
 	Node      string    `json:"node,omitempty"`
-	Direction string    `json:"direction"` // inbound or outbound, seen from the node
+	Direction string    `json:"direction,omitempty"` // inbound or outbound, seen from the node; none of requests
+	Protocol  string    `json:"protocol"`            // tcp, http or grpc
 	Source    Party     `json:"source"`
 	Dest      Party     `json:"destination"`
 	Service   string    `json:"service,omitempty"`
 	Security  string    `json:"security"`
 	Outcome
+	*Request
 	BytesSent  int64   `json:"bytes_sent"`     // client to server
 	BytesRecv  int64   `json:"bytes_received"` // server to client
 	DurationMS float64 `json:"duration_ms"`    // the connection's life
@@ -74,6 +80,10 @@ func New(size int) *Ring { return &Ring{ring: make([]Flow, max(size, 1))} }
 func (r *Ring) Add(node string, record plog.LogRecord) {
 	f := parse(record)
 	f.Node = node
+	r.add(f)
+}
+
+func (r *Ring) add(f Flow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next++
@@ -109,13 +119,14 @@ func parse(record plog.LogRecord) Flow {
 			Message: text(attrs, semconv.AttrErrorMessage),
 			Policy:  text(attrs, semconv.AttrPolicy),
 		},
-		Security: "plaintext",
+		Security: securityPlaintext,
+		Protocol: semconv.ProtocolTCP,
 	}
 	if hbone, err := netip.ParseAddrPort(text(attrs, semconv.AttrDestinationHBONE)); err == nil {
 		f.Dest.Address, f.Dest.Port = hbone.Addr().String(), hbone.Port()
-		f.Security = "mutual_tls"
+		f.Security = securityMutualTLS
 	} else if f.Source.Identity != "" {
-		f.Security = "mutual_tls"
+		f.Security = securityMutualTLS
 	}
 	f.BytesSent, f.BytesRecv = integer(attrs, semconv.AttrBytesSent), integer(attrs, semconv.AttrBytesRecv)
 	if f.Direction == semconv.DirectionInbound {
@@ -139,9 +150,12 @@ func text(attrs pcommon.Map, name string) string {
 	if !ok {
 		return ""
 	}
-	s := value.AsString()
-	if len(s) > maxText {
-		s = strings.ToValidUTF8(s[:maxText], "")
+	return clip(value.AsString(), maxText)
+}
+
+func clip(s string, most int) string {
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "")
 	}
 	return s
 }
@@ -169,6 +183,7 @@ type Filter struct {
 	Verdict             string
 	Reason              string
 	Since, Until        time.Time
+	RequestFilter
 }
 
 func (f *Filter) match(flow *Flow) bool {
@@ -179,7 +194,8 @@ func (f *Filter) match(flow *Flow) bool {
 		(f.Verdict == "" || flow.Verdict == f.Verdict) &&
 		(f.Reason == "" || flow.Reason == f.Reason) &&
 		(f.Since.IsZero() || !flow.Time.Before(f.Since)) &&
-		(f.Until.IsZero() || flow.Time.Before(f.Until))
+		(f.Until.IsZero() || flow.Time.Before(f.Until)) &&
+		f.RequestFilter.match(flow)
 }
 
 func (p *Party) match(want string) bool {

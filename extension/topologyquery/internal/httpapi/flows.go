@@ -3,9 +3,11 @@ package httpapi
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // flowReader is the flow records that are kept. flows.Ring is one.
@@ -33,6 +35,13 @@ func (s *flowRoutes) list(_ *http.Request, p *params) (*answer, error) {
 		Reason:      p.text("reason"),
 		Since:       p.time("since"),
 		Until:       p.time("until"),
+		RequestFilter: flows.RequestFilter{
+			Protocol:  p.oneOf("protocol", "", semconv.ProtocolTCP, semconv.ProtocolHTTP, semconv.ProtocolGRPC),
+			Status:    p.statuses("status"),
+			Method:    p.text("method"),
+			Path:      p.text("path"),
+			RequestID: p.text("request_id"),
+		},
 	}
 	if start := p.time("start"); filter.Since.IsZero() {
 		filter.Since = start
@@ -65,6 +74,18 @@ func (s *flowRoutes) list(_ *http.Request, p *params) (*answer, error) {
 	}
 	body.Next, body.After = formatCursor(next), strconv.FormatUint(newest, 10)
 	return jsonAnswer(body)
+}
+
+// statuses reads codes and classes of codes, such as 404,5xx.
+func (p *params) statuses(name string) string {
+	value := p.text(name)
+	for one := range strings.SplitSeq(value, ",") {
+		one = strings.ToLower(strings.TrimSpace(one))
+		if _, err := strconv.ParseUint(strings.TrimSuffix(one, "xx"), 10, 16); value != "" && err != nil {
+			p.fail(name, "must be codes or classes of them, such as 404,5xx")
+		}
+	}
+	return value
 }
 
 func formatCursor(n uint64) string {

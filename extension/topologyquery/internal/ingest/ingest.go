@@ -106,6 +106,8 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 					}
 				case record.EventName() == semconv.EventAccess:
 					in.Flows.Add(nodeOf(rl.Resource().Attributes()), record)
+				case record.EventName() == semconv.EventRequest:
+					in.Flows.AddRequest(rl.Resource().Attributes(), record)
 				case record.EventName() == semconv.EventChange:
 					in.change(rl.Resource(), record)
 				case record.EventName() == semconv.EventOutage:

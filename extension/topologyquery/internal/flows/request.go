@@ -1,0 +1,129 @@
+package flows
+
+import (
+	"cmp"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/pathtemplate"
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// maxPath bounds a request's path in bytes, as its records do.
+const maxPath = 1024
+
+// Request is what a flow says of a request, beside what it says of a connection.
+type Request struct {
+	Method string `json:"method,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Status int    `json:"status"` // 0: nobody answered
+	// Flags and Details are Envoy's words; Route is the route that it took, NAMESPACE.NAME.RULE of an HTTPRoute.
+	Flags   string `json:"response_flags,omitempty"`
+	Details string `json:"details,omitempty"`
+	Route   string `json:"route,omitempty"`
+	ID      string `json:"request_id,omitempty"`
+	// Waypoint is "namespace/name" of the waypoint or gateway that logged the request.
+	Waypoint   string `json:"waypoint,omitempty"`
+	GRPCStatus *int64 `json:"grpc_status,omitempty"`
+}
+
+// AddRequest takes over a request's record (docs/data-model.md, section 2.5).
+func (r *Ring) AddRequest(resource pcommon.Map, record plog.LogRecord) {
+	r.add(parseRequest(resource, record))
+}
+
+func parseRequest(resource pcommon.Map, record plog.LogRecord) Flow {
+	attrs := record.Attributes()
+	key := edge.KeyOf(attrs)
+	f := parse(record)
+	f.Protocol = cmp.Or(key.Protocol, semconv.ProtocolHTTP)
+	f.Service = cmp.Or(key.Service, f.Service)
+	f.Source.Namespace, f.Dest.Namespace = cmp.Or(f.Source.Namespace, key.Source.Namespace), cmp.Or(f.Dest.Namespace, key.Destination.Namespace)
+	f.Security = securities[key.Security]
+	f.BytesSent, f.BytesRecv = integer(attrs, semconv.AttrRequestBodySize), integer(attrs, semconv.AttrResponseBodySize)
+	f.DurationMS = float64(integer(attrs, semconv.AttrRequestDuration)) / float64(time.Millisecond)
+	path, _ := attrs.Get(semconv.AttrURLPath)
+	details := []string{
+		text(attrs, semconv.AttrResponseDetails), text(attrs, semconv.AttrTerminationDetails), text(attrs, semconv.AttrTransportFailure),
+	}
+	f.Request = &Request{
+		Method:   text(attrs, semconv.AttrRequestMethod),
+		Path:     clip(path.AsString(), maxPath),
+		Status:   int(integer(attrs, semconv.AttrResponseStatusCode)),
+		Flags:    text(attrs, semconv.AttrResponseFlags),
+		Details:  join(details),
+		Route:    text(attrs, semconv.AttrRouteName),
+		ID:       text(attrs, semconv.AttrRequestID),
+		Waypoint: cmp.Or(text(resource, semconv.AttrWaypoint), text(resource, semconv.AttrGateway)),
+	}
+	if status, ok := attrs.Get(semconv.AttrGRPCStatusCode); ok && status.Type() == pcommon.ValueTypeInt {
+		code := status.Int()
+		f.GRPCStatus, f.Protocol = &code, semconv.ProtocolGRPC
+	}
+	return f
+}
+
+// securities are the words of flows for those of edges; a request of which no edge is known has none of them.
+var securities = map[string]string{
+	semconv.SecurityMutualTLS: securityMutualTLS, semconv.SecurityNone: securityPlaintext, semconv.SecurityUnknown: securityUnknown, "": securityUnknown,
+}
+
+// join puts together what is not empty.
+func join(parts []string) string {
+	kept := parts[:0]
+	for _, part := range parts {
+		if part != "" {
+			kept = append(kept, part)
+		}
+	}
+	return clip(strings.Join(kept, "; "), maxText)
+}
+
+// RequestFilter selects requests; an empty field selects all flows.
+type RequestFilter struct {
+	// Protocol is tcp, http or grpc; gRPC is HTTP, too.
+	Protocol string
+	// Status are codes and classes of them with commas, such as "404,5xx".
+	Status string
+	Method string
+	// Path is a template or, without a leading slash, part of a path.
+	Path      string
+	RequestID string
+}
+
+func (f *RequestFilter) match(flow *Flow) bool {
+	if f.Protocol != "" && f.Protocol != flow.Protocol && !(f.Protocol == semconv.ProtocolHTTP && flow.Protocol == semconv.ProtocolGRPC) {
+		return false
+	}
+	if f.Status == "" && f.Method == "" && f.Path == "" && f.RequestID == "" {
+		return true
+	}
+	r := flow.Request
+	return r != nil &&
+		(f.Status == "" || matchStatus(f.Status, r.Status)) &&
+		(f.Method == "" || strings.EqualFold(f.Method, r.Method)) &&
+		(f.Path == "" || matchPath(f.Path, r.Path)) &&
+		(f.RequestID == "" || f.RequestID == r.ID)
+}
+
+func matchStatus(want string, status int) bool {
+	for one := range strings.SplitSeq(want, ",") {
+		one = strings.ToLower(strings.TrimSpace(one))
+		if class, ok := strings.CutSuffix(one, "xx"); ok && class == strconv.Itoa(status/100) || one == strconv.Itoa(status) {
+			return true
+		}
+	}
+	return false
+}
+
+func matchPath(want, path string) bool {
+	if !strings.HasPrefix(want, "/") && !strings.HasPrefix(want, "*") {
+		return strings.Contains(path, want)
+	}
+	return pathtemplate.Match(want, path)
+}
