@@ -3,7 +3,10 @@
 // (docs/data-model.md, section 2.3) and keeps an indexed copy of it.
 package mesh
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // EntityType names a kind of entity event.
 type EntityType string
@@ -80,6 +83,12 @@ func (*Workload) Type() EntityType { return TypeWorkload }
 
 // Key implements Entity: the uid.
 func (w *Workload) Key() string { return w.UID }
+
+// Synthetic tells whether a name is one that istiod makes up for what lies in another network: the network's gateway, or a
+// service's endpoints behind it. It is no pod's.
+func Synthetic(name string) bool {
+	return strings.HasPrefix(name, "NetworkGateway/") || strings.Contains(name, "/SplitHorizonWorkload/")
+}
 
 // InMesh tells whether a ztunnel carries the workload's traffic.
 func (w *Workload) InMesh() bool { return w.TunnelProtocol == "HBONE" }

@@ -115,6 +115,7 @@ const (
 	LabelSourceCluster           = "source_cluster"
 	LabelSourcePod               = "source_pod"
 	LabelSourceAddress           = "source_address"
+	LabelSourcePrincipal         = "source_principal"
 
 	LabelDestinationWorkload          = "destination_workload"
 	LabelDestinationNamespace         = "destination_workload_namespace"

@@ -2,6 +2,7 @@ package servicegraphprocessor
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -152,4 +153,64 @@ func TestSeriesWithoutNamesCostNothing(t *testing.T) {
 	arrival := moment.Arrival{Now: pcommon.NewTimestampFromTime(second0(2)), Latest: pcommon.NewTimestampFromTime(second0(9))}
 	g.flows.Apply("node-a", metric, arrival)
 	assert.Zero(t, testing.AllocsPerRun(100, func() { g.flows.Apply("node-a", metric, arrival) }))
+}
+
+// What crosses between networks goes through a gateway: the client's ztunnel knows the service, the server's the client's app or
+// identity.
+func TestConnectionBetweenNetworksIsCountedOnce(t *testing.T) {
+	const gateway = "NetworkGateway/east/203.0.113.50/15008"
+	client, server := testPod("client-1", "client", "node-a", "10.0.1.1"), testPod("server-1", "server", "node-b", "10.0.2.1", "server")
+	client.Network, server.Network = "west", "east"
+	client.ServiceAccount, server.ServiceAccount = "client", "server"
+	outbound := flowRow{
+		node: "node-a", reporter: semconv.ReporterSource, srcPod: "client-1", srcNS: "shop", dstPod: gateway, dstNS: "istio-system",
+		dstIP: "203.0.113.50", port: 80, service: "server.shop.svc", security: semconv.SecurityMutualTLS,
+	}
+	inbound := flowRow{
+		node: "node-b", reporter: semconv.ReporterDestination, srcIP: "10.0.2.9", dstPod: "server-1", dstNS: "shop", dstIP: "10.0.2.1",
+		port: 80, service: "server.shop.svc", security: semconv.SecurityMutualTLS,
+	}
+	const principal = "spiffe://cluster.local/ns/shop/sa/client"
+	for name, tc := range map[string]struct {
+		inbound func(*flowRow)
+		// only are the reporters that tell.
+		only string
+	}{
+		"with baggage":                {inbound: func(r *flowRow) { r.srcPod, r.srcNS, r.principal = "client", "shop", principal }},
+		"with a pod's address":        {inbound: func(r *flowRow) { r.srcPod, r.srcNS, r.port = "client", "shop", 8080 }},
+		"by identity":                 {inbound: func(r *flowRow) { r.principal = principal }},
+		"by the gateway and identity": {inbound: func(r *flowRow) { r.srcPod, r.srcNS, r.principal = "gateway-1", "istio-system", principal }},
+		"the client's word":           {only: semconv.ReporterSource},
+		"the server's word":           {only: semconv.ReporterDestination, inbound: func(r *flowRow) { r.principal = principal }},
+	} {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, mesh known late: %t", name, late), func(t *testing.T) {
+				p := newPipelines(t, nil)
+				learn := func() { p.learn(epoch, client, server, serverSvc, testPod("gateway-1", "gateway", "node-b", "10.0.2.9")) }
+				if !late {
+					learn()
+				}
+				inbound := inbound
+				if tc.inbound != nil {
+					tc.inbound(&inbound)
+				}
+				for s := 1; s <= 3; s++ {
+					p.step(float64(s), func(b *batch) {
+						if tc.only != semconv.ReporterDestination {
+							b.flow(outbound, values(uint64(s)))
+						}
+						if tc.only != semconv.ReporterSource {
+							b.flow(inbound, values(uint64(s)))
+						}
+					})
+					if late && s == 1 {
+						learn()
+					}
+				}
+				p.step(20, nil)
+				require.Len(t, p.edges(), 1)
+				assert.EqualValues(t, 3, p.edges()[testEdge()].Closed, p.edges())
+			})
+		}
+	}
 }

@@ -121,6 +121,7 @@ type flowRow struct {
 	dstPod, dstNS, dstIP string
 	port                 uint16
 	service, security    string
+	principal            string
 }
 
 type flowValues struct {
@@ -135,7 +136,7 @@ func (r flowRow) put(attrs pcommon.Map) {
 	for name, value := range map[string]string{
 		semconv.LabelSourcePod: r.srcPod, semconv.LabelSourceNamespace: r.srcNS, semconv.LabelSourceAddress: r.srcIP,
 		semconv.LabelDestinationPod: r.dstPod, semconv.LabelDestinationNamespace: r.dstNS, semconv.LabelDestinationAddress: r.dstIP,
-		semconv.LabelDestinationService: r.service, semconv.LabelSecurityPolicy: r.security,
+		semconv.LabelSourcePrincipal: r.principal, semconv.LabelDestinationService: r.service, semconv.LabelSecurityPolicy: r.security,
 	} {
 		put(attrs, name, value)
 	}

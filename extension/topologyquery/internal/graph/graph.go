@@ -24,6 +24,8 @@ type Mesh interface {
 	Workloads() []*inventory.Workload
 	ByName() map[inventory.Name]*inventory.Workload
 	Hostname(hostname string) *mesh.Service
+	// Spread tells whether several clusters have workloads of a namespace, so that it is no cluster's.
+	Spread(namespace string) bool
 }
 
 // Root is the subject of an outage that is open at the window's end.

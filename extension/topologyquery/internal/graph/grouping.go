@@ -69,7 +69,10 @@ type member struct {
 
 func (b *Builder) member(p *edge.Party, service string) member {
 	m := member{p, p.Cluster, b.byName[inventory.Name{Namespace: p.Namespace, Name: p.Workload}], service}
-	if m.known != nil && m.known.Cluster != "" {
+	switch {
+	case b.grouping.by != ByWorkload && b.mesh.Spread(p.Namespace), m.known != nil && m.known.Spread:
+		m.cluster = ""
+	case m.known != nil && m.known.Cluster != "":
 		m.cluster = m.known.Cluster
 	}
 	return m

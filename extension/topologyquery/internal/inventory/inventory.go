@@ -20,7 +20,9 @@ type Workload struct {
 	Name
 	App     string
 	Version string
+	// Cluster is empty where several clusters have the workload, which Spread tells.
 	Cluster string
+	Spread  bool
 	Kind    string
 	InMesh  bool
 	// Pods are ordered by name; Gone ones only show where no pod is left.
@@ -42,6 +44,7 @@ type Inventory struct {
 	// view is the workloads as of viewVersion, made when asked for.
 	view        []*Workload
 	viewByName  map[Name]*Workload // bounded by owners and gone
+	viewSpread  map[string]bool
 	viewVersion uint64
 }
 
@@ -94,6 +97,14 @@ func (inv *Inventory) Workloads() []*Workload {
 	return list
 }
 
+// Spread tells whether workloads of a namespace are in several clusters: a namespace and a name mean the same in all of them.
+func (inv *Inventory) Spread(namespace string) bool {
+	inv.workloads()
+	inv.mu.RLock()
+	defer inv.mu.RUnlock()
+	return inv.viewSpread[namespace]
+}
+
 // ByName returns all workloads, those that are gone included.
 func (inv *Inventory) ByName() map[Name]*Workload {
 	_, byName := inv.workloads()
@@ -121,10 +132,11 @@ func (inv *Inventory) workloads() ([]*Workload, map[Name]*Workload) {
 		w.Gone, w.Pods = true, nil
 		byName[name] = w
 	}
+	spread := spreadNamespaces(byName)
 	slices.SortFunc(list, func(a, b *Workload) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name.Name, b.Name.Name))
 	})
-	inv.view, inv.viewByName, inv.viewVersion = list, byName, inv.Version()
+	inv.view, inv.viewByName, inv.viewSpread, inv.viewVersion = list, byName, spread, inv.Version()
 	return list, byName
 }
 
@@ -138,8 +150,24 @@ func newWorkload(name Name, pods map[string]*mesh.Workload) *Workload {
 	w.App, w.Version, w.Cluster, w.Kind = first.App(), first.CanonicalRevision, first.ClusterID, first.WorkloadType
 	for _, pod := range w.Pods {
 		w.InMesh = w.InMesh || pod.InMesh()
+		w.Spread = w.Spread || pod.ClusterID != first.ClusterID
+	}
+	if w.Spread {
+		w.Cluster = ""
 	}
 	return w
+}
+
+// spreadNamespaces are the namespaces of which several clusters have workloads.
+func spreadNamespaces(byName map[Name]*Workload) map[string]bool {
+	clusters, spread := map[string]string{}, map[string]bool{}
+	for name, w := range byName {
+		if cluster, known := clusters[name.Namespace]; w.Spread || known && cluster != w.Cluster {
+			spread[name.Namespace] = true
+		}
+		clusters[name.Namespace] = w.Cluster
+	}
+	return spread
 }
 
 // Services returns the services by namespace and host name.

@@ -116,3 +116,22 @@ func TestEntitiesAreBounded(t *testing.T) {
 	assert.Len(t, inv.Workloads(), 2)
 	assert.EqualValues(t, 3, inv.Rejected())
 }
+
+func TestSeveralClustersShareAWorkload(t *testing.T) {
+	inv := New(10)
+	for _, w := range []*mesh.Workload{
+		{UID: "west-1", Name: "web-1", Namespace: "shop", ClusterID: "west", Naming: mesh.Naming{WorkloadName: "web"}},
+		{UID: "east-1", Name: "web-2", Namespace: "shop", ClusterID: "east", Naming: mesh.Naming{WorkloadName: "web"}},
+		{UID: "east-2", Name: "api-1", Namespace: "shop", ClusterID: "east", Naming: mesh.Naming{WorkloadName: "api"}},
+		{UID: "east-3", Name: "redis-0", Namespace: "data", ClusterID: "east"},
+	} {
+		_, taken := inv.Apply(mesh.Event{Entity: w})
+		require.True(t, taken)
+	}
+	byName := inv.ByName()
+	assert.Empty(t, byName[Name{"shop", "web"}].Cluster, "it is no one cluster's")
+	assert.True(t, byName[Name{"shop", "web"}].Spread)
+	assert.Equal(t, "east", byName[Name{"shop", "api"}].Cluster)
+	assert.True(t, inv.Spread("shop"))
+	assert.False(t, inv.Spread("data"))
+}

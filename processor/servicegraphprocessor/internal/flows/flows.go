@@ -40,6 +40,7 @@ type series struct {
 	pair     *pair
 	key      *flowKey // only where it is recorded
 	route    int
+	loose    bool // an end may turn out to be another one
 	counts   [sums]cumulative.Counter[uint64]
 	failed   []failedSeries
 	duration exphist.Cumulative
@@ -193,11 +194,14 @@ func (t *Table) applyDuration(node string, point pmetric.ExponentialHistogramDat
 func (t *Table) find(key *flowKey, start, at, now pcommon.Timestamp) *series {
 	if s, ok := t.series[*key]; ok {
 		s.seen = max(s.seen, at)
-		if ends, moved := t.resolver.moved(s, key); moved {
+		if id, moved := t.resolver.moved(s, key); moved {
 			last, owned := s.pair, key.clone()
 			t.leave(s)
-			t.pairOf(&owned, ends, s.seen, now).join(s, &owned, last.seen)
-			t.save(s.pair)
+			t.pairOf(&owned, id, s.seen, now).join(s, &owned, last.seen)
+			if len(last.series) == 0 && !last.who.resolved {
+				s.pair.take(last, key.side)
+			}
+			t.touch(s.pair)
 		}
 		s.pair.seen = max(s.pair.seen, at)
 		return s
@@ -210,7 +214,9 @@ func (t *Table) find(key *flowKey, start, at, now pcommon.Timestamp) *series {
 	}
 	owned := key.clone()
 	s := &series{seen: at}
-	t.pairOf(&owned, t.resolver.endsOf(&owned, at), at, now).join(s, &owned, start)
+	id, loose := t.resolver.identify(&owned, at)
+	s.loose = loose
+	t.pairOf(&owned, id, at, now).join(s, &owned, start)
 	t.series[owned] = s
 	if t.journaled {
 		s.key = &owned

@@ -20,6 +20,9 @@ const (
 	maxRecordSeries = 1 << 16
 )
 
+// withPrincipal marks the side of a key that has a principal.
+const withPrincipal = 1 << 1
+
 var errPart = errors.New("a part of nothing")
 
 // Journal keeps account of what changes from here on, to be recorded.
@@ -111,8 +114,8 @@ func (p *pair) adopt(t *Table, store *edges.Restored, at pcommon.Timestamp) {
 	}
 	t.pairs[p.key] = p
 	for _, s := range p.series {
-		s.pair = p
-		p.reporters[s.key.side] = s.key.node
+		s.pair, s.loose = p, true
+		p.report(s.key)
 		t.series[*s.key] = s
 	}
 	// What was pending is settled with the next flush, and what was not does no harm.
@@ -221,12 +224,18 @@ func (s *series) code(c *journal.Coder, p *pair) {
 
 func (k *flowKey) code(c *journal.Coder) {
 	by := uint64(k.side)
+	if k.principal != "" {
+		by |= withPrincipal
+	}
 	c.Uint(&by)
-	if by > uint64(byDestination) {
+	if by&^withPrincipal > uint64(byDestination) {
 		c.Fail(errPart)
 		by = 0
 	}
-	k.side = side(by)
+	k.side = side(by &^ withPrincipal)
+	if by&withPrincipal != 0 {
+		c.Text(&k.principal)
+	}
 	c.Bool(&k.overflow)
 	c.Port(&k.port)
 	records.Texts(c,

@@ -54,7 +54,7 @@ type flowKey struct {
 
 	sourcePod, sourceNamespace, sourceAddress, sourceCluster                     string
 	destinationPod, destinationNamespace, destinationAddress, destinationCluster string
-	service, security                                                            string
+	service, security, principal                                                 string
 }
 
 // flowPoint is a flow aggregate's attributes beside its key.
@@ -72,7 +72,7 @@ func (k *flowKey) clone() flowKey {
 		sourceAddress: naming.Intern(k.sourceAddress), sourceCluster: naming.Intern(k.sourceCluster),
 		destinationPod: naming.Intern(k.destinationPod), destinationNamespace: naming.Intern(k.destinationNamespace),
 		destinationAddress: naming.Intern(k.destinationAddress), destinationCluster: naming.Intern(k.destinationCluster),
-		service: naming.Intern(k.service), security: naming.Intern(k.security),
+		service: naming.Intern(k.service), security: naming.Intern(k.security), principal: naming.Intern(k.principal),
 	}
 }
 
@@ -94,6 +94,8 @@ func readFlow(attrs pcommon.Map) flowPoint {
 			p.sourceNamespace = value.Str()
 		case semconv.LabelSourceAddress:
 			p.sourceAddress = value.Str()
+		case semconv.LabelSourcePrincipal:
+			p.principal = value.Str()
 		case semconv.LabelSourceCluster:
 			p.sourceCluster = value.Str()
 		case semconv.LabelDestinationPod:

@@ -9,8 +9,12 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 )
 
-// end names one end of a pair as the logs do: by pod, or by address where the log names none.
+// end names one end of a pair: by pod as the logs do, or by address where the log names none. Of connections that cross between
+// networks, both ends' ztunnels know no more than the client's app, which is its address within a namespace, and the service, whose
+// host name is its address.
 type end struct{ pod, namespace, address string }
+
+func (e end) isApp() bool { return e.pod == "" && e.namespace != "" }
 
 // pairKey identifies the connections that two reporters see: a client, a server and the server's port. Both ends know
 // these; the service is the client's to know, the server's end can only guess it.
@@ -30,6 +34,7 @@ type pair struct {
 	// series are those that tell of the pair, reporters the node that reported each end last.
 	series        []*series
 	reporters     [2]string
+	servers       servers
 	hasSource     bool
 	sourceRoute   int // the route of the source's last report
 	pendingFailed [2][]reconcile.Failed
@@ -70,12 +75,41 @@ type increment struct {
 	duration exphist.Histogram
 }
 
-// pairOf finds or creates the pair of a flow series between two ends.
-func (t *Table) pairOf(key *flowKey, ends [2]end, at, now pcommon.Timestamp) *pair {
-	id := pairKey{port: key.port, overflow: key.overflow}
-	if !key.overflow {
-		id.source, id.destination = ends[bySource], ends[byDestination]
+// take takes over what was reported at one end of a pair that turned out to be this one before anybody was told of it.
+func (p *pair) take(other *pair, by side) {
+	other.pendingFailed[by] = other.leads.failures.Flush(other.pendingFailed[by])
+	p.first = min(p.first, other.first)
+	for i := range other.routes {
+		from := &other.routes[i]
+		at := p.route(from.service, from.security, from.start)
+		to := &p.routes[at].pending[by]
+		for q, counted := range [...]uint64{from.credit.Closed, from.credit.Sent, from.credit.Received} {
+			to.counts[q] += counted + from.pending[by].counts[q]
+		}
+		to.duration.Merge(exphist.Default, &from.credit.Duration)
+		to.duration.Merge(exphist.Default, &from.pending[by].duration)
+		for _, f := range from.credit.Failed {
+			p.fail(by, f.Reason, at, f.N)
+		}
+		for _, f := range other.pendingFailed[by] {
+			if f.Route == i {
+				p.fail(by, f.Reason, at, f.N)
+			}
+		}
+		from.credit.Reset()
+		from.pending[by] = increment{}
 	}
+	other.pendingFailed[by] = nil
+}
+
+// servers are the pods that the server's end of connections to a service tells of.
+type servers struct {
+	last    end
+	several bool
+}
+
+// pairOf finds or creates the pair of a flow series.
+func (t *Table) pairOf(key *flowKey, id pairKey, at, now pcommon.Timestamp) *pair {
 	if p, ok := t.pairs[id]; ok {
 		p.seen = max(p.seen, at)
 		return p
@@ -93,8 +127,18 @@ func (p *pair) join(s *series, key *flowKey, start pcommon.Timestamp) {
 	if key.side == bySource {
 		p.routes[s.route].bySource = true
 	}
-	p.reporters[key.side] = key.node
+	p.report(key)
 	p.series = append(p.series, s)
+}
+
+// report notes who tells of the pair.
+func (p *pair) report(key *flowKey) {
+	p.reporters[key.side] = key.node
+	if key.side == byDestination && key.destinationPod != "" {
+		server := end{pod: key.destinationPod, namespace: key.destinationNamespace}
+		p.servers.several = p.servers.several || p.servers.last != (end{}) && p.servers.last != server
+		p.servers.last = server
+	}
 }
 
 // route finds or creates the route of a service and security, by its number.

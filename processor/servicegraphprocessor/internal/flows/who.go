@@ -39,27 +39,83 @@ type resolver struct {
 	telemetry *telemetry.Telemetry
 }
 
-// endsOf are the ends of a flow series at a time.
-func (r *resolver) endsOf(key *flowKey, at pcommon.Timestamp) [2]end {
-	return [2]end{
-		r.endOf(key.node, key.sourceNamespace, key.sourcePod, key.sourceAddress, at),
-		r.endOf(key.node, key.destinationNamespace, key.destinationPod, key.destinationAddress, at),
+// identify tells to which pair a flow series belongs at a time, and whether that may change: an end is not a pod that the mesh's
+// state knows by name.
+func (r *resolver) identify(key *flowKey, at pcommon.Timestamp) (id pairKey, loose bool) {
+	if key.overflow {
+		return pairKey{port: key.port, overflow: true}, false
 	}
-}
-
-// moved tells whether an end that a series names by its address only is another one by now, and the ends.
-func (r *resolver) moved(s *series, key *flowKey) (ends [2]end, moved bool) {
-	if key.overflow || key.sourcePod != "" && key.destinationPod != "" {
-		return ends, false
+	source, destination := r.names.Pod(key.sourceNamespace, key.sourcePod), r.names.Pod(key.destinationNamespace, key.destinationPod)
+	id = pairKey{
+		source:      r.endOf(key.node, key.sourceNamespace, key.sourcePod, key.sourceAddress, at),
+		destination: r.endOf(key.node, key.destinationNamespace, key.destinationPod, key.destinationAddress, at),
+		port:        key.port,
 	}
-	was := [2]end{s.pair.key.source, s.pair.key.destination}
-	ends = r.endsOf(key, s.seen)
-	for by := range ends {
-		if ends[by].pod == "" {
-			ends[by] = was[by]
+	if mesh.Synthetic(key.destinationPod) {
+		id.destination = end{address: key.destinationAddress}
+	}
+	switch client := r.clientOf(key, source, id.source); {
+	case key.side == byDestination && client.isApp():
+		id.source = client
+		if key.service != "" {
+			id.destination = end{address: key.service}
+			if destination != nil {
+				id.port = naming.CalledPort(destination, key.service, key.port)
+			}
+		}
+	case key.side == bySource && key.service != "" && (mesh.Synthetic(key.destinationPod) || r.names.Crosses(key.node, destination, key.service)):
+		id.destination = end{address: key.service}
+		if source != nil {
+			id.source = end{namespace: source.Namespace, address: source.App()}
 		}
 	}
-	return ends, ends != was
+	return id, source == nil || destination == nil || key.principal != ""
+}
+
+// clientOf is the app that a client is of which a server's ztunnel knows no pod, but a name or an identity. No end if there is none.
+func (r *resolver) clientOf(key *flowKey, named *mesh.Workload, found end) end {
+	if key.side != byDestination || key.overflow {
+		return end{}
+	}
+	if key.principal == "" {
+		if named != nil || key.sourcePod == "" {
+			return end{}
+		}
+		if app := r.names.AppNamed(key.sourceNamespace, key.sourcePod); app != "" {
+			return end{namespace: key.sourceNamespace, address: app}
+		}
+		return end{}
+	}
+	if named == nil {
+		named = r.names.Pod(found.namespace, found.pod)
+	}
+	namespace, account, ok := naming.ParsePrincipal(key.principal)
+	if !ok || named != nil && named.Namespace == namespace && named.ServiceAccount == account {
+		return end{}
+	}
+	if app := r.names.AppNamed(namespace, key.sourcePod); app != "" && key.sourceNamespace == namespace {
+		return end{namespace: namespace, address: app}
+	}
+	if namespace, app := r.names.AppOf(key.principal); app != "" {
+		return end{namespace: namespace, address: app}
+	}
+	return end{}
+}
+
+// moved tells whether a series belongs to another pair by now, and to which.
+func (r *resolver) moved(s *series, key *flowKey) (id pairKey, moved bool) {
+	if !s.loose || key.overflow {
+		return id, false
+	}
+	was := s.pair.key
+	id, s.loose = r.identify(key, s.seen)
+	if id.source.pod == "" && !id.source.isApp() || was.source.isApp() && !id.source.isApp() {
+		id.source = was.source
+	}
+	if id.destination.pod == "" && id.destination.address != key.service || was.destination.address == key.service && key.service != "" {
+		id.destination, id.port = was.destination, was.port
+	}
+	return id, id != was
 }
 
 // endOf names an end by its pod; an early denial is logged with addresses only, which the mesh's state may name.
@@ -85,6 +141,11 @@ func (r *resolver) resolve(p *pair, m moment.Moment) bool {
 		return true
 	}
 	pods := [2]*mesh.Workload{r.podOf(p, ends[0]), r.podOf(p, ends[1])}
+	service := ends[byDestination].address // only where connections cross between networks
+	crosses := ends[bySource].isApp() && service != "" && r.names.Service(service) != nil
+	if crosses && !p.servers.several {
+		pods[byDestination] = r.podOf(p, p.servers.last)
+	}
 	named := w.resolved
 	if named {
 		// Who was known once keeps that name when the mesh's state forgets it, or does not know it yet after a restart.
@@ -99,7 +160,9 @@ func (r *resolver) resolve(p *pair, m moment.Moment) bool {
 		switch {
 		case side(by) == byDestination && w.called != nil:
 			w.parties[by], w.port = r.names.ServiceParty(w.called, p.key.port)
-		case pod != nil || !named:
+		case side(by) == byDestination && crosses && pod != nil:
+			w.parties[by], w.port = naming.PartyOf(pod), naming.BackendPort(pod, service, p.key.port)
+		case pod != nil || !named || ends[by].isApp():
 			w.parties[by] = r.party(pod, ends[by], w.clusters[by])
 		}
 	}
@@ -133,7 +196,7 @@ func (r *resolver) calledBy(w *mesh.Workload, e end, last *mesh.Service) *mesh.S
 	if w != nil || e.pod != "" {
 		return nil
 	}
-	return cmp.Or(r.names.Called(naming.ParseAddr(e.address)), last)
+	return cmp.Or(r.names.Called(naming.ParseAddr(e.address)), r.names.Service(e.address), last)
 }
 
 // stateMayBeLate tells whether the mesh's state may not have said yet what it knows of something that was first seen at a time.
@@ -155,6 +218,9 @@ func (r *resolver) party(w *mesh.Workload, e end, cluster string) edge.Party {
 	if e.pod != "" {
 		r.telemetry.Unresolved()
 		return edge.Party{Workload: e.pod, Namespace: e.namespace, App: e.pod, Cluster: cluster}
+	}
+	if e.isApp() {
+		return r.names.AppParty(e.namespace, e.address, cluster)
 	}
 	party, ok := r.names.Externals.Name(e.address)
 	if !ok {

@@ -18,6 +18,7 @@ type derived struct {
 	waypoints  map[*mesh.Workload]bool
 	backends   map[string][]*mesh.Workload
 	byParty    map[edge.Party]*mesh.Workload
+	clients    *clients // nil until they are asked for
 }
 
 // derive brings what is computed from the whole state up to date.

@@ -160,7 +160,7 @@ func (p *parser) state(dump *Dump, state wireState) error {
 	for _, w := range state.Workloads {
 		if !p.take(len(dump.Workloads), w.UID, w.Name, w.Namespace, w.Node, w.ClusterID, w.Network, w.ServiceAccount,
 			w.TrustDomain, w.WorkloadName, w.WorkloadType, w.CanonicalName, w.CanonicalRevision, w.Hostname,
-			w.Locality.Region, w.Locality.Zone) {
+			w.Locality.Region, w.Locality.Zone) || mesh.Synthetic(w.UID) {
 			continue
 		}
 		workload, err := workload(w, ports[w.UID])

@@ -259,7 +259,10 @@ func validKey(key string, nodes *nodeTable) bool {
 	if key[keyReporterAt]&reporterOverflow != 0 {
 		return rest == ""
 	}
-	for range keyTexts {
+	for i := range keyTexts + 1 {
+		if i == keyTexts && rest == "" {
+			break
+		}
 		if rest == "" || len(rest)-1 < int(rest[0]) {
 			return false
 		}

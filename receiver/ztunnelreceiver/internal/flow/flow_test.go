@@ -274,6 +274,11 @@ func TestKey(t *testing.T) {
 		}},
 		{"identities", head + `src.identity="spiffe://a" dst.addr=10.0.0.2:80 direction="inbound"`, map[string]any{
 			"reporter": "destination", "source_address": "10.0.0.1", "destination_address": "10.0.0.2", "destination_port": int64(80), "connection_security_policy": "mutual_tls",
+			"source_principal": "spiffe://a",
+		}},
+		{"through a network's gateway", head + `src.workload="gateway-1" src.identity="spiffe://a" dst.addr=10.0.0.2:15008 dst.hbone_addr=pay.svc:80 direction="inbound"`, map[string]any{
+			"reporter": "destination", "source_pod": "gateway-1", "source_address": "10.0.0.1", "destination_address": "10.0.0.2", "destination_port": int64(80),
+			"connection_security_policy": "mutual_tls", "source_principal": "spiffe://a",
 		}},
 		{"early denial at the client", strings.Replace(head, "complete", "failed", 1) + `dst.addr=10.96.0.1:80 direction="outbound" error="x"`, map[string]any{
 			"reporter": "source", "source_address": "10.0.0.1", "destination_address": "10.96.0.1", "destination_port": int64(80), "connection_security_policy": "unknown",

@@ -167,10 +167,11 @@ func (w *metricsWriter) writeDuration(s *series) {
 }
 
 // textLabels are the labels of a flow key's texts, in their order.
-var textLabels = [keyTexts]string{
+var textLabels = [keyTexts + 1]string{
 	semconv.LabelSourcePod, semconv.LabelSourceNamespace, semconv.LabelSourceAddress, semconv.LabelSourceCluster,
 	semconv.LabelDestinationPod, semconv.LabelDestinationNamespace, semconv.LabelDestinationAddress,
 	semconv.LabelDestinationService, semconv.LabelDestinationCluster,
+	semconv.LabelSourcePrincipal,
 }
 
 // putAttributes writes the flow key; what is not known is left out.
@@ -184,10 +185,13 @@ func (s *series) putAttributes(attrs pcommon.Map) {
 		attrs.PutStr(semconv.LabelReporter, reporter)
 		return
 	}
-	attrs.EnsureCapacity(keyTexts + 5)
+	attrs.EnsureCapacity(keyTexts + 6)
 	attrs.PutStr(semconv.LabelReporter, reporter)
 	rest := s.key[keyHead:]
 	for _, label := range textLabels {
+		if rest == "" {
+			break
+		}
 		n := int(rest[0])
 		putNonEmpty(attrs, label, rest[1:1+n])
 		rest = rest[1+n:]

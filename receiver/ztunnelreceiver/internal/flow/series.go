@@ -18,13 +18,14 @@ const maxPolicies = 16
 // A flow key is a string of bytes: head, then texts of at most 255 bytes, each after its length.
 //
 //	node (4), reporter (1), security (1), destination port (2)
-//	source pod, namespace, address, cluster; destination pod, namespace, address, service, cluster
+//	source pod, namespace, address, cluster; destination pod, namespace, address, service, cluster; source principal, if it is told
 const (
 	keyReporterAt = 4
 	keySecurityAt = 5
 	keyPortAt     = 6
 	keyHead       = 8
 	keyTexts      = 9
+	maxText       = math.MaxUint8
 )
 
 const (
@@ -138,6 +139,21 @@ func (t *seriesTable) makeKey(node int, rec *accesslog.Record) {
 	k = appendText(k, address)
 	k = appendText(k, rec.DstService)
 	t.key = appendText(k, rec.Dst.Cluster)
+	if principal := clientPrincipal(rec); len(principal) > 0 {
+		t.key = appendText(t.key, principal)
+	}
+}
+
+// clientPrincipal is the client's identity where a server's ztunnel knows the client by no more, or not for sure: a tunnel to a
+// service that is named by its host came through a gateway of its network, whose pod's address the connection has.
+func clientPrincipal(rec *accesslog.Record) []byte {
+	if rec.Direction != accesslog.DirectionInbound || len(rec.Src.Identity) > maxText {
+		return nil
+	}
+	if len(rec.Src.Workload) == 0 || len(rec.HBONE.Text) > 0 && !rec.HBONE.IsIP {
+		return rec.Src.Identity
+	}
+	return nil
 }
 
 func appendText(k, text []byte) []byte {

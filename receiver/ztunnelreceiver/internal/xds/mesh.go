@@ -121,7 +121,7 @@ func (m *Mesh) Apply(response *discoveryv3.DeltaDiscoveryResponse, at time.Time)
 			m.count++
 		}
 		held[name] = resource{version: r.GetVersion(), entity: entity}
-		if had && reflect.DeepEqual(previous.entity, entity) {
+		if synthetic(entity) || had && reflect.DeepEqual(previous.entity, entity) {
 			continue
 		}
 		if had && (previous.entity.Key() != entity.Key() || previous.entity.Type() != entity.Type()) {
@@ -169,6 +169,9 @@ func (m *Mesh) Snapshot(at time.Time) []mesh.Event {
 	for _, typeURL := range Types() {
 		held := m.held[typeURL]
 		for _, name := range sortedNames(held) {
+			if synthetic(held[name].entity) {
+				continue
+			}
 			events = append(events, mesh.Event{Time: when, Entity: held[name].entity})
 		}
 	}
@@ -197,8 +200,15 @@ func (m *Mesh) remove(held map[string]resource, name string, when pcommon.Timest
 	}
 	delete(held, name)
 	m.count--
+	if synthetic(r.entity) {
+		return events
+	}
 	return append(events, mesh.Event{Time: when, Entity: r.entity, Deleted: true})
 }
+
+// synthetic tells whether an entity is no more than istiod's way to reach another network. It is held, since istiod tells of it
+// by versions, and not passed on.
+func synthetic(entity mesh.Entity) bool { return mesh.Synthetic(entity.Key()) }
 
 func versionless(held map[string]resource) bool {
 	for _, r := range held {
