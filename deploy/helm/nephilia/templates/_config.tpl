@@ -9,7 +9,7 @@ receivers:
   ztunnel:
     # The ztunnel of the node is found by the API server, for its address is a pod's.
     kubernetes:
-      namespace: {{ .Values.mesh.istioNamespace }}
+      namespace: {{ include "nephilia.ztunnelNamespace" . }}
       node: ${env:K8S_NODE_NAME}
       logs: files
       metrics: true
@@ -64,7 +64,7 @@ receivers:
       namespace: ${env:POD_NAMESPACE}
     {{- if include "nephilia.followsCluster" . }}
     kubernetes:
-      namespace: {{ .Values.mesh.istioNamespace }}
+      namespace: {{ include "nephilia.ztunnelNamespace" . }}
       logs: "off"
       metrics: false
       {{- include "nephilia.followed" . | nindent 6 }}
@@ -89,7 +89,7 @@ receivers:
       namespace: ${env:POD_NAMESPACE}
     # Nothing of a node is mounted: logs come through the API server.
     kubernetes:
-      namespace: {{ .Values.mesh.istioNamespace }}
+      namespace: {{ include "nephilia.ztunnelNamespace" . }}
       logs: api
       metrics: true
       config_dump: {{ .Values.kubernetes.configDump }}

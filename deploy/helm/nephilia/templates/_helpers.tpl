@@ -60,6 +60,10 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{- define "nephilia.ztunnelNamespace" -}}
+{{- default .Values.mesh.istioNamespace .Values.mesh.ztunnelNamespace }}
+{{- end }}
+
 {{- define "nephilia.xdsEndpoint" -}}
 {{- default (printf "istiod.%s.svc:15012" .Values.mesh.istioNamespace) .Values.mesh.xdsEndpoint }}
 {{- end }}
