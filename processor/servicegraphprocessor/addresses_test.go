@@ -186,7 +186,9 @@ func TestConnectionBetweenNetworksIsCountedOnce(t *testing.T) {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, mesh known late: %t", name, late), func(t *testing.T) {
 				p := newPipelines(t, nil)
-				learn := func() { p.learn(epoch, client, server, serverSvc, testPod("gateway-1", "gateway", "node-b", "10.0.2.9")) }
+				learn := func() {
+					p.learn(epoch, client, server, serverSvc, testPod("gateway-1", "gateway", "node-b", "10.0.2.9"))
+				}
 				if !late {
 					learn()
 				}
