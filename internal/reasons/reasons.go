@@ -180,6 +180,30 @@ var All = []Reason{
 		Texts:   begins("connection closed due to policy rejection", "connection closed due to policy change"),
 	},
 	{
+		Name: semconv.ErrorTypeTimeout, Label: "Timeout", Fault: Server,
+		Meaning: "A request was not answered within its time.",
+	},
+	{
+		Name: semconv.ErrorTypeRateLimited, Label: "Rate limited", Fault: Client,
+		Meaning: "A rate limit turned the request down.",
+	},
+	{
+		Name: semconv.ErrorTypeOverloaded, Label: "Overloaded", Fault: Server,
+		Meaning: "A circuit breaker or an overload manager turned the request down.",
+	},
+	{
+		Name: semconv.ErrorTypeFaultInjected, Label: "Fault injected", Fault: Mesh,
+		Meaning: "The mesh's configuration injects a fault.",
+	},
+	{
+		Name: semconv.ErrorTypeHTTPError, Label: "HTTP error", Fault: Server,
+		Meaning: "The request was answered with a code from 500 on.",
+	},
+	{
+		Name: semconv.ErrorTypeGRPCError, Label: "gRPC error", Fault: Server,
+		Meaning: "The request was answered with a gRPC status that is the server's fault.",
+	},
+	{
 		Name: semconv.ErrorTypeConnectFailed, Label: "Tunnel refused", Fault: Unknown, Vague: true, Lost: true, Kind: "connection_refused",
 		Meaning: "The other end turned the tunnel down; only its own log tells why.",
 		Texts:   wraps("http2 handshake failed: ", "http handshake failed: ", "connection failed: ", "pool: "),

@@ -173,6 +173,14 @@ const (
 	// the server's side can tell.
 	ErrorTypeConnectFailed = "connect_failed"
 	ErrorTypeOther         = "other"
+
+	// Of requests, as waypoints and gateways tell.
+	ErrorTypeTimeout       = "timeout"
+	ErrorTypeRateLimited   = "rate_limited"
+	ErrorTypeOverloaded    = "overloaded"
+	ErrorTypeFaultInjected = "fault_injected"
+	ErrorTypeHTTPError     = "http_error"
+	ErrorTypeGRPCError     = "grpc_error"
 )
 
 // Flow records and flow spans.

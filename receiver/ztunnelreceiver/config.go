@@ -18,6 +18,7 @@ import (
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/configdumps"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/controlplane"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/endpoints"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/envoylogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/metrics"
 )
 
@@ -33,10 +34,8 @@ type Config struct {
 	FlushInterval time.Duration `mapstructure:"flush_interval"`
 	// RefreshInterval is after how long a series, aggregated or scraped, leaves again although it did not change.
 	RefreshInterval time.Duration `mapstructure:"refresh_interval"`
-	// MaxSeries bounds the series that are aggregated from access logs.
-	MaxSeries int `mapstructure:"max_series"`
-	// SeriesExpiry is after how long a series without a record is forgotten; 0 is never.
-	SeriesExpiry time.Duration `mapstructure:"series_expiry"`
+
+	SeriesConfig `mapstructure:",squash"`
 
 	// FlowRecords says whether access-log entries become log records. The ztunnels' own messages and the entities do anyway.
 	FlowRecords bool `mapstructure:"flow_records"`
@@ -44,6 +43,7 @@ type Config struct {
 	Spans SpansConfig `mapstructure:"spans"`
 
 	AccessLogs configoptional.Optional[accesslogs.Config]   `mapstructure:"access_logs"`
+	EnvoyLogs  configoptional.Optional[envoylogs.Config]    `mapstructure:"envoy_logs"`
 	Metrics    configoptional.Optional[metrics.Config]      `mapstructure:"metrics"`
 	ConfigDump configoptional.Optional[configdumps.Config]  `mapstructure:"config_dump"`
 	XDS        configoptional.Optional[controlplane.Config] `mapstructure:"xds"`
@@ -52,6 +52,13 @@ type Config struct {
 
 	// deprecated are sentences about options under their former names.
 	deprecated []string
+}
+
+// SeriesConfig bounds the series that are aggregated from access logs.
+type SeriesConfig struct {
+	MaxSeries int `mapstructure:"max_series"`
+	// SeriesExpiry is after how long a series without a record is forgotten; 0 is never.
+	SeriesExpiry time.Duration `mapstructure:"series_expiry"`
 }
 
 // formerNames are the names that options had before.
@@ -106,11 +113,11 @@ func createDefaultConfig() component.Config {
 	return &Config{
 		FlushInterval:   time.Second,
 		RefreshInterval: time.Minute,
-		MaxSeries:       flow.DefaultMaxSeries,
-		SeriesExpiry:    24 * time.Hour,
+		SeriesConfig:    SeriesConfig{MaxSeries: flow.DefaultMaxSeries, SeriesExpiry: 24 * time.Hour},
 		FlowRecords:     true,
 		Spans:           SpansConfig{SamplingPercentage: 1, SlowThreshold: 10 * time.Second},
 		AccessLogs:      configoptional.Default(accesslogs.DefaultConfig()),
+		EnvoyLogs:       configoptional.Default(envoylogs.DefaultConfig()),
 		Metrics:         configoptional.Default(metrics.DefaultConfig()),
 		ConfigDump:      configoptional.Default(configdumps.DefaultConfig()),
 		XDS:             configoptional.Default(controlplane.DefaultConfig()),

@@ -67,6 +67,8 @@ type gathered struct {
 	events  []mesh.Event
 	changes []mesh.Change
 	spans   ptrace.Traces
+	// requests are records of requests.
+	requests requestBatch
 }
 
 // checkpoint is what is to be stored before the metrics of a boundary leave.
@@ -143,9 +145,27 @@ func (in *ingest) Entry(node string, entry []byte, observed time.Time) {
 	}
 }
 
+// NewRequest implements source.Sink.
+func (in *ingest) NewRequest(of source.Proxy) (plog.LogRecord, bool) {
+	if in.out.wants.logs == nil {
+		return plog.LogRecord{}, false
+	}
+	in.read = true
+	if in.gathered.requests.count >= maxGathered {
+		in.takeRecords()
+		in.full()
+	}
+	return in.gathered.requests.add(of, in.cfg.ClusterName), true
+}
+
 // Up implements source.Sink.
 func (in *ingest) Up(source, node string, up bool, seen time.Time) {
 	in.liveness.set(source, node, up, seen)
+}
+
+// Ails implements source.Sink.
+func (in *ingest) Ails(source, node, problem, detail string) {
+	in.liveness.ails(source, node, problem, detail)
 }
 
 // Forget implements source.Sink.
@@ -203,6 +223,7 @@ func (in *ingest) takeRecords() {
 		logs := in.takeEvents()
 		in.takeChanges(logs)
 		in.flow.FlushLogs().ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
+		in.gathered.requests.moveTo(logs)
 		in.out.logs.put(logs)
 	}
 	if in.out.wants.traces != nil {

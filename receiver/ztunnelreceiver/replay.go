@@ -30,7 +30,7 @@ type replayTarget struct {
 func newReplayTarget(in *ingest) *replayTarget {
 	t := &replayTarget{
 		ingest: in,
-		players: newPlayers(&source.Env{
+		players: in.cfg.newPlayers(&source.Env{
 			Sink: in, Telemetry: in.tel, Cluster: in.cfg.ClusterName, Refresh: in.cfg.RefreshInterval,
 		}),
 		pause: func(ctx context.Context, d time.Duration) {
@@ -52,7 +52,7 @@ func newPlayer(cfg *Config, tel *telemetry.Telemetry, clock replay.Clock) *repla
 	config := cfg.Replay.Get()
 	return &replay.Player{
 		Directory: config.Directory,
-		Limits:    replay.Limits{Entry: cfg.maxEntry(), Part: replay.MaxPart},
+		Limits:    replay.Limits{Entry: cfg.maxEntry(), Part: replay.MaxPart, Format: cfg.EnvoyLogs.Get().CompiledFormat()},
 		Speed:     float64(config.Speed),
 		RebaseNow: config.Rebase == rebaseNow,
 		Loop:      config.Loop,

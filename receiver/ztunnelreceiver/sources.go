@@ -11,6 +11,7 @@ import (
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/configdumps"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/controlplane"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/envoylogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/metrics"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/spans"
 )
@@ -29,12 +30,13 @@ func (c *Config) openers() []opener {
 }
 
 // newPlayers are what takes the parts of a recording, by their kind.
-func newPlayers(env *source.Env) map[replay.Kind]source.Player {
+func (c *Config) newPlayers(env *source.Env) map[replay.Kind]source.Player {
 	return map[replay.Kind]source.Player{
 		replay.KindXDS:        controlplane.NewPlayer(env),
 		replay.KindConfigDump: configdumps.NewPlayer(env),
 		replay.KindScrape:     metrics.NewPlayer(env),
 		replay.KindEntry:      accesslogs.NewPlayer(env),
+		replay.KindRequest:    envoylogs.NewPlayer(env, c.EnvoyLogs.Get()),
 		replay.KindSpans:      spans.NewPlayer(env),
 	}
 }

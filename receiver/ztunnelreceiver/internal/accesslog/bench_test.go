@@ -56,7 +56,7 @@ func BenchmarkUnwrapCRI(b *testing.B)  { benchmarkUnwrap(b, criTime+"stdout F ")
 func benchmarkUnwrap(b *testing.B, before string) {
 	b.Helper()
 	line := []byte(before + outboundPlain)
-	u, n := accesslog.NewUnwrapper(0), 0
+	u, n := accesslog.NewUnwrapper(accesslog.Style{}, 0), 0
 	b.ReportAllocs()
 	for b.Loop() {
 		u.Line(line, func([]byte) { n++ })

@@ -111,7 +111,7 @@ func TestEntrySplitter(t *testing.T) {
 		{name: "long line", lines: []string{outboundPlain + strings.Repeat("x", 3000)}, want: []string{(outboundPlain + strings.Repeat("x", 3000))[:1025]}, truncated: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := accesslog.NewEntrySplitter(1024, 5)
+			s := accesslog.NewEntrySplitter(accesslog.Style{}, 1024, 5)
 			assert.Equal(t, tt.want, split(s, tt.lines...))
 			assert.Equal(t, tt.truncated, s.Truncated())
 			assert.False(t, s.Holding())
@@ -120,7 +120,7 @@ func TestEntrySplitter(t *testing.T) {
 }
 
 func TestEntrySplitterLetsAccessEntriesGoAtOnce(t *testing.T) {
-	s := accesslog.NewEntrySplitter(0, 0)
+	s := accesslog.NewEntrySplitter(accesslog.Style{}, 0, 0)
 	n := 0
 	emit := func([]byte) { n++ }
 	s.Line([]byte(outboundPlain), emit)
@@ -134,14 +134,14 @@ func TestEntrySplitterLetsAccessEntriesGoAtOnce(t *testing.T) {
 	assert.True(t, s.Holding())
 
 	state := s.AppendState(nil)
-	restored := accesslog.NewEntrySplitter(0, 0)
+	restored := accesslog.NewEntrySplitter(accesslog.Style{}, 0, 0)
 	restored.SetState(state)
 	assert.Equal(t, []string{"2026-11-23T21:18:47Z\tinfo\tx\ty\t\nmore"}, split(restored, "more"))
 	assert.Empty(t, restored.AppendState(nil))
 }
 
 func TestJoiningAndSplittingDoNotAllocate(t *testing.T) {
-	j, s := accesslog.NewCRIJoiner(0), accesslog.NewEntrySplitter(0, 0)
+	j, s := accesslog.NewCRIJoiner(0), accesslog.NewEntrySplitter(accesslog.Style{}, 0, 0)
 	lines := [][]byte{
 		[]byte(criTime + "stdout P " + outboundPlain[:40]), []byte(criTime + "stdout F " + outboundPlain[40:]),
 		[]byte(criTime + "stdout F 2026-11-23T21:18:47Z\tinfo\tx\ty"), []byte(criTime + "stdout F more"),

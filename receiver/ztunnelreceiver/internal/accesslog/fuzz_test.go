@@ -208,7 +208,7 @@ func FuzzSplitter(f *testing.F) {
 	f.Add([]byte("2026-11-23T21:18:47Z\tinfo\tx\n{\n{}\n\r\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		const limit = 256
-		s := accesslog.NewEntrySplitter(limit, 8)
+		s := accesslog.NewEntrySplitter(accesslog.Style{}, limit, 8)
 		parser := accesslog.NewParser(limit)
 		var out, want []string
 		emit := func(entry []byte) {

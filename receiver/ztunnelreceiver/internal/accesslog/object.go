@@ -4,6 +4,7 @@ import "bytes"
 
 // objectReader finds the line of a container in a JSON object that something wrapped around it.
 type objectReader struct {
+	style   Style
 	limit   int
 	scanner Parser
 	// key is the member that held the entry before.
@@ -76,7 +77,7 @@ func (o *objectReader) read(line []byte) bool {
 	}
 	found := -1
 	for i := range members[:n] {
-		if o.unescape(members[i].value, 128); isEntry(o.text) || isSpaced(o.text) || IsCRI(o.text) {
+		if o.unescape(members[i].value, 128); o.style.isEntry(o.text) || o.style.isSpaced(o.text) || IsCRI(o.text) {
 			found = i
 			break
 		}
@@ -97,7 +98,7 @@ func (o *objectReader) read(line []byte) bool {
 	value := members[found].value
 	o.ended = bytes.HasSuffix(value, escapedNewline) && !bytes.HasSuffix(value, escapedBackslash)
 	o.unescape(value, o.limit)
-	if isSpaced(o.text) {
+	if o.style.isSpaced(o.text) {
 		o.tabs = appendTabbed(o.tabs[:0], o.text)
 		o.text, o.tabs = o.tabs, o.text
 	}

@@ -24,7 +24,7 @@ func recordedEntries(tb testing.TB, file string) [][]byte {
 	zr, err := gzip.NewReader(f)
 	require.NoError(tb, err)
 	var entries [][]byte
-	splitter := accesslog.NewEntrySplitter(0, 0)
+	splitter := accesslog.NewEntrySplitter(accesslog.Style{}, 0, 0)
 	emit := func(entry []byte) { entries = append(entries, append([]byte(nil), entry...)) }
 	scanner := bufio.NewScanner(zr)
 	scanner.Buffer(nil, 1<<20)

@@ -9,6 +9,7 @@ const defaultMaxEntryLines = 1024
 // entries and JSON never span lines and leave at once; any other entry leaves when the next one begins or at
 // Flush. A line that continues nothing leaves as an entry of its own, which no ztunnel wrote.
 type EntrySplitter struct {
+	style              Style
 	maxBytes, maxLines int
 	parser             *Parser
 
@@ -20,17 +21,17 @@ type EntrySplitter struct {
 	truncated int64
 }
 
-// NewEntrySplitter returns a splitter for one file that keeps at most maxBytes and maxLines of an entry; 0 means
+// NewEntrySplitter returns a splitter for one file of a style that keeps at most maxBytes and maxLines of an entry; 0 means
 // DefaultMaxEntry and 1024. Of a longer entry one byte more than maxBytes is kept, so that a parser with the same
 // bound sees that it was cut.
-func NewEntrySplitter(maxBytes, maxLines int) *EntrySplitter {
+func NewEntrySplitter(style Style, maxBytes, maxLines int) *EntrySplitter {
 	if maxBytes <= 0 {
 		maxBytes = DefaultMaxEntry
 	}
 	if maxLines <= 0 {
 		maxLines = defaultMaxEntryLines
 	}
-	return &EntrySplitter{maxBytes: maxBytes + 1, maxLines: maxLines, parser: NewParser(maxBytes)}
+	return &EntrySplitter{style: style, maxBytes: maxBytes + 1, maxLines: maxLines, parser: NewParser(maxBytes)}
 }
 
 // Line takes one line without its line end and passes complete entries to emit, at most two; they are valid
@@ -38,6 +39,10 @@ func NewEntrySplitter(maxBytes, maxLines int) *EntrySplitter {
 func (s *EntrySplitter) Line(line []byte, emit func(entry []byte)) {
 	if n := len(line); n > 0 && line[n-1] == '\r' {
 		line = line[:n-1]
+	}
+	if s.style.lines() {
+		emit(line[:min(len(line), s.maxBytes)])
+		return
 	}
 	if !s.parser.StartsEntry(line) {
 		s.continueEntry(line, emit)

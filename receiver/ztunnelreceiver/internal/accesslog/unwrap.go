@@ -30,6 +30,7 @@ const (
 // what stands around it; of one that does not, the lines before decide, and a foreign line or a few do not change that. What would
 // be an entry only by that is not believed amid entries that are so by themselves: the text of others may stand in a log.
 type Unwrapper struct {
+	style Style
 	cri   *CRIJoiner
 	shape shape
 	// sure is how often the shape was seen, less how often another one.
@@ -42,17 +43,17 @@ type Unwrapper struct {
 	tabs   []byte // with tabs for spaces
 }
 
-// NewUnwrapper returns an unwrapper for one file; the bound is that of NewCRIJoiner.
-func NewUnwrapper(maxLine int) *Unwrapper {
-	u := &Unwrapper{cri: NewCRIJoiner(maxLine)}
-	u.object.limit = u.cri.maxLine
+// NewUnwrapper returns an unwrapper for one file of a style; the bound is that of NewCRIJoiner.
+func NewUnwrapper(style Style, maxLine int) *Unwrapper {
+	u := &Unwrapper{style: style, cri: NewCRIJoiner(maxLine)}
+	u.object.limit, u.object.style = u.cri.maxLine, style
 	return u
 }
 
 // Line takes one line without its line end and passes on the lines of the container that it completes. They are valid only during
 // the call.
 func (u *Unwrapper) Line(line []byte, emit func(line []byte)) {
-	if u.shape != shapeCRI && isEntry(line) {
+	if u.shape != shapeCRI && u.style.isEntry(line) {
 		u.saw(shapeBare)
 		emit(line)
 		return
@@ -88,12 +89,12 @@ func (u *Unwrapper) other(line []byte, emit func(line []byte)) {
 		line = u.plain
 	}
 	switch {
-	case isEntry(line):
+	case u.style.isEntry(line):
 		u.saw(shapeBare)
 		emit(line)
 	case len(line) > 0 && line[0] == '{':
 		u.unwrapObject(line, emit)
-	case isSpaced(line):
+	case u.style.isSpaced(line):
 		if u.saw(shapeSpaced) {
 			u.tabs = appendTabbed(u.tabs[:0], line)
 			line = u.tabs
@@ -128,7 +129,7 @@ func (u *Unwrapper) unwrapObject(line []byte, emit func(line []byte)) {
 		case o.ended:
 			o.trimmed = false
 		case o.trimmed:
-		case part.open && isEntry(o.text):
+		case part.open && u.style.isEntry(o.text):
 			o.trimmed, part.open = true, false
 			emit(part.text)
 		default:
@@ -156,7 +157,7 @@ func (u *Unwrapper) prefixed(line []byte, emit func(line []byte)) {
 		known = u.samePrefix(line)
 	}
 	if known == 0 {
-		n := prefixLength(line)
+		n := u.style.prefixLength(line)
 		if n == 0 || !u.saw(shapePrefixed) {
 			u.rest(line, emit)
 			return
@@ -167,7 +168,7 @@ func (u *Unwrapper) prefixed(line []byte, emit func(line []byte)) {
 		u.saw(shapePrefixed)
 	}
 	line = line[known:]
-	if isSpaced(line) {
+	if u.style.isSpaced(line) {
 		u.tabs = appendTabbed(u.tabs[:0], line)
 		line = u.tabs
 	}
@@ -225,17 +226,6 @@ func wordLength(s []byte) int {
 		return i + 1
 	}
 	return len(s)
-}
-
-// prefixLength returns where in a line an entry begins that something stands before; 0 if there is none.
-func prefixLength(line []byte) int {
-	for i := 1; i < len(line) && i <= maxPrefix; i++ {
-		c, before := line[i], line[i-1]
-		if (c == '{' || isDigit(c)) && !isDigit(before) && (before|0x20)-'a' >= 26 && (isEntry(line[i:]) || isSpaced(line[i:])) {
-			return i
-		}
-	}
-	return 0
 }
 
 // Malformed returns how many lines were not in the file's shape.

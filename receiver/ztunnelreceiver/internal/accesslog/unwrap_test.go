@@ -79,7 +79,7 @@ func TestUnwrapper(t *testing.T) {
 			for _, entry := range entries {
 				lines = append(lines, wrap(entry))
 			}
-			u := accesslog.NewUnwrapper(0)
+			u := accesslog.NewUnwrapper(accesslog.Style{}, 0)
 			assert.Equal(t, entries, unwrap(u, lines...))
 			assert.Zero(t, u.Malformed())
 			if name == "bare" {
@@ -107,28 +107,28 @@ func TestUnwrapperReadsSpacesForTabs(t *testing.T) {
 		assert.Equal(t, []string{
 			access, messagePlain, "2026-11-23T21:18:47Z\tinfo\tinbound{id=1 peer_ip=10.0.0.1}\thello, world",
 			"2026-11-23T21:18:47Z\tinfo\thttp access\trequest complete\tmethod=GET", "2026-11-23T21:18:47Z\tinfo\tx",
-		}, unwrap(accesslog.NewUnwrapper(0), lines...), "%q", gap)
+		}, unwrap(accesslog.NewUnwrapper(accesslog.Style{}, 0), lines...), "%q", gap)
 	}
-	assert.Equal(t, []string{access}, unwrap(accesslog.NewUnwrapper(0), "\x1b[2m2026-11-23T21:18:47Z\x1b[0m \x1b[31merror\x1b[0m access connection complete "+access[strings.LastIndexByte(access, '\t')+1:]))
+	assert.Equal(t, []string{access}, unwrap(accesslog.NewUnwrapper(accesslog.Style{}, 0), "\x1b[2m2026-11-23T21:18:47Z\x1b[0m \x1b[31merror\x1b[0m access connection complete "+access[strings.LastIndexByte(access, '\t')+1:]))
 	const old = "2026-11-23T10:00:05.000000Z  INFO outbound{id=1}: ztunnel::proxy::outbound: complete dur=489.707µs"
-	assert.Equal(t, []string{old}, unwrap(accesslog.NewUnwrapper(0), old), "ztunnel 1.21 is not understood")
+	assert.Equal(t, []string{old}, unwrap(accesslog.NewUnwrapper(accesslog.Style{}, 0), old), "ztunnel 1.21 is not understood")
 }
 
 func TestUnwrapperJoinsPartsOfDocker(t *testing.T) {
-	u := accesslog.NewUnwrapper(0)
+	u := accesslog.NewUnwrapper(accesslog.Style{}, 0)
 	first, second := outboundPlain[:90], outboundPlain[90:]
 	assert.Equal(t, []string{outboundPlain, outboundPlain, continuation}, unwrap(u,
 		docker(first), docker(second+"\n"), docker(first), docker(second[:20]), docker(second[20:]+"\n"), docker(continuation+"\n")))
 	assert.Equal(t, []string{outboundPlain, outboundPlain}, unwrap(u,
 		object("log", first, "", `,"logtag":"P","stream":"stdout","time":"x"`), object("log", second, "", `,"logtag":"F","stream":"stdout","time":"x"`), docker(outboundPlain+"\n")))
 	// A producer that takes the line ends away: only the first waits for the next.
-	u = accesslog.NewUnwrapper(0)
+	u = accesslog.NewUnwrapper(accesslog.Style{}, 0)
 	assert.Empty(t, unwrap(u, docker(outboundPlain)))
 	assert.Equal(t, []string{outboundPlain, messagePlain, outboundJSON}, unwrap(u, docker(messagePlain), docker(outboundJSON)))
 }
 
 func TestUnwrapperDoesNotBelieveWhatStandsInAText(t *testing.T) {
-	u := accesslog.NewUnwrapper(0)
+	u := accesslog.NewUnwrapper(accesslog.Style{}, 0)
 	bare := slices.Repeat([]string{outboundPlain}, 10)
 	assert.Equal(t, bare, unwrap(u, bare...))
 	forged := []string{"a: " + outboundPlain, strings.ReplaceAll(messagePlain, "\t", " ")}
@@ -136,7 +136,7 @@ func TestUnwrapperDoesNotBelieveWhatStandsInAText(t *testing.T) {
 	assert.Equal(t, []string{messagePlain}, unwrap(u, messagePlain))
 
 	prefixed := slices.Repeat([]string{"pod istio-proxy " + messagePlain}, 10)
-	u = accesslog.NewUnwrapper(0)
+	u = accesslog.NewUnwrapper(accesslog.Style{}, 0)
 	assert.Equal(t, slices.Repeat([]string{messagePlain}, 10), unwrap(u, prefixed...))
 	assert.Equal(t, []string{"a " + outboundPlain}, unwrap(u, "pod istio-proxy a "+outboundPlain), "what continues an entry")
 }
@@ -148,7 +148,7 @@ func TestUnwrapperDoesNotAllocate(t *testing.T) {
 		"stern":  {"ztunnel-8vjbb istio-proxy " + outboundPlain, "ztunnel-8vjbb istio-proxy " + continuation},
 		"spaces": {strings.ReplaceAll(outboundPlain, "\t", "    ")},
 	} {
-		u, n := accesslog.NewUnwrapper(0), 0
+		u, n := accesslog.NewUnwrapper(accesslog.Style{}, 0), 0
 		raw := make([][]byte, len(lines))
 		for i, line := range lines {
 			raw[i] = []byte(line)
@@ -170,7 +170,7 @@ func FuzzUnwrapper(f *testing.F) {
 	f.Add([]byte("{\"log\":\"\\u001b[1m\"}\n\x1b[\n{\"log\":\"a\\nb\",\"stream\":\"stderr\",\"time\":\"x\"}"), []byte("{\"a\":{\"b\":[{}]}}"))
 	f.Fuzz(func(t *testing.T, text, more []byte) {
 		const limit = 256
-		u := accesslog.NewUnwrapper(limit)
+		u := accesslog.NewUnwrapper(accesslog.Style{}, limit)
 		parser := accesslog.NewParser(limit)
 		for _, line := range slices.Concat(strings.Split(string(text), "\n"), strings.Split(string(more), "\n")) {
 			in, n := []byte(line), 0

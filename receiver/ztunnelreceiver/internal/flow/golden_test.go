@@ -45,7 +45,7 @@ func TestGolden(t *testing.T) {
 	for _, node := range []string{"node-a", "node-b"} {
 		text, err := os.ReadFile(filepath.Join("testdata", node+".log"))
 		require.NoError(t, err)
-		splitter := accesslog.NewEntrySplitter(0, 0)
+		splitter := accesslog.NewEntrySplitter(accesslog.Style{}, 0, 0)
 		emit := func(entry []byte) { p.Entry(node, entry, time.Time{}) }
 		for line := range strings.Lines(string(text)) {
 			splitter.Line([]byte(strings.TrimSuffix(line, "\n")), emit)

@@ -175,7 +175,7 @@ func readRecording(tb testing.TB, folder string) []recorded {
 		require.NoError(tb, err)
 		zr, err := gzip.NewReader(f)
 		require.NoError(tb, err)
-		splitter := accesslog.NewEntrySplitter(0, 0)
+		splitter := accesslog.NewEntrySplitter(accesslog.Style{}, 0, 0)
 		emit := func(entry []byte) {
 			nanos, ok := parser.EntryTime(entry)
 			require.True(tb, ok)

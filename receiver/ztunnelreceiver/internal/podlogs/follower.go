@@ -349,7 +349,7 @@ func (r *reader) line(line []byte) (skipped int64) {
 	return 0
 }
 
-func (f *follower) emit(entry []byte) { f.tail.sink.Entry(f.pod.Node, entry) }
+func (f *follower) emit(entry []byte) { f.tail.sink.Entry(f.tail.cfg.Of(f.pod), entry) }
 
 // flush passes on the entry that waits for lines that continue it.
 func (f *follower) flush() {

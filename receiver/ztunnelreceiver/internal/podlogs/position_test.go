@@ -178,7 +178,7 @@ func BenchmarkReader(b *testing.B) {
 	}
 	tail := New(Config{MaxEntry: 65536}, nil, countingSink{}, &sync.Mutex{}, func(context.Context) {})
 	b.Cleanup(func() { _ = tail.Stop() })
-	f := &follower{tail: tail, splitter: accesslog.NewEntrySplitter(65536, 0)}
+	f := &follower{tail: tail, splitter: accesslog.NewEntrySplitter(accesslog.Style{}, 65536, 0)}
 	b.ReportAllocs()
 	for b.Loop() {
 		f.position.from, f.position.newest, f.position.taken = 0, 0, f.position.taken[:0]

@@ -20,6 +20,10 @@ import (
 type Config struct {
 	// FromEnd leaves out what pods wrote that are there at the very first start, before it.
 	FromEnd bool
+	// Style is that of the logs.
+	Style accesslog.Style
+	// Of is whose log a pod's is, as the sink is told; by default its node's.
+	Of func(pod kube.Pod) string
 	// MaxEntry is the largest entry in bytes; of a longer one the beginning is passed on.
 	MaxEntry int
 	// MinBackoff and MaxBackoff are the waits between two streams of a pod.
@@ -54,7 +58,8 @@ type Store interface {
 
 // Sink takes entries and hears of what happens. Calls come while the tail's lock is held.
 type Sink interface {
-	Entry(node string, entry []byte)
+	// Entry takes an entry of whom Config.Of names.
+	Entry(of string, entry []byte)
 	// Damaged counts lines that are not as they should be.
 	Damaged(what Damage, n int64)
 	// Skipped counts lines that came again.
@@ -103,6 +108,9 @@ func New(cfg Config, source Source, sink Sink, lock sync.Locker, ready func(ctx 
 	setDefault(&cfg.MinBackoff, DefaultMinBackoff)
 	setDefault(&cfg.MaxBackoff, max(DefaultMaxBackoff, cfg.MinBackoff))
 	setDefault(&cfg.MaxAge, DefaultMaxAge)
+	if cfg.Of == nil {
+		cfg.Of = func(pod kube.Pod) string { return pod.Node }
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Tail{
 		cfg: cfg, source: source, sink: sink, lock: lock, ready: ready, ctx: ctx, cancel: cancel,
@@ -163,7 +171,7 @@ func (t *Tail) Follow(pods []kube.Pod, now time.Time) (damaged int) {
 			}
 			continue
 		}
-		f := &follower{tail: t, pod: pod, wake: make(chan struct{}, 1), splitter: accesslog.NewEntrySplitter(t.cfg.MaxEntry, 0), dirty: true}
+		f := &follower{tail: t, pod: pod, wake: make(chan struct{}, 1), splitter: accesslog.NewEntrySplitter(t.cfg.Style, t.cfg.MaxEntry, 0), dirty: true}
 		if state, ok := t.restored[pod.UID]; ok {
 			position, held, err := readState(state)
 			if err != nil {
@@ -310,7 +318,7 @@ func (t *Tail) Readable() map[string]bool {
 	readable := make(map[string]bool, len(t.followers))
 	for _, f := range t.followers {
 		if !f.pod.Aside && f.expiry == nil {
-			readable[f.pod.Node] = f.working
+			readable[t.cfg.Of(f.pod)] = f.working
 		}
 	}
 	return readable

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 )
 
 // format is a kind of files that a recording may have.
@@ -39,7 +41,14 @@ var formats = []format{
 	}},
 	// A ztunnel's threads write its log.
 	{kind: KindEntry, prefix: "ztunnel-", documented: "NODE", suffix: ".log", jitter: time.Second, open: func(in io.Reader, limits Limits, _ []recordingFile, _ string) source {
-		return newEntrySource(in, limits)
+		return newEntrySource(in, limits, accesslog.Style{})
+	}},
+	// An Envoy's threads write their lines when a request ends, or a second later.
+	{kind: KindRequest, prefix: "waypoint-", documented: "NAMESPACE-NAME", suffix: ".log", jitter: 2 * time.Second, open: func(in io.Reader, limits Limits, _ []recordingFile, _ string) source {
+		return newRequestSource(in, limits, false)
+	}},
+	{kind: KindRequest, prefix: "gateway-", documented: "NAMESPACE-NAME", suffix: ".log", jitter: 2 * time.Second, open: func(in io.Reader, limits Limits, _ []recordingFile, _ string) source {
+		return newRequestSource(in, limits, true)
 	}},
 	// Several applications send their requests to one file.
 	{kind: KindSpans, prefix: "otlp-traces.jsonl", jitter: 5 * time.Second, open: func(in io.Reader, limits Limits, _ []recordingFile, _ string) source {

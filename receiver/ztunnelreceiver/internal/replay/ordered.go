@@ -177,7 +177,7 @@ func (o *ordered) judge(part *Part) {
 	own := part.own
 	switch {
 	case own == 0:
-		part.own = max(o.running, o.floor)
+		part.own, part.clamped = max(o.running, o.floor), true
 		return
 	case distance(own, o.base) > int64(plausible), own < o.running-o.jitter, own < o.floor,
 		own > o.running+int64(leap) && !o.confirmed(own):

@@ -18,6 +18,7 @@ const (
 	KindConfigDump
 	KindScrape
 	KindEntry
+	KindRequest
 	KindSpans
 )
 
@@ -32,6 +33,8 @@ func (k Kind) String() string {
 		return "metrics"
 	case KindEntry:
 		return "ztunnel"
+	case KindRequest:
+		return "envoy"
 	case KindSpans:
 		return "otlp-traces"
 	}
@@ -47,9 +50,11 @@ type Part struct {
 	Time time.Time
 	// Shift is what was added to the recording's own time.
 	Shift time.Duration
-	// Raw is a log entry, a scrape's body or a config dump's JSON, as recorded: the times in it are not shifted, but an entry's
+	// Raw is a log entry or line, a scrape's body or a config dump's JSON, as recorded: the times in it are not shifted, but an entry's
 	// time that was not to be believed is replaced. It is valid until the next part is asked for.
 	Raw []byte
+	// Gateway tells that a line of Envoy's is a gateway's, Outlier that the time that it states of itself is not to be believed.
+	Gateway, Outlier bool
 	// Failed tells of a scrape or a dump that did not succeed; Raw is then empty.
 	Failed bool
 	// Waypoint tells of a scrape that is a waypoint's, not a ztunnel's.

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
 )
 
 // maxFiles bounds the files of one recording.
@@ -27,6 +29,8 @@ var ErrFailed = errors.New("failed when it was recorded")
 type Limits struct {
 	// Entry is the largest log entry in bytes; the rest of a larger one is cut off.
 	Entry int
+	// Format is that of Envoys' access logs beside Istio's own; it may be nil.
+	Format *envoylog.Format
 	// Part is the largest scrape, config dump, response or request in bytes; a larger one is skipped.
 	Part int
 }
@@ -111,6 +115,9 @@ func recordingFiles(directory string) (files []recordingFile, unknown []string, 
 			continue
 		}
 		id := fmt.Sprint(file.kind, file.node)
+		if file.kind == KindRequest {
+			id = file.prefix + file.node
+		}
 		if seen[id] || len(files) == maxFiles {
 			continue
 		}
@@ -196,8 +203,8 @@ func decompressed(file io.Reader) (io.Reader, error) {
 type Contents struct {
 	// EntryNodes are the nodes whose ztunnel's log it has.
 	EntryNodes []string
-	// XDS tells whether it has what istiod said.
-	XDS bool
+	// XDS tells whether it has what istiod said, Requests whether it has logs of waypoints or gateways.
+	XDS, Requests bool
 }
 
 // Contents says what the recording has.
@@ -205,6 +212,7 @@ func (r *Recording) Contents() Contents {
 	contents := Contents{EntryNodes: r.entries}
 	for _, source := range r.sources {
 		contents.XDS = contents.XDS || source.kind == KindXDS
+		contents.Requests = contents.Requests || source.kind == KindRequest
 	}
 	return contents
 }
@@ -253,6 +261,8 @@ func (r *Recording) Next(shift time.Duration) (*Part, error) {
 			r.scratch = setEntryTime(r.scratch, part.Raw, part.timeAt, part.own)
 			part.Raw, r.scratch = r.scratch, part.Raw
 		}
+	case KindRequest:
+		part.Outlier = part.clamped
 	case KindSpans:
 		if n := moveSpans(part.Spans, part.own, shift); n > 0 {
 			r.report.ClockOutlier(part.Kind, part.Name, n)

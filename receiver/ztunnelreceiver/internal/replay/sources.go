@@ -35,12 +35,12 @@ type entrySource struct {
 	err   error
 }
 
-func newEntrySource(in io.Reader, limits Limits) *entrySource {
+func newEntrySource(in io.Reader, limits Limits, style accesslog.Style) *entrySource {
 	return &entrySource{
 		// A longer line is an entry that the parser reads the beginning of.
 		lines:     newLineReader(in, limits.Entry+lineOverhead, cutLong),
-		unwrapper: accesslog.NewUnwrapper(limits.Entry),
-		splitter:  accesslog.NewEntrySplitter(limits.Entry, 0),
+		unwrapper: accesslog.NewUnwrapper(style, limits.Entry),
+		splitter:  accesslog.NewEntrySplitter(style, limits.Entry, 0),
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package source says what a source of telemetry is to the receiver. Each source is a package below this one, with its configuration
-// and what it makes of a live mesh and of a recording: accesslogs, metrics, configdumps, controlplane, cluster and spans. How to read
+// and what it makes of a live mesh and of a recording: accesslogs, envoylogs, metrics, configdumps, controlplane, cluster and spans. How to read
 // and parse is the matter of packages that know nothing of sources (tail, podlogs, scrape, configdump, xds, kube, kubestate).
 //
 // To add a source:
@@ -18,6 +18,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
@@ -79,13 +80,26 @@ type Sink interface {
 	// AddEvents takes what happened to the mesh's entities, AddChanges what changed of what it runs on.
 	AddEvents(events []mesh.Event)
 	AddChanges(changes []mesh.Change)
+	// NewRequest gives a log record of a proxy, to be filled in; ok is false where nobody wants log records.
+	NewRequest(of Proxy) (record plog.LogRecord, ok bool)
 	// AddMetrics and AddSpans take telemetry that is not used by its source afterwards.
 	AddMetrics(metrics pmetric.Metrics)
 	AddSpans(spans ptrace.Traces)
 	// Up says that a source, one of semconv's, delivers or fails; node is empty for what is no node's. A zero seen leaves the time of
 	// its newest record as it was. Forget forgets all sources of a node.
 	Up(source, node string, up bool, seen time.Time)
+	// Ails says what is wrong with what a source says, by one of semconv's Problem constants and in a sentence; nothing if all is well.
+	Ails(source, node, problem, detail string)
 	Forget(node string)
+}
+
+// Proxy is a waypoint or a gateway.
+type Proxy struct {
+	Gateway bool
+	// Name is its NAMESPACE/NAME, in a recording NAMESPACE-NAME.
+	Name string
+	// Namespace and Pod are its pod's, if that is known.
+	Namespace, Pod string
 }
 
 // Env is what a source works in.

@@ -44,6 +44,8 @@ type Config struct {
 	StartAt      string
 	PollInterval time.Duration
 	Format       Format
+	// Style is that of the logs.
+	Style accesslog.Style
 	// MaxEntry is the largest entry in bytes; of a longer one the beginning is passed on.
 	MaxEntry int
 	// Node is the node that files belong to. With NodeFrom, which has one group, the path says it; files that it does not match are
@@ -264,8 +266,8 @@ func (t *Tail) file(attributes map[string]any) *file {
 
 func (t *Tail) newFile(node string) *file {
 	return &file{
-		unwrapper: accesslog.NewUnwrapper(t.cfg.MaxEntry),
-		splitter:  accesslog.NewEntrySplitter(t.cfg.MaxEntry, 0),
+		unwrapper: accesslog.NewUnwrapper(t.cfg.Style, t.cfg.MaxEntry),
+		splitter:  accesslog.NewEntrySplitter(t.cfg.Style, t.cfg.MaxEntry, 0),
 		node:      node,
 	}
 }
@@ -378,7 +380,7 @@ type tailState struct {
 }
 
 // noParts is the state of an unwrapper that waits for nothing.
-var noParts = accesslog.NewUnwrapper(0).AppendState(nil)
+var noParts = accesslog.NewUnwrapper(accesslog.Style{}, 0).AppendState(nil)
 
 func (f *file) state() fileState {
 	state := fileState{Node: f.node, CRI: f.unwrapper.Wrapped(), Held: f.splitter.AppendState(nil)}

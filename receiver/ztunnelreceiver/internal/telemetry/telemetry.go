@@ -225,6 +225,8 @@ func sourceOf(kind replay.Kind) string {
 		return semconv.SourceMetrics
 	case replay.KindSpans:
 		return semconv.SourceSpans
+	case replay.KindRequest:
+		return semconv.SourceEnvoyLog
 	case replay.KindEntry:
 	}
 	return semconv.SourceAccessLog

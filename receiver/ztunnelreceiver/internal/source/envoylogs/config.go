@@ -1,0 +1,105 @@
+package envoylogs
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
+)
+
+// Where to begin in a log that is there at the very first start.
+const (
+	StartAtBeginning = "beginning"
+	StartAtEnd       = "end"
+)
+
+// Config says which files waypoints and gateways write their logs to, and in which format.
+type Config struct {
+	Include []string `mapstructure:"include"`
+	Exclude []string `mapstructure:"exclude"`
+	// StartAt is "beginning" or "end": where to begin in a file that is there at the very first start.
+	StartAt      string        `mapstructure:"start_at"`
+	PollInterval time.Duration `mapstructure:"poll_interval"`
+	MaxEntrySize int           `mapstructure:"max_entry_size"`
+	// Format is the access log's format where it is none of Istio's: Envoy's format string, or the JSON object of a JSON format.
+	Format string `mapstructure:"format"`
+	// ProxyFrom says whose log a file is.
+	ProxyFrom ProxyFromConfig `mapstructure:"proxy_from"`
+}
+
+// ProxyFromConfig says which waypoint or gateway a file belongs to: the one, or the other.
+type ProxyFromConfig struct {
+	// PathRegexp has one group, which gives NAMESPACE_POD, or NAMESPACE/NAME of the proxy, in a file's path. By default it is that of
+	// Kubernetes' log files.
+	PathRegexp string `mapstructure:"path_regexp"`
+	// Static is NAMESPACE/NAME of the proxy that writes all files.
+	Static string `mapstructure:"static"`
+}
+
+// podLogPath gives NAMESPACE_POD in /var/log/pods/NAMESPACE_POD_UID/CONTAINER/0.log.
+const podLogPath = `([^/_]+_[^/_]+)_[^/]+/[^/]+/[^/]+$`
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		StartAt:      StartAtEnd,
+		PollInterval: 200 * time.Millisecond,
+		MaxEntrySize: 64 << 10,
+	}
+}
+
+// Validate implements xconfmap.Validator.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.StartAt != StartAtBeginning && c.StartAt != StartAtEnd {
+		errs = append(errs, fmt.Errorf("start_at %q must be %q or %q", c.StartAt, StartAtBeginning, StartAtEnd))
+	}
+	if c.PollInterval <= 0 {
+		errs = append(errs, errors.New("poll_interval must be positive"))
+	}
+	if c.MaxEntrySize < 1024 {
+		errs = append(errs, errors.New("max_entry_size must be at least 1024"))
+	}
+	if _, err := c.compile(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.ProxyFrom.PathRegexp != "" {
+		if c.ProxyFrom.Static != "" {
+			errs = append(errs, errors.New("proxy_from: path_regexp and static exclude each other"))
+		}
+		if pattern, err := regexp.Compile(c.ProxyFrom.PathRegexp); err != nil {
+			errs = append(errs, fmt.Errorf("proxy_from::path_regexp: %w", err))
+		} else if pattern.NumSubexp() != 1 {
+			errs = append(errs, errors.New("proxy_from::path_regexp must have one group, which gives the proxy"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ValidateFiles checks where the logs are; fromAPI tells that they come through the API server.
+func (c *Config) ValidateFiles(fromAPI bool) error {
+	if fromAPI == (len(c.Include) > 0) {
+		return errors.New(`include is required, the files that waypoints and gateways log to, unless kubernetes::logs is "api" and kubernetes::waypoints true`)
+	}
+	return nil
+}
+
+// compile compiles the format, nil if there is none.
+func (c *Config) compile() (*envoylog.Format, error) {
+	if c == nil || c.Format == "" {
+		return nil, nil
+	}
+	format, err := envoylog.NewFormat(c.Format)
+	if err != nil {
+		return nil, fmt.Errorf("format: %w", err)
+	}
+	return format, nil
+}
+
+// CompiledFormat is the compiled format, nil if there is none.
+func (c *Config) CompiledFormat() *envoylog.Format {
+	format, _ := c.compile()
+	return format
+}

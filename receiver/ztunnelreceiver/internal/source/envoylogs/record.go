@@ -1,0 +1,149 @@
+package envoylogs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"math"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cespare/xxhash/v2"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
+)
+
+const (
+	// maxPath and maxText bound what clients choose, in bytes.
+	maxPath = 1024
+	maxText = 256
+	// maxCachedTexts bounds the cache of texts, which starts over when it is full.
+	maxCachedTexts = 16_384
+)
+
+// attributes are the fields that become attributes as they are.
+var attributes = [...]struct {
+	field envoylog.Field
+	name  string
+}{
+	{envoylog.Method, semconv.AttrRequestMethod},
+	{envoylog.Flags, semconv.AttrResponseFlags},
+	{envoylog.Details, semconv.AttrResponseDetails},
+	{envoylog.Termination, semconv.AttrTerminationDetails},
+	{envoylog.TransportFailure, semconv.AttrTransportFailure},
+	{envoylog.ForwardedFor, semconv.AttrForwardedFor},
+	{envoylog.UserAgent, semconv.AttrUserAgent},
+	{envoylog.RequestID, semconv.AttrRequestID},
+	{envoylog.Authority, semconv.AttrServerAddress},
+	{envoylog.Cluster, semconv.AttrUpstreamCluster},
+	{envoylog.DownstreamLocal, semconv.AttrDownstreamLocal},
+	{envoylog.Route, semconv.AttrRouteName},
+	{envoylog.ConnectionID, semconv.AttrConnectionID},
+	{envoylog.UpstreamConnectionID, semconv.AttrUpstreamConnection},
+}
+
+// fill writes what the line says of a request that ended at a time.
+func (r *reader) fill(record plog.LogRecord, p *proxy, line []byte, end int64, shift time.Duration) {
+	rec := &r.record
+	failure := rec.Failure()
+	record.SetTimestamp(pcommon.Timestamp(end))
+	record.SetObservedTimestamp(pcommon.Timestamp(end))
+	record.SetEventName(semconv.EventRequest)
+	record.SetSeverityNumber(plog.SeverityNumberInfo)
+	if failure.Failed {
+		record.SetSeverityNumber(plog.SeverityNumberError)
+	}
+	record.SetSeverityText(record.SeverityNumber().String())
+	attrs := record.Attributes()
+	attrs.EnsureCapacity(28)
+	v := &rec.Values
+	for i := range attributes {
+		r.texts.put(attrs, attributes[i].name, cut(v[attributes[i].field], maxText))
+	}
+	path, _, _ := bytes.Cut(v[envoylog.Path], []byte{'?'})
+	r.texts.put(attrs, semconv.AttrURLPath, cut(path, maxPath))
+	if version, ok := bytes.CutPrefix(v[envoylog.Protocol], []byte("HTTP/")); ok {
+		r.texts.put(attrs, semconv.AttrProtocolVersion, cut(version, maxText))
+	}
+	attrs.PutInt(semconv.AttrResponseStatusCode, int64(rec.Code))
+	if rec.GRPC != envoylog.Unknown {
+		attrs.PutInt(semconv.AttrGRPCStatusCode, int64(rec.GRPC))
+	}
+	attrs.PutInt(semconv.AttrRequestBodySize, int64(rec.Received))
+	attrs.PutInt(semconv.AttrResponseBodySize, int64(rec.Sent))
+	if rec.Duration != envoylog.Unknown {
+		attrs.PutInt(semconv.AttrRequestDuration, rec.Duration)
+	}
+	if rec.UpstreamTime != envoylog.Unknown {
+		attrs.PutInt(semconv.AttrUpstreamTime, rec.UpstreamTime)
+	}
+	r.putAddress(attrs, v[envoylog.DownstreamRemote], semconv.AttrSourceAddress, semconv.AttrSourcePort)
+	r.putAddress(attrs, v[envoylog.UpstreamHost], semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
+	if service := rec.Service(); service.Port != 0 {
+		r.texts.put(attrs, semconv.AttrDestinationService, cut(service.Host, maxText))
+		attrs.PutInt(semconv.AttrServicePort, int64(service.Port))
+	}
+	if failure.Type != "" {
+		attrs.PutStr(semconv.AttrErrorType, failure.Type)
+		r.texts.policy = rec.AppendPolicy(r.texts.policy[:0])
+		r.texts.put(attrs, semconv.AttrPolicy, cut(r.texts.policy, maxText))
+	}
+	attrs.PutStr(semconv.AttrRecordUID, recordID(p.Name, line, shift))
+}
+
+// putAddress writes "ip:port", "[ip6]:port" or "envoy://connect_originate/ip:port". What is no IP address, such as an internal one of Envoy's,
+// is left out.
+func (r *reader) putAddress(attrs pcommon.Map, text []byte, address, port string) {
+	text = text[bytes.LastIndexByte(text, '/')+1:]
+	colon := bytes.LastIndexByte(text, ':')
+	host, number := text, []byte(nil)
+	if colon > 0 && (text[0] == '[' && text[colon-1] == ']' || bytes.IndexByte(text, ':') == colon) {
+		host, number = text[:colon], text[colon+1:]
+	}
+	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
+		host = host[1 : len(host)-1]
+	}
+	name := r.texts.get(cut(host, maxText))
+	if !r.texts.isAddress(name) {
+		return
+	}
+	attrs.PutStr(address, name)
+	if n, err := strconv.ParseUint(string(number), 10, 16); err == nil && n <= math.MaxUint16 {
+		attrs.PutInt(port, int64(n))
+	}
+}
+
+// cut is a text's beginning of whole characters.
+func cut(text []byte, most int) []byte {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most]
+}
+
+// recordID identifies a line: the same line of the same proxy read twice has the same one. shift tells the rounds of a replay apart.
+func recordID(proxy string, line []byte, shift time.Duration) string {
+	var id [16]byte
+	for half := range uint64(2) {
+		var d xxhash.Digest
+		d.ResetWithSeed(half)
+		_, _ = d.WriteString(proxy)
+		var head [9]byte // a separator, and the shift
+		binary.LittleEndian.PutUint64(head[1:], uint64(shift))
+		_, _ = d.Write(head[:])
+		_, _ = d.Write(line)
+		binary.BigEndian.PutUint64(id[8*half:], d.Sum64())
+	}
+	return hex.EncodeToString(id[:])
+}
+
+func hasPrefix(s []byte, prefix string) bool {
+	return len(s) >= len(prefix) && string(s[:len(prefix)]) == prefix
+}

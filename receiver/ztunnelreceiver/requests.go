@@ -1,0 +1,56 @@
+package ztunnelreceiver
+
+import (
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
+)
+
+// requestBatch gathers records of requests by the proxy that logged them.
+type requestBatch struct {
+	logs    plog.Logs
+	byProxy map[source.Proxy]plog.LogRecordSlice // bounded by maxGathered
+	count   int
+}
+
+// add returns a new record of a proxy.
+func (b *requestBatch) add(of source.Proxy, cluster string) plog.LogRecord {
+	if b.count == 0 {
+		b.logs, b.byProxy = plog.NewLogs(), map[source.Proxy]plog.LogRecordSlice{}
+	}
+	b.count++
+	records, known := b.byProxy[of]
+	if !known {
+		resource := b.logs.ResourceLogs().AppendEmpty()
+		attrs := resource.Resource().Attributes()
+		attrs.EnsureCapacity(5)
+		if of.Gateway {
+			attrs.PutStr(semconv.AttrServiceName, semconv.ServiceNameGateway)
+			attrs.PutStr(semconv.AttrGateway, of.Name)
+		} else {
+			attrs.PutStr(semconv.AttrServiceName, semconv.ServiceNameWaypoint)
+			attrs.PutStr(semconv.AttrWaypoint, of.Name)
+		}
+		if of.Pod != "" {
+			attrs.PutStr(semconv.AttrNamespaceName, of.Namespace)
+			attrs.PutStr(semconv.AttrPodName, of.Pod)
+		}
+		if cluster != "" {
+			attrs.PutStr(semconv.AttrClusterName, cluster)
+		}
+		scope := resource.ScopeLogs().AppendEmpty()
+		scope.Scope().SetName(semconv.ScopeReceiver)
+		records = scope.LogRecords()
+		b.byProxy[of] = records
+	}
+	return records.AppendEmpty()
+}
+
+// moveTo moves all records behind others.
+func (b *requestBatch) moveTo(logs plog.Logs) {
+	if b.count > 0 {
+		b.logs.ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
+	}
+	*b = requestBatch{}
+}
