@@ -104,6 +104,8 @@ type HistoryConfig struct {
 	// QueryTimeout and MaxSamples bound one query.
 	QueryTimeout time.Duration `mapstructure:"query_timeout"`
 	MaxSamples   int           `mapstructure:"max_samples"`
+	// DiscardFormer removes at the start what an earlier run with this option kept, in a folder of the directory.
+	DiscardFormer bool `mapstructure:"discard_former"`
 }
 
 // PrometheusConfig is a server that speaks Prometheus's HTTP API.

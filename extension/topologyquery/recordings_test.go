@@ -229,3 +229,17 @@ func TestPastSurvivesRestart(t *testing.T) {
 	_, clock := e.stores.Sources.Clock()
 	assert.Equal(t, last, clock)
 }
+
+func TestReplayDiscardsTheFormerOne(t *testing.T) {
+	directory := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "thesis.tex"), nil, 0o600))
+	config := func(c *Config) { c.Directory = directory; c.History.DiscardFormer = true }
+	e, _ := start(t, config)
+	play(t, e, "policy-deny")
+	require.NoError(t, e.Shutdown(t.Context()))
+	e, base := start(t, config)
+	var nodes struct{ Nodes []any }
+	getJSON(t, base+"/api/v1/graph", http.StatusOK, &nodes)
+	assert.Empty(t, nodes.Nodes)
+	assert.FileExists(t, filepath.Join(directory, "thesis.tex"))
+}

@@ -121,6 +121,9 @@ func (s *storage) openTraces(ctx context.Context, host component.Host) error {
 	return nil
 }
 
+// discarded is the folder in the directory that does not outlive the next start.
+const discarded = "discarded-at-next-start"
+
 func (s *storage) openDirectory() error {
 	s.directory = s.config.Directory
 	if s.directory == "" {
@@ -130,6 +133,12 @@ func (s *storage) openDirectory() error {
 		}
 		s.temporary, s.directory = temporary, temporary
 		return nil
+	}
+	if s.config.History.DiscardFormer {
+		s.directory = filepath.Join(s.directory, discarded)
+		if err := os.RemoveAll(s.directory); err != nil {
+			return fmt.Errorf("discarding the former history: %w", err)
+		}
 	}
 	if err := os.MkdirAll(s.directory, 0o750); err != nil {
 		return fmt.Errorf("making the directory for the history: %w", err)
