@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pipeline"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadata"
@@ -36,6 +37,23 @@ func droppedOf(batches ...pmetric.Metrics) []drops.Total {
 		}
 	}
 	return table.Totals()
+}
+
+func TestWhatIsLeftOutIsAProblemForAMinute(t *testing.T) {
+	_, in := newTestIngest(t, createDefaultConfig().(*Config), &sink{})
+	in.Up(semconv.SourceConfigDump, "node-a", true, epoch)
+	problemAt := func(second int) (problem string) {
+		for beat := range datatime.Read(in.take(epoch.Add(time.Duration(second)*time.Second), true).metrics) {
+			problem = beat.Sources[0].Problem
+		}
+		return problem
+	}
+	in.Left(semconv.SourceConfigDump, "node-a", 0)
+	assert.Empty(t, problemAt(1))
+	in.Left(semconv.SourceConfigDump, "node-a", 3)
+	assert.Equal(t, semconv.ProblemDropped, problemAt(2))
+	assert.Equal(t, semconv.ProblemDropped, problemAt(61))
+	assert.Empty(t, problemAt(62))
 }
 
 func TestWhatIsLeftOutTravelsWithTheData(t *testing.T) {

@@ -171,6 +171,9 @@ func (in *ingest) Ails(source, node, problem, detail string) {
 // Forget implements source.Sink.
 func (in *ingest) Forget(node string) { in.liveness.remove(node) }
 
+// Left implements source.Sink.
+func (in *ingest) Left(source, node string, n int) { in.liveness.left(source, node, n) }
+
 // AddEvents implements source.Sink.
 func (in *ingest) AddEvents(events []mesh.Event) {
 	if in.out.wants.logs == nil {
@@ -300,7 +303,11 @@ func (in *ingest) take(at time.Time, whole bool) boundary {
 	for _, node := range in.liveness.nodes(semconv.SourceAccessLog) {
 		log := in.flow.Log(node)
 		in.liveness.seen(semconv.SourceAccessLog, node, log.LastSeen)
+		if log.RequestsOnly && log.Problem == "" && !in.liveness.up(semconv.SourceMetrics, node) {
+			log.Problem, log.Detail = semconv.ProblemNotUnderstood, "Lines of requests come and none of connections: ztunnel leaves these out, and requests are read from its metrics, which do not come."
+		}
 		in.liveness.ails(semconv.SourceAccessLog, node, log.Problem, log.Detail)
+		in.liveness.leftTotal(semconv.SourceAccessLog, node, log.Dropped)
 	}
 	in.liveness.appendTo(b.metrics, at, in.cfg.ClusterName)
 	in.appendDropped(b.metrics, at)

@@ -23,7 +23,14 @@ type sourceState struct {
 	lastSeen time.Time
 	// problem and detail say what is wrong with what a source says, besides that it fails.
 	problem, detail string
+	// total and lately are how much was left out of what it says, and how much of that since the last boundary; droppedAt is the
+	// last boundary before which there was any.
+	total, lately uint64
+	droppedAt     time.Time
 }
+
+// dropping is how long it is a problem that something was left out.
+const dropping = time.Minute
 
 // liveness knows of each source whether it delivers and how new its newest record is.
 type liveness struct {
@@ -77,6 +84,27 @@ func (l *liveness) ails(source, node, problem, detail string) {
 	}
 }
 
+// left notes that n items of what a source says were left out beyond a bound.
+func (l *liveness) left(source, node string, n int) {
+	if state := l.states[sourceKey{node: node, source: source}]; state != nil && n > 0 {
+		state.lately += uint64(n)
+	}
+}
+
+// leftTotal notes how many items of what a source says were left out in all.
+func (l *liveness) leftTotal(source, node string, total uint64) {
+	if state := l.states[sourceKey{node: node, source: source}]; state != nil {
+		state.lately += total - min(state.total, total)
+		state.total = total
+	}
+}
+
+// up tells whether a source delivers.
+func (l *liveness) up(source, node string) bool {
+	state := l.states[sourceKey{node: node, source: source}]
+	return state != nil && state.up
+}
+
 // remove forgets all sources of a node.
 func (l *liveness) remove(node string) {
 	delete(l.beats, node)
@@ -112,8 +140,14 @@ func (l *liveness) appendTo(md pmetric.Metrics, at time.Time, cluster string) {
 		for ; from < len(l.order) && l.order[from].node == beat.Node; from++ {
 			state := l.states[l.order[from]]
 			source := datatime.Source{Name: l.order[from].source, Up: state.up, Problem: state.problem, Detail: state.detail}
-			if !state.up {
+			if state.lately > 0 {
+				state.droppedAt, state.lately = at, 0
+			}
+			switch {
+			case !state.up:
 				source.Problem, source.Detail = failure(source.Name)
+			case source.Problem == "" && !state.droppedAt.IsZero() && at.Sub(state.droppedAt) < dropping:
+				source.Problem, source.Detail = semconv.ProblemDropped, "Some of what it says was left out in the last minute, beyond a bound on the receiver's memory."
 			}
 			if !state.lastSeen.IsZero() {
 				source.LastSeen = pcommon.NewTimestampFromTime(state.lastSeen)

@@ -128,6 +128,9 @@ type Record struct {
 // Failed says whether the connection counts as failed. One that a drain closed does not.
 func (r *Record) Failed() bool { return r.Failure.Type != "" }
 
+// TellsRequest tells whether the entry is that of a request, which ztunnels of some vendors write.
+func (r *Record) TellsRequest() bool { return string(r.Scope) == scopeHTTPAccess }
+
 func (r *Record) reset() { *r = Record{} }
 
 // Errors of Parse. They carry no text of the entry, which is not to be trusted.

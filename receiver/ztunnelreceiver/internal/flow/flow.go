@@ -242,6 +242,9 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 	if outlier {
 		p.counts[CountClockOutliers]++
 	}
+	if kind == accesslog.KindAccess || rec.TellsRequest() {
+		n.reading.access(kind != accesslog.KindAccess)
+	}
 	if kind == accesslog.KindMessage {
 		if p.cfg.RecordLogs && isNotable(rec) {
 			p.addMessageLog(n, entry)

@@ -33,6 +33,7 @@ func (p *Processor) newLog(n *node, event string) (plog.LogRecord, bool) {
 	b := &p.logs
 	if b.count >= p.cfg.MaxRecords {
 		p.counts[CountLogsDropped]++
+		n.reading.dropped++
 		return plog.LogRecord{}, false
 	}
 	if b.count == 0 {

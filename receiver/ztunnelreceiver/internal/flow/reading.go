@@ -22,6 +22,19 @@ type reading struct {
 	understood, foreign int
 	// above are the warnings and errors since the last line of a lower level, up to leastAbove.
 	above int
+	// requests are the lines of requests since the last line of a connection, up to leastForeign.
+	requests int
+	// dropped counts what was left out of the telemetry beyond a bound.
+	dropped uint64
+}
+
+// access notes a line of a connection, or of a request.
+func (r *reading) access(request bool) {
+	if !request {
+		r.requests = 0
+	} else if r.requests < leastForeign {
+		r.requests++
+	}
 }
 
 // line notes a line: the level of one that was understood.
@@ -61,6 +74,10 @@ func (r *reading) problem() (problem, detail string) {
 type Log struct {
 	// LastSeen is the time of its newest entry, zero before the first.
 	LastSeen time.Time
+	// RequestsOnly tells that the log tells of requests and no connections. Only metrics make up for that.
+	RequestsOnly bool
+	// Dropped is how much was left out of the telemetry beyond a bound.
+	Dropped uint64
 	// Problem is one of semconv's Problem constants, and Detail a sentence, if the log does not tell all; empty if all is well.
 	Problem, Detail string
 }
@@ -75,5 +92,6 @@ func (p *Processor) Log(node string) (log Log) {
 		log.LastSeen = time.Unix(0, n.lastSeen).UTC()
 	}
 	log.Problem, log.Detail = n.reading.problem()
+	log.RequestsOnly, log.Dropped = n.reading.requests >= leastForeign, n.reading.dropped
 	return log
 }

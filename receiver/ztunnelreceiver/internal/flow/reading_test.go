@@ -42,3 +42,26 @@ func TestProblem(t *testing.T) {
 	assert.Empty(t, take(info, 1))
 	assert.Zero(t, p.Log("unknown"))
 }
+
+func TestRequestsWithoutConnections(t *testing.T) {
+	const (
+		request    = "2026-11-23T10:00:05.000000Z\tinfo\thttp access\trequest complete\tsrc.addr=10.0.0.1:1 dst.addr=10.0.0.2:80 direction=\"outbound\" method=GET response_code=200"
+		connection = "2026-11-23T10:00:05.000000Z\tinfo\taccess\tconnection complete\tsrc.addr=10.0.0.1:1 dst.addr=10.0.0.2:80 direction=\"outbound\""
+	)
+	p := flow.New(flow.Config{}, nil)
+	for range 5 {
+		assert.False(t, p.Log("n1").RequestsOnly)
+		p.Entry("n1", []byte(request), time.Time{})
+	}
+	assert.True(t, p.Log("n1").RequestsOnly)
+	p.Entry("n1", []byte(connection), time.Time{})
+	assert.False(t, p.Log("n1").RequestsOnly)
+}
+
+func TestLogThatIsLeftOut(t *testing.T) {
+	p := flow.New(flow.Config{RecordMetrics: true, MaxSeries: 1}, nil)
+	for _, client := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.2"} {
+		p.Entry("n1", []byte("2026-11-23T10:00:05.000000Z\tinfo\taccess\tconnection complete\tsrc.addr="+client+":1 dst.addr=10.0.0.9:80 direction=\"outbound\""), time.Time{})
+	}
+	assert.EqualValues(t, 2, p.Log("n1").Dropped)
+}

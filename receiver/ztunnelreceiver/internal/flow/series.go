@@ -278,6 +278,7 @@ func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
 	slot, overflow := t.lookup(t.boundary)
 	if overflow {
 		p.counts[CountOverflow]++
+		n.reading.dropped++
 	}
 	s := t.slots[slot]
 	s.last = max(s.last, rec.Time, t.boundary)

@@ -112,6 +112,7 @@ func (p *Processor) addSpan(n *node, entry []byte) {
 	b := &p.spans
 	if b.count >= p.cfg.MaxRecords {
 		p.counts[CountSpansDropped]++
+		n.reading.dropped++
 		return
 	}
 	b.count++

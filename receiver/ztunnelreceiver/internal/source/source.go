@@ -91,6 +91,8 @@ type Sink interface {
 	// Ails says what is wrong with what a source says, by one of semconv's Problem constants and in a sentence; nothing if all is well.
 	Ails(source, node, problem, detail string)
 	Forget(node string)
+	// Left says that n items of what a source tells were left out beyond a bound; 0 is nothing.
+	Left(source, node string, n int)
 }
 
 // Proxy is a waypoint or a gateway.

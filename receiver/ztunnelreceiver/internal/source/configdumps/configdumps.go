@@ -163,6 +163,7 @@ func (t *taker) take(result configdump.Result) {
 	up, seen := result.Err == nil, result.At
 	if up {
 		t.env.Telemetry.Dropped(telemetry.ReasonEntityLimit, result.Dump.Dropped)
+		t.env.Sink.Left(semconv.SourceConfigDump, result.Target.Node, result.Dump.Dropped)
 		t.env.Sink.AddEvents(t.state.Apply(result.Dump))
 	} else {
 		seen = time.Time{}

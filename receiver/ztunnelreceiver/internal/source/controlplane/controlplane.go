@@ -109,7 +109,9 @@ func (l *live) status(cluster int, endpoint string, now xds.Status) {
 	if n := now.Nacks - before.Nacks; n > 0 {
 		l.env.Telemetry.SourceErrors(semconv.SourceXDS, int64(n))
 	}
-	l.env.Telemetry.Dropped(telemetry.ReasonEntityLimit, int(now.Stats.Overflowed-before.Stats.Overflowed))
+	overflowed := int(now.Stats.Overflowed - before.Stats.Overflowed)
+	l.env.Telemetry.Dropped(telemetry.ReasonEntityLimit, overflowed)
+	l.env.Sink.Left(semconv.SourceXDS, "", overflowed)
 	// istiod ends every stream after a while, which is no fault.
 	if now.Err != nil && now.State != xds.Reconnecting {
 		l.env.Telemetry.Warn("The control plane does not deliver as it should", zap.String("endpoint", endpoint), zap.Stringer("state", now.State),

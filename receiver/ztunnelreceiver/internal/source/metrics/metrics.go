@@ -185,6 +185,7 @@ func (t *taker) take(result scrape.Result) {
 	}
 	if target.Kind == scrape.Ztunnel {
 		t.env.Sink.Up(semconv.SourceMetrics, target.Name, up, seen)
+		t.env.Sink.Left(semconv.SourceMetrics, target.Name, result.Stats.Dropped())
 		return
 	}
 	// Waypoints are no node's: together they are one source, which delivers while any of them answers.
@@ -195,6 +196,7 @@ func (t *taker) take(result scrape.Result) {
 		up = up || answers
 	}
 	t.env.Sink.Up(semconv.SourceMetrics, "", up, seen)
+	t.env.Sink.Left(semconv.SourceMetrics, "", result.Stats.Dropped())
 }
 
 // player takes recorded scrapes.
