@@ -6,6 +6,7 @@ import (
 	outagealertexporter "github.com/nephilia/nephilia/exporter/outagealertexporter"
 	prometheusexporter "github.com/nephilia/nephilia/exporter/prometheusexporter"
 	topologyexporter "github.com/nephilia/nephilia/exporter/topologyexporter"
+	filestorage "github.com/nephilia/nephilia/extension/filestorage"
 	topologyquery "github.com/nephilia/nephilia/extension/topologyquery"
 	outagedetector "github.com/nephilia/nephilia/processor/outagedetector"
 	servicegraphprocessor "github.com/nephilia/nephilia/processor/servicegraphprocessor"
@@ -18,7 +19,6 @@ import (
 	bearertokenauthextension "github.com/open-telemetry/opentelemetry-collector-contrib/extension/bearertokenauthextension"
 	healthcheckextension "github.com/open-telemetry/opentelemetry-collector-contrib/extension/healthcheckextension"
 	pprofextension "github.com/open-telemetry/opentelemetry-collector-contrib/extension/pprofextension"
-	filestorage "github.com/open-telemetry/opentelemetry-collector-contrib/extension/storage/filestorage"
 	filterprocessor "github.com/open-telemetry/opentelemetry-collector-contrib/processor/filterprocessor"
 	resourceprocessor "github.com/open-telemetry/opentelemetry-collector-contrib/processor/resourceprocessor"
 	tailsamplingprocessor "github.com/open-telemetry/opentelemetry-collector-contrib/processor/tailsamplingprocessor"
@@ -80,7 +80,7 @@ func components() (otelcol.Factories, error) {
 		zpagesextension.NewFactory().Type():          "go.opentelemetry.io/collector/extension/zpagesextension v0.157.0",
 		healthcheckextension.NewFactory().Type():     "github.com/open-telemetry/opentelemetry-collector-contrib/extension/healthcheckextension v0.157.0",
 		pprofextension.NewFactory().Type():           "github.com/open-telemetry/opentelemetry-collector-contrib/extension/pprofextension v0.157.0",
-		filestorage.NewFactory().Type():              "github.com/open-telemetry/opentelemetry-collector-contrib/extension/storage/filestorage v0.155.0",
+		filestorage.NewFactory().Type():              "github.com/nephilia/nephilia v0.1.0",
 		basicauthextension.NewFactory().Type():       "github.com/open-telemetry/opentelemetry-collector-contrib/extension/basicauthextension v0.157.0",
 		bearertokenauthextension.NewFactory().Type(): "github.com/open-telemetry/opentelemetry-collector-contrib/extension/bearertokenauthextension v0.157.0",
 	})

@@ -161,7 +161,7 @@ func (s *storage) openHistory(ctx context.Context, host component.Host) error {
 		return nil
 	}
 	// The TSDB says a lot when all is well.
-	logger := slog.New(zapslog.NewHandler(s.telemetry.Logger.WithOptions(zap.IncreaseLevel(zap.WarnLevel)).Core()))
+	logger := slog.New(zapslog.NewHandler(s.telemetry.Logger.WithOptions(zap.IncreaseLevel(zap.WarnLevel)).Core(), zapslog.WithCaller(true)))
 	embedded, err := history.OpenEmbedded(logger, history.EmbeddedSettings{
 		Directory:        filepath.Join(s.directory, "tsdb"),
 		Retention:        c.Retention,

@@ -2,7 +2,8 @@
 // everything is written anew and the log before it dropped. A process that is killed between two commits finds the
 // state of the last one.
 //
-// The service graph keeps its state in one, and the query extension the mesh's; the outage detector and the receiver can.
+// The service graph keeps its state in one, and the query extension the mesh's. Who replaces values instead (the receiver its series and
+// read positions, the outage detector its outages) seals them.
 package journal
 
 import (

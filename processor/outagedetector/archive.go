@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
+	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/lifecycle"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/metadata"
 )
@@ -45,8 +46,17 @@ func (a *archive) open(ctx context.Context, host component.Host, id *component.I
 	if err != nil {
 		return fmt.Errorf("opening storage %q: %w", id, err)
 	}
-	a.client = client
-	saved, err := client.Get(ctx, storageKey)
+	sealed, damage := journal.Seal(ctx, client)
+	a.client = sealed
+	if errors.Is(damage, journal.ErrDamaged) {
+		a.logger.Error("Saved outages are lost", zap.Error(damage))
+		a.telemetry.OutageDetectorStorageFailed.Add(ctx, 1)
+		damage = nil
+	}
+	var saved []byte
+	if err = damage; err == nil {
+		saved, err = sealed.Get(ctx, storageKey)
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("reading saved outages: %w", err), a.release(ctx))
 	}

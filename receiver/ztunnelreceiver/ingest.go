@@ -73,6 +73,7 @@ type gathered struct {
 
 // checkpoint is what is to be stored before the metrics of a boundary leave.
 type checkpoint struct {
+	at  time.Time
 	ops []*storage.Operation
 	// written is told, with the lock held, whether they are in the storage.
 	written func(ok bool)

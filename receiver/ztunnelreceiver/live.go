@@ -2,19 +2,15 @@ package ztunnelreceiver
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/receiver"
-	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/flow"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cluster"
@@ -23,8 +19,6 @@ import (
 const (
 	// maxBacklog is how many refused records may wait before no more lines are read.
 	maxBacklog = 50_000
-	// boundaryKey is where the last boundary is stored.
-	boundaryKey = "receiver/boundary"
 	// quiesce is the part of an interval that a flush waits for a poll of the files to end.
 	quiesce = 0.5
 )
@@ -36,16 +30,13 @@ type live struct {
 
 	cfg   *Config
 	clock replay.Clock
-	// client is the storage, nil if none is configured.
-	client storage.Client
+	stored
 	// follower follows logs; nil where no logs are read.
 	follower source.Follower
 	kube     *cluster.Source // nil without Kubernetes
 	times    boundaries
 
 	pace pace
-	// unsaved is set when the last checkpoint could not be stored.
-	unsaved bool
 	// opened is set when open succeeded.
 	opened bool
 	// sources run until the context ends.
@@ -77,17 +68,10 @@ func newLive(cfg *Config, in *ingest, clock replay.Clock) *live {
 // open prepares all sources and restores what is stored.
 func (l *live) open(ctx context.Context, set receiver.Settings, host component.Host) error {
 	logs := l.cfg.AccessLogs.Get()
-	if logs != nil && logs.StorageID != nil {
-		client, err := storageClient(ctx, host, *logs.StorageID, set.ID)
-		if err != nil {
-			return err
-		}
-		l.client = client
-	}
 	var last time.Time
-	if l.client != nil {
+	if logs != nil && logs.StorageID != nil {
 		var err error
-		if last, err = l.restore(ctx); err != nil {
+		if last, err = l.openStorage(ctx, host, *logs.StorageID, set.ID); err != nil {
 			return err
 		}
 		l.checkpoint = l.takeCheckpoint
@@ -104,7 +88,7 @@ func (l *live) open(ctx context.Context, set receiver.Settings, host component.H
 func (l *live) openSources(ctx context.Context, set receiver.Settings, host component.Host) error {
 	env := &source.Env{
 		Sink: l.ingest, Telemetry: l.tel, Node: l.cfg.NodeName, Cluster: l.cfg.ClusterName, Refresh: l.cfg.RefreshInterval,
-		Settings: set, Host: host, Clock: l.clock, Storage: l.client, Ready: l.awaitRoom,
+		Settings: set, Host: host, Clock: l.clock, Storage: l.client, ReadAgain: l.lost, Ready: l.awaitRoom,
 	}
 	found := cluster.Env{Sink: l.ingest, Telemetry: l.tel, Now: l.clock.Now, Cluster: l.cfg.ClusterName}
 	if !l.cfg.ConfigDump.HasValue() { // a config dump knows more of its ztunnel
@@ -142,22 +126,6 @@ func (l *live) openSources(ctx context.Context, set receiver.Settings, host comp
 	return nil
 }
 
-func storageClient(ctx context.Context, host component.Host, id, self component.ID) (storage.Client, error) {
-	extension, ok := host.GetExtensions()[id]
-	if !ok {
-		return nil, fmt.Errorf("access_logs::storage: no extension %q", id)
-	}
-	store, ok := extension.(storage.Extension)
-	if !ok {
-		return nil, fmt.Errorf("access_logs::storage: extension %q is no storage", id)
-	}
-	client, err := store.GetClient(ctx, component.KindReceiver, self, "")
-	if err != nil {
-		return nil, fmt.Errorf("access_logs::storage %q: %w", id, err)
-	}
-	return client, nil
-}
-
 // awaitRoom holds up reading while what was refused waits for another attempt.
 func (l *live) awaitRoom(ctx context.Context) {
 	for {
@@ -174,75 +142,6 @@ func (l *live) awaitRoom(ctx context.Context) {
 		case <-flushed:
 		}
 	}
-}
-
-// restore reads the series of before a restart and returns the last boundary.
-func (l *live) restore(ctx context.Context) (last time.Time, err error) {
-	raw, err := l.client.Get(ctx, boundaryKey)
-	if err != nil {
-		return last, fmt.Errorf("reading the checkpoint: %w", err)
-	}
-	if len(raw) == 8 {
-		last = time.Unix(0, int64(binary.BigEndian.Uint64(raw))).UTC()
-	}
-	err = l.flow.Restore(func(key string) ([]byte, error) { return l.client.Get(ctx, key) })
-	if errors.Is(err, flow.ErrCheckpoint) {
-		// The files' offsets may still be good, so nothing is counted twice: all series start anew.
-		l.tel.ReceiverZtunnelCheckpointErrors.Add(ctx, 1)
-		l.tel.Log.Error("The stored series are damaged and start anew", zap.Error(err))
-		return last, nil
-	}
-	return last, err
-}
-
-// takeCheckpoint takes what makes the state of the series and of the logs permanent, all or nothing; nil if there is nothing new. It is
-// called with the lock held, between two polls of the files.
-func (l *live) takeCheckpoint(at time.Time) *checkpoint {
-	var ops []*storage.Operation
-	follower := func(bool) {}
-	if l.follower != nil {
-		var err error
-		if ops, follower, err = l.follower.Changes(); err != nil {
-			l.saveFailed(context.Background(), err)
-			return nil
-		}
-	}
-	series := l.flow.Checkpoint()
-	// One of the keys is written always; alone it says nothing that would be missed.
-	if len(ops) == 0 && len(series) <= 1 && !l.read && !l.unsaved {
-		return nil
-	}
-	for key, value := range series {
-		ops = append(ops, storage.SetOperation(key, value))
-	}
-	ops = append(ops, storage.SetOperation(boundaryKey, binary.BigEndian.AppendUint64(nil, uint64(at.UnixNano()))))
-	l.read, l.unsaved = false, false
-	return &checkpoint{ops: ops, written: func(ok bool) {
-		follower(ok)
-		if !ok {
-			l.flow.MarkDirty()
-		}
-	}}
-}
-
-// save stores a checkpoint. The lock is not held.
-func (l *live) save(ctx context.Context, saved *checkpoint) {
-	err := l.client.Batch(ctx, saved.ops...)
-	l.Lock()
-	defer l.Unlock()
-	saved.written(err == nil)
-	if err != nil {
-		l.saveFailed(ctx, err)
-		return
-	}
-	l.tel.ReceiverZtunnelCheckpoints.Add(ctx, 1)
-}
-
-// saveFailed counts and tells of a checkpoint that is not in the storage; the lock is held.
-func (l *live) saveFailed(ctx context.Context, err error) {
-	l.unsaved = true
-	l.tel.ReceiverZtunnelCheckpointErrors.Add(ctx, 1)
-	l.tel.Warn("The checkpoint cannot be written: after a crash, access-log entries would be read again or be missing", zap.Error(err))
 }
 
 // run flushes at every boundary until the context ends and the sources with it.
@@ -359,9 +258,7 @@ func (l *live) close(ctx context.Context) error {
 		l.Unlock()
 		l.deliver(ctx, taken, l.save)
 	}
-	if l.client != nil {
-		errs = append(errs, l.client.Close(ctx))
-	}
+	errs = append(errs, l.closeStorage(ctx))
 	for _, s := range l.sources {
 		if closer, ok := s.(source.Closer); ok {
 			closer.Close()

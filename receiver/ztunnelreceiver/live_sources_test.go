@@ -208,30 +208,52 @@ func TestStorageThatCannotBeWritten(t *testing.T) {
 
 var errStorageFull = errors.New("no space left on device")
 
-func TestStorageWithDamagedSeries(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "0.log")
-	store := newMemory(map[string][]byte{})
-	clock := &steppedClock{now: epoch}
-	logs := accesslogs.Config{Include: []string{dir + "/*.log"}}
-	r := newRig(t, clock, store, &sink{}, logs)
-	appendTo(t, path, accessText(0, 10))
-	r.polls()
-	r.boundaryNow()
-	require.NoError(t, r.close(t.Context()))
-	stored := store.copied()
-	for key := range stored {
-		if strings.HasPrefix(key, "flow/") {
-			stored[key] = []byte("rubbish")
-		}
+// TestLostStorage loses what was stored, or finds it damaged: the logs are read again, but for what was counted before.
+func TestLostStorage(t *testing.T) {
+	for name, lose := range map[string]func(stored map[string][]byte){
+		"damaged series": func(stored map[string][]byte) {
+			for key := range stored {
+				if strings.HasPrefix(key, "flow/") {
+					stored[key] = []byte("rubbish")
+				}
+			}
+		},
+		"damaged positions": func(stored map[string][]byte) {
+			for key := range stored {
+				if strings.HasPrefix(key, "fileconsumer.") {
+					stored[key] = append(stored[key], 1)
+				}
+			}
+		},
+		"nothing left": func(stored map[string][]byte) { clear(stored) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "0.log")
+			store := newMemory(map[string][]byte{})
+			clock := &steppedClock{now: epoch}
+			logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: accesslogs.StartAtBeginning}
+			r := newRig(t, clock, store, &sink{}, logs)
+			appendTo(t, path, accessText(0, 10))
+			r.polls()
+			r.boundaryNow()
+			require.NoError(t, r.close(t.Context()))
+			stored := store.copied()
+			lose(stored)
+			appendTo(t, path, accessText(5_000_000, 5_000_002))
+			out := &sink{}
+			after := newMemory(stored)
+			after.others = store.others
+			logs.StartAt = accesslogs.StartAtEnd
+			next := newRig(t, clock, after, out, logs)
+			next.polls()
+			for range 6 {
+				next.boundaryNow()
+			}
+			require.NoError(t, next.close(t.Context()))
+			assert.Equal(t, 2, closed(out.final(t)), "anew, no line twice, and none left out")
+		})
 	}
-	appendTo(t, path, accessText(10, 12))
-	out := &sink{}
-	next := newRig(t, clock, newMemory(stored), out, logs)
-	next.polls()
-	next.boundaryNow()
-	require.NoError(t, next.close(t.Context()))
-	assert.Equal(t, 2, closed(out.final(t)), "anew, and no line twice")
 }
 
 // TestEntriesOfALaterBoundary has entries whose time is after the boundary that is flushed.

@@ -36,6 +36,8 @@ type memory struct {
 	values        map[string][]byte
 	before, after func(values map[string][]byte)
 	err           error
+	// others are a component's further clients, by name.
+	others map[string]*memory
 }
 
 var (
@@ -44,10 +46,27 @@ var (
 	_ storage.Client      = (*memory)(nil)
 )
 
-func newMemory(values map[string][]byte) *memory { return &memory{values: maps.Clone(values)} }
+func newMemory(values map[string][]byte) *memory {
+	return &memory{values: maps.Clone(values), others: map[string]*memory{}}
+}
 
-func (m *memory) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
-	return m, nil
+func (m *memory) GetClient(_ context.Context, _ component.Kind, _ component.ID, name string) (storage.Client, error) {
+	if name == "" {
+		return m, nil
+	}
+	if m.others[name] == nil {
+		m.others[name] = newMemory(map[string][]byte{})
+	}
+	return m.others[name], nil
+}
+
+func (m *memory) Walk(_ context.Context, fn storage.WalkFunc) error {
+	for key, value := range m.copied() {
+		if _, err := fn(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *memory) Close(context.Context) error { return nil }

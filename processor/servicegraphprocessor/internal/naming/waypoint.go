@@ -230,11 +230,11 @@ func (d *Directory) SpeaksFor(waypoint, hostname string, destination edge.Party)
 		return true
 	}
 	backend := d.derive().byParty[destination]
-	if backend != nil && d.names(backend.Waypoint, waypoint) {
+	if backend != nil && meant(d, backend.Waypoint, waypoint) {
 		return true
 	}
 	if s := d.Service(hostname); s != nil {
-		if !d.names(s.Waypoint, waypoint) {
+		if !meant(d, s.Waypoint, waypoint) {
 			return false
 		}
 		if backend == nil {
@@ -251,8 +251,8 @@ func (d *Directory) SpeaksFor(waypoint, hostname string, destination edge.Party)
 	return destination.Namespace == namespace
 }
 
-// names tells whether a reference to a waypoint ("namespace/hostname" or an address) means the one of a name.
-func (d *Directory) names(reference, waypoint string) bool {
+// meant tells whether a reference to a waypoint ("namespace/hostname" or an address) means the one of a name.
+func meant(d *Directory, reference, waypoint string) bool {
 	if reference == "" {
 		return false
 	}

@@ -126,6 +126,8 @@ const (
 	CountLate
 	// CountEarly counts entries that had to be counted before their boundary because too many were held.
 	CountEarly
+	// CountRepeated counts entries that were counted before what was stored was lost.
+	CountRepeated
 	// CountOverflow counts connections that went into an overflow series.
 	CountOverflow
 	// CountDrained counts connections that a drain closed.
@@ -152,6 +154,9 @@ type Observer interface {
 
 // Processor turns entries into telemetry. It is not safe for concurrent use.
 type Processor struct {
+	// CountedUntil, in unix nanoseconds, is the time before which a processor whose checkpoint is lost has counted all entries.
+	CountedUntil int64
+
 	cfg    Config
 	obs    Observer
 	counts [NumCounters]int64
@@ -220,6 +225,10 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 		n.lastSeen = max(n.lastSeen, rec.Time)
 	}
 	n.heard = max(n.heard, n.lastSeen, p.series.boundary)
+	if rec.HasTime && rec.Time < p.CountedUntil {
+		p.counts[CountRepeated]++
+		return
+	}
 	if err == nil && p.held.horizon != 0 && rec.Time >= p.held.horizon {
 		if p.held.add(n.id, entry, observed, p.cfg.MaxHeldBytes) {
 			return

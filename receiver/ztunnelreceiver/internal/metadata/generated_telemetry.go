@@ -150,7 +150,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverZtunnelLogLinesRepeated, err = builder.meter.Int64Counter(
 		"otelcol_receiver_ztunnel_log_lines_repeated",
-		metric.WithDescription("Lines of pods' logs that came again at the beginning of a stream and were left out. [Alpha]"),
+		metric.WithDescription("Lines of logs that were read again and left out, at the beginning of a pod's stream or because read positions were lost. [Alpha]"),
 		metric.WithUnit("{line}"),
 	)
 	errs = errors.Join(errs, err)

@@ -216,7 +216,7 @@ func AssertEqualReceiverZtunnelLogGaps(t *testing.T, tt *componenttest.Telemetry
 func AssertEqualReceiverZtunnelLogLinesRepeated(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_ztunnel_log_lines_repeated",
-		Description: "Lines of pods' logs that came again at the beginning of a stream and were left out. [Alpha]",
+		Description: "Lines of logs that were read again and left out, at the beginning of a pod's stream or because read positions were lost. [Alpha]",
 		Unit:        "{line}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

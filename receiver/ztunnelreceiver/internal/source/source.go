@@ -120,6 +120,8 @@ type Env struct {
 	Clock    replay.Clock
 	// Storage is nil if nothing is stored.
 	Storage storage.Client
+	// ReadAgain tells that what was stored is lost: logs are to be read from their beginning, whatever is configured.
+	ReadAgain bool
 	// Kubernetes is nil without it.
 	Kubernetes *cluster.Source
 	// Ready is to be called after entries were brought, without the lock: it waits while too many have not left.

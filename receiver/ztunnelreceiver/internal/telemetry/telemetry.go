@@ -119,6 +119,8 @@ func (t *Telemetry) Count(what flow.Counter, n int64) {
 		damaged("early")
 	case flow.CountClockOutliers:
 		t.ReceiverZtunnelClockOutliers.Add(ctx, n, with(attrSource, semconv.SourceAccessLog))
+	case flow.CountRepeated:
+		t.ReceiverZtunnelLogLinesRepeated.Add(ctx, n)
 	case flow.CountOverflow:
 		t.ReceiverZtunnelFlowsOverflowed.Add(ctx, n)
 	case flow.CountDrained:

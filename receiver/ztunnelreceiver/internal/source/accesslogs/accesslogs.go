@@ -121,6 +121,9 @@ func openFiles(ctx context.Context, config *Config, env *source.Env) (source.Sou
 		Format: tail.Format(config.Format), MaxEntry: config.MaxEntrySize,
 		Node: env.Node,
 	}
+	if env.ReadAgain {
+		settings.StartAt = StartAtBeginning
+	}
 	if config.NodeFrom.Static != "" {
 		settings.Node = config.NodeFrom.Static
 	}
@@ -160,7 +163,7 @@ func (s fileSink) Damaged(what tail.Damage, n int64) { s.env.Telemetry.LeftOut(s
 type pods struct{ *podlogs.Tail }
 
 func openPods(ctx context.Context, config *Config, env *source.Env) (source.Source, error) {
-	followed := podlogs.New(podlogs.Config{FromEnd: config.StartAt == StartAtEnd, MaxEntry: config.MaxEntrySize},
+	followed := podlogs.New(podlogs.Config{FromEnd: config.StartAt == StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize},
 		env.Kubernetes.LogSource(), podSink{env}, env.Sink, env.Ready)
 	if env.Storage != nil {
 		if err := followed.Restore(ctx, env.Storage); err != nil {
