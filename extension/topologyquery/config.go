@@ -32,18 +32,35 @@ type Config struct {
 	History HistoryConfig `mapstructure:"history"`
 	Traces  TracesConfig  `mapstructure:"traces"`
 	Flows   FlowsConfig   `mapstructure:"flows"`
-	Outages OutagesConfig `mapstructure:"outages"`
-	Changes ChangesConfig `mapstructure:"changes"`
-	Mesh    MeshConfig    `mapstructure:"mesh"`
-	Health  HealthConfig  `mapstructure:"health"`
-	Limits  LimitsConfig  `mapstructure:"limits"`
-	Events  EventsConfig  `mapstructure:"events"`
-	Links   LinksConfig   `mapstructure:"links"`
+	// KeptConfig bounds what is kept of the mesh beside its history.
+	KeptConfig `mapstructure:",squash"`
+	Health     HealthConfig `mapstructure:"health"`
+	Limits     LimitsConfig `mapstructure:"limits"`
+	Events     EventsConfig `mapstructure:"events"`
+	Links      LinksConfig  `mapstructure:"links"`
 	// ServersConfig are other servers that keep what would be kept here.
 	ServersConfig `mapstructure:",squash"`
 
 	// warnings are to be logged at the start.
 	warnings []string
+}
+
+// KeptConfig bounds what is kept of the mesh beside its history.
+type KeptConfig struct {
+	Outages   OutagesConfig   `mapstructure:"outages"`
+	Changes   ChangesConfig   `mapstructure:"changes"`
+	Endpoints EndpointsConfig `mapstructure:"endpoints"`
+	Mesh      MeshConfig      `mapstructure:"mesh"`
+}
+
+// EndpointsConfig bounds the catalogue of endpoints.
+type EndpointsConfig struct {
+	// MaxServices bounds the services, MaxPaths the paths of each.
+	MaxServices int `mapstructure:"max_services"`
+	MaxPaths    int `mapstructure:"max_paths"`
+	// MaxSizeMiB and Retention bound the counts of requests; the oldest go first.
+	MaxSizeMiB int64         `mapstructure:"max_size_mib"`
+	Retention  time.Duration `mapstructure:"retention"`
 }
 
 // ServersConfig are the servers that take the place of embedded stores.
@@ -206,14 +223,17 @@ func createDefaultConfig() component.Config {
 			QueryTimeout:     20 * time.Second,
 			MaxSamples:       30_000_000,
 		},
-		Traces:  TracesConfig{MaxSpans: 500_000, MaxSizeMiB: 512, Retention: 24 * time.Hour},
-		Flows:   FlowsConfig{MaxRecords: 20_000},
-		Outages: OutagesConfig{MaxOutages: 10_000},
-		Changes: ChangesConfig{MaxChanges: 10_000},
-		Mesh:    MeshConfig{MaxEntities: 200_000},
-		Health:  HealthConfig{DegradedAt: 0.01, FailingAt: 0.2, SilentAfter: 30 * time.Second},
-		Limits:  LimitsConfig{MaxConcurrent: 16, MaxQueued: 64, Timeout: 25 * time.Second, MaxRange: 31 * 24 * time.Hour, MaxMemoryMiB: 1024},
-		Events:  EventsConfig{MaxClients: 256, Queue: 64, Heartbeat: 10 * time.Second},
+		Traces: TracesConfig{MaxSpans: 500_000, MaxSizeMiB: 512, Retention: 24 * time.Hour},
+		Flows:  FlowsConfig{MaxRecords: 20_000},
+		KeptConfig: KeptConfig{
+			Outages:   OutagesConfig{MaxOutages: 10_000},
+			Changes:   ChangesConfig{MaxChanges: 10_000},
+			Endpoints: EndpointsConfig{MaxServices: 5000, MaxPaths: 500, MaxSizeMiB: 128, Retention: 7 * 24 * time.Hour},
+			Mesh:      MeshConfig{MaxEntities: 200_000},
+		},
+		Health: HealthConfig{DegradedAt: 0.01, FailingAt: 0.2, SilentAfter: 30 * time.Second},
+		Limits: LimitsConfig{MaxConcurrent: 16, MaxQueued: 64, Timeout: 25 * time.Second, MaxRange: 31 * 24 * time.Hour, MaxMemoryMiB: 1024},
+		Events: EventsConfig{MaxClients: 256, Queue: 64, Heartbeat: 10 * time.Second},
 		ServersConfig: ServersConfig{
 			Prometheus: configoptional.Default(PrometheusConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
 			Jaeger:     configoptional.Default(JaegerConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
@@ -241,6 +261,10 @@ func (c *Config) Validate() error {
 	positive("flows::max_records", c.Flows.MaxRecords > 0)
 	positive("outages::max_outages", c.Outages.MaxOutages > 0)
 	positive("changes::max_changes", c.Changes.MaxChanges > 0)
+	positive("endpoints::max_services", c.Endpoints.MaxServices > 0)
+	positive("endpoints::max_paths", c.Endpoints.MaxPaths > 0)
+	positive("endpoints::max_size_mib", c.Endpoints.MaxSizeMiB > 0)
+	positive("endpoints::retention", c.Endpoints.Retention >= time.Minute)
 	positive("mesh::max_entities", c.Mesh.MaxEntities > 0)
 	positive("health::silent_after", c.Health.SilentAfter > 0)
 	positive("limits::max_concurrent", c.Limits.MaxConcurrent > 0)

@@ -182,7 +182,7 @@ func (t *topologyQuery) shutdown(ctx context.Context) error {
 	if t.ingester != nil {
 		// What is still in memory.
 		errs = append(errs, t.ingester.Final(ctx))
-		errs = append(errs, t.storage.saveState(ctx))
+		errs = append(errs, t.storage.saveState(ctx, true))
 	}
 	if t.telemetry != nil {
 		t.telemetry.Shutdown()

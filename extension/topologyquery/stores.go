@@ -15,6 +15,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/endpoints"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
@@ -78,6 +79,14 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 		Drops:  drops.NewTable(),
 	}
 	s.stores.Sources.SilentAfter = c.Health.SilentAfter
+	s.stores.Endpoints = endpoints.New(endpoints.Settings{
+		MaxServices: c.Endpoints.MaxServices, MaxTemplates: c.Endpoints.MaxPaths, MaxBytes: c.Endpoints.MaxSizeMiB << 20,
+		Retention: c.Endpoints.Retention.Milliseconds(),
+		Now: func() int64 {
+			_, now := s.stores.Sources.Clock()
+			return now
+		},
+	})
 	if err := s.openTraces(ctx, host); err != nil {
 		return false, err
 	}
@@ -194,6 +203,9 @@ func (s *storage) restore(ctx context.Context) (restored bool, err error) {
 			// The state is made again by what arrives; a broken file must not keep the mesh invisible.
 			s.telemetry.Logger.Error("Starting without all of the mesh's former state", zap.Error(err))
 		}
+		if err := all.Endpoints.Open(ctx, filepath.Join(s.directory, "endpoints")); err != nil {
+			s.telemetry.Logger.Error("Starting without all that was known of endpoints", zap.Error(err))
+		}
 	}
 	first, clock := kept.First, kept.Now
 	if s.embedded != nil {
@@ -222,19 +234,19 @@ func (s *storage) keepState(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if err := s.saveState(ctx); err != nil {
+			if err := s.saveState(ctx, false); err != nil {
 				s.telemetry.Logger.Error("The mesh's state is not safe on disk", zap.Error(err))
 			}
 		}
 	}
 }
 
-// saveState writes to disk what has changed, if there is anything to outlive the process.
-func (s *storage) saveState(ctx context.Context) error {
+// saveState writes to disk what has changed, if there is anything to outlive the process; with all, also what can wait.
+func (s *storage) saveState(ctx context.Context, all bool) error {
 	if s.state == nil {
 		return nil
 	}
-	return s.state.Save(ctx)
+	return errors.Join(s.state.Save(ctx), s.stores.Endpoints.Save(ctx, all))
 }
 
 // close closes the stores.

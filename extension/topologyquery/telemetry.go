@@ -110,6 +110,7 @@ func (t *topologyQuery) rejected(ctx context.Context, reason string) {
 func (t *topologyQuery) droppedHere() map[string]uint64 {
 	dropped := t.ingester.Stats().Dropped
 	dropped["change_limit"] += t.stores.Changes.Stats().Dropped
+	dropped["request"] += t.stores.Endpoints.Dropped()
 	dropped["node_limit"] += t.stores.Sources.Rejected()
 	if t.stores.Spans != nil {
 		dropped["span_limit"] += t.stores.Spans.Stats().Dropped

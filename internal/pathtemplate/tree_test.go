@@ -279,3 +279,28 @@ func BenchmarkFind(b *testing.B) {
 		tree.Find(paths[i%len(paths)], false)
 	}
 }
+
+func TestTemplatesSurviveTheWire(t *testing.T) {
+	tree := newTree(1000)
+	for i := range 300 {
+		tree.Find("/users/"+made(i)+"/orders", false)
+		tree.Find(fmt.Sprintf("/files/%d.json", i), false)
+		tree.Find("/"+made(i%40), false)
+	}
+	tree.Declare("/owners/{ownerId}/pets:all")
+	tree.Find("/x", true)
+	again := newTree(1000)
+	var want, got []string
+	tree.All(func(n *Node[int]) bool {
+		want = append(want, n.Template())
+		assert.Equal(t, n.Template(), again.Restore(n.Encode()).Template(), n.Encode())
+		return true
+	})
+	again.All(func(n *Node[int]) bool { got = append(got, n.Template()); return true })
+	assert.Equal(t, want, got)
+	assert.Equal(t, "/users/{id}/orders", again.Find("/users/somebody/orders", false).Template())
+	assert.Equal(t, "/owners/{ownerId}/pets:all", again.Find("/owners/bob/pets:all", false).Template())
+	for _, none := range []string{"", "/", "/n", "/n1", "/x1:a", "/vx:}", "/v1:a"} {
+		assert.Nil(t, again.Restore(none), none)
+	}
+}

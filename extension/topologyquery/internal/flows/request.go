@@ -47,13 +47,16 @@ func parseRequest(resource pcommon.Map, record plog.LogRecord) Flow {
 	f.Security = securities[key.Security]
 	f.BytesSent, f.BytesRecv = integer(attrs, semconv.AttrRequestBodySize), integer(attrs, semconv.AttrResponseBodySize)
 	f.DurationMS = float64(integer(attrs, semconv.AttrRequestDuration)) / float64(time.Millisecond)
-	path, _ := attrs.Get(semconv.AttrURLPath)
+	path := ""
+	if value, ok := attrs.Get(semconv.AttrURLPath); ok {
+		path = clip(value.AsString(), maxPath)
+	}
 	details := []string{
 		text(attrs, semconv.AttrResponseDetails), text(attrs, semconv.AttrTerminationDetails), text(attrs, semconv.AttrTransportFailure),
 	}
 	f.Request = &Request{
 		Method:   text(attrs, semconv.AttrRequestMethod),
-		Path:     clip(path.AsString(), maxPath),
+		Path:     path,
 		Status:   int(integer(attrs, semconv.AttrResponseStatusCode)),
 		Flags:    text(attrs, semconv.AttrResponseFlags),
 		Details:  join(details),

@@ -32,6 +32,7 @@ func requests(t *testing.T) *Ring {
 	r.AddRequest(pcommon.NewMap(), record(at, map[string]any{
 		semconv.AttrURLPath: "/products", semconv.AttrResponseStatusCode: int64(0), semconv.AttrErrorType: semconv.ErrorTypeClientAborted,
 	}))
+	r.AddRequest(pcommon.NewMap(), record(at, nil))
 	r.Add("node-a", record(at, map[string]any{semconv.AttrDirection: semconv.DirectionOutbound}))
 	return r
 }
@@ -60,14 +61,14 @@ func TestRequestFilters(t *testing.T) {
 		filter RequestFilter
 		want   int
 	}{
-		{RequestFilter{}, 4},
+		{RequestFilter{}, 5},
 		{RequestFilter{Protocol: "tcp"}, 1},
-		{RequestFilter{Protocol: "http"}, 3},
+		{RequestFilter{Protocol: "http"}, 4},
 		{RequestFilter{Protocol: "grpc"}, 1},
 		{RequestFilter{Status: "5xx"}, 1},
 		{RequestFilter{Status: "200, 5XX"}, 2},
-		{RequestFilter{Status: "0"}, 1},
-		{RequestFilter{Status: "0xx"}, 1},
+		{RequestFilter{Status: "0"}, 2},
+		{RequestFilter{Status: "0xx"}, 2},
 		{RequestFilter{Status: "x"}, 0},
 		{RequestFilter{Method: "get"}, 1},
 		{RequestFilter{Path: "/products"}, 1},

@@ -87,6 +87,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 		&policyRoutes{mesh: all.Inventory, graphs: graphs},
 		&nodeRoutes{mesh: all.Inventory, pods: pods, sources: all.Sources, outages: outages, ranges: ranges, silentAfter: settings.SilentAfter},
 		&flowRoutes{all.Flows},
+		&endpointRoutes{all.Endpoints, all.Inventory, ranges},
 		&changeRoutes{all.Changes},
 		&traceRoutes{all.Traces, ranges},
 		&seriesRoutes{all.Past, ranges},

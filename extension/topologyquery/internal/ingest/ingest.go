@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/endpoints"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/mesh"
@@ -108,6 +109,9 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 					in.Flows.Add(nodeOf(rl.Resource().Attributes()), record)
 				case record.EventName() == semconv.EventRequest:
 					in.Flows.AddRequest(rl.Resource().Attributes(), record)
+					if r, ok := endpoints.FromRecord(in.Inventory, rl.Resource().Attributes(), record); ok {
+						in.Endpoints.Add(&r)
+					}
 				case record.EventName() == semconv.EventChange:
 					in.change(rl.Resource(), record)
 				case record.EventName() == semconv.EventOutage:
@@ -151,6 +155,15 @@ func (in *Ingester) addChange(change changes.Change) {
 
 // Traces takes spans over.
 func (in *Ingester) Traces(_ context.Context, td ptrace.Traces) error {
+	for _, rs := range td.ResourceSpans().All() {
+		for _, ss := range rs.ScopeSpans().All() {
+			for _, span := range ss.Spans().All() {
+				if r, ok := endpoints.FromSpan(in.Inventory, rs.Resource().Attributes(), span); ok {
+					in.Endpoints.Add(&r)
+				}
+			}
+		}
+	}
 	if in.Spans != nil {
 		in.Spans.Add(td)
 	}

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/endpoints"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
@@ -40,6 +41,9 @@ func newIngester(change func(*Settings)) *Ingester {
 		Live:    live.New(live.Settings{Window: 900_000, Resolution: 1000, MaxEdges: 100}),
 		Sources: tracker, Inventory: inventory.New(100), Flows: flows.New(10), Changes: changes.New(10), Outages: outages.New(10, nil),
 		Drops: drops.NewTable(),
+		Endpoints: endpoints.New(endpoints.Settings{
+			MaxServices: 10, MaxTemplates: 10, MaxBytes: 1 << 20, Retention: 900_000, Now: func() int64 { return 0 },
+		}),
 	}, settings)
 }
 

@@ -24,7 +24,7 @@ func NewSettings(tt *componenttest.Telemetry) extension.Settings {
 func AssertEqualTopologyQueryDropped(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_topology_query_dropped",
-		Description: "What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, change, change_limit, node_limit, span_limit). [Alpha]",
+		Description: "What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, change, change_limit, node_limit, request, span_limit). [Alpha]",
 		Unit:        "{item}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

@@ -3,6 +3,7 @@ package stores
 
 import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/endpoints"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/events"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
@@ -22,6 +23,7 @@ type Stores struct {
 	Flows     *flows.Ring
 	Changes   *changes.Store
 	Outages   *outages.Store
+	Endpoints *endpoints.Catalogue
 	Events    *events.Hub
 	// Drops is what the components left out of the data.
 	Drops *drops.Table
