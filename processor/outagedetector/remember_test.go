@@ -129,6 +129,41 @@ func TestRenewalsThatFail(t *testing.T) {
 	assert.Equal(t, "istiod", w.outages()[0].Root.Name)
 }
 
+// TestSharesOfFailuresAlone opens no outage where ztunnels tell of failures only, unless their metrics tell of the rest.
+func TestSharesOfFailuresAlone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		metrics bool
+		levels  [2]string
+		want    int
+	}{
+		"successes are told":          {want: 1},
+		"one end tells of failures":   {levels: [2]string{semconv.ProblemLevelTooLow, ""}, want: 1},
+		"both ends tell of failures":  {levels: [2]string{semconv.ProblemLevelTooLow, semconv.ProblemLevelTooLow}, want: 0},
+		"and metrics tell of all":     {levels: [2]string{semconv.ProblemLevelTooLow, semconv.ProblemLevelTooLow}, metrics: true, want: 1},
+		"what is not understood, too": {levels: [2]string{semconv.ProblemNotUnderstood, semconv.ProblemNotUnderstood}, want: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			w.node("node-a", "node-b")
+			w.pod("shop/web", "web-1", "node-a")
+			w.pod("shop/api", "api-1", "node-b")
+			for i, node := range []string{"node-a", "node-b"} {
+				w.nodes[node].problem, w.nodes[node].sources[semconv.SourceMetrics], w.nodes[node].scrape = tc.levels[i], tc.metrics, tc.metrics
+			}
+			e := w.edge("shop/web", "shop/api")
+			w.run(time.Minute, func() { e.ok(5) })
+			w.run(2*time.Minute, func() { e.fail(5, semconv.ErrorTypeConnectionRefused, "") })
+			got := 0
+			for _, o := range w.outages() {
+				if o.Kind == rules.KindConnectionRefused {
+					got++
+				}
+			}
+			assert.Equal(t, tc.want, got)
+		})
+	}
+}
+
 // TestClockThatIsAhead holds a heartbeat that is far ahead of the wall clock not to move the detector's time.
 func TestClockThatIsAhead(t *testing.T) {
 	w := newWorld(t, nil)

@@ -52,6 +52,7 @@ type worldNode struct {
 	seen    time.Time // of the access log's newest record
 	mute    bool      // no heartbeat at all
 	scrape  bool      // up, as a scrape's own result
+	problem string    // of the access log
 }
 
 type worldPod struct {
@@ -303,6 +304,15 @@ func (w *world) heartbeats(md pmetric.Metrics) {
 			if n.sources[source] {
 				p.SetIntValue(1)
 			}
+		}
+		if n.problem != "" {
+			m := scope.Metrics().AppendEmpty()
+			m.SetName(semconv.MetricSourceProblem)
+			p := m.SetEmptyGauge().DataPoints().AppendEmpty()
+			p.SetTimestamp(w.stamp())
+			p.SetIntValue(1)
+			p.Attributes().PutStr(semconv.LabelSource, semconv.SourceAccessLog)
+			p.Attributes().PutStr(semconv.LabelProblem, n.problem)
 		}
 		if node == "" {
 			continue

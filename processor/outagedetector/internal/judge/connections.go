@@ -28,7 +28,7 @@ func (j *connections) judge(p *observe.Pair, now int64) {
 		return
 	}
 	rule, reason := dominant(p, p.Win.Start(observe.Slots-1))
-	if rule == nil {
+	if rule == nil || j.store.FailuresOnly(p) {
 		return
 	}
 	s, found := c.excess(rule)

@@ -64,7 +64,7 @@ func (j *endpoints) family(e *observe.Endpoint, f *observe.Fault, rule *rules.Ru
 		}
 		if family == observe.Connections {
 			named, reason := dominant(p, f.Since)
-			if named == nil || reason.Type == semconv.ErrorTypePolicyDenied && j.connections.alwaysDenied(p, reason) {
+			if named == nil || j.store.FailuresOnly(p) || reason.Type == semconv.ErrorTypePolicyDenied && j.connections.alwaysDenied(p, reason) {
 				continue
 			}
 		}

@@ -55,6 +55,8 @@ type Source struct {
 	Failures int
 	// Worked tells whether the source was ever up.
 	Worked bool
+	// Problem is what is wrong with what it says, one of semconv's Problem constants; empty if all is well.
+	Problem string
 }
 
 // Attempts are a ztunnel's attempts at one thing: how many failed in a row, and when one went well.
@@ -170,6 +172,7 @@ func (s *Nodes) hear(beat datatime.Beat) bool {
 		source := &beat.Sources[i]
 		if src := n.source(source.Name); src != nil {
 			src.report(source.Up, t)
+			src.Problem = problemOf(source.Problem)
 		}
 		if source.Name == semconv.SourceAccessLog && source.LastSeen > 0 && s.clock.Interval > 0 {
 			// A log cannot be newer than the heartbeat that tells of it.
@@ -177,6 +180,24 @@ func (s *Nodes) hear(beat datatime.Beat) bool {
 		}
 	}
 	return true
+}
+
+// problemOf keeps the problem that is looked at, so that no text of a batch is kept.
+func problemOf(told string) string {
+	if told == semconv.ProblemLevelTooLow {
+		return semconv.ProblemLevelTooLow
+	}
+	return ""
+}
+
+// FailuresOnly tells whether a node's ztunnel logs warnings and errors only and its metrics do not make up for that.
+func (s *Nodes) FailuresOnly(name string) bool {
+	n := s.ByName[name]
+	if n == nil || n.Sources[semconv.SourceAccessLog] == nil || n.Sources[semconv.SourceAccessLog].Problem == "" {
+		return false
+	}
+	metrics := n.Sources[semconv.SourceMetrics]
+	return metrics == nil || !metrics.Up
 }
 
 // take takes over what a ztunnel's scrape tells.

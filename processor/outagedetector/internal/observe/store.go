@@ -189,6 +189,22 @@ func (s *Store) Touches(app *App, node string) bool {
 	return false
 }
 
+// FailuresOnly tells whether of the connections of an edge only those that failed are told, so that nobody knows their share: by all
+// ztunnels of its ends, or by some while the others never told of one that went well.
+func (s *Store) FailuresOnly(p *Pair) bool {
+	some, all := false, true
+	for _, app := range [...]*App{p.Source, p.Destination} {
+		for _, w := range s.Mesh.Pods(app.Name) {
+			if !w.InMesh() {
+				continue
+			}
+			only := s.Nodes.FailuresOnly(w.Node)
+			some, all = some || only, all && only
+		}
+	}
+	return some && (all || p.LastSuccess == 0)
+}
+
 // Removed tells whether an app served as pods of the mesh and has none any more.
 func (s *Store) Removed(app *App) bool {
 	return len(app.Endpoints) > 0 && s.Mesh.known && len(s.Mesh.Pods(app.Name)) == 0

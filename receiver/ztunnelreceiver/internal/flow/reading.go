@@ -11,9 +11,10 @@ const (
 	// recentLines is about how many of a node's last lines tell how well its log is read.
 	recentLines = 64
 	// leastForeign is how many lines must not be understood before that is a problem, leastAbove how many must be warnings or
-	// errors, without any other, before ztunnel's log level is.
-	leastForeign = 5
-	leastAbove   = 5
+	// errors, without any other, before ztunnel's log level is: fewer do as long as there was never any other.
+	leastForeign    = 5
+	leastAbove      = 5
+	leastAboveFirst = 3
 )
 
 // reading says how well a node's log is read.
@@ -22,6 +23,8 @@ type reading struct {
 	understood, foreign int
 	// above are the warnings and errors since the last line of a lower level, up to leastAbove.
 	above int
+	// below tells that there was a line of a lower level.
+	below bool
 	// requests are the lines of requests since the last line of a connection, up to leastForeign.
 	requests int
 	// dropped counts what was left out of the telemetry beyond a bound.
@@ -44,7 +47,7 @@ func (r *reading) line(level accesslog.Level, understood bool) {
 	} else {
 		r.understood++
 		if level < accesslog.LevelWarn {
-			r.above = 0
+			r.above, r.below = 0, true
 		} else if r.above < leastAbove {
 			r.above++
 		}
@@ -64,7 +67,7 @@ func (r *reading) problem() (problem, detail string) {
 	default:
 		return semconv.ProblemNotUnderstood, "Lines come, and most of them are no entries of a ztunnel's log."
 	}
-	if r.above >= leastAbove {
+	if r.above >= leastAbove || !r.below && r.above >= leastAboveFirst {
 		return semconv.ProblemLevelTooLow, "Only warnings and errors come: ztunnel's log level is above info, so connections that succeed are missing."
 	}
 	return "", ""

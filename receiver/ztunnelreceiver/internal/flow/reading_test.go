@@ -41,6 +41,12 @@ func TestProblem(t *testing.T) {
 	assert.Equal(t, semconv.ProblemLevelTooLow, take(failed, 1))
 	assert.Empty(t, take(info, 1))
 	assert.Zero(t, p.Log("unknown"))
+
+	p = flow.New(flow.Config{RecordMetrics: true}, nil)
+	assert.Empty(t, take(warning, 2))
+	assert.Equal(t, semconv.ProblemLevelTooLow, take(failed, 1), "nothing else was ever told")
+	assert.Empty(t, take(info, 1))
+	assert.Empty(t, take(failed, 4))
 }
 
 func TestRequestsWithoutConnections(t *testing.T) {
