@@ -13,6 +13,8 @@ type Result struct {
 	Name        string
 	Expected    []Match
 	FalseAlarms []*outage.Outage
+	// Blame is how well an incident was blamed, nil of a recording with expected outages.
+	Blame       *Blame `json:",omitempty"`
 	found       []*outage.Outage
 	transitions []transition
 }
@@ -34,6 +36,9 @@ type Match struct {
 
 // Perfect tells whether all was as it must be.
 func (r *Result) Perfect() bool {
+	if r.Blame != nil {
+		return r.Blame.perfect()
+	}
 	for _, m := range r.Expected {
 		if !m.Perfect() {
 			return false
@@ -57,6 +62,9 @@ const (
 // compare assigns each outage found to the expected one that it is, the likest first and at most one to each; the others are false
 // alarms.
 func compare(truth *Truth, outages []*outage.Outage) Result {
+	if truth.From > 0 || truth.QuietHours > 0 {
+		return Result{found: outages, Blame: truth.blame(outages)}
+	}
 	result := Result{found: outages, Expected: make([]Match, len(truth.Scenario.Expect))}
 	used := make([]bool, len(outages))
 	type pair struct{ expected, found, likeness int }

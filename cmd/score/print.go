@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -12,11 +14,14 @@ import (
 
 func printResults(out io.Writer, results []Result, failures []error, verbose, events bool) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "recording\texpected\tfound\troot\tkind\tedges\tdelay\tclosed after\tfalse alarms")
+	heading := slices.ContainsFunc(results, func(r Result) bool { return r.Blame == nil })
+	if heading {
+		fmt.Fprintln(w, "recording\texpected\tfound\troot\tkind\tedges\tdelay\tclosed after\tfalse alarms")
+	}
 	var total tally
 	for i := range results {
 		r := &results[i]
-		if failures[i] != nil {
+		if failures[i] != nil || r.Blame != nil {
 			continue
 		}
 		total.add(r)
@@ -38,7 +43,10 @@ func printResults(out io.Writer, results []Result, failures []error, verbose, ev
 		}
 	}
 	_ = w.Flush()
-	total.print(out)
+	if heading {
+		total.print(out)
+	}
+	printBlames(out, results)
 	for i := range results {
 		r := &results[i]
 		for _, o := range r.FalseAlarms {
@@ -97,27 +105,57 @@ func describe(o *outage.Outage) string {
 
 // tally adds up all recordings.
 type tally struct {
-	recordings, expected, found, root, top3, kind, edges, onTime, closed, alarms int
-	delays                                                                       []time.Duration
+	recordings, expected, found, root, top3, kindOK, edges, onTime, closed, alarms int
+	delays                                                                         []time.Duration
+	// kinds adds up by the kind that was expected or, of a false alarm, found.
+	kinds map[string]*tally
+}
+
+func (t *tally) kind(name string) *tally {
+	name, _, _ = strings.Cut(name, "|")
+	if t.kinds == nil {
+		t.kinds = map[string]*tally{}
+	}
+	if t.kinds[name] == nil {
+		t.kinds[name] = &tally{}
+	}
+	return t.kinds[name]
 }
 
 func (t *tally) add(r *Result) {
 	t.recordings++
-	t.alarms += len(r.FalseAlarms)
-	for _, m := range r.Expected {
-		t.expected++
-		t.root += count(m.RootOK)
-		t.top3 += count(m.RootTop3)
-		t.kind += count(m.KindOK)
-		t.edges += count(m.EdgesOK)
-		t.onTime += count(m.DelayOK)
-		t.closed += count(m.ClosedOK)
-		if m.Outage != nil {
-			t.found++
-			t.alarms += m.Times - 1
-			t.delays = append(t.delays, m.Delay)
-		}
+	for _, o := range r.FalseAlarms {
+		t.alarms++
+		t.kind(o.Kind).alarms++
 	}
+	for _, m := range r.Expected {
+		t.match(&m)
+		t.kind(m.Expected.Kind).match(&m)
+	}
+}
+
+func (t *tally) match(m *Match) {
+	t.expected++
+	t.root += count(m.RootOK)
+	t.top3 += count(m.RootTop3)
+	t.kindOK += count(m.KindOK)
+	t.edges += count(m.EdgesOK)
+	t.onTime += count(m.DelayOK)
+	t.closed += count(m.ClosedOK)
+	if m.Outage != nil {
+		t.found++
+		t.alarms += m.Times - 1
+		t.delays = append(t.delays, m.Delay)
+	}
+}
+
+// median and longest of the delays.
+func (t *tally) delay() (median, longest time.Duration) {
+	if len(t.delays) == 0 {
+		return 0, 0
+	}
+	slices.Sort(t.delays)
+	return t.delays[len(t.delays)/2].Round(100 * time.Millisecond), t.delays[len(t.delays)-1].Round(100 * time.Millisecond)
 }
 
 func count(ok bool) int {
@@ -138,10 +176,15 @@ func (t *tally) print(out io.Writer) {
 	}
 	share := func(n int) float64 { return float64(n) / float64(t.expected) }
 	fmt.Fprintf(out, "precision %.3f; of all expected: found (recall) %.3f, root right %.3f, among the first three %.3f, kind %.3f, edges %.3f, on time %.3f, closed %.3f\n",
-		precision, share(t.found), share(t.root), share(t.top3), share(t.kind), share(t.edges), share(t.onTime), share(t.closed))
-	if len(t.delays) > 0 {
-		slices.Sort(t.delays)
-		fmt.Fprintf(out, "median delay %s, longest %s\n", t.delays[len(t.delays)/2].Round(100*time.Millisecond),
-			t.delays[len(t.delays)-1].Round(100*time.Millisecond))
+		precision, share(t.found), share(t.root), share(t.top3), share(t.kindOK), share(t.edges), share(t.onTime), share(t.closed))
+	median, longest := t.delay()
+	fmt.Fprintf(out, "median delay %s, longest %s\n", median, longest)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "kind\texpected\tfound\troot\tamong three\tmedian delay\tfalse alarms")
+	for _, name := range slices.Sorted(maps.Keys(t.kinds)) {
+		k := t.kinds[name]
+		median, _ := k.delay()
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%d\n", name, k.expected, k.found, k.root, k.top3, median, k.alarms)
 	}
+	_ = w.Flush()
 }

@@ -30,6 +30,8 @@ type Truth struct {
 		Do   string    `json:"do"`
 	} `json:"events"`
 
+	Incident
+
 	// scrapes is the distance of two scrapes, 0 if there are none.
 	scrapes time.Duration
 }
@@ -60,7 +62,7 @@ func readTruth(folder string) (*Truth, error) {
 	if err := json.Unmarshal(raw, &t); err != nil {
 		return nil, fmt.Errorf("reading the truth: %w", err)
 	}
-	if len(t.Events) == 0 {
+	if len(t.Events) == 0 && t.QuietHours == 0 {
 		return nil, errors.New("reading the truth: it has no events, so no start")
 	}
 	if t.scrapes, err = scrapeInterval(folder); err != nil {

@@ -67,6 +67,15 @@ type Candidate struct {
 	Subject
 	Score  float64 `json:"score"`
 	Reason string  `json:"reason,omitempty"`
+	// Own is by how much more than usual calls of it fail or take longer, without what Explained is put down to those that it calls.
+	Own       *Excess `json:"own,omitempty"`
+	Explained *Excess `json:"explained,omitempty"`
+}
+
+// Excess is how many more calls than usual fail, and how many seconds more they take, since an outage began.
+type Excess struct {
+	Failures float64 `json:"failures"`
+	Seconds  float64 `json:"seconds"`
 }
 
 // Impact is a workload that feels the outage.

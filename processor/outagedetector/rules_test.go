@@ -178,6 +178,19 @@ var ruleTests = map[string]ruleTest{
 			s.fault()
 		},
 	},
+	rules.ErrorExcess: sparseTest(rules.KindHTTPErrors, func(s *shop) {
+		s.broken[toPayment] = func(e *worldEdge) { e.ok(60, s.payment...).answer(60, 9, 25*time.Millisecond, s.payment...) }
+		s.broken[toCheckout] = func(e *worldEdge) { e.ok(60, s.checkout...).answer(60, 9, 60*time.Millisecond, s.checkout...) }
+	}, func(s *shop) {
+		s.broken[toPayment] = func(e *worldEdge) { e.ok(60, s.payment...).answer(60, 1, 25*time.Millisecond, s.payment...) }
+	}),
+	rules.LatencyExcess: sparseTest(rules.KindLatency, func(s *shop) {
+		s.broken[toPayment] = func(e *worldEdge) { e.ok(60, s.payment...).answer(60, 0, 60*time.Millisecond, s.payment...) }
+		s.broken[toCheckout] = func(e *worldEdge) { e.ok(60, s.checkout...).answer(60, 0, 100*time.Millisecond, s.checkout...) }
+	}, func(s *shop) {
+		// Calls that come more often take no longer.
+		s.broken[toPayment] = func(e *worldEdge) { e.ok(600, s.payment...).answer(600, 0, 25*time.Millisecond, s.payment...) }
+	}),
 	rules.TrafficLoss: {
 		kind: rules.KindTrafficLoss, root: "shop/checkout",
 		fires: func(s *shop) {
@@ -287,6 +300,27 @@ var ruleTests = map[string]ruleTest{
 	rules.BurnSlow:   burnTest(40*time.Hour, 6*time.Hour, 8*time.Hour),
 }
 
+// sparseTest has points a minute apart, and a fault of four of them.
+func sparseTest(kind string, fault, harmless func(*shop)) ruleTest {
+	run := func(happens func(*shop)) func(*shop) {
+		return func(s *shop) {
+			s.interval = time.Minute
+			s.run(20*time.Minute, s.live)
+			happens(s)
+			s.run(4*time.Minute, s.live)
+			s.heal()
+			s.run(6*time.Minute, s.live)
+		}
+	}
+	return ruleTest{
+		kind: kind, root: "billing/payment",
+		config: func(c *Config) {
+			c.Rules = map[string]rules.Change{rules.PartialOutage: {Enabled: ptr(false)}, rules.TelemetryLost: {Enabled: ptr(false)}}
+		},
+		fires: run(fault), silent: run(harmless),
+	}
+}
+
 // burnTest burns a budget so evenly that no other rule sees it.
 func burnTest(health, fault, recovery time.Duration) ruleTest {
 	burn := func(failing bool) func(*shop) {
@@ -308,7 +342,7 @@ func burnTest(health, fault, recovery time.Duration) ruleTest {
 		config: func(c *Config) {
 			c.SLOs = []SLO{{Subject: rules.Subject{Workload: "frontend"}, Objective: 0.999}}
 			c.Rules = map[string]rules.Change{
-				rules.HTTPErrors: {Enabled: ptr(false)}, rules.PartialOutage: {Enabled: ptr(false)}, rules.TelemetryLost: {Enabled: ptr(false)},
+				rules.HTTPErrors: {Enabled: ptr(false)}, rules.ErrorExcess: {Enabled: ptr(false)}, rules.PartialOutage: {Enabled: ptr(false)}, rules.TelemetryLost: {Enabled: ptr(false)},
 			}
 		},
 		fires: burn(true), silent: burn(false),

@@ -20,6 +20,9 @@ const maxCandidates = 5
 
 // candidates scores the root and what else might explain the same edges.
 func (f weighing) candidates(e *Explanation, now int64) {
+	if len(e.Candidates) > 0 {
+		return
+	}
 	var list []outage.Candidate
 	add := func(s outage.Subject, score float64, reason string) {
 		score = float64(int(min(max(score, 0), 1)*100+0.5)) / 100

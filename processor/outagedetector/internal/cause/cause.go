@@ -116,6 +116,7 @@ type Finder struct {
 	finders    []finder
 	companions []companion
 	finish     finish
+	attributed attributed
 }
 
 // New returns a finder over what was observed and judged.
@@ -127,17 +128,20 @@ func New(store *observe.Store, j *judge.Judge) *Finder {
 		finders:    []finder{nodesDown{store, p}, controlPlane{j}, policies{}, nodesFailing{store, p}, w, sources{store}, destinations{store}},
 		companions: []companion{certificates{j}, budgets{store}, telemetry{store}},
 		finish:     finish{store, p, weighing{store, p}},
+		attributed: attributed{j.Attribution},
 	}
 }
 
 // Explain returns the causes of everything that is wrong now, in a stable order.
 func (f *Finder) Explain() []*Explanation {
 	wrong := wrongEdges(f.store.Edges.Faulty)
-	chains := newChains(f.store, wrong)
-	var open []Blame // what no downstream fault explains
 	causes := map[*observe.Pair]*observe.Pair{}
+	incidents, rest := f.attributed.find(wrong)
+	chains := newChains(f.store, rest)
+	incidents = outsideCause(incidents, chains, causes)
+	var open []Blame // what no downstream fault explains
 	added := map[*observe.Pair]bool{}
-	for _, b := range wrong {
+	for _, b := range rest {
 		root, ok := chains.explain(b)
 		if !ok {
 			if !echo(b) {
@@ -158,6 +162,7 @@ func (f *Finder) Explain() []*Explanation {
 		more, open = finder.find(open)
 		found = append(found, more...)
 	}
+	found = append(found, incidents...)
 	// What is slow and what fails at one destination is one outage; so is what fell silent beside it.
 	found = mergeSameRoot(found)
 	attachAffected(found, wrong, causes)

@@ -179,7 +179,16 @@ func judgeCounts(p *observe.Pair, family observe.Family, rule *rules.Rule, c cou
 	if !lately(c.w, c.bad) {
 		return
 	}
-	if s, found := c.excess(rule); found {
+	if s, found := c.excess(rule); found && c.workedBefore(s) {
 		c.open(f, p, rule, s, now)
 	}
+}
+
+// leastWell is how much must have gone well before for what goes wrong to be no standing condition.
+const leastWell = 3
+
+// workedBefore tells whether anything went well before a run of slots: what always failed is as it always was.
+func (c counts) workedBefore(s span) bool {
+	bad, all := c.w.Ever(c.bad)-s.bad, c.w.Ever(c.total)-c.w.Sum(c.total, s.slots)
+	return all >= bad+leastWell
 }

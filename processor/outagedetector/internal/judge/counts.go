@@ -104,10 +104,10 @@ type span struct {
 }
 
 // noise is the share of bad events that is normal for what is older than some slots: what the past shows, but no less than
-// the rule's, and the less the past shows the closer to one in a hundred.
+// the rule's, and the less the past shows the closer to one in a hundred. What is sure to fail more often always did.
 func (c counts) noise(rule *rules.Rule, age int) float64 {
 	bad, all := c.normal(age)
-	return min(max(rule.Noise, (bad+1)/(all+100)), 0.9)
+	return min(max(rule.Noise, (bad+1)/(all+100), stats.WilsonLower(uint64(bad), uint64(all))), 0.9)
 }
 
 // lately tells whether anything bad was counted just now: a fault begins when something fails, not because time has passed since.

@@ -3,6 +3,7 @@
 package judge
 
 import (
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/attribution"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
@@ -12,6 +13,8 @@ type Judge struct {
 	// ControlPlane is what is wrong with the control plane, Certificates with identities.
 	ControlPlane ControlPlane
 	Certificates Certificates
+	// Attribution is what is wrong with edges of which points tell rarely, with its root.
+	Attribution *attribution.Attribution
 
 	store       *observe.Store
 	connections connections
@@ -30,7 +33,8 @@ type Judge struct {
 // New returns a judge of a store.
 func New(store *observe.Store) *Judge {
 	j := &Judge{
-		ControlPlane: ControlPlane{store: store}, Certificates: Certificates{store: store}, store: store, connections: connections{store},
+		ControlPlane: ControlPlane{store: store}, Certificates: Certificates{store: store}, Attribution: attribution.New(store),
+		store: store, connections: connections{store},
 		silences: silences{store}, stalls: stalls{store}, nodes: nodes{store}, budgets: budgets{store: store},
 	}
 	j.endpoints = endpoints{store, &j.connections}
@@ -44,6 +48,7 @@ func (j *Judge) Round() int {
 	for _, p := range j.changed {
 		j.edge(p, now)
 	}
+	j.Attribution.Round(j.changed)
 	j.pods = j.store.Endpoints.TakeDirty(j.pods)
 	for _, e := range j.pods {
 		j.endpoints.judge(e, now)
@@ -71,9 +76,13 @@ func (j *Judge) edge(p *observe.Pair, now int64) {
 		j.store.Edges.Watch(p)
 		return
 	}
-	judgeCounts(p, observe.RequestErrors, p.Rules.Get(rules.HTTPErrors), requestsOf(p), now)
-	// Which requests are slow was decided as they were counted.
-	judgeCounts(p, observe.Latency, p.Rules.Get(rules.SlowRequests), slowOf(p), now)
+	if p.Rows == nil || p.Rules.Get(rules.ErrorExcess) == nil {
+		judgeCounts(p, observe.RequestErrors, p.Rules.Get(rules.HTTPErrors), requestsOf(p), now)
+	}
+	if p.Rows == nil || p.Rules.Get(rules.LatencyExcess) == nil {
+		// Which requests are slow was decided as they were counted.
+		judgeCounts(p, observe.Latency, p.Rules.Get(rules.SlowRequests), slowOf(p), now)
+	}
 	j.stalls.judge(p, now)
 	if p.Faults[observe.Silence].On {
 		j.silences.judge(p, now)

@@ -34,6 +34,9 @@ func (r *Registry) fill(o *entry, e *cause.Explanation, now int64) {
 	o.LastBad = max(o.LastBad, e.LastBad)
 	o.restored, o.contender = 0, contender{}
 	o.Nodes, o.Source, o.Failed, o.Total = e.Nodes, e.Source, e.Failed, e.Total
+	for _, b := range e.Edges {
+		o.Times = max(o.Times, b.Fault().Times)
+	}
 	if len(e.Pods) > 0 || e.AllPods {
 		out.Pods = e.Pods
 	}

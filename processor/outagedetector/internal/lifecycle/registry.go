@@ -57,14 +57,20 @@ type entry struct {
 	Blames  []blameKey
 	// Waypoint is what makes the connections that fail, empty if they are the callers' own.
 	Waypoint string
-	// Source is of telemetry that is lost; Failed and Total are what failed apart from edges.
-	Source        string
-	Failed, Total uint64
+	// Source is of telemetry that is lost.
+	Source string
+	Counts
 
 	sent      sent
 	idle      int64 // since when it explains nothing
 	restored  int64 // the first boundary after a restart, until its faults are seen again
 	contender contender
+}
+
+// Counts are what failed apart from edges, and how many times longer than usual requests take.
+type Counts struct {
+	Failed, Total uint64
+	Times         float64
 }
 
 // sent is when an outage was told of last, and how it stood then.

@@ -222,7 +222,7 @@ func TestSummary(t *testing.T) {
 			Outage: outage.Outage{State: semconv.OutageStateOpen, Kind: rules.KindNodeDown, Root: outage.Subject{Type: "node", Name: "node-b"}},
 		},
 		"api is in trouble since 02:51:07: http errors (3 of 9).": {
-			Since: at, Failed: 3, Total: 9,
+			Since: at, Counts: Counts{Failed: 3, Total: 9},
 			Outage: outage.Outage{State: semconv.OutageStateOpen, Kind: rules.KindHTTPErrors, Root: outage.Subject{Name: "api"}},
 		},
 	} {

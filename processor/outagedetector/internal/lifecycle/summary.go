@@ -55,6 +55,7 @@ func summary(o *entry) string {
 	}
 	text := sentence.Fill(map[string]string{
 		"edge": edgeText(out), "root": out.Root.Name, "kind": strings.ReplaceAll(out.Kind, "_", " "), "when": when(o, past), "during": during(o, past),
+		"times":  strconv.FormatFloat(o.Times, 'f', 1, 64),
 		"failed": strconv.FormatUint(failed, 10), "total": strconv.FormatUint(total, 10), "policy": policy,
 		"pods": orText(list(out.Pods, 3), "a pod"), "nodes": orText(list(o.Nodes, 3), "a ztunnel"), "source": orText(source, "telemetry"),
 		"podfails": verb(len(out.Pods), "fails", "fail", "failed"), "fails": verb(len(out.Edges), "fails", "fail", "failed"),

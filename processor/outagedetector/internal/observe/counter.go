@@ -40,10 +40,20 @@ func (c *counter) increment(point pmetric.NumberDataPoint, delta, fromZero bool)
 // timing turns a cumulative histogram of durations into increments over the latency buckets.
 type timing struct {
 	count  cumulative.Counter[uint64]
+	sum    cumulative.Counter[float64]
 	counts [stats.LatencyBuckets]uint32
 	scale  int32
 	// Usual is what the durations were while nothing was wrong.
 	Usual stats.Latencies
+}
+
+// durations are what a point of a histogram tells: how many lie in each bucket, all of them, and the seconds that they took together; -1 if
+// it does not say.
+type durations struct {
+	buckets bucketed
+	count   uint64
+	seconds float64
+	scale   int32
 }
 
 type bucketed [stats.LatencyBuckets]uint32
@@ -52,8 +62,34 @@ func (b *bucketed) add(bucket int, n uint64) {
 	b[bucket] = uint32(min(uint64(b[bucket])+min(n, math.MaxUint32), math.MaxUint32))
 }
 
-func fromExponential(point pmetric.ExponentialHistogramDataPoint, seconds float64) bucketed {
-	var b bucketed
+// mostSeconds bounds what a point's durations may add up to.
+const mostSeconds = 1e12
+
+// took is the seconds that durations took together; where the histogram does not say, as far as its buckets tell.
+func (d *durations) took() (sum float64) {
+	if d.seconds >= 0 {
+		return min(d.seconds, mostSeconds)
+	}
+	for i, n := range d.buckets {
+		if n > 0 {
+			sum += float64(n) * stats.LatencyBound(i)
+		}
+	}
+	return sum
+}
+
+func secondsOf[P interface {
+	HasSum() bool
+	Sum() float64
+}](point P, seconds float64) float64 {
+	if sum := point.Sum() * seconds; point.HasSum() && sum >= 0 {
+		return sum
+	}
+	return -1
+}
+
+func fromExponential(point pmetric.ExponentialHistogramDataPoint, seconds float64) durations {
+	d := durations{count: point.Count(), scale: scaleOf(point.Scale(), seconds), seconds: secondsOf(point, seconds)}
 	shift := math.Log2(seconds)
 	octaves := math.Exp2(-float64(point.Scale()))
 	counts := point.Positive().BucketCounts()
@@ -64,14 +100,14 @@ func fromExponential(point pmetric.ExponentialHistogramDataPoint, seconds float6
 		}
 		middle := (float64(point.Positive().Offset()) + float64(i) + 0.5) * octaves
 		bucket := math.Ceil((middle+shift)*(1<<stats.LatencyScale)) + stats.LatencyOffset
-		b.add(int(min(max(bucket, 0), stats.LatencyBuckets-1)), n)
+		d.buckets.add(int(min(max(bucket, 0), stats.LatencyBuckets-1)), n)
 	}
-	b.add(0, point.ZeroCount())
-	return b
+	d.buckets.add(0, point.ZeroCount())
+	return d
 }
 
-func fromExplicit(point pmetric.HistogramDataPoint, seconds float64) bucketed {
-	var b bucketed
+func fromExplicit(point pmetric.HistogramDataPoint, seconds float64) durations {
+	d := durations{count: point.Count(), seconds: secondsOf(point, seconds)}
 	bounds, counts := point.ExplicitBounds(), point.BucketCounts()
 	for i := range counts.Len() {
 		n := counts.At(i)
@@ -88,9 +124,9 @@ func fromExplicit(point pmetric.HistogramDataPoint, seconds float64) bucketed {
 			// Beyond the last bound: somewhere above it.
 			value = 2 * bounds.At(bounds.Len()-1)
 		}
-		b.add(stats.LatencyBucket(value*seconds), n)
+		d.buckets.add(stats.LatencyBucket(value*seconds), n)
 	}
-	return b
+	return d
 }
 
 // scaleOf is the scale that matters for how a histogram's buckets fall into ours: finer ones than ours, in seconds, all fall
@@ -102,20 +138,25 @@ func scaleOf(scale int32, seconds float64) int32 {
 	return scale
 }
 
-// increment leaves in b what was added since the last point. It is false if that cannot be told.
-func (t *timing) increment(b *bucketed, count uint64, scale int32, start, at pcommon.Timestamp, delta, fromZero bool) bool {
+// increment leaves in d what was added since the last point. It is false if that cannot be told.
+func (t *timing) increment(d *durations, start, at pcommon.Timestamp, delta, fromZero bool) bool {
 	if delta {
 		return true
 	}
 	if !fromZero {
-		t.count.First = cumulative.Baseline
+		t.count.First, t.sum.First = cumulative.Baseline, cumulative.Baseline
 	}
-	_, change := t.count.Advance(start, at, count)
+	_, change := t.count.Advance(start, at, d.count)
 	if change == cumulative.Late {
 		return false
 	}
-	before, rescaled := t.counts, scale != t.scale
-	t.counts, t.scale = *b, scale
+	if added, change := t.sum.Advance(start, at, d.seconds); change == cumulative.Invalid {
+		d.seconds = -1
+	} else {
+		d.seconds = added
+	}
+	before, rescaled := t.counts, d.scale != t.scale
+	t.counts, t.scale = d.buckets, d.scale
 	switch change {
 	case cumulative.First:
 		return fromZero
@@ -126,8 +167,8 @@ func (t *timing) increment(b *bucketed, count uint64, scale int32, start, at pco
 		// Old and new buckets do not lie alike: one interval goes unjudged.
 		return false
 	}
-	for i := range b {
-		b[i] -= min(before[i], b[i])
+	for i := range d.buckets {
+		d.buckets[i] -= min(before[i], d.buckets[i])
 	}
 	return true
 }

@@ -56,10 +56,10 @@ func TestRescaledHistograms(t *testing.T) {
 		var timing timing
 		at := pcommon.Timestamp(1)
 		add := func(point pmetric.ExponentialHistogramDataPoint) (b bucketed, judged bool) {
-			b = fromExponential(point, 1)
+			told := fromExponential(point, 1)
 			at++
-			judged = timing.increment(&b, point.Count(), scaleOf(point.Scale(), 1), 1, at, false, true)
-			return b, judged
+			judged = timing.increment(&told, 1, at, false, true)
+			return told.buckets, judged
 		}
 		_, judged := add(observed(6, map[float64]uint64{0.009: 40, 0.010: 300, 0.011: 60, 0.013: 5}))
 		assert.True(t, judged)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
 )
 
 // Edges are the apps of a mesh and the edges between them, bounded by Limits.Edges, and which of them are to be judged.
@@ -172,6 +173,12 @@ func (s *Edges) count(p *Pair, t int64, lane Lane, n uint64) {
 		s.active(p, t)
 	}
 	s.touch(p)
+	switch lane {
+	case Requests:
+		p.row(t, stats.Interval{Calls: float64(n)})
+	case RequestsFailed:
+		p.row(t, stats.Interval{Failed: float64(n)})
+	}
 	if lane == Failed || lane == RequestsFailed || lane == Slow {
 		p.runs.counted(lane, t-min(s.clock.Interval, p.Win.length), t)
 	}
@@ -201,7 +208,7 @@ func (s *Edges) pace(p *Pair, t int64, n uint64) {
 		return
 	}
 	p.told.cadence.note(t, n)
-	length := max(p.told.cadence.interval(), s.clock.slotLength())
+	length := max(p.told.cadence.interval(p.Win.Ever(Opened)+p.Win.Ever(Closed) == 0), s.clock.slotLength())
 	if length < 2*p.Win.Length() && 2*length > p.Win.Length() || p.Wrong() {
 		return
 	}
@@ -212,13 +219,14 @@ func (s *Edges) pace(p *Pair, t int64, n uint64) {
 const pastDurations = 20000
 
 // durations takes over how long requests of a route took.
-func (s *Edges) durations(p *Pair, r *routeSeries, b *bucketed, count uint64, scale int32, start pcommon.Timestamp, t int64, delta bool) {
+func (s *Edges) durations(p *Pair, r *routeSeries, told durations, start pcommon.Timestamp, t int64, delta bool) {
 	if r.timing == nil {
 		r.timing = &timing{}
 	}
-	if !r.timing.increment(b, count, scale, start, pcommon.Timestamp(t), delta, s.clock.fromZero(start, t)) {
+	if !r.timing.increment(&told, start, pcommon.Timestamp(t), delta, s.clock.fromZero(start, t)) {
 		return
 	}
+	b := &told.buckets
 	limit := r.timing.slowAbove(p.Rules)
 	var all, slow uint64
 	for bucket, n := range b {
@@ -236,6 +244,9 @@ func (s *Edges) durations(p *Pair, r *routeSeries, b *bucketed, count uint64, sc
 	if limit > 0 {
 		s.count(p, t, Timed, all)
 		s.count(p, t, Slow, slow)
+	}
+	if all > 0 {
+		p.row(t, stats.Interval{Timed: float64(all), Seconds: told.took()})
 	}
 	// While an edge is slow, or most of its requests fail, its durations are not what is usual.
 	failing := 2*p.Win.Slot(t, RequestsFailed) > p.Win.Slot(t, Requests)

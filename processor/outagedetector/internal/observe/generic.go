@@ -81,8 +81,7 @@ func (s *genericTable) durations(metric pmetric.Metric) (boundary int64) {
 		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
 		return each(s.clock, histogram.DataPoints().All(), func(point pmetric.HistogramDataPoint, t int64) {
 			if series := s.of(point.Attributes(), t); series != nil {
-				buckets := fromExplicit(point, seconds)
-				s.edges.durations(series.pair, series.routeOf(""), &buckets, point.Count(), 0, point.StartTimestamp(), t, delta)
+				s.edges.durations(series.pair, series.routeOf(""), fromExplicit(point, seconds), point.StartTimestamp(), t, delta)
 			}
 		})
 	case pmetric.MetricTypeExponentialHistogram:
@@ -90,8 +89,7 @@ func (s *genericTable) durations(metric pmetric.Metric) (boundary int64) {
 		delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
 		return each(s.clock, histogram.DataPoints().All(), func(point pmetric.ExponentialHistogramDataPoint, t int64) {
 			if series := s.of(point.Attributes(), t); series != nil {
-				buckets := fromExponential(point, seconds)
-				s.edges.durations(series.pair, series.routeOf(""), &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
+				s.edges.durations(series.pair, series.routeOf(""), fromExponential(point, seconds), point.StartTimestamp(), t, delta)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
 )
 
 // App is a workload by its app: what roots, edges and impact name.
@@ -32,16 +33,23 @@ type Pair struct {
 	Connections int64
 	// Barred tells that what fails is denied as it always was.
 	Barred bool
-	// Waypoint is what its connections pass on their way, "namespace/name"; empty if nothing.
-	Waypoint string
-	// Behind tells that the source is that waypoint itself: what fails are the connections that it makes for its clients.
-	Behind bool
-	// Tunnelled tells that its connections are the mesh's.
-	Tunnelled bool
+	Way
+	// Rows are its requests, interval by interval; nil where points tell of them often.
+	Rows *Rows
 
 	told  told
 	runs  runs
 	queue queued
+}
+
+// Way is how an edge's connections go.
+type Way struct {
+	// Waypoint is what they pass, "namespace/name"; empty if nothing.
+	Waypoint string
+	// Behind tells that the source is that waypoint itself: what fails are the connections that it makes for its clients.
+	Behind bool
+	// Tunnelled tells that they are the mesh's.
+	Tunnelled bool
 }
 
 // Activity is when an edge was in use.
@@ -60,6 +68,7 @@ type told struct {
 	native  bool // the service graph reports it
 	hasL7   bool // and its requests
 	cadence cadence
+	early   early
 }
 
 // queued tells for what an edge waits.
@@ -111,6 +120,8 @@ type Tally struct {
 	Base [2]uint64
 	// Well is how much went well since LastBad, WellBase how much had until then.
 	Well, WellBase uint64
+	// Times is how many times longer than usual requests take, 0 where that is not what is wrong.
+	Times float64
 }
 
 // Explained is what explains a fault.
@@ -120,6 +131,8 @@ type Explained struct {
 	CauseFamily Family
 	// Outage is the id of the outage that explains the fault, empty while none does.
 	Outage string
+	// Attributed tells that the fault is part of an incident whose root is known.
+	Attributed bool
 }
 
 // alive takes over a sign of life.
@@ -220,7 +233,19 @@ func (p *Pair) Wrong() bool {
 // reset sizes the edge's slots. What came before is forgotten.
 func (p *Pair) reset(length time.Duration, t int64) {
 	p.Win.reset(length, t)
-	p.runs = runs{}
+	p.runs, p.Rows = runs{}, nil
+}
+
+// row takes over what a point at t tells of requests.
+func (p *Pair) row(t int64, i stats.Interval) {
+	if p.Rows != nil {
+		p.Rows.add(t, i)
+		return
+	}
+	p.told.early.add(t, i)
+	if p.Win.Length() >= SparseSlot {
+		p.Rows = newRows(p.Win.Length(), &p.told.early)
+	}
 }
 
 // forgotten tells whether an edge can go: nothing tells of it, nothing is wrong with it, and the last that was heard is long ago.

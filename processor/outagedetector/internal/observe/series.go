@@ -132,8 +132,7 @@ func (s *seriesTable) take(name string, metric pmetric.Metric) (boundary int64) 
 				return
 			}
 			if route := series.routeOf(attr(point.Attributes(), semconv.LabelHTTPRoute)); route != nil {
-				buckets := fromExponential(point, seconds)
-				s.edges.durations(series.pair, route, &buckets, point.Count(), scaleOf(point.Scale(), seconds), point.StartTimestamp(), t, delta)
+				s.edges.durations(series.pair, route, fromExponential(point, seconds), point.StartTimestamp(), t, delta)
 			}
 		})
 	}

@@ -84,6 +84,8 @@ const (
 	StalledConnections  = "stalled_connections"
 	HTTPErrors          = "http_errors"
 	SlowRequests        = "latency"
+	ErrorExcess         = "error_excess"
+	LatencyExcess       = "latency_excess"
 	TrafficLoss         = "traffic_loss"
 	CertificateExpiry   = "certificate_expiry"
 	CertificateFailures = "certificate_failures"
@@ -151,6 +153,20 @@ var Defaults = append(ofReasons(), []Rule{
 			"deviations (or `factor` times above its 98th percentile), and above its 98th percentile (`mesh.edge.request.duration`)",
 		Sentence: "{edge} {is} slow {when}: {failed} of {total} requests to {root} {take|took} longer than they ever {do|had}.",
 		Severity: Warning, Thresholds: Thresholds{MinCount: 5, MinRatio: 0.3, Chance: 1e-7, Noise: 0.02, MinIntervals: 2, Window: time.Minute, Factor: 2},
+	},
+	{
+		ID: ErrorExcess, Kind: KindHTTPErrors, Title: "More requests fail than usual",
+		Signal: "failed requests of edges of which points tell at most every ten seconds: more than the last 144 intervals show to be normal, in two in a row, " +
+			"each half as far above it as both together must be",
+		Sentence: "{edge} {fails} {when}: {root} {answers|answered} with more errors than usual ({failed} of {total}).",
+		Severity: Critical, Thresholds: Thresholds{MinCount: 3, Chance: 2.9e-7, MinIntervals: 2},
+	},
+	{
+		ID: LatencyExcess, Kind: KindLatency, Title: "Requests take longer than usual",
+		Signal: "the mean duration of requests of such edges: above `factor` times what the last 144 intervals show to be normal, in two in a row, by at least " +
+			"`min_ratio` of the seconds that users wait",
+		Sentence: "{edge} {is} slow {when}: requests to {root} {take|took} {times} times as long as usual ({total} requests).",
+		Severity: Warning, Thresholds: Thresholds{MinRatio: 0.04, Chance: 1.3e-12, MinIntervals: 2, Factor: 1.25},
 	},
 	{
 		ID: TrafficLoss, Kind: KindTrafficLoss, Title: "Traffic is gone",

@@ -21,7 +21,7 @@ var kinds = func() (names []string) {
 }()
 
 // words are what a summary knows to fill in.
-var words = regexp.MustCompile(`^(edge|root|kind|when|failed|total|policy|during|pods|nodes|source|podfails|fails|hangs|is)$`)
+var words = regexp.MustCompile(`^(edge|root|kind|when|failed|total|policy|during|pods|nodes|source|podfails|fails|hangs|is|times)$`)
 
 // TestCatalogue holds every rule to be complete and every kind to have one.
 func TestCatalogue(t *testing.T) {
