@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -15,23 +16,24 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
-// emission is what leaves at once: edges, spans, and the marker of a replay's end, which must leave last. Before it does,
+// emission is what leaves at once: edges, spans, records of requests, and the marker of a replay's end, which must leave last. Before it does,
 // what was recorded of it is committed.
 type emission struct {
 	edges    pmetric.Metrics
 	traces   ptrace.Traces
+	logs     plog.Logs
 	marker   pmetric.Metrics
 	recorded journal.Batch
 }
 
 func nothing() emission {
-	return emission{edges: pmetric.NewMetrics(), traces: ptrace.NewTraces(), marker: pmetric.NewMetrics()}
+	return emission{edges: pmetric.NewMetrics(), traces: ptrace.NewTraces(), logs: plog.NewLogs(), marker: pmetric.NewMetrics()}
 }
 
 // emission is what is due now; with final, everything that is held.
 func (g *graph) emission(final bool) emission {
 	e := nothing()
-	e.edges, e.traces = g.flush(final)
+	e.edges, e.traces, e.logs = g.flush(final)
 	e.recorded = g.saved.record(g)
 	return e
 }
@@ -48,6 +50,9 @@ func (g *graph) emitLocked(ctx context.Context, apply func() emission, rest pmet
 	var errs error
 	if e.traces.ResourceSpans().Len() > 0 && g.next.traces != nil {
 		errs = g.next.traces.ConsumeTraces(ctx, e.traces)
+	}
+	if e.logs.ResourceLogs().Len() > 0 && g.next.logs != nil {
+		errs = errors.Join(errs, g.next.logs.ConsumeLogs(ctx, e.logs))
 	}
 	e.edges.ResourceMetrics().MoveAndAppendTo(rest.ResourceMetrics())
 	if g.next.metrics == nil {

@@ -38,7 +38,7 @@ func NewFactory() processor.Factory {
 			if err != nil {
 				return nil, err
 			}
-			return &logsProcessor{m, next}, nil
+			return newLogsProcessor(m, next), nil
 		}, metadata.LogsStability),
 		processor.WithTraces(func(_ context.Context, set processor.Settings, cfg component.Config, next consumer.Traces) (processor.Traces, error) {
 			m, err := get(set, cfg)

@@ -23,6 +23,7 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/flows"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/proxylog"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/requests"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/scraped"
@@ -54,6 +55,7 @@ type graph struct {
 	next      struct {
 		metrics consumer.Metrics
 		traces  consumer.Traces
+		logs    consumer.Logs
 	}
 
 	clock *datatime.Clock
@@ -71,6 +73,7 @@ type parts struct {
 	store     *edges.Store
 	flows     *flows.Table
 	scraped   *scraped.Table
+	proxied   *proxylog.Table
 	waypoints *requests.Waypoints
 	requests  *requests.Table
 	spans     *spanjoin.Table
@@ -134,9 +137,12 @@ func newParts(cfg *Config, clock *datatime.Clock, version string, t *telemetry.T
 	p.scraped = scraped.NewTable(scraped.Config{
 		MaxSeries: cfg.MaxFlows, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry, Reconcile: limits,
 	}, p.names, p.store, p.flows, t)
+	p.proxied = proxylog.NewTable(proxylog.Config{
+		MaxRequests: cfg.Requests.MaxSpans, Wait: cfg.Requests.Wait, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry, Reconcile: limits,
+	}, p.names, p.store, t)
 	p.waypoints = requests.NewWaypoints(requests.WaypointsConfig{
 		MaxSeries: cfg.MaxFlows, Wait: cfg.Requests.Wait, Expiry: cfg.EdgeExpiry, Reconcile: limits,
-	}, p.names, p.store, t)
+	}, p.names, p.store, p.proxied, t)
 	p.requests = requests.NewTable(requests.Config{
 		Wait: cfg.Requests.Wait, MaxSpans: cfg.Requests.MaxSpans, ConnectionWait: cfg.FlowSpans.ApplicationWait,
 	}, p.names, p.store, p.waypoints, t)
@@ -188,7 +194,7 @@ func (g *graph) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// learn takes over the entity events among log records.
+// learn takes over the entity events among log records. They stay where they are.
 func (g *graph) learn(logs plog.Logs) {
 	for _, resource := range logs.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
@@ -197,6 +203,39 @@ func (g *graph) learn(logs plog.Logs) {
 			}
 		}
 	}
+}
+
+// takeRequests takes over, and away, what waypoints and gateways logged of requests.
+func (g *graph) takeRequests(logs plog.Logs) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	arrival := g.arrival()
+	logs.ResourceLogs().RemoveIf(func(resource plog.ResourceLogs) bool {
+		var proxy proxylog.Proxy
+		read := false
+		resource.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
+			if scope.Scope().Name() != semconv.ScopeReceiver {
+				return false
+			}
+			if !read {
+				proxy, read = proxylog.ProxyOf(resource.Resource()), true
+			}
+			scope.LogRecords().RemoveIf(func(record plog.LogRecord) bool {
+				return g.proxied.Apply(&proxy, record, arrival)
+			})
+			return scope.LogRecords().Len() == 0
+		})
+		return resource.ScopeLogs().Len() == 0
+	})
+}
+
+// arrival bounds the times that spans and records state which arrive now.
+func (g *graph) arrival() moment.Arrival {
+	arrival := moment.Arrival{Now: g.clock.Now(), Latest: g.clock.Limit(g.wall.now())}
+	if arrival.Now > 0 {
+		arrival.Latest = min(arrival.Latest, arrival.Now+pcommon.Timestamp(g.cfg.MaxLateness))
+	}
+	return arrival
 }
 
 func (g *graph) learnScope(events plog.LogRecordSlice) {
@@ -306,6 +345,7 @@ func (p *parts) rewind(now pcommon.Timestamp) {
 	p.store.Rewind(now)
 	p.flows.Rewind(now)
 	p.scraped.Rewind(now)
+	p.proxied.Rewind(now)
 	p.waypoints.Rewind(now)
 	p.requests.Rewind(now)
 	p.spans.Rewind(now)
@@ -325,16 +365,18 @@ func (g *graph) warnOfClocks(now time.Time) {
 }
 
 // flush brings everything up to the clock's time if an emission is due; with final nothing stays held.
-func (g *graph) flush(final bool) (pmetric.Metrics, ptrace.Traces) {
+func (g *graph) flush(final bool) (pmetric.Metrics, ptrace.Traces, plog.Logs) {
 	now := g.clock.Now()
 	if now == 0 || now < g.schedule.due && !final {
-		return pmetric.NewMetrics(), ptrace.NewTraces()
+		return pmetric.NewMetrics(), ptrace.NewTraces(), plog.NewLogs()
 	}
 	g.names.Begin(now)
 	interval := pcommon.Timestamp(g.cfg.FlushInterval)
 	g.schedule.due = now - now%interval + interval
 
 	m := moment.Moment{Now: now, Final: final, CatchingUp: g.clock.CatchingUp(g.wall.now())}
+	// Logs come first: what others tell is counted beyond them.
+	logs := g.proxied.Settle(m)
 	g.requests.Retry(m)
 	g.requests.Settle(m)
 	g.flows.Settle(m)
@@ -346,7 +388,7 @@ func (g *graph) flush(final bool) (pmetric.Metrics, ptrace.Traces) {
 	g.telemetry.AppendDropped(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), now)
 	g.clock.Settle()
 	g.recordSizes()
-	return metrics, traces
+	return metrics, traces, logs
 }
 
 // sweep lets the parts forget what is silent for long; its edges may then expire.
@@ -356,6 +398,7 @@ func (g *graph) sweep(m moment.Moment) {
 	}
 	g.schedule.swept = m.Now
 	g.scraped.Sweep(m.Now)
+	g.proxied.Sweep(m.Now)
 	g.waypoints.Sweep(m.Now)
 	g.names.Sweep(m.Now, g.cfg.EdgeExpiry)
 	g.flows.Sweep(m.Now)
@@ -369,6 +412,7 @@ func (g *graph) recordSizes() {
 	g.telemetry.Held("server_span", servers)
 	g.telemetry.Held("client_span", clients)
 	g.telemetry.Held("flow_span", g.spans.Len())
+	g.telemetry.Held("request", g.proxied.Len())
 }
 
 // tick goes on by the wall clock where no heartbeats come: there never were any, or they stopped.
@@ -407,10 +451,7 @@ func (g *graph) drainMetrics(ctx context.Context) error {
 func (g *graph) applyTraces(traces ptrace.Traces) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	arrival := moment.Arrival{Now: g.clock.Now(), Latest: g.clock.Limit(g.wall.now())}
-	if arrival.Now > 0 {
-		arrival.Latest = min(arrival.Latest, arrival.Now+pcommon.Timestamp(g.cfg.MaxLateness))
-	}
+	arrival := g.arrival()
 	traces.ResourceSpans().RemoveIf(func(resource ptrace.ResourceSpans) bool {
 		writer := requests.OriginOf(resource.Resource())
 		resource.ScopeSpans().RemoveIf(func(scope ptrace.ScopeSpans) bool {
@@ -425,6 +466,13 @@ func (g *graph) applyTraces(traces ptrace.Traces) {
 		})
 		return resource.ScopeSpans().Len() == 0
 	})
+}
+
+// heldRequests are the records of requests that are held when the logs pipeline ends.
+func (g *graph) heldRequests() plog.Logs {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.proxied.Settle(moment.Moment{Now: max(g.clock.Now(), 1), Final: true})
 }
 
 // heldSpans are the flow spans that are held when the traces pipeline ends.

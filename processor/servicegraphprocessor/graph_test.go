@@ -22,6 +22,8 @@ type edgeValues struct {
 	Opened, Closed, Active, Sent, Received, Durations uint64
 	Failed                                            map[string]uint64
 	Requests, RequestsFailed, Latencies               map[string]uint64
+	// Responses are by code, flags and source.
+	Responses map[string]uint64
 }
 
 type seriesID struct {
@@ -38,7 +40,7 @@ func readEdges(tb testing.TB, batches []pmetric.Metrics) map[edge.Key]*edgeValue
 		if e, ok := edges[k]; ok {
 			return e
 		}
-		e := &edgeValues{Failed: map[string]uint64{}, Requests: map[string]uint64{}, RequestsFailed: map[string]uint64{}, Latencies: map[string]uint64{}}
+		e := &edgeValues{Failed: map[string]uint64{}, Requests: map[string]uint64{}, RequestsFailed: map[string]uint64{}, Latencies: map[string]uint64{}, Responses: map[string]uint64{}}
 		edges[k] = e
 		return e
 	}
@@ -121,6 +123,9 @@ func readMetric(tb testing.TB, m pmetric.Metric, get func(edge.Key) *edgeValues,
 		case semconv.MetricEdgeRequestsFailed:
 			extra = text(semconv.LabelHTTPRoute)
 			e.RequestsFailed[extra] = value
+		case semconv.MetricEdgeResponses:
+			extra = strings.Join([]string{text(semconv.LabelResponseCode), text(semconv.LabelResponseFlags), text(semconv.LabelRequestSource)}, " ")
+			e.Responses[extra] = value
 		}
 		if m.Type() != pmetric.MetricTypeSum || !m.Sum().IsMonotonic() {
 			continue

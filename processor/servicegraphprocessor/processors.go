@@ -17,14 +17,48 @@ type member = shared.Member[*graph]
 type logsProcessor struct {
 	*member
 	next consumer.Logs
+	// first tells that the records of requests leave here; in further logs pipelines they would be counted again.
+	first bool
 }
 
-func (*logsProcessor) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
+func newLogsProcessor(m *member, next consumer.Logs) *logsProcessor {
+	g := m.Component()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	first := g.next.logs == nil
+	if first {
+		g.next.logs = next
+	}
+	return &logsProcessor{m, next, first}
+}
 
-// ConsumeLogs learns the mesh's state and passes everything on.
+func (*logsProcessor) Capabilities() consumer.Capabilities {
+	return consumer.Capabilities{MutatesData: true}
+}
+
+// ConsumeLogs learns the mesh's state and passes everything on; records of requests leave later, with the names of both ends.
 func (p *logsProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
 	p.Component().learn(logs)
+	if p.first {
+		p.Component().takeRequests(logs)
+	}
+	return p.send(ctx, logs)
+}
+
+func (p *logsProcessor) send(ctx context.Context, logs plog.Logs) error {
+	if logs.ResourceLogs().Len() == 0 {
+		return nil
+	}
 	return p.next.ConsumeLogs(ctx, logs)
+}
+
+// Shutdown sends the records that are held before the pipeline ends.
+func (p *logsProcessor) Shutdown(ctx context.Context) error {
+	var err error
+	if p.first && p.Running() {
+		err = p.send(ctx, p.Component().heldRequests())
+	}
+	return errors.Join(err, p.member.Shutdown(ctx))
 }
 
 type metricsProcessor struct{ *member }

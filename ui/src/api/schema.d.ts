@@ -635,6 +635,16 @@ export interface components {
                 total: components["schemas"]["Count"];
                 errors: components["schemas"]["Count"];
                 rate: number;
+                /** @description Requests by the code that answered them, as far as it is known; `0` where nobody answered, as when the client left. */
+                by_code?: {
+                    [key: string]: components["schemas"]["Count"];
+                };
+                /** @description Requests by each of Envoy's response flags that they had, as waypoints and gateways tell. */
+                by_flag?: {
+                    [key: string]: components["schemas"]["Count"];
+                };
+                /** @description Who told most of by_code, `waypoint_log`, `gateway_log`, `waypoint_metrics`, `waypoint_spans` or `spans`; empty if nobody did. */
+                source?: string;
             };
             /** @description Response times of requests; null without any. */
             duration_ms: components["schemas"]["Percentiles"];

@@ -186,6 +186,7 @@ type encoder struct {
 	seconds float64
 	id      []byte
 	reasons []live.ReasonCount
+	named   []named
 	values  [4]float64
 }
 
@@ -277,6 +278,7 @@ func (e *encoder) encodeCounts(b []byte, c *live.Counts) []byte {
 	b = strconv.AppendUint(b, c.Fields[live.RequestsFailed], 10)
 	b = append(b, `,"rate":`...)
 	b = appendFloat(b, float64(c.Fields[live.Requests])/e.seconds)
+	b = e.appendResponses(b, c.Responses)
 	b = append(b, `},"duration_ms":`...)
 	b = e.appendPercentiles(b, &c.Request)
 	b = append(b, `,"connection_duration_ms":`...)

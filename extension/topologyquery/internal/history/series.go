@@ -28,6 +28,7 @@ const (
 	NameRequests           = "mesh_edge_requests_total"
 	NameRequestsFailed     = "mesh_edge_request_failed_total"
 	NameRequestDuration    = "mesh_edge_request_duration_seconds"
+	NameResponses          = "mesh_edge_responses_total"
 
 	NameEndpointClosed         = "mesh_endpoint_connections_closed_total"
 	NameEndpointFailed         = "mesh_endpoint_connections_failed_total"

@@ -64,6 +64,11 @@ var counters = map[string]func(c *live.Counts, l labels.Labels, n uint64){
 			Policy:    l.Get(semconv.LabelPolicy),
 		}, n)
 	},
+	NameResponses: func(c *live.Counts, l labels.Labels, n uint64) {
+		c.AddResponse(live.Response{
+			Code: l.Get(semconv.LabelResponseCode), Flags: l.Get(semconv.LabelResponseFlags), Source: l.Get(semconv.LabelRequestSource),
+		}, n)
+	},
 	NameConnectionDuration: nil,
 	NameRequestDuration:    nil,
 }

@@ -225,6 +225,11 @@ func (b *batch) find(resource pcommon.Map, resourceKey seriesKey, metric pmetric
 				s.reason.ErrorType = semconv.ErrorTypeOther
 			}
 		}
+		if r.kind == kindResponses {
+			s.response = live.Response{
+				Code: text(attrs, semconv.LabelResponseCode), Flags: text(attrs, semconv.LabelResponseFlags), Source: text(attrs, semconv.LabelRequestSource),
+			}
+		}
 	}
 	if b.history != nil && s.stored == nil && b.Keep(metric.Name()) {
 		l, err := b.namer.Labels(resource, metric, attrs)
@@ -282,6 +287,8 @@ func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		b.live.Add(s.edge, field, t, added)
 	case kindFailed:
 		b.live.AddFailed(s.edge, s.reason, t, added)
+	case kindResponses:
+		b.live.AddResponses(s.edge, s.response, t, added)
 	}
 	if s.stored != nil {
 		b.history.Float(s.stored, zeroAt, t, value)

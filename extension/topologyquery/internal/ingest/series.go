@@ -15,9 +15,11 @@ import (
 
 // series is what is remembered of one incoming series.
 type series struct {
-	edge   *live.Edge
-	reason live.Reason
-	stored *history.Series
+	edge *live.Edge
+	// reason and response are what a series of failures or responses counts.
+	reason   live.Reason
+	response live.Response
+	stored   *history.Series
 	// counter is the last point; of a gauge, its time.
 	counter cumulative.Counter[uint64]
 	// buckets are those of a histogram's last point.
@@ -35,6 +37,7 @@ const (
 	kindActive
 	kindConnectionDuration
 	kindRequestDuration
+	kindResponses
 )
 
 type role struct {
@@ -52,6 +55,7 @@ var roles = map[string]role{
 	semconv.MetricEdgeRequests:           {kindField, live.Requests},
 	semconv.MetricEdgeRequestsFailed:     {kindField, live.RequestsFailed},
 	semconv.MetricEdgeRequestDuration:    {kind: kindRequestDuration},
+	semconv.MetricEdgeResponses:          {kind: kindResponses},
 }
 
 // identity hashes what tells a series apart; the seed is random, so that nobody can choose names that collide.

@@ -34,6 +34,22 @@ type ReasonCount struct {
 	Count  uint64
 }
 
+// Response is what answered requests, and who tells.
+type Response struct {
+	// Code is a response's code in digits, "0" where nobody answered.
+	Code string
+	// Flags are Envoy's, with commas; empty if there are none.
+	Flags string
+	// Source is one of semconv's RequestSource constants.
+	Source string
+}
+
+// ResponseCount is the number of requests that a response answered.
+type ResponseCount struct {
+	Response Response
+	Count    uint64
+}
+
 // Counts is what happened on an edge, or on several, in a window.
 type Counts struct {
 	Fields [NumFields]uint64
@@ -41,6 +57,8 @@ type Counts struct {
 	// Active is the number of open connections at the window's end.
 	Active  int64
 	Reasons []ReasonCount
+	// Responses are the requests by what answered them, as far as that is known.
+	Responses []ResponseCount
 	// Connection is the connections' life, Request the requests' duration, both in seconds.
 	Connection exphist.Histogram
 	Request    exphist.Histogram
@@ -64,7 +82,7 @@ func (c *Counts) Own() *Counts {
 	}
 	own := *c
 	own.Kept = nil
-	own.Reasons = slices.Clone(c.Reasons)
+	own.Reasons, own.Responses = slices.Clone(c.Reasons), slices.Clone(c.Responses)
 	own.Connection = *c.Connection.Clone()
 	own.Request = *c.Request.Clone()
 	return &own
@@ -73,7 +91,7 @@ func (c *Counts) Own() *Counts {
 // Reset empties the counts and keeps their memory.
 func (c *Counts) Reset() {
 	c.Fields = [NumFields]uint64{}
-	c.Failed, c.Active, c.Reasons = 0, 0, c.Reasons[:0]
+	c.Failed, c.Active, c.Reasons, c.Responses = 0, 0, c.Reasons[:0], c.Responses[:0]
 	c.Connection.Reset()
 	c.Request.Reset()
 }
@@ -98,6 +116,20 @@ func (c *Counts) AddReason(reason Reason, n uint64) {
 	c.Reasons = append(c.Reasons, ReasonCount{reason, n})
 }
 
+// AddResponse adds n requests that a response answered.
+func (c *Counts) AddResponse(response Response, n uint64) {
+	if n == 0 {
+		return
+	}
+	for i := range c.Responses {
+		if c.Responses[i].Response == response {
+			c.Responses[i].Count += n
+			return
+		}
+	}
+	c.Responses = append(c.Responses, ResponseCount{response, n})
+}
+
 // Merge adds the other counts.
 func (c *Counts) Merge(other *Counts) {
 	for i, n := range other.Fields {
@@ -106,6 +138,9 @@ func (c *Counts) Merge(other *Counts) {
 	c.Active += other.Active
 	for _, r := range other.Reasons {
 		c.AddReason(r.Reason, r.Count)
+	}
+	for _, r := range other.Responses {
+		c.AddResponse(r.Response, r.Count)
 	}
 	c.Connection.Merge(exphist.NativeLayout, &other.Connection)
 	c.Request.Merge(exphist.NativeLayout, &other.Request)

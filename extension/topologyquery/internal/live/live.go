@@ -28,9 +28,6 @@ const chunkRecords = 16
 // know once a minute.
 const quietAfter = 180_000
 
-// maxReasons bounds the reasons of one edge; further ones count under the last.
-const maxReasons = 64
-
 // Settings bound a graph.
 type Settings struct {
 	// Window is how much data time is kept, in milliseconds.
@@ -69,9 +66,9 @@ type Edge struct {
 	// Source and Destination are the key's, to be compared at once.
 	Source, Destination unique.Handle[edge.Party]
 
-	graph   *Graph
-	reasons []Reason
-	chunks  []chunk
+	graph  *Graph
+	names  names
+	chunks []chunk
 	// total is what happened since the edge began, without what is pending.
 	total state
 	// pending is the open slot.
@@ -130,7 +127,14 @@ func (w Writer) Add(e *Edge, field Field, t int64, n uint64) {
 // AddFailed adds n failed connections at time t.
 func (w Writer) AddFailed(e *Edge, reason Reason, t int64, n uint64) {
 	if r := e.at(t, n != 0); r != nil {
-		r.addReason(e.reasonIndex(reason), n)
+		r.reasons.add(e.names.reason(reason), n)
+	}
+}
+
+// AddResponses adds n requests at time t by what answered them.
+func (w Writer) AddResponses(e *Edge, response Response, t int64, n uint64) {
+	if r := e.at(t, n != 0); r != nil {
+		r.responses.add(e.names.response(response), n)
 	}
 }
 
@@ -221,19 +225,6 @@ func (e *Edge) lastSealed() int64 {
 	return e.chunks[len(e.chunks)-1].last
 }
 
-func (e *Edge) reasonIndex(reason Reason) int {
-	for i := range e.reasons {
-		if e.reasons[i] == reason {
-			return i
-		}
-	}
-	if len(e.reasons) >= maxReasons {
-		return maxReasons - 1
-	}
-	e.reasons = append(e.reasons, reason)
-	return len(e.reasons) - 1
-}
-
 // seal packs the open slot, stamped with t, into the last chunk.
 func (e *Edge) seal(t int64) {
 	t = max(t, e.lastSealed())
@@ -305,7 +296,7 @@ func (e *Edge) window(start, end int64, s *scratch, into *Counts) *Counts {
 	}
 	if ends.to < forever || starts.to == forever && e.open {
 		into.Reset()
-		s.to.counts(e.reasons, into)
+		s.to.counts(&e.names, into)
 		return into
 	}
 	if s.to.active != 0 {
@@ -315,7 +306,7 @@ func (e *Edge) window(start, end int64, s *scratch, into *Counts) *Counts {
 	if e.open {
 		m.stamped = SlotEnd(e.pendingTime, e.graph.settings.Resolution)
 	}
-	s.to.counts(e.reasons, &m.counts)
+	s.to.counts(&e.names, &m.counts)
 	m.counts.Kept = &m.kept
 	e.memo.Store(m)
 	return &m.counts

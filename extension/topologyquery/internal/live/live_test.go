@@ -171,7 +171,7 @@ func TestBounds(t *testing.T) {
 		for i := range 1000 {
 			w.AddFailed(e, Reason{ErrorType: fmt.Sprint(i)}, 11_000_000, 1)
 		}
-		require.LessOrEqual(t, len(e.reasons), maxReasons)
+		require.LessOrEqual(t, len(e.names.reasons), maxReasons)
 		require.Less(t, len(e.chunks), 8)
 		require.Equal(t, 1, w.Expire(11_000_000), "the edge that was never heard of")
 		require.Equal(t, 1, w.Expire(12_000_000))

@@ -124,8 +124,9 @@ func (d *dense) unpack(b []byte) []byte {
 // state is what happened on an edge: in one slot, or since it began.
 type state struct {
 	fields [NumFields]uint64
-	// reasons are counts by the edge's numbers of reasons.
-	reasons   []uint64
+	// reasons and responses are counts by the edge's numbers of them.
+	reasons   numbered
+	responses numbered
 	conn, req dense
 	// active is the number of open connections; hasActive tells that it was stated.
 	active    int64
@@ -133,16 +134,10 @@ type state struct {
 }
 
 func (s *state) reset() {
-	s.fields, s.active, s.hasActive, s.reasons = [NumFields]uint64{}, 0, false, s.reasons[:0]
+	s.fields, s.active, s.hasActive = [NumFields]uint64{}, 0, false
+	s.reasons, s.responses = s.reasons[:0], s.responses[:0]
 	s.conn.reset()
 	s.req.reset()
-}
-
-func (s *state) addReason(reason int, n uint64) {
-	for len(s.reasons) <= reason {
-		s.reasons = append(s.reasons, 0)
-	}
-	s.reasons[reason] += n
 }
 
 // subtract takes away an earlier state of the same edge.
@@ -150,9 +145,8 @@ func (s *state) subtract(earlier *state) {
 	for i, n := range earlier.fields {
 		s.fields[i] -= min(s.fields[i], n)
 	}
-	for i, n := range earlier.reasons {
-		s.reasons[i] -= min(s.reasons[i], n)
-	}
+	s.reasons.subtract(earlier.reasons)
+	s.responses.subtract(earlier.responses)
 	s.conn.subtract(&earlier.conn)
 	s.req.subtract(&earlier.req)
 }
@@ -163,6 +157,7 @@ const (
 	hasReasons
 	hasConn
 	hasReq
+	hasResponses
 )
 
 // pack appends the state: a mask, then whatever is not zero, as varints.
@@ -176,14 +171,11 @@ func (s *state) pack(b []byte) []byte {
 	if s.hasActive {
 		mask |= hasActive
 	}
-	reasons := 0
-	for _, n := range s.reasons {
-		if n != 0 {
-			reasons++
-		}
-	}
-	if reasons > 0 {
+	if !s.reasons.empty() {
 		mask |= hasReasons
+	}
+	if !s.responses.empty() {
+		mask |= hasResponses
 	}
 	if !s.conn.empty() {
 		mask |= hasConn
@@ -200,20 +192,17 @@ func (s *state) pack(b []byte) []byte {
 	if s.hasActive {
 		b = binary.AppendVarint(b, s.active)
 	}
-	if reasons > 0 {
-		b = binary.AppendUvarint(b, uint64(reasons))
-		for reason, n := range s.reasons {
-			if n != 0 {
-				b = binary.AppendUvarint(b, uint64(reason))
-				b = binary.AppendUvarint(b, n)
-			}
-		}
+	if mask&hasReasons != 0 {
+		b = s.reasons.pack(b)
 	}
 	if mask&hasConn != 0 {
 		b = s.conn.pack(b)
 	}
 	if mask&hasReq != 0 {
 		b = s.req.pack(b)
+	}
+	if mask&hasResponses != 0 {
+		b = s.responses.pack(b)
 	}
 	return b
 }
@@ -233,19 +222,16 @@ func (s *state) unpack(b []byte) []byte {
 		s.hasActive = true
 	}
 	if mask&hasReasons != 0 {
-		var count, reason, n uint64
-		count, b = uvarint(b)
-		for range count {
-			reason, b = uvarint(b)
-			n, b = uvarint(b)
-			s.addReason(int(reason), n)
-		}
+		b = s.reasons.unpack(b)
 	}
 	if mask&hasConn != 0 {
 		b = s.conn.unpack(b)
 	}
 	if mask&hasReq != 0 {
 		b = s.req.unpack(b)
+	}
+	if mask&hasResponses != 0 {
+		b = s.responses.unpack(b)
 	}
 	return b
 }
@@ -255,11 +241,8 @@ func (s *state) addState(other *state) {
 	for i, n := range other.fields {
 		s.fields[i] += n
 	}
-	for reason, n := range other.reasons {
-		if n != 0 {
-			s.addReason(reason, n)
-		}
-	}
+	s.reasons.addAll(other.reasons)
+	s.responses.addAll(other.responses)
 	if other.hasActive {
 		s.active, s.hasActive = other.active, true
 	}
@@ -279,12 +262,15 @@ func (d *dense) addDense(other *dense) {
 	}
 }
 
-// counts writes the state to counts; reasons names the edge's reasons.
-func (s *state) counts(reasons []Reason, to *Counts) {
+// counts writes the state to counts, with the names that the edge has for its numbers.
+func (s *state) counts(names *names, to *Counts) {
 	to.Fields = s.fields
 	to.Active = max(s.active, 0)
 	for reason, n := range s.reasons {
-		to.AddReason(reasons[reason], n)
+		to.AddReason(names.reasons[reason], n)
+	}
+	for response, n := range s.responses {
+		to.AddResponse(names.responses[response], n)
 	}
 	to.Connection.Set(Scale, s.conn.offset, s.conn.counts, s.conn.zero)
 	to.Request.Set(Scale, s.req.offset, s.req.counts, s.req.zero)

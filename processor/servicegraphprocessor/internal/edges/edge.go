@@ -9,6 +9,7 @@ import (
 	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 )
 
 const (
@@ -25,11 +26,13 @@ type Edge struct {
 	// Logged is what the access log told of it.
 	Logged Connections
 
-	start    pcommon.Timestamp
-	routes   []route
-	overflow bool
-	open     open
-	shown    shown
+	start  pcommon.Timestamp
+	routes []route
+	// responses are the requests by what answered them, as far as that is known.
+	responses responses.Counts
+	overflow  bool
+	open      open
+	shown     shown
 
 	seen         pcommon.Timestamp // the last news
 	emitted      pcommon.Timestamp

@@ -18,8 +18,8 @@ type emission struct {
 		duration                           pmetric.ExponentialHistogramDataPointSlice
 	}
 	requests struct {
-		total, failed pmetric.NumberDataPointSlice
-		duration      pmetric.ExponentialHistogramDataPointSlice
+		total, failed, responses pmetric.NumberDataPointSlice
+		duration                 pmetric.ExponentialHistogramDataPointSlice
 	}
 	endpoints struct{ closed, failed, requests, requestsFailed pmetric.NumberDataPointSlice }
 	services  struct {
@@ -45,6 +45,7 @@ func newEmission(version string, now pcommon.Timestamp) *emission {
 	c.duration = m.exponential(semconv.MetricEdgeConnectionDuration, "How long connections lived.", "s")
 	r.total = m.sum(semconv.MetricEdgeRequests, "Requests that were answered.", "{request}")
 	r.failed = m.sum(semconv.MetricEdgeRequestsFailed, "Requests that were answered with an error.", "{request}")
+	r.responses = m.sum(semconv.MetricEdgeResponses, "Requests by what answered them.", "{request}")
 	r.duration = m.exponential(semconv.MetricEdgeRequestDuration, "How long the server took to answer.", "s")
 	p.closed = m.sum(semconv.MetricEndpointClosed, "Connections to a pod that ended, well or not.", "{connection}")
 	p.failed = m.sum(semconv.MetricEndpointFailed, "Connections to a pod that failed.", "{connection}")
@@ -115,6 +116,16 @@ func (m *emission) trimmed() pmetric.Metrics {
 // appendTo adds the edge's points; of its routes only those that changed, unless all are asked for.
 func (e *Edge) appendTo(m *emission, now pcommon.Timestamp, all bool) {
 	e.appendConnections(m, now)
+	for i := range e.responses {
+		r := &e.responses[i]
+		if all || r.Changed {
+			r.Changed = false
+			attrs := e.point(m.requests.responses, now, r.N).Attributes()
+			attrs.PutStr(semconv.LabelResponseCode, r.CodeText())
+			put(attrs, semconv.LabelResponseFlags, r.Flags)
+			attrs.PutStr(semconv.LabelRequestSource, r.Source)
+		}
+	}
 	for i := range e.routes {
 		r := &e.routes[i]
 		if !all && !r.changed {

@@ -10,6 +10,7 @@ import (
 	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 )
 
 // Record writes what changed since it was called last, or everything.
@@ -38,6 +39,11 @@ func (e *Edge) record(j *journal.Journal) {
 	c := j.Record(records.Edge)
 	c.Uint(&e.ID)
 	e.code(c)
+	if len(e.responses) > 0 {
+		c := j.Record(records.Responses)
+		c.Uint(&e.ID)
+		e.responses.Code(c)
+	}
 }
 
 // record writes an endpoint, or that it is gone.
@@ -86,6 +92,14 @@ func (r *Restored) Read(kind uint64, c *journal.Coder) bool {
 		e.code(c)
 		r.edges[e.ID] = e
 		r.last = max(r.last, e.ID)
+	case records.Responses:
+		var id uint64
+		var counts responses.Counts
+		c.Uint(&id)
+		counts.Code(c)
+		if e := r.edges[id]; e != nil {
+			e.responses = counts
+		}
 	case records.EdgeGone:
 		var id uint64
 		c.Uint(&id)

@@ -10,6 +10,7 @@ import (
 	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
 
@@ -212,6 +213,13 @@ func (t *Table) AddRequests(e *Edge, name string, total, failed uint64, start, n
 	r.changed = true
 	t.Touch(e, now)
 	return &r.duration
+}
+
+// AddResponses counts n requests of an edge by what answered them.
+func (t *Table) AddResponses(e *Edge, r responses.Response, n uint64, now pcommon.Timestamp) {
+	if e.responses.Add(r, n); n > 0 {
+		t.Touch(e, now)
+	}
 }
 
 func (t *Table) route(e *Edge, name string) *route {

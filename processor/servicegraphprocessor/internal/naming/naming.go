@@ -43,10 +43,11 @@ type Directory struct {
 	cfg   Config
 	state *mesh.State
 	// Externals name the parties outside the mesh, Weights say how waypoints divide requests between backends, Holders say whose an
-	// address was.
+	// address was, Proxies find waypoints and gateways.
 	Externals  *Externals
 	Weights    *Weights
 	Holders    *Holders
+	Proxies    *Proxies
 	generation uint64 // moves with the mesh's state
 	begun      pcommon.Timestamp
 	gone       *expiry.Table[Pod, *mesh.Workload]
@@ -57,7 +58,7 @@ type Directory struct {
 // NewDirectory returns a directory that knows nothing yet.
 func NewDirectory(cfg Config) *Directory {
 	state := mesh.NewState(cfg.MaxEntities)
-	return &Directory{
+	d := &Directory{
 		cfg:       cfg,
 		state:     state,
 		Holders:   newHolders(state),
@@ -66,6 +67,8 @@ func NewDirectory(cfg Config) *Directory {
 		emptied:   expiry.New[string, *mesh.Workload](maxGone, nil),
 		Weights:   newWeights(cfg.MaxWeights),
 	}
+	d.Proxies = &Proxies{names: d}
+	return d
 }
 
 // Apply takes over an entity event; false means that the bound on entities is reached.

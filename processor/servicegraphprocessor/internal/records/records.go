@@ -27,6 +27,7 @@ const (
 	ServiceGone
 	Node
 	WeightGone
+	Responses
 )
 
 var errCount = errors.New("count out of range")

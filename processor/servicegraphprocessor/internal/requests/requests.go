@@ -17,6 +17,7 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
 
@@ -428,10 +429,16 @@ func (t *Table) add(r *request, now pcommon.Timestamp) {
 	e := t.store.Edges.Find(r.key, t.protocolOf(r), start)
 	seconds := server.duration().Seconds()
 	total, failed, durations := t.waypoints.bySpan(e, now, server.failed)
+	byLog := total
+	total, failed, durations = t.waypoints.logs.Beyond(e, now, total, failed, durations)
+	byLog -= total
+	if server.status != 0 {
+		t.waypoints.logs.AddResponses(e, now, total, responses.Counts{{Response: server.response(), N: 1}})
+	}
 	if total+failed+durations > 0 {
 		t.store.Edges.AddRequests(e, server.route, total, failed, start, now).Add(exphist.Default, seconds, durations)
 	}
-	if r.pod != nil {
+	if r.pod != nil && byLog == 0 { // the log has named the pod
 		if p := t.store.Endpoints.OfWorkload(r.pod); p != nil {
 			t.store.Endpoints.AddRequest(p, server.failed, start, now)
 		}

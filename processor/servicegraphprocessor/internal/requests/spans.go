@@ -13,6 +13,7 @@ import (
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 )
 
 // Attributes of application spans, by OpenTelemetry's semantic conventions, today's and those before.
@@ -100,6 +101,7 @@ type serverSpan struct {
 	port       uint16
 	route      string
 	grpc       bool
+	status     uint16 // 0 if the span does not say
 	failed     bool
 	start, end pcommon.Timestamp
 }
@@ -109,6 +111,14 @@ func (s *serverSpan) duration() time.Duration {
 		return 0
 	}
 	return time.Duration(s.end - s.start)
+}
+
+// response is what the span says answered the request.
+func (s *serverSpan) response() responses.Response {
+	if s.backend != nil {
+		return responses.Response{Code: s.status, Source: semconv.RequestSourceWaypointSpans}
+	}
+	return responses.Response{Code: s.status, Source: semconv.RequestSourceSpans}
 }
 
 func readClientSpan(o *Origin, span ptrace.Span) clientSpan {
@@ -170,6 +180,9 @@ func readServerSpan(o *Origin, span ptrace.Span) serverSpan {
 		}
 		return true
 	})
+	if httpStatus > 0 && httpStatus < 1000 {
+		s.status = uint16(httpStatus)
+	}
 	s.failed = s.failed || httpStatus >= 500 || serverFault(grpcStatus)
 	switch {
 	case route != "":

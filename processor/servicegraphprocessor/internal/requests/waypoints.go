@@ -18,6 +18,7 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
 
@@ -48,6 +49,7 @@ type Waypoints struct {
 	cfg       WaypointsConfig
 	names     *naming.Directory
 	store     *edges.Store
+	logs      Logs
 	telemetry *telemetry.Telemetry
 	targets   *exposition.Targets[waypointSeries]
 	edges     map[*edges.Edge]*waypointEdge // bounded by the series
@@ -56,12 +58,13 @@ type Waypoints struct {
 
 // waypointSeries is one series of a waypoint.
 type waypointSeries struct {
-	edge    *waypointEdge
-	failed  bool
-	total   cumulative.Counter[uint64]
-	buckets []uint64
-	sum     float64
-	weight  naming.WeightKey
+	edge     *waypointEdge
+	failed   bool
+	response responses.Response
+	total    cumulative.Counter[uint64]
+	buckets  []uint64
+	sum      float64
+	weight   naming.WeightKey
 }
 
 type waypointTarget = exposition.Target[waypointSeries]
@@ -81,12 +84,21 @@ type waypointIncrement struct {
 	at            pcommon.Timestamp
 	total, failed uint64
 	duration      exphist.Histogram
+	responses     responses.Counts
 }
 
-// NewWaypoints returns a table that adds to the edges of a store.
-func NewWaypoints(cfg WaypointsConfig, names *naming.Directory, store *edges.Store, t *telemetry.Telemetry) *Waypoints {
+// Logs are what the logs of waypoints and gateways tell.
+type Logs interface {
+	// Beyond tells how much of what others tell of an edge no log has counted.
+	Beyond(e *edges.Edge, now pcommon.Timestamp, total, failed, durations uint64) (uint64, uint64, uint64)
+	// AddResponses counts by what answered them the total that Beyond gave of some requests: those that no log told.
+	AddResponses(e *edges.Edge, now pcommon.Timestamp, total uint64, of responses.Counts)
+}
+
+// NewWaypoints returns a table that adds to the edges of a store what logs do not tell.
+func NewWaypoints(cfg WaypointsConfig, names *naming.Directory, store *edges.Store, logs Logs, t *telemetry.Telemetry) *Waypoints {
 	return &Waypoints{
-		cfg: cfg, names: names, store: store, telemetry: t,
+		cfg: cfg, names: names, store: store, logs: logs, telemetry: t,
 		targets: exposition.NewTargets[waypointSeries](cfg.MaxSeries),
 		edges:   map[*edges.Edge]*waypointEdge{},
 	}
@@ -140,6 +152,7 @@ func (t *Waypoints) applyRequests(source *exposition.Source, point pmetric.Numbe
 	t.names.Weights.Add(s.weight, n, arrival.Now)
 	held := t.hold(s.edge, arrival.Now)
 	held.total += n
+	held.responses.Add(s.response, n)
 	if s.failed {
 		held.failed += n
 	}
@@ -230,7 +243,7 @@ func (t *Waypoints) find(source *exposition.Source, kind uint64, attrs pcommon.M
 		t.telemetry.Dropped(telemetry.DroppedFlowLimit, 1)
 		return nil
 	}
-	s := &waypointSeries{failed: failedRequest(&labels)}
+	s := &waypointSeries{failed: failedRequest(&labels), response: responseOf(&labels)}
 	unstated := start == 0 || start >= at
 	if unstated || start < target.First {
 		s.total.First = cumulative.Baseline
@@ -274,6 +287,18 @@ func (t *Waypoints) edgeOf(source *exposition.Source, labels *exposition.Labels,
 		t.store.Edges.Use(e)
 	}
 	return w
+}
+
+// responseOf is what answered the requests of a series.
+func responseOf(l *exposition.Labels) responses.Response {
+	r := responses.Response{Source: semconv.RequestSourceWaypointMetrics}
+	if code, err := strconv.ParseUint(l.Code, 10, 16); err == nil && code < 1000 {
+		r.Code = uint16(code)
+	}
+	if exposition.Told(l.Flags) && l.Flags != "-" {
+		r.Flags = naming.Intern(l.Flags)
+	}
+	return r
 }
 
 func failedRequest(l *exposition.Labels) bool {
@@ -321,10 +346,12 @@ func (t *Waypoints) count(w *waypointEdge, inc *waypointIncrement, now pcommon.T
 	_, total := w.total.Apply(now, 0, inc.total, t.cfg.Reconcile)
 	_, failed := w.failed.Apply(now, 0, inc.failed, t.cfg.Reconcile)
 	_, durations := w.durations.Apply(now, 0, inc.duration.Count, t.cfg.Reconcile)
+	total, failed, durations = t.logs.Beyond(w.edge, now, total, failed, durations)
 	if total == 0 && failed == 0 && durations == 0 {
 		return
 	}
 	e := w.edge
+	t.logs.AddResponses(e, now, total, inc.responses)
 	inc.duration.DropLowest(inc.duration.Count - durations)
 	t.store.Edges.AddRequests(e, "", total, failed, e.Start(), now).Merge(exphist.Default, &inc.duration)
 	services := t.store.Services

@@ -2,6 +2,7 @@ package requests
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -82,7 +83,8 @@ func readWaypointSpan(names *naming.Directory, span ptrace.Span) serverSpan {
 	if hop.Kind != naming.HopThrough || len(hop.Backends) != 1 || !names.SpeaksFor(hop.Waypoint, hostname, naming.PartyOf(hop.Backends[0])) {
 		return serverSpan{}
 	}
+	code, _ := strconv.ParseUint(status, 10, 16)
 	return serverSpan{
-		backend: hop.Backends[0], client: address, failed: true, start: span.StartTimestamp(), end: span.EndTimestamp(),
+		backend: hop.Backends[0], client: address, status: uint16(code), failed: true, start: span.StartTimestamp(), end: span.EndTimestamp(),
 	}
 }

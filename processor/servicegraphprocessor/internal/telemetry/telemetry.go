@@ -25,6 +25,8 @@ const (
 	DroppedFlowLimit   = "flow_limit"
 	DroppedLate        = "late_point"
 	DroppedForeign     = "foreign_service"
+	// DroppedRequestLimit are requests of a proxy's log that came while too many waited.
+	DroppedRequestLimit = "request_limit"
 )
 
 // The bounds that keep a flow from an edge of its own.
@@ -72,9 +74,9 @@ func New(settings component.TelemetrySettings) (*Telemetry, error) {
 	return &Telemetry{
 		TelemetryBuilder: builder,
 		drops:            drops.NewCounter(metadata.Type.String()),
-		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate, DroppedForeign),
+		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate, DroppedForeign, DroppedRequestLimit),
 		bounds:           options("bound", BoundEdges, BoundPorts, BoundExternal, BoundRoutes, BoundReceiver),
-		kinds:            options("kind", "flow", "server_span", "client_span", "flow_span"),
+		kinds:            options("kind", "flow", "server_span", "client_span", "flow_span", "request"),
 		outcomes:         options("outcome", FlowSpanPaired, FlowSpanUnpaired, FlowSpanSingle, FlowSpanEvicted, FlowSpanAttached, FlowSpanAmbiguous),
 		problems:         options("problem", HeartbeatOutOfOrder, HeartbeatAhead, HeartbeatImplausible, HeartbeatNodeLimit),
 		clients:          options("client", "unknown", "address", "client_span"),

@@ -1,0 +1,169 @@
+package proxylog
+
+import (
+	"cmp"
+	"net/netip"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
+)
+
+// ends are the ends of a request.
+type ends struct {
+	// proxy is the name of who logged it.
+	proxy string
+	// known tells that it went to a service or a pod.
+	known bool
+	key   edge.Key
+	// client and pod are the workloads at both ends, nil where they are not known.
+	client, pod *mesh.Workload
+	// throughWaypoint tells that the proxy stands before the service as its waypoint, so that the client is the one that it saw;
+	// toWaypoint that a waypoint comes next.
+	throughWaypoint, toWaypoint bool
+	// foreign tells that the proxy says something about a service that is not its own.
+	foreign bool
+}
+
+// endsOf names the ends of a request.
+func (t *Table) endsOf(r *request, now pcommon.Timestamp) ends {
+	var e ends
+	proxy := t.names.Proxies.Find(r.proxy.pod, r.proxy.name)
+	name := r.proxy.name
+	if proxy != nil {
+		name = naming.WaypointName(proxy)
+	}
+	e.proxy = name
+	service := t.serviceOf(r)
+	e.throughWaypoint = !r.proxy.gateway || name != "" && service != "" && t.names.WaypointOf(service, "") == name
+	if e.throughWaypoint {
+		e.client = t.holder(r.client.Addr(), r.end)
+		e.key.Source = t.partyOf(e.client, r.client.Addr())
+	} else {
+		e.client = proxy
+		e.key.Source = proxyParty(proxy, r.proxy)
+	}
+	e.key.Service = naming.Intern(service)
+	e.key.Security = semconv.SecurityMutualTLS
+	if !t.destinationOf(&e, r, proxy) {
+		return e
+	}
+	e.known = true
+	switch {
+	case e.throughWaypoint:
+		e.foreign = service != "" && !(proxy != nil && e.key.Destination == naming.PartyOf(proxy)) && !t.names.SpeaksFor(name, service, e.key.Destination)
+	case e.toWaypoint:
+		e.key.Waypoint = t.names.WaypointOf(service, "")
+	case e.pod == nil || !e.pod.InMesh():
+		e.key.Security = semconv.SecurityNone
+	}
+	return e
+}
+
+// serviceOf is the service that a request was for: the cluster's, else the one whose virtual address was called.
+func (t *Table) serviceOf(r *request) string {
+	if r.service != "" {
+		return r.service
+	}
+	if s := t.names.Called(r.called.Addr()); s != nil {
+		r.port = r.called.Port()
+		return s.Hostname
+	}
+	return ""
+}
+
+// destinationOf finds where a request went; false if that was nowhere.
+func (t *Table) destinationOf(e *ends, r *request, proxy *mesh.Workload) bool {
+	service := e.key.Service
+	through := naming.Hop{Kind: naming.HopThrough}
+	if e.throughWaypoint && proxy != nil && service != "" {
+		through = t.names.MergeHop(e.client, proxy, service, "")
+	}
+	if e.throughWaypoint {
+		e.key.Waypoint = cmp.Or(through.Waypoint, t.names.WaypointOf(service, waypointName(proxy, r.proxy)))
+	}
+	known := t.names.Service(service)
+	next := t.holder(r.upstream.Addr(), r.end)
+	e.toWaypoint = !e.throughWaypoint && next != nil && t.names.IsWaypoint(next) && r.upstream.Port() == hbonePort
+	switch {
+	case r.upstream.Addr().IsValid() && !e.toWaypoint && (next != nil || known == nil):
+		e.pod = next
+		e.key.Destination = t.partyOf(next, r.upstream.Addr())
+		e.key.Port = r.upstream.Port()
+		if next != nil && service != "" {
+			e.key.Port = naming.BackendPort(next, service, r.port)
+		}
+	case known != nil && through.Kind == naming.HopPlain && !t.names.Proxies.Behind(service):
+		// What lies behind is outside the mesh: the client's connection ends at the proxy.
+		e.key.Destination, e.key.Waypoint, e.key.Port = naming.PartyOf(proxy), "", r.called.Port()
+	case known != nil:
+		e.key.Destination, e.key.Port = t.names.ServiceParty(known, r.port)
+	default:
+		return false
+	}
+	return true
+}
+
+// holder finds the workload that held an address when a request ended.
+func (t *Table) holder(addr netip.Addr, at pcommon.Timestamp) *mesh.Workload {
+	if !addr.IsValid() {
+		return nil
+	}
+	return t.names.Holders.At("", addr.String(), at)
+}
+
+func (t *Table) partyOf(w *mesh.Workload, addr netip.Addr) edge.Party {
+	if w != nil {
+		return naming.PartyOf(w)
+	}
+	text := ""
+	if addr.IsValid() {
+		text = addr.String()
+	}
+	party, ok := t.names.Externals.Name(text)
+	if !ok {
+		t.telemetry.Overflowed(telemetry.BoundExternal)
+	}
+	return party
+}
+
+// proxyParty is the end of an edge that a gateway is.
+func proxyParty(w *mesh.Workload, of Proxy) edge.Party {
+	if w != nil {
+		return naming.PartyOf(w)
+	}
+	namespace, name := of.split()
+	return edge.Party{Workload: name, Namespace: namespace, App: name}
+}
+
+func waypointName(w *mesh.Workload, of Proxy) string {
+	if w != nil {
+		return naming.WaypointName(w)
+	}
+	return of.name
+}
+
+func (t *Table) protocolOf(r *request, e *ends) string {
+	protocol := semconv.ProtocolHTTP
+	if r.grpc {
+		protocol = semconv.ProtocolGRPC
+	}
+	return cmp.Or(t.names.Protocol(e.key.Service, e.key.Port), protocol)
+}
+
+// putPods writes the pods at both ends.
+func (t *Table) putPods(r *request, e *ends) {
+	attrs := r.record.Attributes()
+	if e.client != nil {
+		attrs.PutStr(semconv.AttrSourcePod, e.client.Name)
+		attrs.PutStr(semconv.AttrSourceNamespace, e.client.Namespace)
+	}
+	if e.pod != nil {
+		attrs.PutStr(semconv.AttrDestinationPod, e.pod.Name)
+		attrs.PutStr(semconv.AttrDestinationNamespace, e.pod.Namespace)
+	}
+}

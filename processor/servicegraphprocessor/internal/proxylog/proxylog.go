@@ -1,0 +1,303 @@
+// Package proxylog joins the requests that waypoints and gateways logged to the edges of the graph, and passes their records on with
+// the names of both ends.
+//
+// A request is told by its log's line, by the waypoint's metrics and by spans: the log counts it, and Beyond says how much of what the
+// others tell is not counted by a log already. A request that a gateway and then a waypoint logged is the waypoint's.
+package proxylog
+
+import (
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/exphist"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
+)
+
+// Config bounds what is held and says what is waited for.
+type Config struct {
+	// MaxRequests bounds the requests that wait.
+	MaxRequests int
+	// Wait is how long a gateway's request waits for the record of the waypoint behind it.
+	Wait time.Duration
+	// ResolveHold is how long the mesh's state is waited for that names the ends.
+	ResolveHold time.Duration
+	// Expiry is after how long an edge is forgotten of which no log told anything.
+	Expiry    time.Duration
+	Reconcile reconcile.Limits
+}
+
+// Table holds requests until they are settled.
+type Table struct {
+	cfg       Config
+	names     *naming.Directory
+	store     *edges.Store
+	telemetry *telemetry.Telemetry
+
+	held []*request // bounded by MaxRequests
+	told map[*edges.Edge]*told
+	// seen are the requests that a waypoint logged, by the gateway that sent them. Bounded by MaxRequests.
+	seen  map[hop]pcommon.Timestamp
+	order []hop
+	out   plog.Logs
+	// last is whose the last record of out is.
+	last passed
+}
+
+// passed is whose a record is that was passed on.
+type passed struct {
+	proxy   string
+	gateway bool
+}
+
+// told is what logs told of an edge, against what others did. Bounded by the edges.
+type told struct {
+	total, failed, durations reconcile.Lead
+	// ahead is by how many requests of a code logs are ahead of the others; bounded by the codes that there are.
+	ahead map[uint16]uint64
+	last  pcommon.Timestamp
+}
+
+// hop is a request between a gateway and a waypoint.
+type hop struct {
+	gateway edge.Party
+	id      string
+}
+
+// NewTable returns a table that adds to the edges of a store.
+func NewTable(cfg Config, names *naming.Directory, store *edges.Store, t *telemetry.Telemetry) *Table {
+	return &Table{
+		cfg: cfg, names: names, store: store, telemetry: t,
+		told: map[*edges.Edge]*told{}, seen: map[hop]pcommon.Timestamp{}, out: plog.NewLogs(),
+	}
+}
+
+// Len is the number of requests that are held.
+func (t *Table) Len() int { return len(t.held) }
+
+// Apply takes a record over and tells whether it did: one that there is no room for stays where it is, and is not counted.
+func (t *Table) Apply(proxy *Proxy, record plog.LogRecord, arrival moment.Arrival) bool {
+	if record.EventName() != semconv.EventRequest {
+		return false
+	}
+	if len(t.held) >= t.cfg.MaxRequests {
+		t.telemetry.Dropped(telemetry.DroppedRequestLimit, 1)
+		return false
+	}
+	r := &request{proxy: *proxy, record: plog.NewLogRecord()}
+	record.MoveTo(r.record)
+	read(r)
+	r.end, r.arrived = arrival.End(r.record.Timestamp()), arrival.Of(r.record.Timestamp())
+	t.held = append(t.held, r)
+	return true
+}
+
+// Settle counts the requests that ended before now, and gives the records that are ready to go on.
+func (t *Table) Settle(m moment.Moment) plog.Logs {
+	waits := !m.Final && !t.names.Known() && !t.names.Meshless(m.Now)
+	var gateways []*request
+	left := t.held[:0]
+	for _, r := range t.held {
+		switch {
+		case !m.Final && (r.end >= m.Now || waits && !m.Past(r.arrived, t.cfg.ResolveHold)):
+			left = append(left, r)
+		case r.proxy.gateway:
+			gateways = append(gateways, r)
+		default:
+			t.settle(r, m)
+		}
+	}
+	// After the waypoints' records, which may tell the same requests.
+	for _, r := range gateways {
+		if !t.settle(r, m) {
+			left = append(left, r)
+		}
+	}
+	clear(t.held[len(left):])
+	t.held = left
+	t.expire(m)
+	out := t.out
+	t.out = plog.NewLogs()
+	return out
+}
+
+// settle counts a request and passes its record on; false means that it waits for the waypoint behind it.
+func (t *Table) settle(r *request, m moment.Moment) bool {
+	e := t.endsOf(r, m.Now)
+	repeated := false
+	if e.toWaypoint {
+		repeated = t.repeated(r, &e)
+		if !repeated && !m.Final && !m.Past(r.arrived, t.cfg.Wait) {
+			return false
+		}
+	}
+	if e.known {
+		e.key.PutAttributes(r.record.Attributes())
+		t.putPods(r, &e)
+		switch {
+		case repeated:
+			r.record.Attributes().PutBool(semconv.AttrRepeated, true)
+		case e.foreign:
+			t.telemetry.Dropped(telemetry.DroppedForeign, 1)
+		default:
+			t.count(r, &e, m.Now)
+		}
+	}
+	if e.throughWaypoint && e.client != nil && r.id != "" {
+		t.see(hop{e.key.Source, r.id}, m.Now)
+	}
+	t.pass(r, e.proxy)
+	return true
+}
+
+// repeated tells whether a waypoint logged what a gateway sent to it.
+func (t *Table) repeated(r *request, e *ends) bool {
+	_, ok := t.seen[hop{e.key.Source, r.id}]
+	return ok && r.id != ""
+}
+
+func (t *Table) see(h hop, now pcommon.Timestamp) {
+	if len(t.seen) >= t.cfg.MaxRequests {
+		return
+	}
+	if _, known := t.seen[h]; !known {
+		h.id = naming.Intern(h.id)
+		t.order = append(t.order, h)
+	}
+	t.seen[h] = now
+}
+
+// expire forgets what no gateway's record waits for any more.
+func (t *Table) expire(m moment.Moment) {
+	n := 0
+	for n < len(t.order) && m.Past(t.seen[t.order[n]], 2*t.cfg.Wait) {
+		delete(t.seen, t.order[n])
+		n++
+	}
+	t.order = append(t.order[:0], t.order[n:]...)
+}
+
+// count adds a request to its edge, unless others told it before.
+func (t *Table) count(r *request, e *ends, now pcommon.Timestamp) {
+	start := min(r.end, now)
+	if r.duration > 0 {
+		start -= min(start, pcommon.Timestamp(r.duration*1e9))
+	}
+	at := t.store.Edges.Find(e.key, t.protocolOf(r, e), start)
+	lead := t.told[at]
+	if lead == nil {
+		lead = &told{ahead: map[uint16]uint64{}}
+		t.told[at] = lead
+		t.store.Edges.Use(at)
+	}
+	lead.last = max(lead.last, now)
+	var failed, durations uint64
+	if r.failed {
+		failed = 1
+	}
+	if r.duration >= 0 {
+		durations = 1
+	}
+	total, _ := lead.total.Apply(now, 1, 0, t.cfg.Reconcile)
+	failed, _ = lead.failed.Apply(now, failed, 0, t.cfg.Reconcile)
+	durations, _ = lead.durations.Apply(now, durations, 0, t.cfg.Reconcile)
+	source := semconv.RequestSourceWaypointLog
+	if !e.throughWaypoint {
+		source = semconv.RequestSourceGatewayLog
+	}
+	lead.ahead[r.code] += total
+	t.store.Edges.AddResponses(at, responses.Response{Code: r.code, Flags: r.flags, Source: source}, total, now)
+	t.store.Edges.AddRequests(at, "", total, failed, start, now).Add(exphist.Default, r.duration, durations)
+	if e.pod != nil {
+		t.names.Weights.Add(naming.WeightKey{Source: e.key.Source, Service: e.key.Service, Destination: e.key.Destination}, total, now)
+		if p := t.store.Endpoints.OfWorkload(e.pod); p != nil && total > 0 {
+			t.store.Endpoints.AddRequest(p, r.failed, start, now)
+		}
+	}
+	services := t.store.Services
+	if s := services.Find(edges.ServiceKeyOf(e.key.Source, e.key.Destination), start); s != nil {
+		services.Add(s, total, failed, now)
+		services.ObserveServer(s, max(r.duration, 0), durations)
+	}
+}
+
+// Beyond tells how much of what others tell of an edge no log has counted.
+func (t *Table) Beyond(e *edges.Edge, now pcommon.Timestamp, total, failed, durations uint64) (uint64, uint64, uint64) {
+	lead := t.told[e]
+	if lead == nil {
+		return total, failed, durations
+	}
+	_, total = lead.total.Apply(now, 0, total, t.cfg.Reconcile)
+	_, failed = lead.failed.Apply(now, 0, failed, t.cfg.Reconcile)
+	_, durations = lead.durations.Apply(now, 0, durations, t.cfg.Reconcile)
+	return total, failed, durations
+}
+
+// AddResponses implements requests.Logs. Those of a code that logs told more of are the ones that logs told.
+func (t *Table) AddResponses(e *edges.Edge, now pcommon.Timestamp, total uint64, of responses.Counts) {
+	if lead := t.told[e]; lead != nil {
+		for i := range of {
+			known := min(of[i].N, lead.ahead[of[i].Code])
+			lead.ahead[of[i].Code] -= known
+			of[i].N -= known
+		}
+	}
+	for _, r := range of {
+		n := min(r.N, total)
+		t.store.Edges.AddResponses(e, r.Response, n, now)
+		total -= n
+	}
+}
+
+// pass puts a record on its way, under the name that its proxy has in the mesh.
+func (t *Table) pass(r *request, proxy string) {
+	resources := t.out.ResourceLogs()
+	n := resources.Len()
+	if n == 0 || t.last != (passed{proxy, r.proxy.gateway}) {
+		t.last = passed{proxy, r.proxy.gateway}
+		added := resources.AppendEmpty()
+		r.proxy.resource.CopyTo(added.Resource())
+		name := semconv.AttrWaypoint
+		if r.proxy.gateway {
+			name = semconv.AttrGateway
+		}
+		added.Resource().Attributes().PutStr(name, proxy)
+		added.ScopeLogs().AppendEmpty().Scope().SetName(semconv.ScopeReceiver)
+		n++
+	}
+	r.record.MoveTo(resources.At(n - 1).ScopeLogs().At(0).LogRecords().AppendEmpty())
+}
+
+// Rewind takes note that the graph's clock went back to a time: nothing arrived later.
+func (t *Table) Rewind(now pcommon.Timestamp) {
+	for _, r := range t.held {
+		r.end, r.arrived = min(r.end, now), min(r.arrived, now)
+	}
+	for h, at := range t.seen {
+		t.seen[h] = min(at, now)
+	}
+	for _, lead := range t.told {
+		lead.last = min(lead.last, now)
+		for _, l := range [...]*reconcile.Lead{&lead.total, &lead.failed, &lead.durations} {
+			l.Rewind(now)
+		}
+	}
+}
+
+// Sweep forgets the edges of which no log told anything for long.
+func (t *Table) Sweep(now pcommon.Timestamp) {
+	for e, lead := range t.told {
+		if moment.Since(lead.last, now, t.cfg.Expiry) {
+			delete(t.told, e)
+			t.store.Edges.Release(e)
+		}
+	}
+}
