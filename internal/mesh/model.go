@@ -164,9 +164,16 @@ type Ztunnel struct {
 	Certificates []Certificate `json:"certificates,omitempty"`
 	// Workloads are "namespace/pod" of the workloads that it proxies, with their proxies' state (Up, Draining).
 	Workloads map[string]string `json:"workloads,omitempty"`
+	// PodUIDs are "namespace/pod" of the same workloads by the pods' UIDs, by which the ztunnel's log names them.
+	PodUIDs map[string]string `json:"pod_uids,omitempty"`
+	// Resolvers are the nameservers' addresses that the ztunnel asks for names that it does not know.
+	Resolvers []string `json:"resolvers,omitempty"`
 	// XDSAddress is the control plane that the ztunnel is configured to use.
 	XDSAddress string `json:"xds_address,omitempty"`
 }
+
+// ProxyPending is the state of a proxy that a ztunnel could not set up.
+const ProxyPending = "Pending"
 
 // Certificate is a workload certificate that a ztunnel holds.
 type Certificate struct {

@@ -33,6 +33,32 @@ const (
 	MetricConnectionsFailed  = "ztunnel.connections.failed"
 	MetricIO                 = "ztunnel.io"
 	MetricConnectionDuration = "ztunnel.connection.duration"
+	MetricLookups            = "ztunnel.dns.lookups"
+)
+
+// What ztunnels' DNS proxies tell, by workload, and the labels of names that were looked up.
+const (
+	MetricDNSQueries   = "mesh.dns.queries"
+	MetricDNSForwarded = "mesh.dns.forwarded"
+	MetricDNSFailed    = "mesh.dns.failed"
+	MetricDNSDuration  = "mesh.dns.duration"
+	MetricDNSLookups   = "mesh.dns.lookups"
+
+	LabelQuestionName = "dns_question_name"
+	LabelQueryType    = "request_query_type"
+	LabelResult       = "result"
+
+	// LookupAnswered: ztunnel knows the name itself. LookupEmpty: it does, and has no record of that type. LookupForwarded: the resolver
+	// answered. LookupNoRecords: it said that there is no such name or record, LookupServerFailure and LookupRefused that it would not
+	// tell; LookupTimeout: it said nothing.
+	LookupAnswered      = "answered"
+	LookupEmpty         = "empty"
+	LookupForwarded     = "forwarded"
+	LookupNoRecords     = "no_records"
+	LookupServerFailure = "server_failure"
+	LookupRefused       = "refused"
+	LookupTimeout       = "timeout"
+	LookupOther         = "other"
 )
 
 // Metrics that say whether a source of telemetry is alive.

@@ -18,6 +18,7 @@ import (
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/dns"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/exposition"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/flows"
@@ -77,6 +78,7 @@ type parts struct {
 	waypoints *requests.Waypoints
 	requests  *requests.Table
 	spans     *spanjoin.Table
+	dns       *dns.Table
 }
 
 // schedule is when, by the data's clock, what is done next.
@@ -149,6 +151,7 @@ func newParts(cfg *Config, clock *datatime.Clock, version string, t *telemetry.T
 	p.spans = spanjoin.NewTable(spanjoin.Config{
 		Wait: cfg.FlowSpans.Wait, RequestWait: cfg.FlowSpans.ApplicationWait, MaxSpans: cfg.FlowSpans.MaxSpans, MaxSkew: cfg.FlowSpans.MaxSkew,
 	}, p.names, p.requests.Sent, t)
+	p.dns = dns.NewTable(dns.Config{MaxSeries: cfg.MaxFlows, Refresh: cfg.RefreshInterval, Expiry: cfg.EdgeExpiry}, p.names, t)
 	return p
 }
 
@@ -299,7 +302,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) emission {
 
 // applyMetric takes over one metric and tells whether it is consumed.
 func (g *graph) applyMetric(source *exposition.Source, metric pmetric.Metric, arrival moment.Arrival) bool {
-	if g.flows.Apply(source.Node, metric, arrival) {
+	if g.flows.Apply(source.Node, metric, arrival) || g.dns.Apply(source, metric, arrival) {
 		return true
 	}
 	if source.Waypoint == "" {
@@ -349,6 +352,7 @@ func (p *parts) rewind(now pcommon.Timestamp) {
 	p.waypoints.Rewind(now)
 	p.requests.Rewind(now)
 	p.spans.Rewind(now)
+	p.dns.Rewind(now)
 }
 
 // warnOfClocks logs which nodes' clocks are wrong, once a minute.
@@ -385,6 +389,7 @@ func (g *graph) flush(final bool) (pmetric.Metrics, ptrace.Traces, plog.Logs) {
 	traces := g.spans.Settle(m)
 	g.sweep(m)
 	metrics := g.store.Emit(now)
+	g.dns.Emit(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), now)
 	g.telemetry.AppendDropped(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), now)
 	g.clock.Settle()
 	g.recordSizes()
@@ -402,6 +407,7 @@ func (g *graph) sweep(m moment.Moment) {
 	g.waypoints.Sweep(m.Now)
 	g.names.Sweep(m.Now, g.cfg.EdgeExpiry)
 	g.flows.Sweep(m.Now)
+	g.dns.Sweep(m.Now)
 }
 
 // recordSizes states the sizes of what the graph holds.

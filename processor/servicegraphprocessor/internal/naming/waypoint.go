@@ -19,6 +19,7 @@ type derived struct {
 	backends   map[string][]*mesh.Workload
 	byParty    map[edge.Party]*mesh.Workload
 	clients    *clients // nil until they are asked for
+	askers     map[canonical]edge.Party
 }
 
 // derive brings what is computed from the whole state up to date.
@@ -32,12 +33,14 @@ func (d *Directory) derive() *derived {
 		waypoints:  map[*mesh.Workload]bool{},
 		backends:   map[string][]*mesh.Workload{},
 		byParty:    map[edge.Party]*mesh.Workload{},
+		askers:     map[canonical]edge.Party{},
 	}
 	fronts := map[string]bool{}
 	workloads, services := d.state.Workloads(), d.state.Services()
 	slices.SortFunc(workloads, func(a, b *mesh.Workload) int { return strings.Compare(a.UID, b.UID) })
 	for _, w := range workloads {
 		r.byParty[PartyOf(w)] = w
+		r.addAsker(w.Node, PartyOf(w))
 		for service := range w.Services {
 			r.backends[service] = append(r.backends[service], w)
 		}

@@ -47,6 +47,9 @@ func (p *Parser) parsePlain(entry []byte, rec *Record) error {
 	fields := []byte(nil)
 	if tab = bytes.LastIndexByte(rest, '\t'); tab >= 0 {
 		rest, fields = rest[:tab], rest[tab+1:]
+	} else if string(rec.Scope) == ScopeDNS {
+		// What the DNS proxy writes of a query has no message.
+		rest, fields = nil, rest
 	}
 	rec.Message = p.text(rest, false, maxMessage)
 	p.parsePlainFields(fields, rec)

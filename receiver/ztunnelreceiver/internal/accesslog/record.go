@@ -73,6 +73,9 @@ type Addr struct {
 // Field is a key and its value in an entry that is not of the access log.
 type Field struct{ Key, Value []byte }
 
+// ScopeDNS is the scope of the lines that the DNS proxy writes of queries, at level debug.
+const ScopeDNS = "dns"
+
 // maxFields bounds the fields that are kept of one message.
 const maxFields = 16
 

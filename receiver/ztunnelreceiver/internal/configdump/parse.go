@@ -20,6 +20,7 @@ import (
 const (
 	maxNameLength  = 1536
 	maxStateLength = 512
+	maxResolvers   = 16
 )
 
 // Parse reads one dump of the ztunnel on node; an empty node means the one that the dump names. It fails on what is
@@ -94,6 +95,9 @@ func (p *parser) ztunnel(dump *Dump, wire wireDump, node string) error {
 			return fmt.Errorf("name of %d bytes: %.64q", len(name), name)
 		}
 	}
+	for _, server := range wire.Config.Resolver.NameServers[:min(len(wire.Config.Resolver.NameServers), maxResolvers)] {
+		z.Resolvers = append(z.Resolvers, clip(server.IP))
+	}
 	for _, c := range wire.Certificates {
 		if p.take(len(z.Certificates), c.Identity) {
 			z.Certificates = append(z.Certificates, certificate(c))
@@ -106,7 +110,9 @@ func (p *parser) ztunnel(dump *Dump, wire wireDump, node string) error {
 		}
 		if z.Workloads == nil {
 			z.Workloads = make(map[string]string, len(wire.WorkloadState))
+			z.PodUIDs = make(map[string]string, len(wire.WorkloadState))
 		}
+		z.PodUIDs[clip(key)] = proxy.Info.Namespace + "/" + proxy.Info.Name
 		z.Workloads[proxy.Info.Namespace+"/"+proxy.Info.Name] = clip(proxy.State)
 		dump.Connections = append(dump.Connections, Connections{
 			Namespace: proxy.Info.Namespace,

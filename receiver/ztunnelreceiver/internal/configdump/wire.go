@@ -45,6 +45,13 @@ type wireConfig struct {
 	XDSAddress      string   `json:"xdsAddress"`
 	ClusterID       string   `json:"clusterId"`
 	ZtunnelWorkload wireInfo `json:"ztunnelWorkload"`
+	Resolver        struct {
+		NameServers list[wireNameServer] `json:"name_servers"`
+	} `json:"dnsResolverCfg"`
+}
+
+type wireNameServer struct {
+	IP string `json:"ip"`
 }
 
 type wireInfo struct {

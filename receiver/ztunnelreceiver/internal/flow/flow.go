@@ -168,6 +168,7 @@ type Processor struct {
 	series  seriesTable
 	logs    logBatch
 	spans   spanBatch
+	lookups lookups
 	texts   textCache
 	sampler sampler
 	held    heldEntries
@@ -255,7 +256,11 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 		n.reading.access(kind != accesslog.KindAccess)
 	}
 	if kind == accesslog.KindMessage {
-		if p.cfg.RecordLogs && isNotable(rec) {
+		if string(rec.Scope) == accesslog.ScopeDNS && len(rec.Message) == 0 {
+			if p.cfg.RecordMetrics {
+				p.lookups.add(n, rec, p.series.boundary)
+			}
+		} else if p.cfg.RecordLogs && isNotable(rec) {
 			p.addMessageLog(n, entry)
 		}
 		return

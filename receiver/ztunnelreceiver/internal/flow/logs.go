@@ -147,10 +147,10 @@ func (c *textCache) putAddr(attrs pcommon.Map, addr *accesslog.Addr, address, po
 	}
 }
 
-// notableScopes begin the scopes of which messages of any level are kept: the control plane's stream and
-// certificates.
+// notableScopes begin the scopes of which messages of any level are kept: the control plane's stream, certificates, and pods that
+// come and go.
 var notableScopes = [...][]byte{
-	[]byte("xds"), []byte("identity"), []byte("tls"), []byte("cert"), []byte("ca"),
+	[]byte("xds"), []byte("identity"), []byte("tls"), []byte("cert"), []byte("ca"), []byte("inpod"), []byte("signal"),
 }
 
 // isNotable says whether a ztunnel's own message is worth a record.

@@ -51,6 +51,7 @@ func (p *Processor) FlushMetrics(at time.Time, refresh bool) pmetric.Metrics {
 		s.changed = false
 	}
 	t.changed = slots[:0]
+	p.lookups.flush(md, p, boundary, refresh)
 
 	// A clock that was set back is followed; series keep their starts.
 	t.boundary = boundary

@@ -85,6 +85,9 @@ func (p *Processor) forgetNodes(before int64) {
 	for node := range p.held.each() {
 		used[node] = true
 	}
+	for l := range p.lookups.counts {
+		used[l.node] = true
+	}
 	for id, n := range t.all {
 		if idle(n) && !used[id] {
 			delete(t.index, n.name)

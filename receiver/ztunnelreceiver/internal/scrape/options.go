@@ -40,7 +40,7 @@ const (
 
 // DefaultFamilies are the metrics kept by default.
 func DefaultFamilies() []string {
-	return []string{"istio_*", "workload_manager_*", "process_*", semconv.MetricUp}
+	return []string{"istio_*", "workload_manager_*", "tokio_*", "process_*", semconv.MetricUp}
 }
 
 // Validate tells what is wrong with the options.
