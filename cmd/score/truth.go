@@ -120,10 +120,16 @@ func rootText(s outage.Subject) string {
 	if s.Type == "node" {
 		return "node/" + s.Name
 	}
-	return s.Namespace + "/" + s.Name
+	return nameText(outage.Name{Namespace: s.Namespace, Name: s.Name})
 }
 
-func nameText(n outage.Name) string { return n.Namespace + "/" + n.Name }
+// nameText is a name as truths have it: what is outside the mesh has no namespace.
+func nameText(n outage.Name) string {
+	if n.Namespace == "" {
+		return n.Name
+	}
+	return n.Namespace + "/" + n.Name
+}
 
 // hasRoot tells whether a root is right. Truths may write the control plane by its type.
 func (e *Expected) hasRoot(s outage.Subject) bool {

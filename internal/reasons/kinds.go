@@ -59,6 +59,10 @@ var Kinds = []Kind{
 		"Look at the host's name in the ServiceEntry and at the cluster's resolver.",
 	},
 	{
+		"dns_slow", "Names resolved slowly", "",
+		"Look at the load of the cluster's resolver (CoreDNS) and at what it forwards to.",
+	},
+	{
 		"client_exhausted", "Client out of ports", "{edge} {fails} {when}: {root} {has|had} no local port left to connect from ({failed} of {total}).",
 		"The client opens connections faster than the system frees their ports. Let it keep and reuse them.",
 	},
@@ -93,6 +97,14 @@ var Kinds = []Kind{
 	{
 		"telemetry_lost", "Telemetry lost", "",
 		"Look at the agent of the node and at its way to the gateway. What is not seen is not known to be well.",
+	},
+	{
+		"capture_pending", "Pod not captured", "",
+		"Read the error: mostly a port of ztunnel's (15001, 15006, 15008, 15053) is taken in the pod, or the CNI agent handed over a wrong network namespace.",
+	},
+	{
+		"ztunnel_overloaded", "Ztunnel overloaded", "",
+		"Look at the CPU limit and the load of that node's ztunnel, and at what makes so many connections there.",
 	},
 	{
 		"control_plane_down", "Control plane down", "",

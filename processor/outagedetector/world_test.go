@@ -40,6 +40,7 @@ type world struct {
 	logs     plog.Logs
 	// arrange, if set, is what a batch is cut into before it is sent.
 	arrange func(pmetric.Metrics) []pmetric.Metrics
+	proxies proxies
 
 	metrics    processor.Metrics
 	logsIn     processor.Logs
@@ -255,6 +256,7 @@ func (w *world) tick() {
 	}
 	md := pmetric.NewMetrics()
 	w.heartbeats(md)
+	w.proxies.append(w, md)
 	w.edgePoints(md)
 	batches := []pmetric.Metrics{md}
 	if w.arrange != nil {

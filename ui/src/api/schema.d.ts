@@ -720,7 +720,7 @@ export interface components {
             /** @enum {string} */
             state: "open" | "resolved" | "stale";
             /** @enum {string} */
-            kind: "connection_refused" | "hbone_blocked" | "connection_timeout" | "connection_reset" | "connection_failed" | "no_healthy_upstream" | "unknown_waypoint" | "not_routed" | "unknown_party" | "dns_failure" | "client_exhausted" | "tls_failure" | "identity_error" | "policy_denied" | "http_errors" | "latency" | "traffic_loss" | "node_down" | "telemetry_lost" | "control_plane_down";
+            kind: "connection_refused" | "hbone_blocked" | "connection_timeout" | "connection_reset" | "connection_failed" | "no_healthy_upstream" | "unknown_waypoint" | "not_routed" | "unknown_party" | "dns_failure" | "dns_slow" | "client_exhausted" | "tls_failure" | "identity_error" | "policy_denied" | "http_errors" | "latency" | "traffic_loss" | "node_down" | "telemetry_lost" | "capture_pending" | "ztunnel_overloaded" | "control_plane_down";
             /** @enum {string} */
             severity: "critical" | "warning";
             summary: string;

@@ -94,7 +94,9 @@ type Period struct {
 type Extent struct {
 	// Edges fail because of the root; Affected fail because those do.
 	Edges, Affected []Blame
-	Failed, Total   uint64
+	// Told are edges that are not known by connections: who asks for names that are not resolved.
+	Told          []outage.Edge
+	Failed, Total uint64
 	// Pods are those at fault where it is not all of the root's; AllPods tells that it is all of them.
 	Pods, Nodes []string
 	AllPods     bool
@@ -125,7 +127,7 @@ func New(store *observe.Store, j *judge.Judge) *Finder {
 	p := placement{store, w}
 	return &Finder{
 		store:      store,
-		finders:    []finder{nodesDown{store, p}, controlPlane{j}, policies{}, nodesFailing{store, p}, w, sources{store}, destinations{store}},
+		finders:    []finder{nodesDown{store, p}, uncaptured{store, j}, overloaded{store}, unresolved{store, j}, controlPlane{j}, policies{}, nodesFailing{store, p}, w, sources{store}, destinations{store}},
 		companions: []companion{certificates{j}, budgets{store}, telemetry{store}},
 		finish:     finish{store, p, weighing{store, p}},
 		attributed: attributed{j.Attribution},

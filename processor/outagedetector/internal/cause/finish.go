@@ -46,7 +46,7 @@ func (f finish) complete(e *Explanation) {
 	f.pods(e, now)
 	f.evidence(e)
 	f.weighing.candidates(e, now)
-	e.Suspected = e.Root.Type == TypeWorkload && f.suspected(e, now)
+	e.Suspected = e.Root.Type == TypeWorkload && (f.suspected(e, now) || f.deciding(e))
 	e.Confirmed = e.Confirmed || !e.Suspected && f.settled(e, now)
 }
 
@@ -61,8 +61,10 @@ func earliest(a, b int64) int64 {
 func attachAffected(found []*Explanation, wrong []Blame, causes map[*observe.Pair]*observe.Pair) {
 	owner := map[*observe.Pair]*Explanation{}
 	for _, e := range found {
-		for _, b := range e.Edges {
-			owner[b.Pair] = e
+		for _, list := range [][]Blame{e.Affected, e.Edges} {
+			for _, b := range list {
+				owner[b.Pair] = e
+			}
 		}
 	}
 	for _, b := range wrong {
@@ -142,14 +144,14 @@ func (f finish) settled(e *Explanation, now int64) bool {
 	return true
 }
 
-// deciding is how long a scrape that fails may take to be known for a node that is down.
-const deciding = int64(12 * time.Second)
+// decidingFor is how long a scrape that fails may take to be known for a node that is down.
+const decidingFor = int64(12 * time.Second)
 
 // suspected tells whether connections fail or hang to what has pods on a node whose scrape has just begun to fail.
 func (f finish) suspected(e *Explanation, now int64) bool {
 	for name, n := range f.store.Nodes.ByName {
 		src, ok := n.Sources[semconv.SourceMetrics]
-		if !ok || !src.Worked || src.Up || n.Down.On || n.Lost.On || now-src.Changed > deciding {
+		if !ok || !src.Worked || src.Up || n.Down.On || n.Lost.On || now-src.Changed > decidingFor {
 			continue
 		}
 		if slices.ContainsFunc(e.Edges, func(b Blame) bool { return f.placement.belongs(b, name) }) {
@@ -157,6 +159,21 @@ func (f finish) suspected(e *Explanation, now int64) bool {
 		}
 	}
 	return false
+}
+
+// deciding tells whether it may soon turn out that what is slow or answers errors waits for a ztunnel that is too busy, or for names.
+func (f finish) deciding(e *Explanation) bool {
+	return slices.ContainsFunc(e.Edges, func(b Blame) bool {
+		if b.Family != observe.Latency && b.Family != observe.RequestErrors && b.Family != observe.Stalled {
+			return false
+		}
+		for name, n := range f.store.Nodes.ByName {
+			if n.Proxy.Busy.High > 0 && (f.store.Touches(b.Pair.Source, name) || f.store.Touches(b.Pair.Destination, name)) {
+				return true
+			}
+		}
+		return f.store.DNS.Waits(b.Pair.Destination.Name, b.Fault().Since)
+	})
 }
 
 // wellElsewhere tells whether a fault's source got through to others since, so that it is not the source's own.

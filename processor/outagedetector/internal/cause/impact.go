@@ -50,6 +50,12 @@ func (f *Finder) Impact(e *Explanation) []outage.Impact {
 			}
 		}
 	}
+	for _, told := range e.Told {
+		if app, ok := f.store.Edges.Apps[told.Source]; ok && how[app] == "" {
+			how[app] = HowCalls
+			queue = append(queue, app)
+		}
+	}
 	for len(queue) > 0 && len(how) < maxImpact {
 		app := queue[0]
 		queue = queue[1:]

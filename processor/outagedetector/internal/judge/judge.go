@@ -15,6 +15,9 @@ type Judge struct {
 	Certificates Certificates
 	// Attribution is what is wrong with edges of which points tell rarely, with its root.
 	Attribution *attribution.Attribution
+	// Names is who does not resolve names, Proxies what ztunnels say of themselves.
+	Names   Names
+	Proxies Proxies
 
 	store       *observe.Store
 	connections connections
@@ -34,7 +37,7 @@ type Judge struct {
 func New(store *observe.Store) *Judge {
 	j := &Judge{
 		ControlPlane: ControlPlane{store: store}, Certificates: Certificates{store: store}, Attribution: attribution.New(store),
-		store: store, connections: connections{store},
+		Names: Names{store: store}, Proxies: Proxies{store: store}, store: store, connections: connections{store},
 		silences: silences{store}, stalls: stalls{store}, nodes: nodes{store}, budgets: budgets{store: store},
 	}
 	j.endpoints = endpoints{store, &j.connections}
@@ -60,6 +63,8 @@ func (j *Judge) Round() int {
 	j.nodes.judge(now)
 	j.ControlPlane.judge(now)
 	j.Certificates.judge(now)
+	j.Names.judge(now)
+	j.Proxies.judge(now)
 	j.budgets.judge(now)
 	return len(j.changed)
 }

@@ -16,6 +16,9 @@ func (r *Registry) fill(o *entry, e *cause.Explanation, now int64) {
 	if len(e.Candidates) >= len(out.Candidates) || out.Root != e.Root {
 		out.Candidates = e.Candidates
 	}
+	if len(e.Told) > 0 && out.Root != e.Root {
+		clear(o.Edges) // what failed before the cause was known follows from it
+	}
 	// As its edges do well one after the other, what is left of an outage may be of another kind.
 	if out.Root != e.Root || out.Kind == "" || out.Kind == e.Kind || explainsAll(e, o) {
 		out.Kind = e.Kind
@@ -45,6 +48,12 @@ func (r *Registry) fill(o *entry, e *cause.Explanation, now int64) {
 		for _, b := range list {
 			b.Fault().Outage = out.ID
 			o.Blames = append(o.Blames, keyOf(b))
+		}
+	}
+	for _, told := range e.Told {
+		key := told.Source.Namespace + "/" + told.Source.Name + ">" + told.Destination.Namespace + "/" + told.Destination.Name
+		if _, known := o.Edges[key]; known || len(o.Edges) < maxEdges {
+			o.Edges[key] = &tally{Edge: told}
 		}
 	}
 	for _, b := range e.Edges {

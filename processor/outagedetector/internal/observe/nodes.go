@@ -11,6 +11,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/cumulative"
 	"github.com/nephilia/nephilia/internal/datatime"
+	"github.com/nephilia/nephilia/internal/nodeload"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -36,6 +37,8 @@ type Node struct {
 	XDS, Certificates Attempts
 	// Down is what is wrong with the node, Lost with its telemetry.
 	Down, Lost Fault
+	// Proxy is what the ztunnel says of itself.
+	Proxy Proxy
 	// Doubted is since when a node that seems down is seen to serve.
 	Doubted int64
 
@@ -206,6 +209,10 @@ func (s *Nodes) take(name string, metric pmetric.Metric, node string) {
 	if n == nil {
 		return
 	}
+	if nodeload.Is(name) {
+		n.Proxy.Load.Take(metric)
+		return
+	}
 	list, delta := points(metric)
 	for i := range list.Len() {
 		point := list.At(i)
@@ -265,7 +272,7 @@ func (n *Node) record(newest, t int64, length time.Duration) {
 }
 
 // message takes over a line of a ztunnel's own log.
-func (s *Nodes) message(record plog.LogRecord, node string) {
+func (s *Nodes) message(m *Mesh, record plog.LogRecord, node string) {
 	n := s.node(node)
 	if n == nil {
 		return
@@ -280,6 +287,7 @@ func (s *Nodes) message(record plog.LogRecord, node string) {
 	warned := record.SeverityNumber() >= plog.SeverityNumberWarn
 	evidence := outage.Evidence{Time: time.Unix(0, t).UTC(), Text: bounded(body), Source: ztunnelOf(node), Kind: outage.EvidenceLog}
 	switch {
+	case (strings.HasPrefix(scope, "inpod") || strings.HasPrefix(scope, "signal")) && n.Proxy.message(m, record, body, t, evidence):
 	case strings.HasPrefix(scope, "xds"), strings.HasPrefix(body, "XDS client"):
 		switch {
 		case warned && strings.Contains(body, "error"):

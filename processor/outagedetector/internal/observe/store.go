@@ -13,6 +13,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/internal/nodeload"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
@@ -42,6 +43,7 @@ type Store struct {
 	Edges     *Edges
 	Endpoints *Endpoints
 	Nodes     *Nodes
+	DNS       *DNS
 	Drops     Drops
 
 	heartbeat datatime.Reader
@@ -60,6 +62,7 @@ func NewStore(catalogue *rules.Catalogue, limits Limits, slos []SLO) *Store {
 	s.Edges = newEdges(&s.Clock, catalogue, limits, slos)
 	s.Endpoints = newEndpoints(&s.Clock, s.Edges, s.Mesh, limits.Endpoints)
 	s.Nodes = newNodes(&s.Clock, limits.Nodes)
+	s.DNS = newDNS(&s.Clock, limits.Edges)
 	s.onBeat = s.Nodes.hear
 	s.series = newSeriesTable(&s.Clock, s.Edges, s.Mesh, 4*limits.Edges)
 	s.generic = newGenericTable(&s.Clock, s.Edges, limits.Edges)
@@ -86,7 +89,9 @@ func (s *Store) Metrics(batch pmetric.Metrics, wall time.Time) (boundary int64, 
 					boundary = max(boundary, s.series.take(name, metric))
 				case strings.HasPrefix(name, "mesh.endpoint."):
 					boundary = max(boundary, s.Endpoints.take(name, metric))
-				case ztunnel && (name == semconv.MetricUp || strings.HasPrefix(name, "istio_xds_")):
+				case strings.HasPrefix(name, "mesh.dns."):
+					s.DNS.take(name, metric)
+				case ztunnel && (name == semconv.MetricUp || strings.HasPrefix(name, "istio_xds_") || nodeload.Is(name)):
 					s.Nodes.take(name, metric, node)
 				case !graph && strings.HasPrefix(name, "traces_service_graph_request_"):
 					boundary = max(boundary, s.generic.take(name, metric))
@@ -134,7 +139,7 @@ func (s *Store) Logs(batch plog.Logs, wall time.Time) {
 				case record.EventName() == semconv.EventAccess:
 					s.flow(record, node)
 				case record.EventName() == semconv.EventZtunnelLog:
-					s.Nodes.message(record, node)
+					s.Nodes.message(s.Mesh, record, node)
 				case record.EventName() == semconv.EventChange:
 					s.Mesh.changed(record)
 				}
@@ -171,6 +176,7 @@ func (s *Store) Sweep() {
 	s.Endpoints.sweep()
 	s.Edges.sweep()
 	s.Nodes.sweep()
+	s.DNS.sweep()
 	s.Mesh.sweep()
 }
 

@@ -24,6 +24,10 @@ const (
 	KindLatency           = "latency"
 	KindTrafficLoss       = "traffic_loss"
 	KindTelemetryLost     = "telemetry_lost"
+	KindDNSFailure        = "dns_failure"
+	KindDNSSlow           = "dns_slow"
+	KindCapturePending    = "capture_pending"
+	KindZtunnelOverloaded = "ztunnel_overloaded"
 )
 
 // Severities.
@@ -92,6 +96,10 @@ const (
 	NodeDown            = "node_down"
 	TelemetryLost       = "telemetry_lost"
 	ControlPlaneDown    = "control_plane_down"
+	NamesInVain         = "names_in_vain"
+	NamesSlow           = "dns_slow"
+	CapturePending      = "capture_pending"
+	ZtunnelOverloaded   = "ztunnel_overloaded"
 	BurnFast            = "burn_rate_1h"
 	BurnMedium          = "burn_rate_6h"
 	BurnSlow            = "burn_rate_3d"
@@ -205,6 +213,35 @@ var Defaults = append(ofReasons(), []Rule{
 		Signal:   "ztunnels that cannot reach it (their own warnings, `istio_xds_connection_terminations_total`); all of them or at least `min_count`",
 		Sentence: "istiod {cannot|could not} be reached {when}: {nodes} {cannot|could not} connect. Traffic {flows|flowed} on; changes {do|did} not arrive.",
 		Severity: Critical, Thresholds: Thresholds{MinCount: 2, MinIntervals: 2, Window: 20 * time.Second, Hold: 4 * time.Second},
+	},
+	{
+		ID: NamesInVain, Kind: KindDNSFailure, Title: "Names are not resolved",
+		Signal: "queries that ztunnels forward (`mesh.dns.forwarded`, `.failed`, `.duration`, `.lookups`): who used to get addresses gets none for so many " +
+			"lookups, or answers take longer than ztunnel waits; a share of failures says nothing, since search domains make most queries fail",
+		Sentence: "Names {are|were} not resolved {when}: {failed} of {total} queries to {root} {are|were} in vain.",
+		Bare:     "Names {are|were} not resolved {when}: {root} {gives|gave} no addresses.",
+		Severity: Critical, Thresholds: Thresholds{MinCount: 3, MinRatio: 0.3, Chance: 1e-5, Noise: 0.01, Window: 30 * time.Second, Hold: time.Minute},
+	},
+	{
+		ID: NamesSlow, Kind: KindDNSSlow, Title: "Names take long to resolve",
+		Signal:   "forwarded queries that take longer than a second (`mesh.dns.duration`), of all; thresholds are those of `names_in_vain`",
+		Sentence: "Names {take|took} long to resolve {when}: {failed} of {total} queries to {root} {take|took} more than a second.",
+		Bare:     "Names {take|took} long to resolve {when}: {root} {answers|answered} late.",
+		Severity: Warning, Thresholds: Thresholds{MinCount: 3, Window: 30 * time.Second},
+	},
+	{
+		ID: CapturePending, Kind: KindCapturePending, Title: "A pod is not captured",
+		Signal:   "a ztunnel that cannot set up the proxy of a pod and tries again (its own lines, or its pending proxies and its config dump)",
+		Sentence: "{root} {is|was} cut off {when}: the ztunnel of {nodes} {cannot|could not} set up its proxy, so that connections to it and from it {are|were} refused ({failed} of {total}).",
+		Bare:     "{root} {is|was} cut off {when}: the ztunnel of {nodes} {cannot|could not} set up its proxy.",
+		Severity: Critical, Thresholds: Thresholds{MinCount: 1},
+	},
+	{
+		ID: ZtunnelOverloaded, Kind: KindZtunnelOverloaded, Title: "A ztunnel is overloaded",
+		Signal:   "the share of time in which a ztunnel's threads are busy (`tokio_worker_total_busy_duration_seconds_total`), against what is usual",
+		Sentence: "The ztunnel of {root} {is|was} overloaded {when}: all that {passes|passed} it {is|was} late ({failed} of {total}).",
+		Bare:     "The ztunnel of {root} {is|was} overloaded {when}: all that {passes|passed} it {is|was} late.",
+		Severity: Warning, Thresholds: Thresholds{MinRatio: 0.5, Factor: 4, MinIntervals: 2},
 	},
 	{
 		ID: BurnFast, Kind: "that of the failures", Title: "The error budget burns fast",

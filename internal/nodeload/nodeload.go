@@ -1,0 +1,118 @@
+// Package nodeload tells from a ztunnel's scrapes how busy it is, what it holds open and which pods it serves.
+//
+// The outage detector and the query extension use it.
+package nodeload
+
+import (
+	"strings"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/nephilia/nephilia/internal/cumulative"
+	"github.com/nephilia/nephilia/internal/semconv"
+)
+
+// Load is a ztunnel as its newest scrape shows it. What it does not tell is 0.
+type Load struct {
+	// At is when it was scraped, Since when it was before: rates are those between the two.
+	At, Since pcommon.Timestamp
+	// Busy is the share of the worker threads' time in which they were busy, from 0 to 1; by wall time, so that a thread that is kept from
+	// running is busy. Parks is how often a second they had nothing to do.
+	Busy, Parks float64
+	// Workers is the number of threads, Tasks that of tasks that are alive.
+	Workers, Tasks uint64
+	// Files is the number of open file descriptors, MaxFiles how many there may be.
+	Files, MaxFiles uint64
+	// Outbound and Inbound are the sockets that are open: accepted from pods, and from other ztunnels.
+	Outbound, Inbound uint64
+	Proxies
+}
+
+// Proxies are the pods that a ztunnel serves, and those of which it was told and that it cannot serve.
+type Proxies struct {
+	Active, Pending uint64
+	// Started and Stopped count since the ztunnel's start.
+	Started, Stopped uint64
+}
+
+// sample is what one scrape tells.
+type sample struct {
+	Load
+	busy, parks float64
+	seen        bool
+}
+
+// Tracker follows the scrapes of one ztunnel.
+type Tracker struct{ now, before sample }
+
+// Is tells whether a metric is one that says anything about load.
+func Is(name string) bool {
+	return strings.HasPrefix(name, "tokio_") || strings.HasPrefix(name, "process_") || strings.HasPrefix(name, "workload_manager_") ||
+		name == "istio_tcp_sockets_open"
+}
+
+// Take takes over a metric of a scrape.
+func (t *Tracker) Take(metric pmetric.Metric) {
+	list := pmetric.NewNumberDataPointSlice()
+	switch metric.Type() {
+	case pmetric.MetricTypeSum:
+		list = metric.Sum().DataPoints()
+	case pmetric.MetricTypeGauge:
+		list = metric.Gauge().DataPoints()
+	}
+	for _, point := range list.All() {
+		at, value := point.Timestamp(), cumulative.Number(point)
+		if point.Flags().NoRecordedValue() || !(value >= 0) || value > 1<<62 || at < t.now.At {
+			continue
+		}
+		if at > t.now.At {
+			t.before, t.now = t.now, sample{Load: Load{At: at}}
+		}
+		t.now.take(strings.TrimSuffix(metric.Name(), "_total"), point.Attributes(), value)
+	}
+}
+
+func (s *sample) take(name string, attrs pcommon.Map, value float64) {
+	n := uint64(value)
+	switch name {
+	case "tokio_worker_total_busy_duration_seconds":
+		s.busy, s.seen = s.busy+value, true
+		s.Workers++
+	case "tokio_worker_park_count":
+		s.parks += value
+	case "tokio_num_alive_tasks":
+		s.Tasks = n
+	case "process_open_fds":
+		s.Files = n
+	case "process_max_fds":
+		s.MaxFiles = n
+	case "istio_tcp_sockets_open":
+		if reporter, _ := attrs.Get(semconv.LabelReporter); reporter.Str() == semconv.ReporterSource {
+			s.Outbound = n
+		} else {
+			s.Inbound = n
+		}
+	case "workload_manager_active_proxy_count":
+		s.Active = n
+	case "workload_manager_pending_proxy_count":
+		s.Pending = n
+	case "workload_manager_proxies_started":
+		s.Started = n
+	case "workload_manager_proxies_stopped":
+		s.Stopped = n
+	}
+}
+
+// Load is what the newest scrape tells; ok is false before the first. Without a Since rates are not known: the ztunnel was not scraped
+// before, or has begun anew.
+func (t *Tracker) Load() (load Load, ok bool) {
+	load = t.now.Load
+	seconds := float64(t.now.At-min(t.before.At, t.now.At)) / 1e9
+	if t.before.seen && t.now.seen && seconds > 0 && t.now.busy >= t.before.busy && t.now.parks >= t.before.parks {
+		load.Since = t.before.At
+		load.Busy = min((t.now.busy-t.before.busy)/seconds/float64(max(t.now.Workers, 1)), 1)
+		load.Parks = (t.now.parks - t.before.parks) / seconds
+	}
+	return load, t.now.At > 0
+}

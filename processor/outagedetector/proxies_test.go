@@ -1,0 +1,245 @@
+package outagedetector
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/nephilia/nephilia/internal/exphist"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
+)
+
+// worldAsker asks its node's ztunnel for names.
+type worldAsker struct {
+	namespace, app, node, name string
+	forwarded, failed          uint64
+	byResult                   map[string]uint64
+	took                       exphist.Histogram
+}
+
+// names are lookups that walk through search domains: four queries each, of which one gives an address if all is well.
+func (a *worldAsker) names(lookups uint64, resolved bool, took float64) {
+	a.forwarded += 4 * lookups
+	a.failed += 3 * lookups
+	if !resolved {
+		a.failed += lookups
+	}
+	a.took.Add(exphist.NativeLayout, took, 4*lookups)
+}
+
+// told are lookups of a name with a result.
+func (a *worldAsker) told(lookups uint64, result string) {
+	if a.byResult == nil {
+		a.byResult = map[string]uint64{}
+	}
+	a.byResult[result] += lookups
+}
+
+// proxies says what ztunnels say of themselves beside connections.
+type proxies struct {
+	askers []*worldAsker
+	busy   map[string]float64 // seconds, by node
+}
+
+func (p *proxies) append(w *world, md pmetric.Metrics) {
+	for node, seconds := range p.busy {
+		resource := md.ResourceMetrics().AppendEmpty()
+		resource.Resource().Attributes().PutStr(semconv.AttrServiceName, semconv.ServiceNameZtunnel)
+		resource.Resource().Attributes().PutStr(semconv.AttrNodeName, node)
+		m := resource.ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+		m.SetName("tokio_worker_total_busy_duration_seconds_total")
+		point := m.SetEmptySum().DataPoints().AppendEmpty()
+		point.SetTimestamp(w.stamp() - 1)
+		point.SetDoubleValue(seconds)
+	}
+	if len(p.askers) == 0 {
+		return
+	}
+	scope := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
+	for _, a := range p.askers {
+		point := func(name string, value uint64) pmetric.NumberDataPoint {
+			m := scope.Metrics().AppendEmpty()
+			m.SetName(name)
+			sum := m.SetEmptySum()
+			sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+			point := sum.DataPoints().AppendEmpty()
+			a.put(point, w, value)
+			return point
+		}
+		if a.name != "" {
+			for _, result := range slices.Sorted(maps.Keys(a.byResult)) {
+				p := point(semconv.MetricDNSLookups, a.byResult[result])
+				p.Attributes().PutStr(semconv.LabelQuestionName, a.name)
+				p.Attributes().PutStr(semconv.LabelResult, result)
+			}
+			continue
+		}
+		point(semconv.MetricDNSForwarded, a.forwarded)
+		point(semconv.MetricDNSFailed, a.failed)
+		m := scope.Metrics().AppendEmpty()
+		m.SetName(semconv.MetricDNSDuration)
+		histogram := m.SetEmptyExponentialHistogram()
+		histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		took := histogram.DataPoints().AppendEmpty()
+		a.took.CopyTo(took)
+		like := pmetric.NewNumberDataPoint()
+		a.put(like, w, 0)
+		like.Attributes().CopyTo(took.Attributes())
+		took.SetStartTimestamp(like.StartTimestamp())
+		took.SetTimestamp(like.Timestamp())
+	}
+}
+
+func (a *worldAsker) put(point pmetric.NumberDataPoint, w *world, value uint64) {
+	point.SetStartTimestamp(1)
+	point.SetTimestamp(w.stamp())
+	point.SetIntValue(int64(value))
+	attrs := point.Attributes()
+	attrs.PutStr(semconv.LabelSourceNamespace, a.namespace)
+	attrs.PutStr(semconv.LabelSourceCanonicalService, a.app)
+	attrs.PutStr(semconv.LabelNode, a.node)
+	attrs.PutStr(semconv.LabelQueryType, "a")
+}
+
+// ask lets payment and checkout ask for names outside; payment does so on two nodes.
+func (s *shop) ask() (payment []*worldAsker, checkout *worldAsker) {
+	payment = []*worldAsker{{namespace: "billing", app: "payment", node: "node-a"}, {namespace: "billing", app: "payment", node: "node-c"}}
+	checkout = &worldAsker{namespace: "shop", app: "checkout", node: "node-b"}
+	s.proxies.askers = append(slices.Clone(payment), checkout)
+	return payment, checkout
+}
+
+// pends lets a node's ztunnel say that it cannot set up the proxy of shipping's pod.
+func (s *shop) pends(text string) {
+	s.message("node-c", "inpod::statemanager", text, plog.SeverityNumberInfo)
+	record := s.logs.ResourceLogs().At(s.logs.ResourceLogs().Len() - 1).ScopeLogs().At(0).LogRecords().At(0)
+	record.Attributes().PutStr(semconv.AttrFieldPrefix+"uid", "3aca0446")
+	record.Attributes().PutStr(semconv.AttrFieldPrefix+"namespace", "shop")
+	record.Attributes().PutStr(semconv.AttrFieldPrefix+"name", "shipping-1")
+}
+
+const fast, late, gone = 0.0004, 1.6, 12.0
+
+func init() {
+	ruleTests[rules.NamesInVain] = ruleTest{
+		kind: rules.KindDNSFailure, root: "kube-system/kube-dns",
+		fires: func(s *shop) {
+			payment, checkout := s.ask()
+			all := append(payment, checkout)
+			s.run(3*time.Minute, func() {
+				s.live()
+				for _, a := range all {
+					a.names(2, true, fast)
+				}
+			})
+			// The resolver is gone: what waits for it fails, and who calls that fails with it.
+			s.failUpstream()
+			s.broken[toPayment] = func(e *worldEdge) { e.ok(6, s.payment...).answer(6, 6, 25*time.Millisecond, s.payment...) }
+			s.run(time.Minute, func() {
+				s.live()
+				for _, a := range all {
+					a.names(1, false, gone)
+				}
+			})
+			s.heal()
+			s.run(2*time.Minute, func() {
+				s.live()
+				for _, a := range all {
+					a.names(2, true, fast)
+				}
+			})
+		},
+		// A share of failures says nothing: search domains and names that never existed fail all the time, and somebody may ask for nothing else for a while.
+		silent: func(s *shop) {
+			payment, checkout := s.ask()
+			n := 0
+			s.run(5*time.Minute, func() {
+				s.live()
+				n++
+				payment[0].names(2, true, fast)
+				payment[1].names(6, false, fast)
+				checkout.names(3, n%3 == 0, fast)
+			})
+		},
+	}
+	ruleTests[rules.NamesSlow] = ruleTest{
+		kind: rules.KindDNSSlow, root: "kube-system/kube-dns",
+		fires: func(s *shop) {
+			payment, checkout := s.ask()
+			all := append(payment, checkout)
+			for took, minutes := range map[float64]time.Duration{fast: 3} {
+				s.run(minutes*time.Minute, func() {
+					s.live()
+					for _, a := range all {
+						a.names(2, true, took)
+					}
+				})
+			}
+			s.run(time.Minute, func() {
+				s.live()
+				for _, a := range all {
+					a.names(1, true, late)
+				}
+			})
+			s.run(2*time.Minute, func() {
+				s.live()
+				for _, a := range all {
+					a.names(2, true, fast)
+				}
+			})
+		},
+		silent: func(s *shop) {
+			payment, _ := s.ask()
+			s.run(4*time.Minute, func() { s.live(); payment[0].names(4, true, fast) })
+			payment[0].names(1, true, late/8)
+			s.run(time.Minute, func() { s.live(); payment[0].names(4, true, fast) })
+		},
+	}
+	ruleTests[rules.CapturePending] = ruleTest{
+		kind: rules.KindCapturePending, root: "shop/shipping",
+		fires: func(s *shop) {
+			s.health()
+			s.pends("pod received, starting proxy")
+			s.pends("failed to start proxy: Bind([::]:15008, Os { code: 98, kind: AddrInUse })")
+			s.broken[toShipping] = func(e *worldEdge) { e.fail(5, semconv.ErrorTypeHBONEBlocked, "", s.shipping...) }
+			s.run(time.Minute, func() {
+				s.live()
+				s.pends("retrying workload")
+				s.pends("retrying workload failed: failed to bind to address [::]:15008: Address already in use (os error 98)")
+			})
+			s.recovery()
+		},
+		// One that is set up at the next attempt is no outage, and one that is gone does not wait.
+		silent: func(s *shop) {
+			s.health()
+			s.pends("pod received, starting proxy")
+			s.pends("pod delete request, shutting down proxy")
+			s.run(2*time.Minute, s.live)
+		},
+	}
+	ruleTests[rules.ZtunnelOverloaded] = ruleTest{
+		kind: rules.KindZtunnelOverloaded, root: "node/node-b",
+		fires: func(s *shop) {
+			s.proxies.busy = map[string]float64{"node-a": 0, "node-b": 0}
+			work := func(share float64) func() {
+				return func() {
+					s.live()
+					s.proxies.busy["node-a"] += 0.05 * s.interval.Seconds()
+					s.proxies.busy["node-b"] += share * s.interval.Seconds()
+				}
+			}
+			s.run(2*time.Minute, work(0.05))
+			s.run(time.Minute, work(0.9))
+			s.run(2*time.Minute, work(0.05))
+		},
+		// One that always has so much to do is none.
+		silent: func(s *shop) {
+			s.proxies.busy = map[string]float64{"node-b": 0}
+			s.run(3*time.Minute, func() { s.live(); s.proxies.busy["node-b"] += 0.7 * s.interval.Seconds() })
+		},
+	}
+}
