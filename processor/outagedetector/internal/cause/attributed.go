@@ -78,7 +78,7 @@ func outsideCause(found []*Explanation, chains *chains, causes map[*observe.Pair
 		}
 		for _, list := range [][]Blame{e.Edges, e.Affected} {
 			for _, b := range list {
-				b.Fault().Cause, b.Fault().CauseFamily = root.Pair, root.Family
+				b.blame(root)
 				causes[b.Pair] = root.Pair
 			}
 		}

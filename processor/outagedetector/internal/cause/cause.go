@@ -35,6 +35,16 @@ type Blame struct {
 // Fault is the fault itself.
 func (b Blame) Fault() *observe.Fault { return &b.Pair.Faults[b.Family] }
 
+// blame puts an edge's fault down to another one, and with it what else callers see of the same.
+func (b Blame) blame(root Blame) {
+	b.Fault().Cause, b.Fault().CauseFamily = root.Pair, root.Family
+	for _, family := range [...]observe.Family{observe.Stalled, observe.RequestErrors, observe.Latency} {
+		if f := &b.Pair.Faults[family]; f.On && b.Family != observe.Silence {
+			f.Cause, f.CauseFamily = root.Pair, root.Family
+		}
+	}
+}
+
 // span is from when to when it is seen.
 func (b Blame) span() (since, lastBad int64) {
 	if f := b.Fault(); !b.Weak {
@@ -151,7 +161,7 @@ func (f *Finder) Explain() []*Explanation {
 			}
 			continue
 		}
-		b.Fault().Cause, b.Fault().CauseFamily = root.Pair, root.Family
+		b.blame(root)
 		causes[b.Pair] = root.Pair
 		if root.Weak && !added[root.Pair] {
 			added[root.Pair] = true

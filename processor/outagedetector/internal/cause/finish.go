@@ -47,7 +47,41 @@ func (f finish) complete(e *Explanation) {
 	f.evidence(e)
 	f.weighing.candidates(e, now)
 	e.Suspected = e.Root.Type == TypeWorkload && (f.suspected(e, now) || f.deciding(e))
-	e.Confirmed = e.Confirmed || !e.Suspected && f.settled(e, now)
+	e.Confirmed = e.Confirmed || !e.Suspected && f.settled(e, now) && !f.awaited(e, now)
+	if e.Kind == rules.KindPolicyDenied && e.Failed >= provenDenials && f.store.Mesh.PolicyChanged(e.Policy) != 0 {
+		e.Severity = rules.Critical
+	}
+}
+
+// provenDenials is how many denials by a policy that has just changed are critical, however much still flows.
+const provenDenials = 3
+
+// awaited tells whether something that the root calls does not do well either, so that it may soon explain what the root's callers feel.
+func (f finish) awaited(e *Explanation, now int64) bool {
+	if e.Root.Type != TypeWorkload || len(e.Edges) == 0 || e.Edges[0].Family == observe.Connections && e.Kind != rules.KindConnectionReset {
+		return false
+	}
+	app, ok := f.store.Edges.Apps[outage.Name{Namespace: e.Root.Namespace, Name: e.Root.Name}]
+	if !ok {
+		return false
+	}
+	for _, out := range app.Out {
+		if now-out.LastActive > int64(2*time.Minute) {
+			continue
+		}
+		for _, in := range out.Destination.In {
+			if in.Source != app && failsLately(in, e.Since) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// failsLately tells whether an edge fails or is slow since about a time.
+func failsLately(p *observe.Pair, since int64) bool {
+	family, ok := Primary(p)
+	return ok && family != observe.Silence && p.Faults[family].Since > since-together
 }
 
 func earliest(a, b int64) int64 {

@@ -22,7 +22,7 @@ func (j *connections) judge(p *observe.Pair, now int64) {
 	if f.On {
 		c.follow(f, now)
 		name(p, f)
-		if c.recovered(f, now) {
+		if c.recovered(f, now) || j.admitted(f, now) {
 			shut(p, c, f, now)
 		}
 		return
@@ -34,7 +34,9 @@ func (j *connections) judge(p *observe.Pair, now int64) {
 	s, found := c.excess(rule)
 	if !found {
 		if rule, s, found = newFailure(p, c); !found {
-			return
+			if rule, s, found = j.newDenial(p, c, now); !found {
+				return
+			}
 		}
 	}
 	p.Barred = reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason)
@@ -69,6 +71,43 @@ func (j *connections) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool
 	closed := p.Win.Ever(observe.Closed) - p.Win.At(observe.Closed, 0)
 	through := closed - min(p.Win.Ever(observe.Failed), closed)
 	return p.LastSuccess == 0 || 50*through <= p.Win.Ever(observe.Closed)
+}
+
+// newPolicy is for how long after a policy changed a single denial by it is taken for its doing.
+const newPolicy = 5 * time.Minute
+
+// newDenial looks for a denial that names a policy which has just changed: the change says what few failures could not.
+func (j *connections) newDenial(p *observe.Pair, c counts, now int64) (*rules.Rule, span, bool) {
+	rule := p.Rules.Get(rules.PolicyDenied)
+	if rule == nil {
+		return nil, span{}, false
+	}
+	for i := range p.Reasons {
+		r := &p.Reasons[i]
+		changed := j.store.Mesh.PolicyChanged(r.Policy)
+		if r.Type != semconv.ErrorTypePolicyDenied || r.Policy == "" || changed == 0 || r.Last < changed || r.Last-changed > int64(newPolicy) ||
+			j.store.Mesh.Policy(r.Policy) == nil {
+			continue
+		}
+		slots := min(p.Win.SlotsFor(time.Duration(now-changed)+p.Win.Length()), p.Win.Since(observe.Failed))
+		if failed := p.Win.Sum(observe.Failed, slots); failed > 0 {
+			var total uint64
+			for age := range min(slots, p.Win.Known()) {
+				total += c.all(age)
+			}
+			return rule, span{slots: slots, bad: failed, total: max(total, failed)}, true
+		}
+	}
+	return nil, span{}, false
+}
+
+// admitted tells whether the policy that denied is gone, or says something else, and nothing has been denied since.
+func (j *connections) admitted(f *observe.Fault, now int64) bool {
+	if f.Kind != rules.KindPolicyDenied || f.Policy == "" || now-f.LastBad < int64(settleTime) {
+		return false
+	}
+	changed := j.store.Mesh.PolicyChanged(f.Policy)
+	return changed > f.Since && now-changed >= int64(settleTime) && f.LastBad < changed+int64(settleTime)
 }
 
 // firstSight is within what time of its beginning an edge shows what always was.
