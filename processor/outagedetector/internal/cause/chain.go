@@ -85,7 +85,7 @@ func (c *chains) downstream(b Blame, seen map[*observe.Pair]bool) (Blame, bool) 
 		return behind, true
 	}
 	// A connection that cannot be made fails at the callee itself, whatever the callee calls.
-	if b.Family != observe.RequestErrors && b.Family != observe.Latency && b.Family != observe.Stalled {
+	if b.Family != observe.RequestErrors && b.Family != observe.Latency && b.Family != observe.Stalled || b.Fault().Kind == rules.KindPolicyDenied {
 		return Blame{}, false
 	}
 	var best Blame

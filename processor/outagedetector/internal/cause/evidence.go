@@ -27,8 +27,8 @@ func (f finish) evidence(e *Explanation) {
 		}
 	}
 	for _, p := range pairs {
-		for i := range p.Reasons {
-			for _, one := range p.Reasons[i].Evidence {
+		for _, reason := range slices.Concat(p.Reasons, p.Denied) {
+			for _, one := range reason.Evidence {
 				said := one
 				said.Time = time.Time{}
 				if one.Time.UnixNano() >= e.Since-int64(10*time.Second) && !seen[said] {

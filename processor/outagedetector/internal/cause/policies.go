@@ -12,7 +12,7 @@ func (policies) find(open []Blame) (found []*Explanation, rest []Blame) {
 	byPolicy := map[string]*Explanation{}
 	for _, b := range open {
 		fault := b.Fault()
-		if b.Family != observe.Connections || fault.Kind != rules.KindPolicyDenied || fault.Policy == "" {
+		if b.Family != observe.Connections && b.Family != observe.RequestErrors || fault.Kind != rules.KindPolicyDenied || fault.Policy == "" {
 			rest = append(rest, b)
 			continue
 		}

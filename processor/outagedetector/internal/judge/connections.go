@@ -210,6 +210,9 @@ func judgeCounts(p *observe.Pair, family observe.Family, rule *rules.Rule, c cou
 	f := &p.Faults[family]
 	if f.On {
 		c.follow(f, now)
+		if family == observe.RequestErrors {
+			denied(p, f)
+		}
 		if c.recovered(f, now) {
 			shut(p, c, f, now)
 		}
@@ -220,6 +223,19 @@ func judgeCounts(p *observe.Pair, family observe.Family, rule *rules.Rule, c cou
 	}
 	if s, found := c.excess(rule); found && c.workedBefore(s) {
 		c.open(f, p, rule, s, now)
+		if family == observe.RequestErrors {
+			denied(p, f)
+		}
+	}
+}
+
+// denied names requests' failures by the policy that denied most of them, if one did.
+func denied(p *observe.Pair, f *observe.Fault) {
+	rule := p.Rules.Get(rules.PolicyDenied)
+	for i := range p.Denied {
+		if r := &p.Denied[i]; rule != nil && 2*r.RecordsSince(f.Since) > f.Failed {
+			f.Kind, f.Policy, f.Rule = rule.Kind, r.Policy, rule
+		}
 	}
 }
 

@@ -29,6 +29,8 @@ type Pair struct {
 	Faults [Families]Fault
 	// Reasons are the ways in which connections failed, newest first to be forgotten.
 	Reasons []Reason
+	// Denied are the policies by which waypoints denied requests.
+	Denied []Reason
 	// Connections is how many are open.
 	Connections int64
 	// Barred tells that what fails is denied as it always was.

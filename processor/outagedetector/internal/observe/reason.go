@@ -31,23 +31,24 @@ const (
 	maxEvidence = 3
 )
 
-func (p *Pair) reason(errorType, policy string, t int64) *Reason {
-	for i := range p.Reasons {
-		if r := &p.Reasons[i]; r.Type == errorType && r.Policy == policy {
+// reasonIn is the reason of a list, which forgets the one that was seen last longest ago.
+func reasonIn(list *[]Reason, errorType, policy string, t int64) *Reason {
+	for i := range *list {
+		if r := &(*list)[i]; r.Type == errorType && r.Policy == policy {
 			return r
 		}
 	}
-	if len(p.Reasons) >= maxReasons {
+	if len(*list) >= maxReasons {
 		oldest := 0
-		for i := range p.Reasons {
-			if p.Reasons[i].Last < p.Reasons[oldest].Last {
+		for i := range *list {
+			if (*list)[i].Last < (*list)[oldest].Last {
 				oldest = i
 			}
 		}
-		p.Reasons = slices.Delete(p.Reasons, oldest, oldest+1)
+		*list = slices.Delete(*list, oldest, oldest+1)
 	}
-	p.Reasons = append(p.Reasons, Reason{Type: errorType, Policy: policy, First: t, Last: t})
-	return &p.Reasons[len(p.Reasons)-1]
+	*list = append(*list, Reason{Type: errorType, Policy: policy, First: t, Last: t})
+	return &(*list)[len(*list)-1]
 }
 
 func (r *Reason) add(t, length int64, n uint64) {

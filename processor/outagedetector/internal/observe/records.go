@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/reasons"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -45,7 +46,7 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 		p.runs.records[1]++
 	}
 	// The client's side of a refused tunnel does not know why; the server's record does.
-	r := p.reason(strings.Clone(errorType), strings.Clone(attr(attrs, semconv.AttrPolicy)), t)
+	r := reasonIn(&p.Reasons, strings.Clone(errorType), strings.Clone(attr(attrs, semconv.AttrPolicy)), t)
 	text := attr(attrs, semconv.AttrErrorMessage)
 	if text == "" {
 		text = record.Body().AsString()
@@ -55,6 +56,43 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 	}
 	r.addRecord(t, outage.Evidence{
 		Time: time.Unix(0, t).UTC(), Text: bounded(text), Source: ztunnelOf(node), Kind: outage.EvidenceLog,
+	})
+}
+
+// request takes over a request that a waypoint or gateway logged. One that it denied itself no counter calls failed: the client is told
+// that it may not.
+func (s *Store) request(record plog.LogRecord) {
+	attrs := record.Attributes()
+	if attr(attrs, semconv.AttrErrorType) != semconv.ErrorTypePolicyDenied {
+		return
+	}
+	if _, repeated := attrs.Get(semconv.AttrRepeated); repeated {
+		return
+	}
+	key := edge.KeyOf(attrs)
+	source, destination := s.Mesh.partyName(&key.Source, ""), s.Mesh.partyName(&key.Destination, key.Service)
+	if key.Source.Workload == "" {
+		// The record does not say on which edge it counts: it names the client's address and the service.
+		host := attr(attrs, semconv.AttrDestinationService)
+		source = s.Mesh.partyOf("", "", "", attr(attrs, semconv.AttrSourceAddress))
+		destination = s.Mesh.partyName(&edge.Party{Workload: host}, host)
+	}
+	if source.Namespace == "" || destination.Namespace == "" {
+		return // nobody's, or nobody's who is known
+	}
+	t, ok := s.at(record.Timestamp())
+	if !ok {
+		return
+	}
+	p := s.Edges.pair(source, destination, t, s.slotLength())
+	if p == nil {
+		return
+	}
+	p.runs.recorded(RequestsFailed, t)
+	s.Edges.count(p, t, RequestsFailed, 1)
+	details := attr(attrs, semconv.AttrResponseDetails)
+	reasonIn(&p.Denied, semconv.ErrorTypePolicyDenied, strings.Clone(attr(attrs, semconv.AttrPolicy)), t).addRecord(t, outage.Evidence{
+		Time: time.Unix(0, t).UTC(), Text: bounded("request denied: " + details), Source: "waypoint " + key.Waypoint, Kind: outage.EvidenceLog,
 	})
 }
 

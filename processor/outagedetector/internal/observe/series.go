@@ -180,7 +180,7 @@ func (s *seriesTable) count(name string, series *series, point pmetric.NumberDat
 		}
 		if n := c.increment(point, delta, zero); n > 0 && counts(c.errorType) && (!series.behind || reasons.Decisive(c.errorType)) {
 			s.edges.count(p, t, Failed, n)
-			p.reason(c.errorType, c.policy, t).add(t, p.Win.length, n)
+			reasonIn(&p.Reasons, c.errorType, c.policy, t).add(t, p.Win.length, n)
 		}
 	case semconv.MetricEdgeRequests, semconv.MetricEdgeRequestsFailed:
 		route := series.routeOf(attr(attrs, semconv.LabelHTTPRoute))

@@ -138,6 +138,8 @@ func (s *Store) Logs(batch plog.Logs, wall time.Time) {
 					s.entity(record)
 				case record.EventName() == semconv.EventAccess:
 					s.flow(record, node)
+				case record.EventName() == semconv.EventRequest:
+					s.request(record)
 				case record.EventName() == semconv.EventZtunnelLog:
 					s.Nodes.message(s.Mesh, record, node)
 				case record.EventName() == semconv.EventChange:
