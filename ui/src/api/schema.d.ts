@@ -311,6 +311,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/endpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The endpoints of services, as their requests show them
+         * @description Which methods and paths each service was asked for, how it answered, how fast, and who called. Waypoints' and gateways' logs and applications' spans tell; source says which did. Paths are templates, learnt from traffic or named by http.route: /products/{id}. /* stands for paths that nothing answers. Requests are counted in steps of 10 seconds, those older than 20 minutes in steps of 5 minutes and those older than a day in steps of an hour: start and end widen to whole steps.
+         */
+        get: operations["listEndpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/changes": {
         parameters: {
             query?: never;
@@ -742,6 +762,10 @@ export interface components {
                 name: string;
                 score: number;
                 reason?: string;
+                /** @description By how much more than usual calls of it fail and take longer that nothing explains which it calls. */
+                own?: components["schemas"]["Excess"];
+                /** @description The same that is put down to what it calls. */
+                explained?: components["schemas"]["Excess"];
             }[] | null;
             impact: {
                 namespace?: string;
@@ -758,6 +782,11 @@ export interface components {
             type: "workload" | "service" | "node" | "control_plane";
             namespace?: string;
             name: string;
+        };
+        /** @description How many more calls than usual fail, and how many seconds more they take, since the outage began. */
+        Excess: {
+            failures: number;
+            seconds: number;
         };
         Evidence: {
             time: components["schemas"]["Time"];
@@ -993,6 +1022,57 @@ export interface components {
             bytes_received: number;
             /** @description The connection's life, or how long the request took. */
             duration_ms: number;
+        };
+        EndpointList: {
+            endpoints: components["schemas"]["APIEndpoint"][];
+            total: components["schemas"]["Count"];
+            /** @description The time from which on all requests are counted; absent unless earlier ones were forgotten for want of room. */
+            kept_since?: components["schemas"]["Time"];
+        };
+        APIEndpoint: {
+            /** @description The service's; empty outside the mesh. */
+            namespace: string;
+            service: string;
+            method: string;
+            path: string;
+            requests: {
+                total: components["schemas"]["Count"];
+                /** @description Those that failed by the server's or the mesh's doing. */
+                errors: components["schemas"]["Count"];
+                /** @description Requests per second. */
+                rate: number;
+                /** @description By HTTP status; 0: nobody answered. */
+                by_code: {
+                    [key: string]: components["schemas"]["Count"];
+                };
+            };
+            /** @description p50, p90, p95 and p99; empty without any that tells. */
+            duration_ms: {
+                [key: string]: number;
+            };
+            /** @description Workloads, those with the most requests first; 100 at most. */
+            callers: components["schemas"]["APICaller"][];
+            caller_count: components["schemas"]["Count"];
+            first_seen: components["schemas"]["Time"];
+            last_seen: components["schemas"]["Time"];
+            new: boolean;
+            /** @enum {string} */
+            source: "waypoint_log" | "gateway_log" | "spans";
+            series?: components["schemas"]["Steps"];
+        };
+        APICaller: {
+            namespace: string;
+            /** @description The workload; an address outside the mesh; other where it is not known. */
+            name: string;
+            requests: components["schemas"]["Count"];
+            errors: components["schemas"]["Count"];
+            series?: components["schemas"]["Steps"];
+        };
+        Steps: {
+            /** @description In seconds. */
+            step: number;
+            requests: components["schemas"]["Count"][];
+            errors: components["schemas"]["Count"][];
         };
         Party: {
             namespace?: string;
@@ -1662,6 +1742,43 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FlowList"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listEndpoints: {
+        parameters: {
+            query?: {
+                /** @description A service's name or host name; with namespace. */
+                service?: string;
+                namespace?: components["parameters"]["namespace"];
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                start?: components["parameters"]["start"];
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                end?: components["parameters"]["end"];
+                sort?: "path" | "requests" | "errors" | "latency";
+                /** @description In how many steps of time requests are counted as well. */
+                points?: number;
+                /** @description Also those that were asked for before, but not in this time. */
+                silent?: boolean;
+                /** @description Endpoints are new that were first seen then or later; by default start. */
+                new_since?: components["schemas"]["TimeParameter"];
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The endpoints */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointList"];
                 };
             };
             default: components["responses"]["Problem"];

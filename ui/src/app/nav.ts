@@ -11,6 +11,7 @@ export const NAV: NavItem[] = [
   { path: '/', label: 'Overview', icon: 'overview', group: 'now' },
   { path: '/graph', label: 'Graph', icon: 'graph', group: 'now' },
   { path: '/outages', label: 'Outages', icon: 'outage', group: 'now' },
+  { path: '/endpoints', label: 'API endpoints', icon: 'endpoints', group: 'look' },
   { path: '/response-times', label: 'Response times', icon: 'response', group: 'look' },
   { path: '/traces', label: 'Traces', icon: 'traces', group: 'look' },
   { path: '/flows', label: 'Flows', icon: 'flows', group: 'look' },

@@ -17,6 +17,7 @@ const pages: Record<string, ComponentType<PageProps>> = {
   outages: lazy(() => import('../pages/Outages')),
   'response-times': lazy(() => import('../pages/ResponseTimes')),
   traces: lazy(() => import('../pages/Traces')),
+  endpoints: lazy(() => import('../pages/Endpoints')),
   flows: lazy(() => import('../pages/Flows')),
   workloads: lazy(() => import('../pages/Workloads')),
   services: lazy(() => import('../pages/Services')),

@@ -6,6 +6,7 @@ const PATHS = {
   clock: 'M8 14.5a6.5 6.5 0 1 0 0-13 6.5 6.5 0 0 0 0 13ZM8 4.5V8l2.5 1.7',
   response: 'M1.5 13.5h13M3 11V8M6 11V4M9 11V6.5M12 11V2.5',
   traces: 'M1.5 3.5h8M4.5 8h8M7.5 12.5h7',
+  endpoints: 'M5.5 3 1.5 8l4 5M10.5 3l4 5-4 5M9 2.5l-2 11',
   flows: 'M1.5 5h11M9.5 2l3 3-3 3M14.5 11h-11M6.5 8l-3 3 3 3',
   workloads: 'M8 1.5 14 4.8v6.4L8 14.5 2 11.2V4.8zM2 4.8 8 8l6-3.2M8 8v6.5',
   services: 'M2.5 4.5h11v7h-11zM5 8h.01M8 8h3',

@@ -22,6 +22,14 @@ export const FLOW_FIELDS: Fields = {
   ip: 'address, either side’s',
   port: 'the server’s',
   service: 'host name that was asked for',
+  protocol: 'tcp: a connection; http or grpc: a request',
+  method: 'of a request',
+  path: 'of a request, without its query',
+  status: 'of a request, 0 where nobody answered',
+  flags: 'Envoy’s response flags, as UF,URX',
+  route: 'that a request took, as shop.catalog.0',
+  request: 'its ID',
+  waypoint: 'that logged a request',
   identity: 'either side’s, as shop/checkout',
   node: 'whose ztunnel reported it',
   verdict: 'forwarded, denied or failed',
@@ -49,6 +57,14 @@ export function flowLookup(flow: Flow): Lookup {
       case 'ip': return both((party) => party.address);
       case 'port': return destination.port;
       case 'service': return flow.service;
+      case 'protocol': return flow.protocol;
+      case 'method': return flow.method;
+      case 'path': return flow.path;
+      case 'status': return flow.status;
+      case 'flags': return flow.response_flags;
+      case 'route': return flow.route;
+      case 'request': return flow.request_id;
+      case 'waypoint': return flow.waypoint;
       case 'identity': return both((party) => shortIdentity(party.identity));
       case 'node': return flow.node;
       case 'verdict': return flow.verdict;
@@ -123,12 +139,13 @@ export interface FlowPair {
 const PAIR_MS = 2000;
 
 /**
- * One entry for each connection, in the order of the list. The two sides name different sockets (each is one end of the
+ * One entry for each connection and request, in the order of the list. The two sides name different sockets (each is one end of the
  * tunnel), so they pair by client, server and bytes, the nearest in time first.
  */
 export function pairFlows(flows: Flow[]): FlowPair[] {
   const alike = new Map<string, { i: number; time: number }[]>();
-  for (const [i, { source, destination, bytes_sent, bytes_received, verdict, time }] of flows.entries()) {
+  for (const [i, { source, destination, bytes_sent, bytes_received, verdict, time, protocol }] of flows.entries()) {
+    if (protocol !== 'tcp') continue; // one proxy tells of a request
     const key = `${source.address} ${destination.address} ${destination.port} ${bytes_sent} ${bytes_received} ${verdict === 'forwarded'}`;
     const entry = { i, time: Date.parse(time) };
     const list = alike.get(key);
@@ -180,6 +197,15 @@ const COLUMNS: [string, (flow: Flow) => string | number | undefined][] = [
   ['destination_port', (flow) => flow.destination.port],
   ['destination_identity', (flow) => flow.destination.identity],
   ['service', (flow) => flow.service],
+  ['protocol', (flow) => flow.protocol],
+  ['method', (flow) => flow.method],
+  ['path', (flow) => flow.path],
+  ['status', (flow) => flow.status],
+  ['response_flags', (flow) => flow.response_flags],
+  ['details', (flow) => flow.details],
+  ['route', (flow) => flow.route],
+  ['request_id', (flow) => flow.request_id],
+  ['waypoint', (flow) => flow.waypoint],
   ['security', (flow) => flow.security],
   ['bytes_sent', (flow) => flow.bytes_sent],
   ['bytes_received', (flow) => flow.bytes_received],

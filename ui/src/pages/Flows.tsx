@@ -26,9 +26,11 @@ import { KEPT, useFlows } from './useFlows';
 const ROW = 33;
 const NUMBERS = new Set(['Sent', 'Received', 'Duration', 'Age']);
 const SIDES: Record<string, string> = { outbound: "Client's records", inbound: "Server's records" };
+const PROTOCOLS: Record<string, string> = { tcp: 'Connections', http: 'Requests' };
+const STATUSES: Record<string, string> = { '2xx': '2xx', '3xx': '3xx', '4xx': '4xx', '5xx': '5xx', '0': 'No answer' };
 const VERDICTS: Record<string, string> = { forwarded: 'Forwarded', denied: 'Denied', failed: 'Failed' };
 
-/** The live table of connections. */
+/** The live table of connections and requests. */
 export default function Flows() {
   const range = useRange();
   const { query } = useLocation();
@@ -39,11 +41,15 @@ export default function Flows() {
   const [reports, setReports] = useParam('direction', '');
   const direction = reports in SIDES ? reports : '';
   const [reason, setReason] = useParam('reason', '');
+  const [protocol, setProtocol] = useParam('protocol', '');
+  const [status, setStatus] = useParam('status', '');
+  const [path, setPath] = useParam('path', '', { replace: true });
+  const [method, setMethod] = useParam('method', '');
   const [paused, setPaused] = useState(false);
   const [openID, setOpenID] = useState<number>();
   const [filter, setFilter] = useParam('filter', '', { replace: true });
   const expression = useMemo(() => flowFilter(filter), [filter]);
-  const chosen = useMemo(() => ({ source, destination, namespace, verdict, direction, reason }), [source, destination, namespace, verdict, direction, reason]);
+  const chosen = useMemo(() => ({ source, destination, namespace, verdict, direction, reason, protocol: protocol in PROTOCOLS ? protocol : '', status, path, method }), [source, destination, namespace, verdict, direction, reason, protocol, status, path, method]);
   // What is chosen beside the expression comes first; either narrows what the server searches.
   const filters = useMemo(() => ({ ...expression.params, ...Object.fromEntries(Object.entries(chosen).filter(([, value]) => value)) }), [expression, chosen]);
   const { flows: loaded, error, pending, waiting, older, keptSince } = useFlows(filters, paused);
@@ -62,7 +68,7 @@ export default function Flows() {
       <div className="flows-head">
         <h1>Flows</h1>
         <span className="page-sub">
-          {plural(flows.length, once ? 'connection' : 'record')}{older && ', more exist'}{waiting > 0 && `, ${plural(waiting, 'record')} waiting`}
+          {plural(flows.length, nounOf(flows, once))}{older && ', more exist'}{waiting > 0 && `, ${plural(waiting, 'record')} waiting`}
         </span>
         <span className="spacer" />
         {live && (
@@ -82,6 +88,18 @@ export default function Flows() {
         <SearchField value={destination} set={setDestination} label="Destination" placeholder="To" />
         <SearchField value={namespace} set={setNamespace} label="Namespace" placeholder="Namespace" />
         <ExpressionField fields={FLOW_FIELDS} label="Filter" placeholder="Filter: not from~loadgen, port=443…" value={filter} set={setFilter} note="" />
+        <Choice label="Protocol" value={protocol} set={setProtocol} any="Connections and requests" options={PROTOCOLS} />
+        {protocol !== 'tcp' && (
+          <>
+            <SearchField value={path} set={setPath} label="Path" placeholder="Path" />
+            <Choice label="Status" value={status} set={setStatus} any="Every status" options={STATUSES} />
+          </>
+        )}
+        {method && (
+          <button type="button" className="button" onClick={() => setMethod('')}>
+            {method} <Icon name="close" size={11} label="any method" />
+          </button>
+        )}
         <Choice label="Verdict" value={verdict} set={setVerdict} any="Every verdict" options={VERDICTS} />
         <Choice label="Reason" value={reason} set={setReason} any="Every reason" options={Object.fromEntries(REASONS.map((one) => [one, kindLabel(one)]))} />
         <Choice label="Reported by" value={reports} set={setReports} any="Each connection once" options={{ both: "Both sides' records", ...SIDES }} />
@@ -113,6 +131,12 @@ export default function Flows() {
       )}
     </div>
   );
+}
+
+function nounOf(flows: Flow[], once: boolean): string {
+  if (!once) return 'record';
+  const requests = flows.some((flow) => flow.protocol !== 'tcp');
+  return requests ? (flows.every((flow) => flow.protocol !== 'tcp') ? 'request' : 'flow') : 'connection';
 }
 
 /** Why no connection is listed: those of the time may be forgotten, which the graph and the charts do not do. */
@@ -175,12 +199,13 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
     if (older && last >= flows.length - 5) older();
   }, [older, last, flows.length]);
   const now = shownNow();
+  const requests = flows.some((flow) => flow.protocol !== 'tcp');
   return (
-    <div className="flow-table" role="table" aria-label="Connections" aria-rowcount={flows.length} aria-live={following ? 'off' : undefined}>
+    <div className={requests && flows.every((flow) => flow.protocol !== 'tcp') ? 'flow-table requests' : 'flow-table'} role="table" aria-label={requests ? 'Flows' : 'Connections'} aria-rowcount={flows.length} aria-live={following ? 'off' : undefined}>
       <div role="rowgroup">
         <div className="flow-row flow-header" role="row">
-          {['Closed', 'Verdict', 'From', 'To', 'Service', 'Identity', 'Sent', 'Received', 'Duration', 'Age'].map((name) => (
-            <span key={name} role="columnheader" className={NUMBERS.has(name) ? 'num' : `flow-${name.toLowerCase()}`}>
+          {['Ended', 'Verdict', 'From', 'To', 'Asked for', 'Identity', 'Sent', 'Received', 'Duration', 'Age'].map((name) => (
+            <span key={name} role="columnheader" className={NUMBERS.has(name) ? 'num' : `flow-${name === 'Asked for' ? 'service' : name.toLowerCase()}`}>
               {name}
             </span>
           ))}
@@ -211,11 +236,11 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
                 </span>
                 <PartyCell party={flow.source} />
                 <PartyCell party={flow.destination} port />
-                <span role="cell" className="truncate muted flow-service" title={flow.service}>
-                  {flow.service?.replace('.svc.cluster.local', '') ?? 'by address'}
+                <span role="cell" className="truncate muted flow-service" title={flow.protocol === 'tcp' ? flow.service : `${flow.method ?? ''} ${flow.path ?? ''} ${statusText(flow)} of ${flow.service ?? 'nothing that is known'}`}>
+                  {flow.protocol === 'tcp' ? flow.service?.replace('.svc.cluster.local', '') ?? 'by address' : <RequestLine flow={flow} />}
                 </span>
                 <span role="cell" className="truncate flow-identity" title={flow.source.identity}>
-                  {flow.security === 'mutual_tls' ? <Icon name="lock" size={11} label="mutual TLS" /> : <Icon name="unlock" size={11} label="plaintext" />} {shortIdentity(flow.source.identity) || <span className="muted">–</span>}
+                  {flow.security === 'mutual_tls' ? <Icon name="lock" size={11} label="mutual TLS" /> : flow.security === 'plaintext' && <Icon name="unlock" size={11} label="plaintext" />} {shortIdentity(flow.source.identity) || <span className="muted">–</span>}
                 </span>
                 <span role="cell" className="num">
                   {bytes(flow.bytes_sent)}
@@ -238,6 +263,18 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
   );
 }
 
+function statusText(flow: Flow): string {
+  return flow.grpc_status !== undefined ? `${flow.status} gRPC ${flow.grpc_status}` : flow.status ? String(flow.status) : 'no answer';
+}
+
+function RequestLine({ flow }: { flow: Flow }) {
+  return (
+    <>
+      <span className={flow.verdict === 'forwarded' ? undefined : 'text-failing'}>{statusText(flow)}</span> {flow.method} <span className="mono">{flow.path}</span>
+    </>
+  );
+}
+
 function PartyCell({ party, port = false }: { party: Flow['source']; port?: boolean }) {
   return (
     <span role="cell" className="truncate" title={partyName(party)}>
@@ -251,11 +288,15 @@ function PartyCell({ party, port = false }: { party: Flow['source']; port?: bool
 function FlowPanel({ flow, other, close }: FlowPair & { close: () => void }) {
   const [policyNamespace, policyName] = (flow.policy ?? '').split('/');
   return (
-    <SideFrame label="Connection" title="Connection" sub={fullTime(Date.parse(flow.time))} close={close}>
+    <SideFrame label={flow.protocol === 'tcp' ? 'Connection' : 'Request'} title={flow.protocol === 'tcp' ? 'Connection' : <RequestLine flow={flow} />} sub={fullTime(Date.parse(flow.time))} close={close}>
       <Verdict flow={flow} />
       <dl className="facts">
         {flow.reason && <Fact name="Reason">{kindLabel(flow.reason)}</Fact>}
         {[flow, other].map((one) => one?.message && one.message !== (one === other ? flow.message : '') && <Fact key={one.cursor} name={one.direction === 'outbound' ? 'Client saw' : 'Server said'}>{one.message}</Fact>)}
+        {flow.response_flags && <Fact name="Response flags">{flow.response_flags}</Fact>}
+        {flow.details && <Fact name="Details"><span className="mono">{flow.details}</span></Fact>}
+        {flow.route && <Fact name="Route">{flow.route}</Fact>}
+        {flow.request_id && <Fact name="Request ID"><span className="mono">{flow.request_id}</span></Fact>}
         {flow.policy && (
           <Fact name="Policy">
             <Link to={pathOf('policies', policyNamespace ?? '', policyName ?? '')}>{flow.policy}</Link>
@@ -265,7 +306,7 @@ function FlowPanel({ flow, other, close }: FlowPair & { close: () => void }) {
           <Reporter flow={flow} />
           {other && <> and <Reporter flow={other} /></>}
         </Fact>
-        <Fact name="Encryption">{flow.security === 'mutual_tls' ? 'mutual TLS' : 'plaintext'}</Fact>
+        {flow.security !== 'unknown' && <Fact name="Encryption">{flow.security === 'mutual_tls' ? 'mutual TLS' : 'plaintext'}</Fact>}
         <Fact name="Sent">{bytes(flow.bytes_sent)}</Fact>
         <Fact name="Received">{bytes(flow.bytes_received)}</Fact>
         <Fact name="Duration">{millis(flow.duration_ms)}</Fact>
@@ -277,7 +318,8 @@ function FlowPanel({ flow, other, close }: FlowPair & { close: () => void }) {
   );
 }
 
-function Reporter({ flow: { direction, node } }: { flow: Flow }) {
+function Reporter({ flow: { direction, node, waypoint, protocol } }: { flow: Flow }) {
+  if (protocol !== 'tcp') return <>{waypoint ?? 'a proxy'}</>;
   return (
     <>
       {direction === 'outbound' ? "client's" : "server's"} ztunnel{node && <> on <Link to={pathOf('nodes', node)}>{node}</Link></>}

@@ -343,6 +343,70 @@ func TestFromSpan(t *testing.T) {
 	}
 }
 
+func TestCallersOfSpans(t *testing.T) {
+	batch := func(spans ...func(ptrace.Span, pcommon.Map)) ptrace.Traces {
+		td := ptrace.NewTraces()
+		for _, fill := range spans {
+			rs := td.ResourceSpans().AppendEmpty()
+			span := rs.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+			span.SetTraceID([16]byte{1})
+			span.SetEndTimestamp(pcommon.Timestamp(origin * 1e6))
+			fill(span, rs.Resource().Attributes())
+		}
+		return td
+	}
+	client := func(span ptrace.Span, resource pcommon.Map) {
+		span.SetKind(ptrace.SpanKindClient)
+		span.SetSpanID([8]byte{1})
+		resource.PutStr(semconv.AttrServiceName, "web")
+		resource.PutStr(semconv.AttrServiceNamespace, "shop")
+	}
+	proxy := func(span ptrace.Span, _ pcommon.Map) {
+		span.SetKind(ptrace.SpanKindServer)
+		span.SetSpanID([8]byte{2})
+		span.SetParentSpanID([8]byte{1})
+		span.Attributes().PutStr("node_id", "waypoint~10.0.0.9")
+	}
+	server := func(parent byte) func(ptrace.Span, pcommon.Map) {
+		return func(span ptrace.Span, resource pcommon.Map) {
+			span.SetKind(ptrace.SpanKindServer)
+			span.SetSpanID([8]byte{3})
+			span.SetParentSpanID([8]byte{parent})
+			span.Attributes().PutStr("http.request.method", "GET")
+			span.Attributes().PutStr("url.path", "/a")
+			span.Attributes().PutInt("http.response.status_code", 500)
+			resource.PutStr(semconv.AttrNamespaceName, "shop")
+			resource.PutStr(semconv.AttrPodName, "catalog-1")
+		}
+	}
+	for name, order := range map[string][]ptrace.Traces{
+		"together":                  {batch(client, server(1))},
+		"the client first":          {batch(client), batch(server(1))},
+		"the client last":           {batch(server(1)), batch(client)},
+		"a proxy between":           {batch(client, proxy, server(2))},
+		"a proxy between, the last": {batch(server(2)), batch(client), batch(proxy)},
+		"a proxy, then the client":  {batch(server(2)), batch(proxy), batch(client)},
+	} {
+		c, _ := newCatalogue(nil)
+		j := NewJoiner(c, fakeMesh{})
+		for _, td := range order {
+			j.Add(td)
+		}
+		got := list(c, origin, origin+1)
+		require.Len(t, got, 1, name)
+		assert.EqualValues(t, 1, got[0].Failed, name)
+		require.Len(t, got[0].Callers, 1, name)
+		assert.Equal(t, Name{"shop", "web"}, got[0].Callers[0].Name, name)
+		assert.EqualValues(t, 1, got[0].Callers[0].Failed, name)
+	}
+	c, at := newCatalogue(nil)
+	j := NewJoiner(c, fakeMesh{})
+	j.Add(batch(server(1)))
+	at.now += 3600_000
+	j.Add(batch(client))
+	assert.Equal(t, otherCaller, list(c, origin, origin+1)[0].Callers[0].Name, "too late")
+}
+
 func TestWarmCataloguesDoNotAllocate(t *testing.T) {
 	c, _ := newCatalogue(nil)
 	r := get("/products/4711", origin)

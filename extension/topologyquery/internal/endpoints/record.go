@@ -190,15 +190,9 @@ func pathOf(url string) string {
 
 // serviceOf is the service of the pod that wrote a span, by name the first if there are several.
 func serviceOf(m Mesh, resource pcommon.Map) Name {
-	get := func(name string) string {
-		if v, ok := resource.Get(name); ok {
-			return v.AsString()
-		}
-		return ""
-	}
-	namespace := cmp.Or(get(semconv.AttrNamespaceName), get(semconv.AttrServiceNamespace))
-	app := get(semconv.AttrServiceName)
-	pod := m.Pod(namespace, get(semconv.AttrPodName))
+	namespace := cmp.Or(textOf(resource, semconv.AttrNamespaceName), textOf(resource, semconv.AttrServiceNamespace))
+	app := textOf(resource, semconv.AttrServiceName)
+	pod := m.Pod(namespace, textOf(resource, semconv.AttrPodName))
 	if pod == nil {
 		return Name{namespace, app}
 	}
@@ -223,4 +217,11 @@ func callerOf(m Mesh, client string) Name {
 		return Name{}
 	}
 	return Name{w.Namespace, w.Owner()}
+}
+
+func textOf(attributes pcommon.Map, name string) string {
+	if v, ok := attributes.Get(name); ok {
+		return v.AsString()
+	}
+	return ""
 }

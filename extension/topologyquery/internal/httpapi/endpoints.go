@@ -113,7 +113,7 @@ func (s *endpointRoutes) list(_ *http.Request, p *params) (*answer, error) {
 	for i := range list {
 		item := newEndpointItem(&list[i], &q)
 		// What was there when the data began is not new.
-		item.New = !item.FirstSeen.Before(newSince) && list[i].First > first+time.Minute.Milliseconds()
+		item.New = first > 0 && !item.FirstSeen.Before(newSince) && list[i].First > first+time.Minute.Milliseconds()
 		body.Endpoints = append(body.Endpoints, item)
 	}
 	slices.SortStableFunc(body.Endpoints, func(a, b endpointItem) int { return order(&a, &b) })

@@ -44,7 +44,7 @@ func (u *ui) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // pages are the first segments of the paths of the UI's own pages (ui/src/app/routes.tsx).
-var pages = []string{"graph", "outages", "response-times", "traces", "flows", "workloads", "services", "nodes", "policies"}
+var pages = []string{"graph", "outages", "response-times", "traces", "endpoints", "flows", "workloads", "services", "nodes", "policies"}
 
 func isPage(name string) bool {
 	first, _, _ := strings.Cut(name, "/")

@@ -51,6 +51,7 @@ type Ingester struct {
 	identity identity
 	namer    *history.Namer
 	mesh     changes.Mesh
+	requests *endpoints.Joiner
 
 	mu      sync.Mutex
 	series  map[seriesKey]*series // bounded by MaxSeries
@@ -67,6 +68,7 @@ func New(all *stores.Stores, settings Settings) *Ingester {
 		Settings: settings,
 		identity: newIdentity(),
 		namer:    history.NewNamer(),
+		requests: endpoints.NewJoiner(all.Endpoints, all.Inventory),
 		series:   map[seriesKey]*series{},
 		dropped:  map[string]uint64{},
 	}
@@ -155,15 +157,7 @@ func (in *Ingester) addChange(change changes.Change) {
 
 // Traces takes spans over.
 func (in *Ingester) Traces(_ context.Context, td ptrace.Traces) error {
-	for _, rs := range td.ResourceSpans().All() {
-		for _, ss := range rs.ScopeSpans().All() {
-			for _, span := range ss.Spans().All() {
-				if r, ok := endpoints.FromSpan(in.Inventory, rs.Resource().Attributes(), span); ok {
-					in.Endpoints.Add(&r)
-				}
-			}
-		}
-	}
+	in.requests.Add(td)
 	if in.Spans != nil {
 		in.Spans.Add(td)
 	}
