@@ -177,6 +177,8 @@ const (
 	ProtocolTCP  = "tcp"
 	ProtocolHTTP = "http"
 	ProtocolGRPC = "grpc"
+	// ProtocolMessaging is of messages that a broker delivers, from their producer to their consumer.
+	ProtocolMessaging = "messaging"
 )
 
 // Values of error_type and error.type that code decides on; package reasons has all of them.

@@ -18,6 +18,7 @@ import (
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/dns"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/exposition"
@@ -292,6 +293,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) emission {
 	ended := marker.ResourceMetrics().Len() > 0
 	if ended {
 		g.clock.SkipToNewest()
+		g.laterThanEmitted()
 		g.schedule.replayed = true
 	}
 	e := g.emission(ended)
@@ -438,6 +440,13 @@ func (g *graph) tick() emission {
 	return g.emission(false)
 }
 
+// laterThanEmitted moves the clock on where it must: the points of the last emission stay what they are.
+func (g *graph) laterThanEmitted() {
+	if g.store.Emitted() >= g.clock.Now() {
+		g.clock.Set(g.store.Emitted() + pcommon.Timestamp(time.Millisecond))
+	}
+}
+
 // drainMetrics sends all that is held before the metrics pipeline ends.
 func (g *graph) drainMetrics(ctx context.Context) error {
 	return g.emitLocked(ctx, func() emission {
@@ -446,8 +455,7 @@ func (g *graph) drainMetrics(ctx context.Context) error {
 		if g.clock.Now() == 0 {
 			g.clock.Set(pcommon.NewTimestampFromTime(g.wall.now()))
 		} else {
-			// A moment later than the last emission, whose points must stay what they are.
-			g.clock.Set(g.clock.Now() + pcommon.Timestamp(time.Millisecond))
+			g.laterThanEmitted()
 		}
 		return g.emission(true)
 	}, pmetric.NewMetrics())
@@ -459,14 +467,14 @@ func (g *graph) applyTraces(traces ptrace.Traces) {
 	defer g.mu.Unlock()
 	arrival := g.arrival()
 	traces.ResourceSpans().RemoveIf(func(resource ptrace.ResourceSpans) bool {
-		writer := requests.OriginOf(resource.Resource())
+		origin := appspan.OriginOf(resource.Resource())
 		resource.ScopeSpans().RemoveIf(func(scope ptrace.ScopeSpans) bool {
 			if scope.Scope().Name() == semconv.ScopeReceiver {
 				g.spans.Apply(resource.Resource(), scope, arrival)
 				return scope.Spans().Len() == 0
 			}
 			for _, span := range scope.Spans().All() {
-				g.requests.Apply(&writer, span, arrival)
+				g.requests.Apply(origin, span, arrival)
 			}
 			return false
 		})

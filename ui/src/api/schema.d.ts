@@ -623,8 +623,11 @@ export interface components {
             /** @description A host name; empty where the client addressed the workload itself, or grouped by namespace. */
             service: string;
             port: number;
-            /** @enum {string} */
-            protocol: "tcp" | "http" | "grpc";
+            /**
+             * @description messaging is of messages that a broker delivers; it has no connections of its own.
+             * @enum {string}
+             */
+            protocol: "tcp" | "http" | "grpc" | "messaging";
             /** @enum {string} */
             security: "mutual_tls" | "plaintext" | "unknown";
             waypoint: string;

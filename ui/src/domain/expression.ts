@@ -51,7 +51,7 @@ export const GRAPH_FIELDS: Fields = {
   destination: 'server of an edge',
   service: 'service host name of an edge',
   port: 'destination port',
-  protocol: 'tcp, http or grpc',
+  protocol: 'tcp, http, grpc or messaging',
   mtls: 'true when all of an edge is mutual TLS',
   waypoint: 'waypoint that an edge passes',
   rate: 'connections or requests a second',

@@ -120,7 +120,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ServiceGraphRequests, err = builder.meter.Int64Counter(
 		"otelcol_service_graph_requests",
-		metric.WithDescription("Requests counted from server spans, by what told their client. [Alpha]"),
+		metric.WithDescription("Requests and messages counted from spans, by what told their client. [Alpha]"),
 		metric.WithUnit("{request}"),
 	)
 	errs = errors.Join(errs, err)

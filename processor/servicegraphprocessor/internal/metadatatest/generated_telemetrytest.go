@@ -146,7 +146,7 @@ func AssertEqualServiceGraphOverflow(t *testing.T, tt *componenttest.Telemetry, 
 func AssertEqualServiceGraphRequests(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_service_graph_requests",
-		Description: "Requests counted from server spans, by what told their client. [Alpha]",
+		Description: "Requests and messages counted from spans, by what told their client. [Alpha]",
 		Unit:        "{request}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

@@ -43,11 +43,12 @@ type Directory struct {
 	cfg   Config
 	state *mesh.State
 	// Externals name the parties outside the mesh, Weights say how waypoints divide requests between backends, Holders say whose an
-	// address was, Proxies find waypoints and gateways.
+	// address was, Proxies find waypoints and gateways, Spoken finds what is called by a name.
 	Externals  *Externals
 	Weights    *Weights
 	Holders    *Holders
 	Proxies    *Proxies
+	Spoken     *Spoken
 	generation uint64 // moves with the mesh's state
 	begun      pcommon.Timestamp
 	gone       *expiry.Table[Pod, *mesh.Workload]
@@ -67,7 +68,7 @@ func NewDirectory(cfg Config) *Directory {
 		emptied:   expiry.New[string, *mesh.Workload](maxGone, nil),
 		Weights:   newWeights(cfg.MaxWeights),
 	}
-	d.Proxies = &Proxies{names: d}
+	d.Proxies, d.Spoken = &Proxies{names: d}, newSpoken(d)
 	return d
 }
 
@@ -81,6 +82,7 @@ func (d *Directory) Apply(event mesh.Event) bool {
 		return false
 	}
 	d.generation++
+	d.Spoken.take(previous, event)
 	if w, ok := previous.(*mesh.Workload); ok && w != nil {
 		if event.Deleted {
 			d.gone.Put(Pod{w.Namespace, w.Name}, w, pcommon.Timestamp(d.generation))

@@ -58,24 +58,15 @@ func (s *Sent) Around(pod naming.Pod, target string, at pcommon.Timestamp, found
 	}
 }
 
-// add takes over a request's client span.
-func (s *Sent) add(names *naming.Directory, x *Exchange) {
-	pod := naming.Pod{Namespace: x.client.origin.namespace, Name: x.client.origin.pod}
-	if pod.Name == "" || !x.client.peer.IsValid() {
-		return
-	}
+// add takes over a request that a pod sent to a target.
+func (s *Sent) add(x *Exchange, pod naming.Pod, target string) {
 	if _, known := s.pods[pod]; known || len(s.pods) < s.max {
 		s.pods[pod] = max(s.pods[pod], x.arrived)
 	}
 	if s.indexed >= s.max {
 		return
 	}
-	addr := x.client.peer.Addr().Unmap()
-	target := addr.String()
-	if service := names.Called(addr); service != nil {
-		target = service.Hostname
-	}
-	id := sentKey{pod, naming.Intern(target), second(x.client.start)}
+	id := sentKey{pod, naming.Intern(target), second(x.call.Start)}
 	if len(s.byTime[id]) == 0 {
 		s.order.push(indexed{id, x.arrived})
 	}

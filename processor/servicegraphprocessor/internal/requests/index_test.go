@@ -1,7 +1,6 @@
 package requests
 
 import (
-	"net/netip"
 	"testing"
 	"time"
 
@@ -9,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
@@ -34,15 +34,11 @@ func TestQueueReusesItsMemory(t *testing.T) {
 
 func TestSentAreBoundedAndForgotten(t *testing.T) {
 	const second = pcommon.Timestamp(time.Second)
-	names := naming.NewDirectory(naming.Config{MaxEntities: 10})
 	s := newSent(100, time.Second)
 	pod := naming.Pod{Namespace: "shop", Name: "client-1"}
 	for n := range 200 {
 		at := pcommon.Timestamp(n) * second
-		x := &Exchange{arrived: at, hasClient: true, client: clientSpan{
-			origin: Origin{namespace: pod.Namespace, pod: pod.Name}, peer: netip.MustParseAddrPort("10.0.0.1:80"), start: at,
-		}}
-		s.add(names, x)
+		s.add(&Exchange{arrived: at, call: &appspan.Call{Start: at}}, pod, "10.0.0.1")
 	}
 	found := 0
 	count := func(*Exchange) { found++ }
@@ -58,12 +54,13 @@ func TestSentAreBoundedAndForgotten(t *testing.T) {
 }
 
 func TestRecentSpans(t *testing.T) {
-	r := recentSpans{max: 10, current: map[spanID]struct{}{}}
+	r := newRecentSpans(10)
+	o := &appspan.Origin{}
 	id := func(n byte) spanID { return spanID{n} }
 	for n := range byte(100) {
-		require.True(t, r.add(id(n)))
+		require.True(t, r.add(id(n), o))
 		for last := range min(n, 10) {
-			require.False(t, r.add(id(n-last)), "%d of %d", n-last, n)
+			require.False(t, r.add(id(n-last), o), "%d of %d", n-last, n)
 		}
 	}
 	assert.LessOrEqual(t, len(r.current)+len(r.previous), 20)

@@ -13,6 +13,7 @@ import (
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/exposition"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
@@ -306,7 +307,7 @@ func failedRequest(l *exposition.Labels) bool {
 		return true
 	}
 	code, err := strconv.ParseInt(l.GRPCStatus, 10, 64)
-	return err == nil && serverFault(code)
+	return err == nil && appspan.ServerFault(code)
 }
 
 // hold returns where a waypoint's increments of an edge gather until the next flush.

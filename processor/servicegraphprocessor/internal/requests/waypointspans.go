@@ -1,35 +1,18 @@
 package requests
 
 import (
-	"net/netip"
-	"strconv"
-	"strings"
-
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
 
-// Attributes of a waypoint's spans, as Envoy writes them.
-const (
-	attrNodeID          = "node_id" // "waypoint~IP~POD.NAMESPACE~…"
-	attrResponseFlags   = "response_flags"
-	attrUpstreamCluster = "upstream_cluster" // "inbound-vip|PORT|PROTOCOL|HOST"
-
-	waypointNodeID = "waypoint~"
-)
-
-func isWaypointSpan(span ptrace.Span) bool {
-	id, ok := span.Attributes().Get(attrNodeID)
-	return ok && strings.HasPrefix(id.Str(), waypointNodeID)
-}
-
 // applyWaypointSpan joins what lies on either side of a waypoint: the request of its span's parent is that of its span's
 // child. The waypoint itself is neither the request's client nor its server, but where it could not reach the server it is who
 // tells that the request failed.
-func (t *Table) applyWaypointSpan(span ptrace.Span, arrival moment.Arrival) {
+func (t *Table) applyWaypointSpan(o *appspan.Origin, span ptrace.Span, arrival moment.Arrival) {
 	if span.ParentSpanID().IsEmpty() || span.ParentSpanID() == span.SpanID() {
 		return
 	}
@@ -42,49 +25,36 @@ func (t *Table) applyWaypointSpan(span ptrace.Span, arrival moment.Arrival) {
 	if behind == nil {
 		return
 	}
+	if w := t.names.Holder(o.PodIP); w != nil {
+		behind.waypoint = naming.WaypointName(w)
+	}
 	front.behind = behind
 	t.passOn(front, arrival.Now)
-	if behind.hasServer {
+	if len(behind.requests) > 0 {
 		return
 	}
-	if server := readWaypointSpan(t.names, span); server.backend != nil {
-		behind.server, behind.ends, behind.hasServer = server, arrival.End(server.end), true
-		t.answered(behind, arrival.Now)
+	if host, answer, own := appspan.OwnAnswer(span); own {
+		t.answerFor(behind, o, host, answer, arrival)
 	}
+}
+
+// answerFor counts an error that a waypoint answered with itself, in the place of the only backend of the service that was called.
+func (t *Table) answerFor(x *Exchange, o *appspan.Origin, host string, answer appspan.Answer, arrival moment.Arrival) {
+	hop := t.names.MergeHop(nil, t.names.Holder(o.PodIP), host, "")
+	if hop.Kind != naming.HopThrough || len(hop.Backends) != 1 || !t.names.SpeaksFor(hop.Waypoint, host, naming.PartyOf(hop.Backends[0])) {
+		return
+	}
+	r := &request{asked: x, backend: hop.Backends[0], answer: answer}
+	r.answer.Client, r.answer.Operation, r.answer.Failed = o.PodIP, "", true
+	r.arrived, r.end = arrival.Of(r.answer.End), arrival.End(r.answer.End)
+	x.requests = append(x.requests, r)
+	t.countOrWait(r, arrival.Now)
 }
 
 // passOn hands a request's client to what lies behind the waypoints on its way.
 func (t *Table) passOn(x *Exchange, now pcommon.Timestamp) {
-	for ; x.behind != nil && x.hasClient && !x.behind.hasClient; x = x.behind {
-		x.behind.client, x.behind.hasClient = x.client, true
-		if x.behind.hasServer {
-			t.meet(x.behind, now)
-		}
-	}
-}
-
-// readWaypointSpan reads an error that a waypoint answered with itself, in the place of the only backend of the service that
-// was called. There is no backend in what it returns if it answered nothing itself, or it is not known which it stands for.
-func readWaypointSpan(names *naming.Directory, span ptrace.Span) serverSpan {
-	attrs := span.Attributes()
-	flags, status := stringOf(attrs, attrResponseFlags), stringOf(attrs, attrHTTPStatusOld)
-	if flags == "" || flags == "-" || !strings.HasPrefix(status, "5") {
-		return serverSpan{}
-	}
-	_, node, _ := strings.Cut(stringOf(attrs, attrNodeID), "~")
-	node, _, _ = strings.Cut(node, "~")
-	address, err := netip.ParseAddr(node)
-	if err != nil {
-		return serverSpan{}
-	}
-	cluster := strings.TrimSuffix(stringOf(attrs, attrUpstreamCluster), ";")
-	hostname := cluster[strings.LastIndexByte(cluster, '|')+1:]
-	hop := names.MergeHop(nil, names.Holder(address), hostname, "")
-	if hop.Kind != naming.HopThrough || len(hop.Backends) != 1 || !names.SpeaksFor(hop.Waypoint, hostname, naming.PartyOf(hop.Backends[0])) {
-		return serverSpan{}
-	}
-	code, _ := strconv.ParseUint(status, 10, 16)
-	return serverSpan{
-		backend: hop.Backends[0], client: address, status: uint16(code), failed: true, start: span.StartTimestamp(), end: span.EndTimestamp(),
+	if behind := x.behind; behind != nil && x.origin != nil && behind.origin == nil {
+		behind.origin, behind.call = x.origin, x.call
+		t.meet(behind, now)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/expiry"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/requests"
@@ -152,13 +153,13 @@ func readFlowSpan(span ptrace.Span) (connectionKey, *flowSpan) {
 	span.Attributes().Range(func(name string, value pcommon.Value) bool {
 		switch name {
 		case semconv.AttrSourceAddress:
-			key.client = requests.Address(value.Str())
+			key.client = appspan.Address(value.Str())
 		case semconv.AttrDestinationHBONE:
 			if server, err := netip.ParseAddrPort(value.Str()); err == nil {
 				key.server = netip.AddrPortFrom(server.Addr().Unmap(), server.Port())
 			}
 		case semconv.AttrDestinationAddress:
-			f.server = requests.Address(value.Str())
+			f.server = appspan.Address(value.Str())
 		case semconv.AttrBytesSent:
 			sent = value.Int()
 		case semconv.AttrBytesRecv:

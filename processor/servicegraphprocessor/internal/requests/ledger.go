@@ -1,0 +1,125 @@
+package requests
+
+import (
+	"cmp"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/exphist"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
+)
+
+// ledger adds requests to their edges once the clock has passed their end.
+type ledger struct {
+	*parties
+	max       int // of those that wait for the clock
+	store     *edges.Store
+	waypoints *Waypoints
+	telemetry *telemetry.Telemetry
+	ready     []*request
+}
+
+// enter makes a request wait for the clock.
+func (l *ledger) enter(r *request, by string, now pcommon.Timestamp) {
+	r.counted = true
+	l.telemetry.Request(by)
+	if len(l.ready) < l.max {
+		l.ready = append(l.ready, r)
+		return
+	}
+	l.telemetry.Dropped(telemetry.DroppedSpanLimit, 1)
+	l.add(r, now)
+}
+
+func (l *ledger) rewind(now pcommon.Timestamp) {
+	for _, r := range l.ready {
+		r.end = min(r.end, now)
+	}
+}
+
+// observeClient counts how long a client waited, once it is known where that belongs.
+func (l *ledger) observeClient(x *Exchange, now pcommon.Timestamp) {
+	if x.between == nil || x.observed || x.call == nil || x.call.Duration() == 0 {
+		return
+	}
+	l.store.Services.ObserveClient(x.between, x.call.Duration().Seconds(), now)
+	x.observed = true
+}
+
+// responseOfSpan is what a span says answered a request.
+func responseOfSpan(r *request) responses.Response {
+	if r.backend != nil {
+		return responses.Response{Code: r.answer.Status, Source: semconv.RequestSourceWaypointSpans}
+	}
+	return responses.Response{Code: r.answer.Status, Source: semconv.RequestSourceSpans}
+}
+
+// protocolOf is what the mesh's state says of a request's protocol, else what its span does.
+func (l *ledger) protocolOf(r *request) string {
+	return cmp.Or(l.names.Protocol(r.key.Service, r.key.Port), r.answer.Protocol)
+}
+
+// settle adds the requests that ended before now to their edges.
+func (l *ledger) settle(m moment.Moment) {
+	left := l.ready[:0]
+	for _, r := range l.ready {
+		if r.end >= m.Now && !m.Final {
+			left = append(left, r)
+			continue
+		}
+		l.add(r, m.Now)
+	}
+	clear(l.ready[len(left):])
+	l.ready = left
+}
+
+func (l *ledger) add(r *request, now pcommon.Timestamp) {
+	if r.guessed && r.asked != nil && r.asked.origin != nil {
+		if l.nested(r) {
+			return
+		}
+		if r.asked.call != nil && !r.message {
+			// The client's span came after it had been counted.
+			r.key.Service, r.key.Port, _ = l.serviceOf(r, r.server, true)
+		}
+	}
+	start := min(r.answer.Start, r.end)
+	if now > 0 {
+		start = min(start, now)
+	}
+	e := l.store.Edges.Find(r.key, l.protocolOf(r), start)
+	seconds := r.answer.Duration().Seconds()
+	total, failed, durations := l.waypoints.bySpan(e, now, r.answer.Failed)
+	byLog := total
+	total, failed, durations = l.waypoints.logs.Beyond(e, now, total, failed, durations)
+	byLog -= total
+	if r.answer.Status != 0 {
+		l.waypoints.logs.AddResponses(e, now, total, responses.Counts{{Response: responseOfSpan(r), N: 1}})
+	}
+	if total+failed+durations > 0 {
+		h := l.store.Edges.AddRequests(e, r.answer.Operation, total, failed, start, now)
+		if !r.lone || r.server == nil {
+			h.Add(exphist.Default, seconds, durations)
+		}
+	}
+	if r.pod != nil && byLog == 0 { // the log has named the pod
+		if p := l.store.Endpoints.OfWorkload(r.pod); p != nil {
+			l.store.Endpoints.AddRequest(p, r.answer.Failed, start, now)
+		}
+	}
+	services := l.store.Services
+	if s := services.Find(edges.ServiceKeyOf(r.key.Source, r.key.Destination), start); s != nil {
+		services.Add(s, total, failed, now)
+		if !r.lone {
+			services.ObserveServer(s, seconds, durations)
+		}
+		if r.asked != nil {
+			r.asked.between = cmp.Or(r.asked.between, s)
+			l.observeClient(r.asked, now)
+		}
+	}
+}

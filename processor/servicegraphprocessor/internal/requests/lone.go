@@ -1,0 +1,116 @@
+package requests
+
+import (
+	"cmp"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/expiry"
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/identity"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+)
+
+// answerer is who sends spans of servers: an app in its namespace, or a host by its name alone.
+type answerer struct{ namespace, name string }
+
+func answererOf(p edge.Party) answerer { return answerer{p.Namespace, cmp.Or(p.App, p.Workload)} }
+
+// addSent takes over a client's span for the connections that look for their requests.
+func (t *Table) addSent(x *Exchange) {
+	id := t.who.Of(x.origin)
+	pod := podOf(x.origin, &id)
+	service := t.who.ServiceCalled(x.origin, x.call)
+	switch {
+	case pod.Name == "":
+	case service != nil:
+		t.Sent.add(x, pod, service.Hostname)
+	case x.call.Addr.IsValid():
+		t.Sent.add(x, pod, x.call.Addr.String())
+	}
+}
+
+// unanswered counts a call of which only the client tells, if its peer sends no spans. Where that sends some, the request is counted
+// by them, or it did not arrive. Of a peer that is known to be silent nothing is waited for, unless it passes messages on; with final
+// nothing is at all.
+func (t *Table) unanswered(x *Exchange, now pcommon.Timestamp, final bool) {
+	if x.call == nil || x.lone || len(x.requests) > 0 || x.behind != nil {
+		return
+	}
+	if final {
+		t.telemetry.ClientSpanExpired()
+	}
+	from := t.who.Of(x.origin)
+	if x.outer || from.Workload == nil && (x.origin.Nameless() || !final) || x.call.Message && !final {
+		return
+	}
+	to, ok := t.who.Callee(&x.call.Peer, t.who.NamespaceOf(x.origin))
+	if _, silent := t.voices.silent.Get(answererOf(to.Party)); !ok || !final && !silent || t.voices.answered(to.Party, x.call.Host) {
+		return
+	}
+	x.lone = true
+	t.voices.silent.Put(answererOf(to.Party), struct{}{}, now)
+	if x.call.Unanswered && to.Workload != nil {
+		return // the ztunnels tell of a connection in the mesh that failed
+	}
+	t.ledger.enter(t.loneRequest(x, from, &to), byClientSpan, now)
+}
+
+// loneRequest is a request as its client tells it.
+func (t *Table) loneRequest(x *Exchange, from naming.Identity, to *identity.Callee) *request {
+	r := &request{asked: x, end: min(x.call.End, x.arrived), lone: true, server: to.Workload}
+	r.answer = appspan.Answer{
+		Operation: x.call.Operation, Protocol: x.call.Protocol, Status: x.call.Status, Failed: x.call.Failed, Start: x.call.Start, End: x.call.End,
+	}
+	c := client{from, byClientSpan}
+	r.key = edge.Key{Source: from.Party, Destination: to.Party, Port: to.Port, Security: predictSecurity(&c, to.Workload)}
+	if to.Service != nil {
+		r.key.Service, r.key.Waypoint = to.Service.Hostname, t.names.WaypointOf(to.Service.Hostname, x.waypoint)
+	}
+	if to.Workload == nil && to.Service == nil && x.call.Host == "" && x.call.Addr.IsValid() && from.Workload != nil && from.Workload.InMesh() {
+		r.key.Security = semconv.SecurityNone // as ztunnel says of what leaves the mesh
+	}
+	if to.Exact {
+		r.pod = to.Workload
+	}
+	return r
+}
+
+// voices are who sent spans of servers lately, and who did not.
+type voices struct {
+	answering, silent *expiry.Table[answerer, struct{}]
+}
+
+func newVoices(limit int) voices {
+	return voices{expiry.New[answerer, struct{}](limit, nil), expiry.New[answerer, struct{}](limit, nil)}
+}
+
+// answers notes that a server, which its client may have called by a name, sends spans.
+func (v *voices) answers(p edge.Party, host string, now pcommon.Timestamp) {
+	v.answering.Put(answererOf(p), struct{}{}, now)
+	v.silent.Delete(answererOf(p))
+	if host != "" {
+		v.answering.Put(answerer{name: host}, struct{}{}, now)
+	}
+}
+
+// answered tells whether a party, or who is called by a name, sends spans.
+func (v *voices) answered(p edge.Party, host string) bool {
+	if _, known := v.answering.Get(answererOf(p)); known {
+		return true
+	}
+	_, known := v.answering.Get(answerer{name: host})
+	return known && host != ""
+}
+
+func (v *voices) sweep(before pcommon.Timestamp) {
+	v.answering.Sweep(before)
+	v.silent.Sweep(before)
+}
+
+func (v *voices) rewind(now pcommon.Timestamp) {
+	v.answering.Rewind(now)
+	v.silent.Rewind(now)
+}
