@@ -77,7 +77,15 @@ lint: $(TOOLS)/golangci-lint ## Run go vet, the formatters and golangci-lint
 
 .PHONY: e2e
 e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's prometheus and prometheus-alertmanager)
-	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 ./...
+	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 .
+
+.PHONY: attacks
+attacks: $(BINARY) ## Attack the built binary: clocks, restarts, floods, forgeries, slow clients, damaged disks (half an hour; ARGS=-short, ARGS="-patience 3" on a busy machine)
+	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 60m ./attacks $(ARGS)
+
+.PHONY: chaos
+chaos: $(BINARY) ## Kill, flood, damage and plague the binary at random for CHAOS (default 10m, nightly 8h) from SEED (default 1), and count in the end
+	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 0 ./attacks -run '^TestChaos$$' -chaos $${CHAOS:-10m} -seed $${SEED:-1} $(ARGS)
 
 .PHONY: e2e-browser
 e2e-browser: $(BINARY) ## Run the browser tests of the UI on recordings (needs Node and Debian's chromium)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,6 +35,12 @@ func TestShippedConfigs(t *testing.T) {
 		"NEPHILIA_REMOTE_WRITE":     "http://" + nowhere + "/api/v1/write",
 		"NEPHILIA_PROMETHEUS_QUERY": "http://" + nowhere,
 		"NEPHILIA_ALERTMANAGER":     "http://" + nowhere,
+		"NEPHILIA_SPANS_GRPC":       freeAddress(t),
+		"NEPHILIA_SPANS_HTTP":       freeAddress(t),
+	}
+	issued := certificates(t)
+	for name, file := range map[string]string{"CERT": "gateway.crt", "KEY": "gateway.key", "CA": "ca.crt", "CLIENT_CA": "ca.crt"} {
+		env["NEPHILIA_TLS_"+name] = filepath.Join(issued, file)
 	}
 	for name, overlays := range shippedConfigs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -47,7 +54,7 @@ func TestShippedConfigs(t *testing.T) {
 				set = append(set, "exporters::prometheus_remote_write::timeout: 100ms")
 			}
 			c := startCollector(t, options{config: strings.Split(name, "+")[0], overlays: overlays, env: own, set: set})
-			if withoutAPI[name] {
+			if withoutAPI[strings.Split(name, "+")[0]] {
 				return
 			}
 			var status map[string]any
@@ -62,7 +69,12 @@ func TestShippedConfigs(t *testing.T) {
 	}
 }
 
-// shippedConfigs are all files of config/, and all of config/examples/ laid over replay.yaml.
+// over are the configurations that an example is laid over, where it is not replay.yaml.
+var over = map[string]string{
+	"examples/spans.yaml": "gateway.yaml", "examples/mtls-gateway.yaml": "gateway.yaml", "examples/mtls-agent.yaml": "agent.yaml",
+}
+
+// shippedConfigs are all files of config/, and all of config/examples/ laid over another.
 func shippedConfigs(t *testing.T) map[string][]string {
 	t.Helper()
 	configs := map[string][]string{}
@@ -70,7 +82,7 @@ func shippedConfigs(t *testing.T) map[string][]string {
 		name, err := filepath.Rel(filepath.Join(root, "config"), path)
 		require.NoError(t, err)
 		if strings.HasPrefix(name, "examples") {
-			configs["replay.yaml+"+name] = []string{name}
+			configs[cmp.Or(over[name], "replay.yaml")+"+"+name] = []string{name}
 		} else {
 			configs[name] = nil
 		}

@@ -26,6 +26,10 @@ exporters:
     tls:
       {{- if $.Values.tls.existingSecret }}
       ca_file: /etc/nephilia-tls/ca.crt
+      {{- if $.Values.tls.agentSecret }}
+      cert_file: /etc/nephilia-agent-tls/tls.crt
+      key_file: /etc/nephilia-agent-tls/tls.key
+      {{- end }}
       reload_interval: 10m
       {{- else }}
       insecure: true
@@ -73,12 +77,44 @@ receivers:
   otlp:
     protocols:
       grpc:
-        tls:
-          cert_file: /etc/nephilia-tls/tls.crt
-          key_file: /etc/nephilia-tls/tls.key
-          reload_interval: 10m
+        tls: {{- include "nephilia.gatewayTLS" . | nindent 10 }}
+      http:
+        tls: {{- include "nephilia.gatewayTLS" . | nindent 10 }}
+  {{- end }}
+  {{- if .Values.spans.from }}
+  otlp/applications:
+    protocols:
+      grpc:
+        endpoint: ${env:POD_IP}:4327
+      http:
+        endpoint: ${env:POD_IP}:4328
+processors:
+  # No application speaks as a ztunnel.
+  filter/applications:
+    error_mode: ignore
+    traces:
+      span: ['instrumentation_scope.name == "github.com/nephilia/nephilia/receiver/ztunnelreceiver"']
+connectors:
+  forward/applications:
   {{- end }}
 {{- include "nephilia.serverConfig" . }}
+  {{- if .Values.spans.from }}
+    traces/applications:
+      receivers: [otlp/applications]
+      processors: [memory_limiter, filter/applications]
+      exporters: [forward/applications]
+    traces:
+      receivers: [ztunnel, otlp, forward/applications]
+  {{- end }}
+{{- end }}
+
+{{- define "nephilia.gatewayTLS" }}
+cert_file: /etc/nephilia-tls/tls.crt
+key_file: /etc/nephilia-tls/tls.key
+{{- if .Values.tls.agentSecret }}
+client_ca_file: /etc/nephilia-tls/ca.crt
+{{- end }}
+reload_interval: 10m
 {{- end }}
 
 {{- define "nephilia.standaloneConfig" -}}

@@ -16,7 +16,8 @@ const (
 	DefaultMaxNodes   = 10_000
 	DefaultMaxRecords = 100_000
 	DefaultMaxHeld    = 32 << 20
-	DefaultMaxSkew    = time.Hour
+	// As far as a heartbeat is believed: internal/datatime.
+	DefaultMaxSkew = 35 * time.Second
 )
 
 // Config says what is made of the entries. Zero values mean the defaults where there is one.
@@ -34,7 +35,7 @@ type Config struct {
 	MaxHeldBytes int
 	// MaxEntry is how much of one entry is read, in bytes.
 	MaxEntry int
-	// MaxSkew is how far ahead of the observed time an entry's own time may be.
+	// MaxSkew is how far ahead of the observed time an entry's own time may be. One that is further counts at the observed time.
 	MaxSkew time.Duration
 
 	// RecordLogs, RecordMetrics and RecordSpans say which signals are wanted; the others cost nothing.
@@ -217,13 +218,18 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 		rec.Time += p.shift
 		outlier = observed != 0 && rec.Time > observed+int64(p.cfg.MaxSkew)
 	}
+	ahead := int64(0)
 	if outlier {
+		if rec.HasTime {
+			ahead = rec.Time - observed
+		}
 		if rec.Time = observed; observed == 0 {
 			rec.Time = n.lastSeen
 		}
 	}
 	if err == nil {
 		n.lastSeen = max(n.lastSeen, rec.Time)
+		n.reading.ahead = time.Duration(ahead)
 	}
 	n.heard = max(n.heard, n.lastSeen, p.series.boundary)
 	if rec.HasTime && rec.Time < p.CountedUntil {

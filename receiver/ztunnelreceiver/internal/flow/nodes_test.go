@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 func accessAt(at time.Time) []byte {
@@ -43,7 +45,7 @@ func TestNodesThatLeftAreForgotten(t *testing.T) {
 }
 
 func TestANodeIsKeptForWhatIsHeldOfIt(t *testing.T) {
-	p := New(Config{MaxNodes: 2, Expiry: time.Minute, RecordMetrics: true}, nil)
+	p := New(Config{MaxNodes: 2, Expiry: time.Minute, RecordMetrics: true, MaxSkew: time.Hour}, nil)
 	at := time.Date(2026, 3, 2, 3, 0, 0, 0, time.UTC)
 	p.FlushMetrics(at, false)
 	p.Advance(at.Add(time.Second))
@@ -87,4 +89,20 @@ func TestThePointAfterABoundaryThatWasLeftOutIsWhole(t *testing.T) {
 	p.Entry("n", accessAt(at.Add(2500*time.Millisecond)), at.Add(2*time.Second))
 	md := p.FlushMetrics(at.Add(2*time.Second), false)
 	assert.EqualValues(t, 2, md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0).Sum().DataPoints().At(0).IntValue())
+}
+
+// TestAClockThatIsAhead has entries whose times are to come: they count when they are read, and that is said until one is right.
+func TestAClockThatIsAhead(t *testing.T) {
+	p := New(Config{RecordMetrics: true}, nil)
+	at := time.Date(2026, 3, 2, 3, 0, 0, 0, time.UTC)
+	p.FlushMetrics(at, false)
+	p.Advance(at.Add(time.Second))
+	p.Entry("n", accessAt(at.Add(10*time.Minute)), at)
+	log := p.Log("n")
+	assert.Equal(t, semconv.ProblemClockAhead, log.Problem)
+	assert.Equal(t, "The times of its entries are 10m0s ahead: they count when they are read.", log.Detail)
+	assert.Equal(t, at, log.LastSeen.UTC())
+	assert.Equal(t, 1, p.FlushMetrics(at.Add(time.Second), false).ResourceMetrics().Len())
+	p.Entry("n", accessAt(at), at)
+	assert.Empty(t, p.Log("n").Problem)
 }

@@ -29,6 +29,8 @@ type reading struct {
 	requests int
 	// dropped counts what was left out of the telemetry beyond a bound.
 	dropped uint64
+	// ahead is by how much the last entry's time was too far ahead.
+	ahead time.Duration
 }
 
 // access notes a line of a connection, or of a request.
@@ -66,6 +68,9 @@ func (r *reading) problem() (problem, detail string) {
 		return semconv.ProblemNotUnderstood, "Lines come, and none of them is an entry of a ztunnel's log from 1.22 on."
 	default:
 		return semconv.ProblemNotUnderstood, "Lines come, and most of them are no entries of a ztunnel's log."
+	}
+	if r.ahead > 0 {
+		return semconv.ProblemClockAhead, "The times of its entries are " + r.ahead.Round(time.Second).String() + " ahead: they count when they are read."
 	}
 	if r.above >= leastAbove || !r.below && r.above >= leastAboveFirst {
 		return semconv.ProblemLevelTooLow, "Only warnings and errors come: ztunnel's log level is above info, so connections that succeed are missing."

@@ -1,0 +1,180 @@
+package attacks
+
+import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func (c *collector) data(pattern string) []string {
+	c.t.Helper()
+	paths, err := filepath.Glob(filepath.Join(c.env["NEPHILIA_DATA"], pattern))
+	if err != nil || len(paths) == 0 {
+		c.t.Fatalf("no file is called %s (%v)", pattern, err)
+	}
+	var files []string
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			files = append(files, path)
+		}
+	}
+	return files
+}
+
+// TestDamagedFiles damages each store of a collector that was killed: it starts, says so, and counts exactly what comes.
+func TestDamagedFiles(t *testing.T) {
+	cut := func(path string) error {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		return os.Truncate(path, info.Size()/2)
+	}
+	change := func(do func(content []byte)) func(path string) error {
+		return func(path string) error {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			do(content)
+			return os.WriteFile(path, content, 0o600)
+		}
+	}
+	damages := map[string]func(path string) error{
+		"cut":         cut,
+		"emptied":     func(path string) error { return os.Truncate(path, 0) },
+		"zeroed":      change(func(content []byte) { clear(content) }),
+		"overwritten": change(func(content []byte) { _, _ = rand.Read(content) }),
+	}
+	stores := map[string]string{
+		"receiver": "storage/receiver_ztunnel_", "graph": "storage/processor_service_graph_", "outages": "storage/processor_outage_detector_",
+		"history's log": "tsdb/wal/0*", "mesh's state": "state/journal*",
+	}
+	c := startCollector(t, "standalone.yaml", nil)
+	c.write("0.log", repeated(500, connection{source: "good", destination: "svc"}))
+	want := 500
+	c.eventually("before", want, func() int { return c.closed("good") })
+	pause(2 * time.Second)
+	for store, pattern := range stores {
+		for damage, do := range damages {
+			if testing.Short() && damage != "overwritten" {
+				continue
+			}
+			c.kill()
+			for _, path := range c.data(pattern) {
+				if err := do(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := c.said("\terror\t")
+			if err := c.tryStart(); err != nil {
+				t.Fatalf("%s %s: it does not start: %v\n%s", store, damage, err, c.said("Error", "panic", "fatal"))
+			}
+			c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
+			want += 100
+			c.eventually(store+" "+damage+": counted", want, func() int { return c.closed("good") })
+			if said := strings.TrimPrefix(c.said("\terror\t"), before); said == "" && store != "history's log" {
+				t.Errorf("%s %s: nothing is said", store, damage)
+			}
+			pause(2 * time.Second)
+		}
+	}
+}
+
+// TestFullDisk fills the disk, kills the collector, starts it while the disk is full, and makes room.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a file system of its own can be mounted by root only")
+	}
+	c := newCollector(t, "standalone.yaml", nil)
+	folder := c.env["NEPHILIA_DATA"]
+	if err := os.MkdirAll(folder, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=24m"); err != nil {
+		t.Skipf("nothing can be mounted: %v", err)
+	}
+	t.Cleanup(func() {
+		c.kill()
+		if err := syscall.Unmount(folder, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	c.start()
+	want := 0
+	write := func(seconds int) {
+		for range seconds {
+			c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
+			want += 100
+			time.Sleep(time.Second)
+		}
+	}
+	write(15)
+	ballast := filepath.Join(folder, "ballast")
+	fill := func() {
+		file, err := os.OpenFile(ballast, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		for block := make([]byte, 4096); ; {
+			if _, err := file.Write(block); err != nil {
+				return
+			}
+		}
+	}
+	fill()
+	write(15)
+	if !c.alive() {
+		t.Fatal("it ended as the disk was full")
+	}
+	c.kill()
+	if err := c.tryStart(); err != nil {
+		t.Fatalf("it does not start while the disk is full: %v\n%s", err, c.said("Error", "\terror\t"))
+	}
+	if status, _ := c.get("/api/v1/status", nil); status != 200 {
+		t.Errorf("the API answers %d while the disk is full", status)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	write(15)
+	c.eventually("counted", want, func() int { return c.closed("good") })
+	c.kill()
+	c.start()
+	write(3)
+	c.eventually("counted after another kill", want, func() int { return c.closed("good") })
+}
+
+// TestIrregularFiles has a FIFO, a folder and an empty file among the logs.
+func TestIrregularFiles(t *testing.T) {
+	t.Parallel()
+	c := newCollector(t, "standalone.yaml", nil)
+	logs := filepath.Join(c.folder, "logs")
+	if err := syscall.Mkfifo(filepath.Join(logs, "f.log"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(logs, "d.log"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	c.write("a.log", "")
+	c.write("0.log", repeated(50, connection{source: "good", destination: "svc"}))
+	c.start()
+	c.eventually("counted", 50, func() int { return c.closed("good") })
+	if err := syscall.Mkfifo(filepath.Join(logs, "later.log"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pause(2 * time.Second)
+	c.write("0.log", repeated(7, connection{source: "good", destination: "svc"}))
+	c.eventually("counted with a FIFO that came later", 57, func() int { return c.closed("good") })
+	if took := c.stop(); took > time.Duration(10*float64(time.Second)**patience) {
+		t.Errorf("it took %s to stop", took)
+	}
+	if !strings.Contains(c.said("\twarn\t"), "f.log") {
+		t.Error("the FIFO is not said")
+	}
+}
