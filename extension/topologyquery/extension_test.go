@@ -152,7 +152,11 @@ func TestGraphCountsWindowsExactly(t *testing.T) {
 		assert.Equal(t, test.failed, one.Connections.Failed, "%v", test)
 		assert.Equal(t, map[string]int{"policy_denied": test.failed}, one.Failures)
 		assert.Equal(t, map[string]int{"shop/none": test.failed}, one.DeniedBy)
-		assert.Equal(t, "degraded", one.Health)
+		want := "healthy"
+		if test.failed >= 6 {
+			want = "degraded"
+		}
+		assert.Equal(t, want, one.Health, "%v", test)
 	}
 	var g testGraph
 	getJSON(t, base+"/api/v1/graph?start=1&end=2", http.StatusOK, &g)

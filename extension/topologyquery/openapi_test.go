@@ -110,6 +110,7 @@ func examples(t *testing.T, base string) map[string][]string {
 		"/api/v1/outages/{id}":                 {"/api/v1/outages/" + outages.Outages[0].ID},
 		"/api/v1/workloads":                    {"/api/v1/workloads", "/api/v1/workloads?limit=3", "/api/v1/workloads?namespace=shop&q=cat"},
 		"/api/v1/workloads/{namespace}/{name}": {"/api/v1/workloads/billing/payment-v1", "/api/v1/workloads/legacy/mailer-v1"},
+		"/api/v1/namespaces":                   {"/api/v1/namespaces", "/api/v1/namespaces?limit=1"},
 		"/api/v1/services":                     {"/api/v1/services", "/api/v1/services?limit=2"},
 		"/api/v1/services/{namespace}/{name}":  {"/api/v1/services/billing/payment", "/api/v1/services/shop/catalog.shop.svc.cluster.local"},
 		"/api/v1/policies":                     {"/api/v1/policies"},

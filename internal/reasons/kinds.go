@@ -1,5 +1,10 @@
 package reasons
 
+import (
+	"cmp"
+	"strings"
+)
+
 // Kind is a kind of outage.
 type Kind struct {
 	// Name is the kind as the API gives it. Where it has a sentence, it is also the id of the rule that judges it.
@@ -120,4 +125,18 @@ func FaultOf(kind string) Side {
 		}
 	}
 	return Unknown
+}
+
+// Label is why connections fail in two or three words, in lower case but for names.
+func Label(name string) string {
+	label := Of(name).Label
+	for i := range Kinds {
+		if label == "" && Kinds[i].Name == name {
+			label = Kinds[i].Label
+		}
+	}
+	if len(label) > 1 && label[1] >= 'a' && label[1] <= 'z' {
+		return strings.ToLower(label[:1]) + label[1:]
+	}
+	return cmp.Or(label, name)
 }

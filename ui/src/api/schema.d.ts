@@ -175,6 +175,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/namespaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The namespaces, each with the worst health of what it has */
+        get: operations["listNamespaces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/services": {
         parameters: {
             query?: never;
@@ -489,8 +506,13 @@ export interface components {
         /** Format: date-time */
         Time: string;
         Count: number;
-        /** @enum {string} */
-        Health: "healthy" | "degraded" | "failing" | "idle" | "unknown";
+        /**
+         * @description One for a moment, whatever else is asked for; of what stands for several, the worst of them. Requests decide where there are any, else connections, once enough of them failed (at least three, and the lower bound of the share at 95 %). An open outage overrides. `denied`: most of it is denied, as ever; no outage says that this is new.
+         * @enum {string}
+         */
+        Health: "healthy" | "degraded" | "failing" | "denied" | "idle" | "unknown";
+        /** @description Why it has that health */
+        HealthReason: string;
         Problem: {
             type: string;
             title: string;
@@ -606,6 +628,7 @@ export interface components {
             cluster: string;
             in_mesh: boolean;
             health: components["schemas"]["Health"];
+            health_reason?: components["schemas"]["HealthReason"];
             pods: {
                 name: string;
                 node: string;
@@ -674,6 +697,7 @@ export interface components {
             /** @description The life of connections, which is no response time. */
             connection_duration_ms: components["schemas"]["Percentiles"];
             health: components["schemas"]["Health"];
+            health_reason?: components["schemas"]["HealthReason"];
             /** @description The two hops of an edge through a waypoint, where both are told: client to waypoint as the client's ztunnel tells, and waypoint to server, for all of the waypoint's clients, as the server's tells. What the server refused or denied to the waypoint is among the failures of the edges through it, by the number of their connections. */
             hops?: components["schemas"]["Hop"][];
         };
@@ -815,6 +839,7 @@ export interface components {
             kind: string;
             in_mesh: boolean;
             health: components["schemas"]["Health"];
+            health_reason?: components["schemas"]["HealthReason"];
             waypoint?: string;
             services: components["schemas"]["Name"][];
             pods: components["schemas"]["Pod"][];
@@ -868,6 +893,26 @@ export interface components {
             /** @description By the data's clock; negative once expired. */
             expires_in_seconds?: number;
         };
+        NamespaceList: {
+            namespaces: components["schemas"]["Namespace"][];
+            total: components["schemas"]["Count"];
+            next_cursor?: string;
+        };
+        Namespace: {
+            name: string;
+            health: components["schemas"]["Health"];
+            health_reason?: components["schemas"]["HealthReason"];
+            in_mesh: boolean;
+            workloads: components["schemas"]["Count"];
+            pods: components["schemas"]["Count"];
+        };
+        /** @description istiod, by whether what it says arrives; an open outage overrides. */
+        ControlPlane: {
+            namespace: string;
+            name: string;
+            health: components["schemas"]["Health"];
+            health_reason?: components["schemas"]["HealthReason"];
+        };
         ServiceList: {
             services: components["schemas"]["Service"][];
             total: components["schemas"]["Count"];
@@ -885,6 +930,7 @@ export interface components {
             }[];
             waypoint?: string;
             health: components["schemas"]["Health"];
+            health_reason?: components["schemas"]["HealthReason"];
             workloads: components["schemas"]["Name"][];
             endpoints: components["schemas"]["Count"];
             healthy_endpoints: components["schemas"]["Count"];
@@ -930,6 +976,7 @@ export interface components {
         };
         NodeList: {
             nodes: components["schemas"]["Machine"][];
+            control_plane: components["schemas"]["ControlPlane"];
             total: components["schemas"]["Count"];
             next_cursor?: string;
         };
@@ -941,10 +988,11 @@ export interface components {
             version: string;
             cluster: string;
             /**
-             * @description Whether its ztunnel's telemetry arrives; unknown where none ever did.
+             * @description Whether its ztunnel's telemetry arrives; unknown where none ever did. An open outage overrides.
              * @enum {string}
              */
-            health: "healthy" | "failing" | "unknown";
+            health: "healthy" | "degraded" | "failing" | "unknown";
+            health_reason?: components["schemas"]["HealthReason"];
             xds: {
                 address: string;
                 /** @enum {string} */
@@ -1482,6 +1530,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["WorkloadDetail"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listNamespaces: {
+        parameters: {
+            query?: {
+                limit?: components["parameters"]["limit"];
+                /** @description next_cursor of the former page. */
+                cursor?: components["parameters"]["cursor"];
+                namespace?: components["parameters"]["namespace"];
+                /** @description Part of namespace/name. */
+                q?: components["parameters"]["q"];
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                start?: components["parameters"]["start"];
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                end?: components["parameters"]["end"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The namespaces */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamespaceList"];
                 };
             };
             default: components["responses"]["Problem"];

@@ -16,7 +16,7 @@ interface Command {
   id: string;
   label: string;
   hint: string;
-  icon: IconName | 'healthy' | 'failing' | 'degraded' | 'idle' | 'unknown';
+  icon: IconName | 'healthy' | 'failing' | 'degraded' | 'denied' | 'idle' | 'unknown';
   run: () => void;
 }
 
@@ -103,7 +103,7 @@ export default function CommandPalette({ close }: { close: () => void }) {
       <ul ref={list} id="palette-list" role="listbox" aria-label="Found">
         {found.map((command, i) => (
           <li key={command.id} id={`palette-${i}`} role="option" aria-selected={i === chosen} onPointerMove={() => setActive(i)} onClick={() => run(command)}>
-            {['healthy', 'failing', 'degraded', 'idle', 'unknown'].includes(command.icon) ? <HealthIcon health={command.icon as 'healthy'} size={16} /> : <Icon name={command.icon as IconName} />}
+            {['healthy', 'failing', 'degraded', 'denied', 'idle', 'unknown'].includes(command.icon) ? <HealthIcon health={command.icon as 'healthy'} size={16} /> : <Icon name={command.icon as IconName} />}
             <span className="palette-label">{command.label}</span>
             <span className="palette-hint">{command.hint}</span>
           </li>

@@ -30,6 +30,12 @@ const SHAPES: Record<Health, React.ReactNode> = {
       <path className="glyph" d="m4.8 8.2 2.3 2.3 4.2-4.6" />
     </>
   ),
+  denied: (
+    <>
+      <circle className="ring" cx="8" cy="8" r="6.2" />
+      <path className="ring" d="m3.7 12.3 8.6-8.6" />
+    </>
+  ),
   idle: (
     <>
       <circle className="ring" cx="8" cy="8" r="6.2" />

@@ -191,7 +191,7 @@ class Parser {
 /** "failing" or "cart" alone. */
 function bare(token: Token): Predicate {
   const text = token.text.toLowerCase();
-  if (token.kind === 'word' && ['healthy', 'degraded', 'failing', 'idle', 'unknown'].includes(text)) {
+  if (token.kind === 'word' && ['healthy', 'degraded', 'failing', 'denied', 'idle', 'unknown'].includes(text)) {
     return (lookup) => lookup('health') === text;
   }
   if (token.kind === 'word' && text === 'mtls') return (lookup) => lookup('mtls') === true;

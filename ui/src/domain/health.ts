@@ -2,14 +2,15 @@ import type { Health } from '../api/types';
 
 /** What each state is called, and how bad it is: the worst of several wins. */
 export const HEALTH: Record<Health, { label: string; meaning: string; rank: number }> = {
-  failing: { label: 'Failing', meaning: 'many connections or requests fail', rank: 4 },
-  degraded: { label: 'Degraded', meaning: 'some connections or requests fail, or answers are slow', rank: 3 },
-  healthy: { label: 'Healthy', meaning: 'traffic flows and none or hardly any of it fails', rank: 2 },
-  unknown: { label: 'Unknown', meaning: 'nothing reports on it', rank: 1 },
+  failing: { label: 'Failing', meaning: 'many connections or requests fail', rank: 5 },
+  degraded: { label: 'Degraded', meaning: 'some connections or requests fail, or answers are slow', rank: 4 },
+  healthy: { label: 'Healthy', meaning: 'traffic flows and none or hardly any of it fails', rank: 1 },
+  denied: { label: 'Denied', meaning: 'a policy denies most of it, as ever', rank: 2 },
+  unknown: { label: 'Unknown', meaning: 'nothing reports on it', rank: 3 },
   idle: { label: 'Idle', meaning: 'no traffic in this time', rank: 0 },
 };
 
-export const HEALTHS: Health[] = ['failing', 'degraded', 'healthy', 'unknown', 'idle'];
+export const HEALTHS: Health[] = ['failing', 'degraded', 'denied', 'healthy', 'unknown', 'idle'];
 
 export function worst(states: Iterable<Health>): Health {
   let result: Health = 'idle';

@@ -44,7 +44,7 @@ export function overviewOf(graph: Graph): OverviewData {
     const own = workloads.filter((node) => node.namespace === namespace);
     return { namespace, health: worst(own.map((node) => asHealth(node.health))), workloads: own.length, metrics: metricsOf(into.get(namespace) ?? [], seconds) };
   });
-  const rank: Record<Health, number> = { failing: 0, degraded: 1, healthy: 2, unknown: 3, idle: 4 };
+  const rank: Record<Health, number> = { failing: 0, degraded: 1, denied: 2, healthy: 3, unknown: 4, idle: 5 };
   namespaces.sort((a, b) => rank[a.health] - rank[b.health] || b.metrics.rate - a.metrics.rate || a.namespace.localeCompare(b.namespace));
 
   const rows = [...pairs].map(([id, edges]): EdgeRow => ({

@@ -3,12 +3,14 @@ package graph
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"unique"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -24,6 +26,11 @@ type Builder struct {
 	// slab is room for edges; they are not moved.
 	slab  []Edge
 	graph Graph
+	// wards are all parties, by handle and by name; hidden are the edges that the graph leaves out, which tell of these as well.
+	wards     map[unique.Handle[edge.Party]]*ward
+	wardByKey map[nodeKey]*ward
+	hidden    []*Edge
+	marks     map[[2]outage.Name]mark
 	// hops are waypoints' own connections, clients those of who goes through them; bounded by the edges.
 	hops    []hop
 	clients map[way][]client
@@ -38,7 +45,9 @@ func NewBuilder(m Mesh, options Options, sizeHint int) *Builder {
 		byName:   m.ByName(),
 		nodes:    make(map[nodeKey]int, sizeHint/8),
 		parties:  make(map[unique.Handle[edge.Party]]int, sizeHint/8),
-		graph:    Graph{Start: options.Start, End: options.End, Edges: make([]*Edge, 0, sizeHint)},
+		wards:    make(map[unique.Handle[edge.Party]]*ward, sizeHint/8), wardByKey: make(map[nodeKey]*ward, sizeHint/8),
+		marks: marksOf(options.Outages),
+		graph: Graph{Start: options.Start, End: options.End, Edges: make([]*Edge, 0, sizeHint)},
 	}
 }
 
@@ -63,19 +72,21 @@ func (b *Builder) add(key *edge.Key, source, destination unique.Handle[edge.Part
 	}
 }
 
-// addEdge adds an edge, unless the graph leaves it out.
+// addEdge adds an edge, which the graph may leave out.
 func (b *Builder) addEdge(key *edge.Key, source, destination unique.Handle[edge.Party], counts *live.Counts) *Edge {
-	if ns := b.options.Namespace; ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
-		return nil
-	}
 	if len(b.slab) == cap(b.slab) {
 		b.slab = make([]Edge, 0, max(slabEdges, cap(b.graph.Edges)-len(b.graph.Edges)))
 	}
 	b.slab = append(b.slab, Edge{
-		Source: b.party(&key.Source, source, "", key.Security), Destination: b.party(&key.Destination, destination, key.Service, key.Security),
 		Protocol: key.Protocol, Security: Security(key.Security), Waypoint: key.Waypoint, Counts: counts,
+		judged: judged{client: b.ward(&key.Source, source), server: b.ward(&key.Destination, destination), outage: b.markOf(key)},
 	})
 	e := &b.slab[len(b.slab)-1]
+	if ns := b.options.Namespace; ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
+		b.hidden = append(b.hidden, e)
+		return e
+	}
+	e.Source, e.Destination = b.party(&key.Source, source, "", key.Security), b.party(&key.Destination, destination, key.Service, key.Security)
 	if !b.grouping.coarse {
 		e.Service, e.Port = key.Service, key.Port
 	}
@@ -100,7 +111,9 @@ func Security(policy string) string {
 // party returns the index of a party's node.
 func (b *Builder) party(p *edge.Party, handle unique.Handle[edge.Party], service, security string) int {
 	if b.grouping.perService {
-		return b.resolve(p, service, security)
+		at := b.resolve(p, service, security)
+		b.stand(at, b.ward(p, handle))
+		return at
 	}
 	if at, ok := b.parties[handle]; ok {
 		if security == semconv.SecurityMutualTLS && p.Namespace != "" {
@@ -113,6 +126,7 @@ func (b *Builder) party(p *edge.Party, handle unique.Handle[edge.Party], service
 	}
 	at := b.resolve(p, service, security)
 	b.parties[handle] = at
+	b.stand(at, b.ward(p, handle))
 	return at
 }
 
@@ -165,6 +179,7 @@ func (b *Builder) roll(n *Node, w *inventory.Workload, secure bool) {
 // only all of a node's edges could tell of it.
 func (b *Builder) Edges() *Graph {
 	b.fold()
+	b.tally()
 	b.merge()
 	b.judge()
 	return &b.graph
@@ -174,6 +189,7 @@ func (b *Builder) Edges() *Graph {
 func (b *Builder) Graph() *Graph {
 	b.fold()
 	b.rollUp()
+	b.tally()
 	order := make([]int, len(b.graph.Nodes))
 	for i := range order {
 		order[i] = i
@@ -205,10 +221,17 @@ func (b *Builder) merge() {
 		}
 		one := kept[len(kept)-1]
 		one.mergeBehind(e)
+		one.merge(&e.judged)
 		one.Counts = one.Counts.Own()
 		one.Counts.Merge(e.Counts)
 	}
 	b.graph.Edges = kept
+}
+
+func (j *judged) merge(other *judged) {
+	j.tally.merge(&other.tally)
+	j.outage.merge(other.outage)
+	j.seen = seen{j.seen.partial && other.seen.partial, j.seen.dark && other.seen.dark, j.seen.half || other.seen.half}
 }
 
 func (e *Edge) compare(other *Edge) int {
@@ -240,20 +263,38 @@ func (b *Builder) rollUp() {
 			groups[at] = g
 		}
 		g.pods, g.mesh = append(g.pods, w.Pods...), g.mesh || w.InMesh
+		b.serve(w)
 	}
 	for at, g := range groups {
 		n := &b.graph.Nodes[at]
 		n.InMesh = n.InMesh || g.mesh
-		n.dark, n.partial = b.isDark(g.pods), b.isPartial(g.pods)
 		if !b.grouping.coarse {
 			n.Pods = g.pods
 		}
 	}
 }
 
+// serve makes the nodes of all services of a workload stand for it.
+func (b *Builder) serve(w *inventory.Workload) {
+	if !b.grouping.perService || len(w.Pods) == 0 {
+		return
+	}
+	p := partyOf(w)
+	for service := range w.Pods[0].Services {
+		_, hostname, _ := strings.Cut(service, "/")
+		if at, ok := b.nodes[serviceKey(b, b.member(&p, hostname))]; ok {
+			b.stand(at, b.ward(&p, unique.Make(p)))
+		}
+	}
+}
+
+func partyOf(w *inventory.Workload) edge.Party {
+	return edge.Party{Workload: w.Name.Name, Namespace: w.Namespace, App: w.App, Version: w.Version, Cluster: w.Cluster}
+}
+
 // known returns the index of a workload's node; ok is false for one in another namespace that nothing led to.
 func (b *Builder) known(w *inventory.Workload) (at int, ok bool) {
-	p := edge.Party{Workload: w.Name.Name, Namespace: w.Namespace, App: w.App, Version: w.Version, Cluster: w.Cluster}
+	p := partyOf(w)
 	if ns := b.options.Namespace; ns != "" && w.Namespace != ns {
 		m := b.member(&p, "")
 		at, ok = b.nodes[b.grouping.key(b, m)]

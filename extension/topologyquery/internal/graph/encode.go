@@ -158,7 +158,7 @@ func (n *Node) appendJSON(b []byte) []byte {
 	b = append(b, `,"in_mesh":`...)
 	b = strconv.AppendBool(b, n.InMesh)
 	b = append(b, `,"health":`...)
-	b = appendString(b, n.Health)
+	b = appendHealth(b, n.Health, n.Reason)
 	b = append(b, `,"pods":[`...)
 	for i, pod := range n.Pods {
 		if i > 0 {
@@ -181,6 +181,14 @@ func (n *Node) appendJSON(b []byte) []byte {
 	return append(b, `]}`...)
 }
 
+func appendHealth(b []byte, health, reason string) []byte {
+	b = appendString(b, health)
+	if reason != "" {
+		b = appendString(append(b, `,"health_reason":`...), reason)
+	}
+	return b
+}
+
 // encoder keeps the memory that encoding edges needs.
 type encoder struct {
 	seconds float64
@@ -197,7 +205,7 @@ func (e *encoder) edge(b []byte, g *Graph, one *Edge) []byte {
 		b = e.appendKept(b, g, one)
 	}
 	b = append(b, `,"health":`...)
-	b = appendString(b, one.Health)
+	b = appendHealth(b, one.Health, one.Reason)
 	if one.Behind != nil {
 		b = e.appendHops(b, g, one)
 	}

@@ -17,6 +17,8 @@ const (
 	Failing  = "failing"
 	Idle     = "idle"
 	Unknown  = "unknown"
+	// Denied is what a policy denies on purpose: for as long as it is known, and no outage.
+	Denied = "denied"
 )
 
 // Mesh is what the graph needs to know about the mesh.
@@ -26,17 +28,6 @@ type Mesh interface {
 	Hostname(hostname string) *mesh.Service
 	// Spread tells whether several clusters have workloads of a namespace, so that it is no cluster's.
 	Spread(namespace string) bool
-}
-
-// Root is the subject of an outage that is open at the window's end.
-type Root struct {
-	Namespace, Name string
-	Critical        bool
-}
-
-// of tells whether a node of the graph is the root, or holds it.
-func (r *Root) of(n *Node) bool {
-	return r.Namespace == n.Namespace && (r.Name == n.App || r.Name == n.Name || n.Type == string(ByNamespace))
 }
 
 // Options say what graph is wanted.
@@ -52,7 +43,7 @@ type Options struct {
 	Delivering map[string]bool
 	// Partial are those of which only what failed is told; bounded by what the sources keep.
 	Partial map[string]bool
-	Roots   []Root
+	Outages []Outage
 }
 
 // Node is one node of the graph.
@@ -66,11 +57,11 @@ type Node struct {
 	Cluster   string
 	InMesh    bool
 	Health    string
-	Pods      []*mesh.Workload
-
-	in, out tally
-	dark    bool
-	partial bool
+	// Reason says why it has that health, in a clause; it may be empty.
+	Reason string
+	Pods   []*mesh.Workload
+	// wards are what the node stands for.
+	wards []*ward
 }
 
 // Edge is one edge of the graph.
@@ -81,10 +72,21 @@ type Edge struct {
 	Protocol            string
 	Security            string
 	Waypoint            string
-	Health              string
+	Health, Reason      string
 	Counts              *live.Counts
 	// Behind is what lies behind the waypoint, nil where nobody tells.
 	Behind *Behind
+	judged
+}
+
+// judged is what an edge is judged by.
+type judged struct {
+	client, server *ward
+	tally          tally
+	seen           seen
+	outage         mark
+	// denied tells that it is denied on purpose.
+	denied bool
 }
 
 // Graph is a graph of a window. Source and Destination of edges are indices into Nodes.

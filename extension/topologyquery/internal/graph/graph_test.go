@@ -75,7 +75,7 @@ func build(group GroupBy, namespace string) *Graph {
 	b := NewBuilder(testMesh(), Options{
 		Start: origin, End: origin + 60_000, GroupBy: group, Namespace: namespace, DegradedAt: 0.01, FailingAt: 0.2,
 		Delivering: map[string]bool{"n1": true, "n2": true, "n3": false},
-		Roots:      []Root{{"shop", "quiet", false}},
+		Outages:    []Outage{{Root: Root{"shop", "quiet"}, IsOpen: true, Summary: "quiet is slow"}},
 	}, 8)
 	for _, one := range []struct {
 		key    edge.Key
@@ -114,7 +114,7 @@ func TestGoldens(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	want := map[string]string{
-		"web": Degraded, "cart-v1": Healthy, "cart-v2": Failing, "quiet": Degraded, "dark": Unknown, "old": Healthy, "203.0.113.7": Healthy,
+		"web": Healthy, "cart-v1": Healthy, "cart-v2": Degraded, "quiet": Degraded, "dark": Unknown, "old": Healthy, "203.0.113.7": Healthy,
 	}
 	g := build(ByWorkload, "")
 	for i := range g.Nodes {
@@ -176,7 +176,9 @@ func TestHealthWhereOnlyFailuresAreTold(t *testing.T) {
 		}
 		b := NewBuilder(testMesh(), options, 8)
 		one := key("quiet", "dark", "", semconv.SecurityMutualTLS)
-		b.Add(&one, counts(50, 50, 0, 0, 0))
+		refused := counts(50, 0, 0, 0, 0)
+		refused.AddReason(live.Reason{ErrorType: semconv.ErrorTypeConnectionRefused}, 50)
+		b.Add(&one, refused)
 		g := b.Graph()
 		return g.Edges[0].Health, g.Nodes[g.Edges[0].Destination].Health
 	}

@@ -68,9 +68,14 @@ type member struct {
 }
 
 func (b *Builder) member(p *edge.Party, service string) member {
+	return b.memberBy(p, service, b.grouping.by)
+}
+
+// memberBy is member in another way to group.
+func (b *Builder) memberBy(p *edge.Party, service string, by GroupBy) member {
 	m := member{p, p.Cluster, b.byName[inventory.Name{Namespace: p.Namespace, Name: p.Workload}], service}
 	switch {
-	case b.grouping.by != ByWorkload && b.mesh.Spread(p.Namespace), m.known != nil && m.known.Spread:
+	case by != ByWorkload && b.mesh.Spread(p.Namespace), m.known != nil && m.known.Spread:
 		m.cluster = ""
 	case m.known != nil && m.known.Cluster != "":
 		m.cluster = m.known.Cluster

@@ -29,7 +29,7 @@ type hop struct {
 type client struct {
 	source unique.Handle[edge.Party]
 	counts *live.Counts
-	edge   *Edge // nil if the graph leaves it out
+	edge   *Edge
 }
 
 // Behind is what lies behind an edge's waypoint.
@@ -100,10 +100,6 @@ func compareParties(a, b edge.Party) int {
 
 // join notes what lies behind the client's waypoint.
 func (c *client) join(h *hop) {
-	if c.edge == nil {
-		c.counts = c.counts.Own()
-		return
-	}
 	if c.edge.Behind == nil {
 		c.edge.Behind = &Behind{before: tallyOf(c.edge.Counts)}
 		c.edge.Counts = c.edge.Counts.Own()
@@ -174,9 +170,7 @@ func share(clients []client, failed live.ReasonCount) {
 	left -= divide(clients, left, (*client).cut, func(c *client, n uint64) { c.explain(failed.Reason, n) })
 	left -= divide(clients, left, (*client).well, func(c *client, n uint64) { c.counts.AddReason(failed.Reason, n) })
 	for i := range clients {
-		if e := clients[i].edge; e != nil {
-			e.Behind.beyond += left / uint64(len(clients))
-		}
+		clients[i].edge.Behind.beyond += left / uint64(len(clients))
 	}
 }
 
@@ -198,14 +192,6 @@ func divide(clients []client, n uint64, room func(*client) uint64, give func(*cl
 		given = due
 	}
 	return given
-}
-
-// beyond counts what failed behind a waypoint without any of the client's connections having ended.
-func (t *tally) beyond(e *Edge) {
-	if e.Behind != nil && e.Counts.Fields[live.Requests] == 0 {
-		t.attempts += e.Behind.beyond
-		t.failed += e.Behind.beyond
-	}
 }
 
 // appendHops appends the two hops of an edge that leads through a waypoint.

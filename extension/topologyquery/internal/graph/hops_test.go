@@ -44,7 +44,7 @@ func TestHopsBehindAWaypoint(t *testing.T) {
 			"failures are the clients' by their connections",
 			map[string]*live.Counts{"web": ended(30), "dark": ended(10)},
 			ended(13, denied), "",
-			map[edgeOf]uint64{{"web", Failing}: 9, {"dark", Failing}: 3},
+			map[edgeOf]uint64{{"web", Degraded}: 9, {"dark", Degraded}: 3},
 		},
 		{
 			"what the waypoint dropped did not fail",
@@ -56,7 +56,7 @@ func TestHopsBehindAWaypoint(t *testing.T) {
 			"no more fail than the client made",
 			map[string]*live.Counts{"web": ended(5)},
 			ended(13, denied), "",
-			map[edgeOf]uint64{{"web", Failing}: 5},
+			map[edgeOf]uint64{{"web", Denied}: 5},
 		},
 		{
 			"what was cut for the client is what was denied",
@@ -74,17 +74,17 @@ func TestHopsBehindAWaypoint(t *testing.T) {
 			"nobody tells of the hop to the waypoint",
 			map[string]*live.Counts{"web": {}},
 			ended(20, denied), "",
-			map[edgeOf]uint64{{"web", Idle}: 0, {"quiet", Failing}: 12},
+			map[edgeOf]uint64{{"web", Idle}: 0, {"quiet", Denied}: 12},
 		},
 		{
 			"no client is known", nil, ended(20, denied), "",
-			map[edgeOf]uint64{{"quiet", Failing}: 12},
+			map[edgeOf]uint64{{"quiet", Denied}: 12},
 		},
 		{
 			"the waypoint is in another namespace than is shown",
 			map[string]*live.Counts{"old": ended(12), "web": ended(12)},
 			ended(20, denied), "out",
-			map[edgeOf]uint64{{"old", Failing}: 6},
+			map[edgeOf]uint64{{"old", Denied}: 6},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

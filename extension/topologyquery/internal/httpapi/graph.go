@@ -14,6 +14,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // liveGraph answers for the newest windows. live.Graph is one.
@@ -42,9 +43,9 @@ type delivering interface {
 	Partial() map[string]bool
 }
 
-// openOutages are the outages that a graph shows.
-type openOutages interface {
-	OpenAt(at time.Time) []*outage.Outage
+// pastOutages are the outages that a graph shows.
+type pastOutages interface {
+	List(start, end time.Time, state string) []*outage.Outage
 	Version() uint64
 }
 
@@ -54,7 +55,7 @@ type graphs struct {
 	past        pastGraph
 	mesh        graphMesh
 	delivering  delivering
-	outages     openOutages
+	outages     pastOutages
 	ranges      *ranges
 	health      Health
 	silentAfter time.Duration
@@ -135,10 +136,7 @@ func (s *graphs) build(ctx context.Context, options graph.Options, idle bool) (g
 	}
 	release = func() { s.memory.Release(size) }
 	clock := s.ranges.now()
-	options.DegradedAt, options.FailingAt = s.health.DegradedAt, s.health.FailingAt
-	options.Partial = s.delivering.Partial()
-	options.Delivering = s.delivering.Delivering(min(options.End, clock), s.silentAfter.Milliseconds())
-	options.Roots = s.roots(options.End)
+	s.judgeBy(&options)
 	from := "live"
 	var b *graph.Builder
 	if s.live.Covers(options.Start, clock) {
@@ -174,13 +172,21 @@ func (s *graphs) workloads(ctx context.Context, w window) (g *graph.Graph, relea
 	return s.build(ctx, graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByWorkload}, false)
 }
 
-// roots are the subjects of the outages that are open at a time.
-func (s *graphs) roots(at int64) []graph.Root {
-	var roots []graph.Root
-	for _, o := range s.outages.OpenAt(time.UnixMilli(at)) {
-		if o.Root.Type == "workload" || o.Root.Type == "service" {
-			roots = append(roots, graph.Root{Namespace: o.Root.Namespace, Name: o.Root.Name, Critical: o.Severity == "critical"})
+// judgeBy completes options by all that health is judged by, which is the same for everything at a moment.
+func (s *graphs) judgeBy(options *graph.Options) {
+	options.DegradedAt, options.FailingAt = s.health.DegradedAt, s.health.FailingAt
+	options.Partial = s.delivering.Partial()
+	options.Delivering = s.delivering.Delivering(min(options.End, s.ranges.now()), s.silentAfter.Milliseconds())
+	// An outage may be known a moment after the newest data.
+	end := time.UnixMilli(options.End)
+	for _, o := range s.outages.List(time.UnixMilli(options.Start), end.Add(time.Millisecond), "") {
+		one := graph.Outage{
+			Summary: o.Summary, Critical: o.Severity == "critical", IsOpen: o.EndedAt == nil || o.EndedAt.After(end),
+			Denial: o.Kind == semconv.ErrorTypePolicyDenied, Edges: o.Edges,
 		}
+		if o.Root.Type == "workload" || o.Root.Type == "service" {
+			one.Root = graph.Root{Namespace: o.Root.Namespace, Name: o.Root.Name}
+		}
+		options.Outages = append(options.Outages, one)
 	}
-	return roots
 }

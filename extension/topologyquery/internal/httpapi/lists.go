@@ -105,11 +105,25 @@ type nameBody struct {
 	Name      string `json:"name"`
 }
 
+// healthBody is the health of something, and a clause that says why; it may be empty.
+type healthBody struct {
+	Health string `json:"health"`
+	Reason string `json:"health_reason,omitempty"`
+}
+
+// worsen takes over a worse health.
+func (h *healthBody) worsen(other healthBody) {
+	if graph.Worse(other.Health, h.Health) {
+		*h = other
+	}
+}
+
 // healthOf are the healths of a graph's nodes by name.
-func healthOf(g *graph.Graph) map[inventory.Name]string {
-	out := make(map[inventory.Name]string, len(g.Nodes))
+func healthOf(g *graph.Graph) map[inventory.Name]healthBody {
+	out := make(map[inventory.Name]healthBody, len(g.Nodes))
 	for i := range g.Nodes {
-		out[inventory.Name{Namespace: g.Nodes[i].Namespace, Name: g.Nodes[i].Name}] = g.Nodes[i].Health
+		n := &g.Nodes[i]
+		out[inventory.Name{Namespace: n.Namespace, Name: n.Name}] = healthBody{n.Health, n.Reason}
 	}
 	return out
 }

@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
@@ -20,8 +22,7 @@ type nodeBody struct {
 	Namespace string `json:"namespace"`
 	Version   string `json:"version"`
 	Cluster   string `json:"cluster"`
-	// Health is unknown where the node's telemetry does not arrive.
-	Health       string       `json:"health"`
+	healthBody
 	XDS          xdsBody      `json:"xds"`
 	Sources      []sourceBody `json:"sources"`
 	Workloads    int          `json:"workloads"`
@@ -78,6 +79,7 @@ type machines struct {
 	pods     map[string][]*mesh.Workload
 	healthy  map[string]bool
 	partial  map[string]bool
+	open     []*outage.Outage
 }
 
 func (s *nodeRoutes) machines(at int64) machines {
@@ -85,6 +87,11 @@ func (s *nodeRoutes) machines(at int64) machines {
 		ztunnels: map[string]*mesh.Ztunnel{}, sources: map[string][]sources.Source{}, pods: map[string][]*mesh.Workload{},
 		healthy: s.sources.Delivering(min(at, s.ranges.now()), s.silentAfter.Milliseconds()),
 		partial: s.sources.Partial(),
+	}
+	for _, o := range s.outages.in(window{start: at, end: at + 1}) {
+		if o.EndedAt == nil || o.EndedAt.After(time.UnixMilli(at)) {
+			m.open = append(m.open, o)
+		}
 	}
 	seen := map[string]struct{}{}
 	see := func(name string) {
@@ -117,18 +124,9 @@ func (s *nodeRoutes) machines(at int64) machines {
 }
 
 func (s *nodeRoutes) body(m *machines, name string) nodeBody {
-	body := nodeBody{Name: name, Health: graph.Unknown, Sources: []sourceBody{}, XDS: xdsBody{State: "unknown"}}
-	if delivering, known := m.healthy[name]; known {
-		body.Health = graph.Failing
-		if delivering {
-			body.Health = graph.Healthy
-		}
-	}
+	body := nodeBody{Name: name, Sources: []sourceBody{}, XDS: xdsBody{State: "unknown"}, healthBody: m.health(name)}
 	for _, one := range m.sources[name] {
 		body.Sources = append(body.Sources, newSourceBody(name, one))
-		if one.Problem == semconv.ProblemNotUnderstood || m.partial[name] {
-			body.Health = graph.Unknown
-		}
 	}
 	owners := map[nameBody]struct{}{}
 	for _, pod := range m.pods[name] {
@@ -148,6 +146,95 @@ func (s *nodeRoutes) body(m *machines, name string) nodeBody {
 		}
 		body.Certificates.NextExpiry = earlier(body.Certificates.NextExpiry, c.NotAfter)
 		body.Certificates.RootExpiry = earlier(body.Certificates.RootExpiry, c.RootNotAfter)
+	}
+	return body
+}
+
+// health is a node's: whether its ztunnel's telemetry arrives, unless an open outage says worse.
+func (m *machines) health(name string) healthBody {
+	h := healthBody{graph.Unknown, "no telemetry of it ever arrived"}
+	if delivering, known := m.healthy[name]; known {
+		h = healthBody{graph.Failing, "its ztunnel's telemetry does not arrive"}
+		if delivering {
+			h = healthBody{Health: graph.Healthy}
+		}
+	}
+	for _, one := range m.sources[name] {
+		switch {
+		case one.Problem == semconv.ProblemNotUnderstood, m.partial[name] && one.Problem == semconv.ProblemLevelTooLow:
+			h = healthBody{graph.Unknown, clause(one.Detail)}
+		case one.Problem != "" && h.Reason == "":
+			h.Reason = clause(one.Detail)
+		}
+	}
+	if z := m.ztunnels[name]; z != nil {
+		var missing uint64
+		for _, c := range z.Certificates {
+			if strings.HasPrefix(c.State, "Unavailable") {
+				missing++
+			}
+		}
+		if missing > 0 {
+			h.worsen(healthBody{graph.Degraded, fmt.Sprintf("%d of %d certificates are unavailable", missing, len(z.Certificates))})
+		}
+	}
+	for _, o := range m.open {
+		switch {
+		case o.Root.Type == "node" && o.Root.Name == name:
+			h.worsen(byOutage(o))
+		case o.Kind == kindControlPlaneDown && h.Health == graph.Healthy:
+			h = healthBody{graph.Degraded, o.Summary}
+		}
+	}
+	return h
+}
+
+// kindControlPlaneDown is the kind of an outage in which ztunnels hear nothing from istiod.
+const kindControlPlaneDown = "control_plane_down"
+
+// byOutage is the health of what an open outage begins with.
+func byOutage(o *outage.Outage) healthBody {
+	if o.Severity == "critical" {
+		return healthBody{graph.Failing, o.Summary}
+	}
+	return healthBody{graph.Degraded, o.Summary}
+}
+
+// clause is a sentence as a part of another one.
+func clause(sentence string) string {
+	sentence = strings.TrimSuffix(sentence, ".")
+	if sentence == "" {
+		return ""
+	}
+	return strings.ToLower(sentence[:1]) + sentence[1:]
+}
+
+type controlPlaneBody struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	healthBody
+}
+
+// controlPlane is istiod: whether it delivers, unless an open outage says worse.
+func (m *machines) controlPlane() controlPlaneBody {
+	body := controlPlaneBody{Namespace: "istio-system", Name: "istiod", healthBody: healthBody{graph.Unknown, "nobody follows what it says"}}
+	for _, list := range m.sources {
+		for _, one := range list {
+			if one.Name != semconv.SourceXDS {
+				continue
+			}
+			if one.Up && body.Health != graph.Failing {
+				body.healthBody = healthBody{Health: graph.Healthy}
+			} else if !one.Up {
+				body.healthBody = healthBody{graph.Failing, "its stream is broken"}
+			}
+		}
+	}
+	for _, o := range m.open {
+		if o.Root.Type == "control_plane" {
+			body.Namespace, body.Name = o.Root.Namespace, o.Root.Name
+			body.worsen(byOutage(o))
+		}
 	}
 	return body
 }
@@ -175,6 +262,9 @@ func (m *machines) xds(name string) (state string, lastSeen *time.Time) {
 	if state, seen, ok := from(m.sources[name]); ok {
 		return state, seen
 	}
+	if slices.ContainsFunc(m.open, func(o *outage.Outage) bool { return o.Kind == kindControlPlaneDown }) {
+		return "disconnected", nil
+	}
 	for _, list := range m.sources {
 		if state, seen, ok := from(list); ok {
 			return state, seen
@@ -191,9 +281,10 @@ func (s *nodeRoutes) list(_ *http.Request, p *params) (*answer, error) {
 	m := s.machines(w.end)
 	list, total, next := cut(part, m.names, func(name string) (string, string) { return "", name })
 	body := struct {
-		Nodes []nodeBody `json:"nodes"`
+		Nodes        []nodeBody       `json:"nodes"`
+		ControlPlane controlPlaneBody `json:"control_plane"`
 		listBody
-	}{[]nodeBody{}, listBody{total, next}}
+	}{[]nodeBody{}, m.controlPlane(), listBody{total, next}}
 	for _, name := range list {
 		one := s.body(&m, name)
 		one.XDS.State, one.XDS.LastSeen = m.xds(name)

@@ -28,9 +28,8 @@ type publisher struct {
 	hub     hub
 	live    changedEdges
 	sources sourceList
-	mesh    graph.Mesh
+	graphs  *graphs
 	ranges  *ranges
-	health  Health
 }
 
 // run makes events until the context ends. changed is signalled after each write.
@@ -63,14 +62,14 @@ func (s *publisher) publishGraph(after uint64) (newest uint64) {
 	clock := s.ranges.now()
 	options := graph.Options{
 		Start: clock - defaultRange.Milliseconds(), End: clock, GroupBy: graph.ByWorkload,
-		DegradedAt: s.health.DegradedAt, FailingAt: s.health.FailingAt,
 	}
 	changed, newest, tooMany := s.live.Changed(after, options.Start, options.End, maxChanged)
 	defer changed.Release()
 	if newest == after {
 		return newest
 	}
-	b := graph.NewBuilder(s.mesh, options, len(changed.Edges))
+	s.graphs.judgeBy(&options)
+	b := graph.NewBuilder(s.graphs.mesh, options, len(changed.Edges))
 	for i, e := range changed.Edges {
 		b.AddLive(e, changed.Counts[i])
 	}

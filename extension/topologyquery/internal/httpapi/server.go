@@ -84,6 +84,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 		outages,
 		&workloadRoutes{mesh: all.Inventory, pods: pods, graphs: graphs, past: all.Past, outages: outages},
 		&serviceRoutes{mesh: all.Inventory, pods: pods, graphs: graphs, past: all.Past},
+		&namespaceRoutes{mesh: all.Inventory, graphs: graphs},
 		&policyRoutes{mesh: all.Inventory, graphs: graphs},
 		&nodeRoutes{mesh: all.Inventory, pods: pods, sources: all.Sources, outages: outages, ranges: ranges, silentAfter: settings.SilentAfter},
 		&flowRoutes{all.Flows},
@@ -111,7 +112,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 	handler = secure(allowHosts(settings.AllowedHosts, settings.Rejected, readOnly(handler)))
 	return &Server{
 		handler:   handler,
-		publisher: &publisher{hub: all.Events, live: all.Live, sources: all.Sources, mesh: all.Inventory, ranges: ranges, health: settings.Health},
+		publisher: &publisher{hub: all.Events, live: all.Live, sources: all.Sources, graphs: graphs, ranges: ranges},
 	}
 }
 

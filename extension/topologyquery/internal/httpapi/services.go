@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -17,8 +18,8 @@ type serviceBody struct {
 	Addresses []string    `json:"addresses"`
 	Ports     []mesh.Port `json:"ports"`
 	Waypoint  string      `json:"waypoint,omitempty"`
-	Health    string      `json:"health"`
-	Workloads []nameBody  `json:"workloads"`
+	healthBody
+	Workloads []nameBody `json:"workloads"`
 	// Endpoints and Healthy count the service's pods.
 	Endpoints int `json:"endpoints"`
 	Healthy   int `json:"healthy_endpoints"`
@@ -59,15 +60,19 @@ func (s *serviceRoutes) backends() map[string][]*inventory.Workload {
 	return out
 }
 
-func newServiceBody(service *mesh.Service, backends []*inventory.Workload, health map[inventory.Name]string) serviceBody {
+func newServiceBody(service *mesh.Service, backends []*inventory.Workload, health map[inventory.Name]healthBody) serviceBody {
 	body := serviceBody{
 		Namespace: service.Namespace, Name: service.Name, Hostname: service.Hostname,
 		Addresses: orEmpty(service.Addresses), Ports: orEmpty(service.Ports), Waypoint: service.Waypoint,
-		Health: graph.Idle, Workloads: []nameBody{},
+		healthBody: healthBody{Health: graph.Idle}, Workloads: []nameBody{},
+	}
+	of := map[string]healthBody{}
+	if one, ok := health[inventory.Name{Namespace: service.Namespace, Name: service.Name}]; ok && len(backends) == 0 {
+		of[service.Name] = one // clients got no further than its address
 	}
 	for _, w := range backends {
 		body.Workloads = append(body.Workloads, nameBody{w.Namespace, w.Name.Name})
-		body.Health = worse(body.Health, health[w.Name])
+		of[w.Name.Name] = health[w.Name]
 		for _, pod := range w.Pods {
 			if _, ok := pod.Services[service.Key()]; !ok {
 				continue
@@ -78,6 +83,13 @@ func newServiceBody(service *mesh.Service, backends []*inventory.Workload, healt
 			}
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		one := of[name]
+		if len(of) > 1 && one.Reason != "" {
+			one.Reason = name + ": " + one.Reason
+		}
+		body.worsen(one)
+	}
 	return body
 }
 
@@ -86,16 +98,6 @@ func orEmpty[T any](list []T) []T {
 		return []T{}
 	}
 	return list
-}
-
-// ranks order healths; the worst of some stands for all.
-var ranks = map[string]int{graph.Idle: 1, graph.Healthy: 2, graph.Unknown: 3, graph.Degraded: 4, graph.Failing: 5}
-
-func worse(a, b string) string {
-	if ranks[b] > ranks[a] {
-		return b
-	}
-	return a
 }
 
 func (s *serviceRoutes) list(r *http.Request, p *params) (*answer, error) {

@@ -14,17 +14,17 @@ import (
 )
 
 type workloadBody struct {
-	Namespace string     `json:"namespace"`
-	Name      string     `json:"name"`
-	App       string     `json:"app"`
-	Version   string     `json:"version"`
-	Cluster   string     `json:"cluster"`
-	Kind      string     `json:"kind"`
-	InMesh    bool       `json:"in_mesh"`
-	Health    string     `json:"health"`
-	Waypoint  string     `json:"waypoint,omitempty"`
-	Services  []nameBody `json:"services"`
-	Pods      []podBody  `json:"pods"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	App       string `json:"app"`
+	Version   string `json:"version"`
+	Cluster   string `json:"cluster"`
+	Kind      string `json:"kind"`
+	InMesh    bool   `json:"in_mesh"`
+	healthBody
+	Waypoint string     `json:"waypoint,omitempty"`
+	Services []nameBody `json:"services"`
+	Pods     []podBody  `json:"pods"`
 }
 
 type podBody struct {
@@ -54,10 +54,10 @@ type pods struct {
 	ranges *ranges
 }
 
-func (s *pods) workload(w *inventory.Workload, health map[inventory.Name]string) workloadBody {
+func (s *pods) workload(w *inventory.Workload, health map[inventory.Name]healthBody) workloadBody {
 	body := workloadBody{
 		Namespace: w.Namespace, Name: w.Name.Name, App: w.App, Version: w.Version, Cluster: w.Cluster, Kind: w.Kind,
-		InMesh: w.InMesh, Health: cmp.Or(health[w.Name], graph.Idle), Services: []nameBody{}, Pods: []podBody{},
+		InMesh: w.InMesh, healthBody: cmp.Or(health[w.Name], healthBody{Health: graph.Idle}), Services: []nameBody{}, Pods: []podBody{},
 	}
 	services := map[nameBody]struct{}{}
 	for _, pod := range w.Pods {

@@ -108,20 +108,6 @@ func (s *Store) List(start, end time.Time, state string) []*outage.Outage {
 	return out
 }
 
-// OpenAt returns the outages that were open at a time.
-func (s *Store) OpenAt(at time.Time) []*outage.Outage {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var out []*outage.Outage
-	for _, e := range s.byID {
-		o := e.outage
-		if !o.StartedAt.After(at) && (o.EndedAt == nil || o.EndedAt.After(at)) {
-			out = append(out, o)
-		}
-	}
-	return out
-}
-
 // Version grows with every change.
 func (s *Store) Version() uint64 {
 	s.mu.RLock()

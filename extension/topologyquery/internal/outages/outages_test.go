@@ -53,7 +53,6 @@ func TestList(t *testing.T) {
 	} {
 		assert.Equal(t, test.want, names(s.List(test.start, test.end, test.state)), "%+v", test)
 	}
-	assert.Equal(t, []string{"a"}, names(s.OpenAt(at(30*time.Second))))
 	assert.Nil(t, s.Get("c"))
 }
 
