@@ -30,8 +30,7 @@ type Config struct {
 
 	Live    LiveConfig    `mapstructure:"live"`
 	History HistoryConfig `mapstructure:"history"`
-	Traces  TracesConfig  `mapstructure:"traces"`
-	Flows   FlowsConfig   `mapstructure:"flows"`
+	Records RecordsConfig `mapstructure:"records"`
 	// KeptConfig bounds what is kept of the mesh beside its history.
 	KeptConfig `mapstructure:",squash"`
 	Health     HealthConfig `mapstructure:"health"`
@@ -71,9 +70,13 @@ type ServersConfig struct {
 	Jaeger configoptional.Optional[JaegerConfig] `mapstructure:"jaeger"`
 }
 
-// formerNames are options that have other names now.
+// formerNames are options that have other names now, or none.
 var formerNames = []renamed.Option{
-	{Old: "flows::size", New: "flows::max_records"},
+	{Old: "flows::size"},
+	{Old: "flows::max_records"},
+	{Old: "traces::max_spans"},
+	{Old: "traces::max_size_mib"},
+	{Old: "traces::retention", New: "records::retention"},
 	{Old: "outages::max", New: "outages::max_outages"},
 	{Old: "changes::max", New: "changes::max_changes"},
 	{Old: "limits::concurrent", New: "limits::max_concurrent"},
@@ -135,21 +138,17 @@ type PrometheusConfig struct {
 	ReplicaLabel string `mapstructure:"replica_label"`
 }
 
-// TracesConfig bounds the embedded trace store.
-type TracesConfig struct {
-	MaxSpans   int           `mapstructure:"max_spans"`
-	MaxSizeMiB int64         `mapstructure:"max_size_mib"`
-	Retention  time.Duration `mapstructure:"retention"`
+// RecordsConfig bounds the spans and flows that are kept on disk.
+type RecordsConfig struct {
+	// MaxSizeMiB bounds their files together.
+	MaxSizeMiB int64 `mapstructure:"max_size_mib"`
+	// Retention is how long a record is kept after it arrived; 0 does not bound.
+	Retention time.Duration `mapstructure:"retention"`
 }
 
 // JaegerConfig is a server that speaks Jaeger's api_v3 over HTTP.
 type JaegerConfig struct {
 	confighttp.ClientConfig `mapstructure:",squash"`
-}
-
-// FlowsConfig bounds the flow table.
-type FlowsConfig struct {
-	MaxRecords int `mapstructure:"max_records"`
 }
 
 // OutagesConfig bounds the outages that are kept.
@@ -223,8 +222,7 @@ func createDefaultConfig() component.Config {
 			QueryTimeout:     20 * time.Second,
 			MaxSamples:       30_000_000,
 		},
-		Traces: TracesConfig{MaxSpans: 500_000, MaxSizeMiB: 512, Retention: 24 * time.Hour},
-		Flows:  FlowsConfig{MaxRecords: 20_000},
+		Records: RecordsConfig{MaxSizeMiB: 4 << 10, Retention: 7 * 24 * time.Hour},
 		KeptConfig: KeptConfig{
 			Outages:   OutagesConfig{MaxOutages: 10_000},
 			Changes:   ChangesConfig{MaxChanges: 10_000},
@@ -256,9 +254,7 @@ func (c *Config) Validate() error {
 	positive("history::lookback", c.History.Lookback > 0)
 	positive("history::query_timeout", c.History.QueryTimeout > 0)
 	positive("history::max_samples", c.History.MaxSamples > 0)
-	positive("traces::max_spans", c.Traces.MaxSpans > 0)
-	positive("traces::max_size_mib", c.Traces.MaxSizeMiB > 0)
-	positive("flows::max_records", c.Flows.MaxRecords > 0)
+	positive("records::max_size_mib", c.Records.MaxSizeMiB > 0)
 	positive("outages::max_outages", c.Outages.MaxOutages > 0)
 	positive("changes::max_changes", c.Changes.MaxChanges > 0)
 	positive("endpoints::max_services", c.Endpoints.MaxServices > 0)
@@ -277,8 +273,8 @@ func (c *Config) Validate() error {
 	if c.Live.Window < c.History.Resolution {
 		errs = append(errs, errors.New("live::window must not be shorter than history::resolution"))
 	}
-	if c.History.Retention < 0 || c.History.MaxSizeMiB < 0 || c.History.OutOfOrderWindow < 0 || c.Traces.Retention < 0 || c.Limits.MaxQueued < 0 {
-		errs = append(errs, errors.New("history::retention, history::max_size_mib, history::out_of_order_window, traces::retention and limits::max_queued must not be negative"))
+	if c.History.Retention < 0 || c.History.MaxSizeMiB < 0 || c.History.OutOfOrderWindow < 0 || c.Records.Retention < 0 || c.Limits.MaxQueued < 0 {
+		errs = append(errs, errors.New("history::retention, history::max_size_mib, history::out_of_order_window, records::retention and limits::max_queued must not be negative"))
 	}
 	if !(c.Health.DegradedAt > 0 && c.Health.DegradedAt <= c.Health.FailingAt && c.Health.FailingAt <= 1) {
 		errs = append(errs, errors.New("health: 0 < degraded_at ≤ failing_at ≤ 1 must hold"))

@@ -38,13 +38,14 @@ func TestConfig(t *testing.T) {
 		Resolution: time.Second, Retention: 72 * time.Hour, MaxSizeMiB: 100, OutOfOrderWindow: time.Hour, Metrics: []string{"mesh.", "istio_"},
 		Lookback: 2 * time.Minute, QueryTimeout: 10 * time.Second, MaxSamples: 1_000_000,
 	}, all.History)
+	assert.Equal(t, RecordsConfig{MaxSizeMiB: 10, Retention: time.Hour}, all.Records)
 	assert.Equal(t, LimitsConfig{MaxConcurrent: 4, MaxQueued: 8, Timeout: 10 * time.Second, MaxRange: 24 * time.Hour, MaxMemoryMiB: 64}, all.Limits)
 	assert.Equal(t, []string{"nephilia.example", ".mesh.example"}, all.HTTP.AllowedHosts)
 	assert.Equal(t, map[string]string{"jaeger": "https://jaeger.example", "grafana": "https://grafana.example/d/mesh", "prometheus": "https://prometheus.example"}, all.Links.asMap())
 	assert.False(t, all.Prometheus.HasValue())
 	former := load(t, "former_names")
 	assert.Len(t, former.warnings, len(formerNames))
-	assert.Equal(t, []any{all.Flows, all.Outages, all.Changes}, []any{former.Flows, former.Outages, former.Changes})
+	assert.Equal(t, []any{all.Records.Retention, all.Outages, all.Changes}, []any{former.Records.Retention, former.Outages, former.Changes})
 	assert.Equal(t, []int{4, 8}, []int{former.Limits.MaxConcurrent, former.Limits.MaxQueued})
 	remote := load(t, "remote")
 	assert.Equal(t, "http://prometheus:9090", remote.Prometheus.Get().Endpoint)

@@ -29,6 +29,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
 	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/records"
 )
 
 // saveEvery is how often a changed state is written to disk.
@@ -42,6 +43,7 @@ type storage struct {
 	memory    *budget.Budget
 	stores    *stores.Stores
 	embedded  *history.Embedded
+	records   *records.Store
 	directory string
 	// temporary is the directory that ends with the process, empty if one is configured.
 	temporary string
@@ -65,7 +67,6 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 		}),
 		Sources:   sources.New(),
 		Inventory: inventory.New(c.Mesh.MaxEntities),
-		Flows:     flows.New(c.Flows.MaxRecords),
 		Changes:   changes.New(c.Changes.MaxChanges),
 		Outages: outages.New(c.Outages.MaxOutages, func(o *outage.Outage, transition string, at int64) {
 			body, err := httpapi.OutageEvent(o, transition, time.UnixMilli(at))
@@ -87,13 +88,41 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 			return now
 		},
 	})
-	if err := s.openTraces(ctx, host); err != nil {
-		return false, err
-	}
 	if err := s.openHistory(ctx, host); err != nil {
 		return false, err
 	}
+	if err := s.openRecords(); err != nil {
+		return false, err
+	}
+	if err := s.openTraces(ctx, host); err != nil {
+		return false, err
+	}
 	return s.restore(ctx)
+}
+
+// openRecords opens the flows, and the spans unless something else keeps them.
+func (s *storage) openRecords() error {
+	kinds := []records.Kind{flows.Kind}
+	if !s.config.Jaeger.HasValue() {
+		kinds = append(kinds, traces.Kind)
+	}
+	kept, err := records.Open(records.Settings{
+		Directory: filepath.Join(s.directory, "records"),
+		MaxBytes:  s.config.Records.MaxSizeMiB << 20,
+		Retention: s.config.Records.Retention,
+		Now: func() time.Time {
+			if _, now := s.stores.Sources.Clock(); now > 0 {
+				return time.UnixMilli(now)
+			}
+			return time.Now()
+		},
+		Logger: s.telemetry.Logger,
+	}, kinds...)
+	if err != nil {
+		return err
+	}
+	s.records, s.stores.Records, s.stores.Flows = kept, kept, flows.NewStore(kept.Table(flows.KindName))
+	return nil
 }
 
 func (s *storage) openTraces(ctx context.Context, host component.Host) error {
@@ -114,18 +143,7 @@ func (s *storage) openTraces(ctx context.Context, host component.Host) error {
 		s.stores.Traces = traces.NewJaeger(client, jaeger.Endpoint, appOf)
 		return nil
 	}
-	s.stores.Spans = traces.NewStore(traces.Settings{
-		MaxSpans:  s.config.Traces.MaxSpans,
-		MaxBytes:  s.config.Traces.MaxSizeMiB << 20,
-		Retention: s.config.Traces.Retention,
-		Now: func() time.Time {
-			if _, now := s.stores.Sources.Clock(); now > 0 {
-				return time.UnixMilli(now)
-			}
-			return time.Now()
-		},
-		AppOf: appOf,
-	})
+	s.stores.Spans = traces.NewStore(s.stores.Records.Table(traces.KindName), appOf)
 	s.stores.Traces = s.stores.Spans
 	return nil
 }
@@ -255,6 +273,10 @@ func (s *storage) close() error {
 	if s.embedded != nil {
 		errs = append(errs, s.embedded.Close())
 		s.embedded = nil
+	}
+	if s.records != nil {
+		errs = append(errs, s.records.Close())
+		s.records = nil
 	}
 	for _, closer := range s.closers {
 		closer()

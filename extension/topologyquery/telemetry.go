@@ -48,7 +48,23 @@ func (t *topologyQuery) report() error {
 		func() error {
 			return builder.RegisterTopologyQuerySpansCallback(func(_ context.Context, o metric.Int64Observer) error {
 				if spans != nil {
-					o.Observe(int64(spans.Stats().Spans))
+					o.Observe(int64(spans.Spans()))
+				}
+				return nil
+			})
+		},
+		func() error {
+			return builder.RegisterTopologyQueryRecordsCallback(func(_ context.Context, o metric.Int64Observer) error {
+				for _, kept := range stores.Records.Status() {
+					o.Observe(int64(kept.Records), metric.WithAttributes(attribute.String("kind", kept.Kind)))
+				}
+				return nil
+			})
+		},
+		func() error {
+			return builder.RegisterTopologyQueryRecordsSizeCallback(func(_ context.Context, o metric.Int64Observer) error {
+				for _, kept := range stores.Records.Status() {
+					o.Observe(kept.Bytes, metric.WithAttributes(attribute.String("kind", kept.Kind)))
 				}
 				return nil
 			})
@@ -112,8 +128,10 @@ func (t *topologyQuery) droppedHere() map[string]uint64 {
 	dropped["change_limit"] += t.stores.Changes.Stats().Dropped
 	dropped["request"] += t.stores.Endpoints.Dropped()
 	dropped["node_limit"] += t.stores.Sources.Rejected()
-	if t.stores.Spans != nil {
-		dropped["span_limit"] += t.stores.Spans.Stats().Dropped
+	for _, kept := range t.stores.Records.Status() {
+		for reason, n := range kept.Dropped {
+			dropped[kept.Kind+"_"+reason] += n
+		}
 	}
 	return dropped
 }

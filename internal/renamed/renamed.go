@@ -8,7 +8,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 )
 
-// Option is an option with another name than before. Names are paths such as "limits::edges".
+// Option is an option with another name than before, or one that is gone: New is empty then. Names are paths such as "limits::edges".
 type Option struct {
 	Old, New string
 	// Convert makes the new option's value of the old one's, if they differ; nil: it is the same.
@@ -19,6 +19,11 @@ type Option struct {
 func Move(conf *confmap.Conf, options []Option) (warnings []string, err error) {
 	for _, o := range options {
 		if !conf.IsSet(o.Old) {
+			continue
+		}
+		if o.New == "" {
+			conf.Delete(o.Old)
+			warnings = append(warnings, fmt.Sprintf("the option %s has no effect any more", o.Old))
 			continue
 		}
 		if conf.IsSet(o.New) {

@@ -13,6 +13,7 @@ func TestMove(t *testing.T) {
 	options := []Option{
 		{Old: "limits::edges", New: "max_edges"},
 		{Old: "flows::size", New: "flows::max_records"},
+		{Old: "flows::gone"},
 		{Old: "one_in", New: "spans::ratio", Convert: func(old any) (any, error) {
 			if n, ok := old.(int); ok && n > 0 {
 				return 1 / float64(n), nil
@@ -36,6 +37,11 @@ func TestMove(t *testing.T) {
 				"the option limits::edges is deprecated: it is called max_edges now",
 				"the option flows::size is deprecated: it is called flows::max_records now",
 			},
+		},
+		"an option that is gone": {
+			conf:     map[string]any{"max_edges": 1, "flows": map[string]any{"gone": 2, "max_records": 3}},
+			want:     map[string]any{"max_edges": 1, "flows": map[string]any{"max_records": 3}},
+			warnings: []string{"the option flows::gone has no effect any more"},
 		},
 		"the last option of a group": {
 			conf:     map[string]any{"limits": map[string]any{"edges": 1}},

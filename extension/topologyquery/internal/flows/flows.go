@@ -1,10 +1,9 @@
-// Package flows keeps the newest flow records: who connected to whom, how it went and why not.
+// Package flows keeps flow records: who connected to whom, how it went and why not.
 package flows
 
 import (
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -13,7 +12,7 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
-// maxText bounds a flow's texts in bytes; the ring's memory is bounded by its size times these.
+// maxText bounds a flow's texts in bytes.
 const maxText = 512
 
 // Verdicts, and how a flow was secured.
@@ -64,31 +63,6 @@ type Party struct {
 	Port      uint16 `json:"port,omitempty"`
 	Identity  string `json:"identity,omitempty"`
 	Cluster   string `json:"cluster,omitempty"`
-}
-
-// Ring keeps the newest flows. All methods may be called from several goroutines.
-type Ring struct {
-	mu   sync.RWMutex
-	ring []Flow
-	next uint64
-}
-
-// New returns a ring of that size.
-func New(size int) *Ring { return &Ring{ring: make([]Flow, max(size, 1))} }
-
-// Add takes over an access record of a node (docs/data-model.md, section 2.1).
-func (r *Ring) Add(node string, record plog.LogRecord) {
-	f := parse(record)
-	f.Node = node
-	r.add(f)
-}
-
-func (r *Ring) add(f Flow) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.next++
-	f.Cursor = r.next
-	r.ring[r.next%uint64(len(r.ring))] = f
 }
 
 func parse(record plog.LogRecord) Flow {
@@ -173,90 +147,4 @@ func port(attrs pcommon.Map, name string) uint16 {
 		return uint16(n)
 	}
 	return 0
-}
-
-// Filter selects flows; an empty field selects all.
-type Filter struct {
-	Source, Destination string // part of "namespace/pod", or an address
-	Namespace           string // either side's
-	Direction           string
-	Verdict             string
-	Reason              string
-	Since, Until        time.Time
-	RequestFilter
-}
-
-func (f *Filter) match(flow *Flow) bool {
-	return (f.Source == "" || flow.Source.match(f.Source)) &&
-		(f.Destination == "" || flow.Dest.match(f.Destination) || flow.Service == f.Destination) &&
-		(f.Namespace == "" || flow.Source.Namespace == f.Namespace || flow.Dest.Namespace == f.Namespace) &&
-		(f.Direction == "" || flow.Direction == f.Direction) &&
-		(f.Verdict == "" || flow.Verdict == f.Verdict) &&
-		(f.Reason == "" || flow.Reason == f.Reason) &&
-		(f.Since.IsZero() || !flow.Time.Before(f.Since)) &&
-		(f.Until.IsZero() || flow.Time.Before(f.Until)) &&
-		f.RequestFilter.match(flow)
-}
-
-func (p *Party) match(want string) bool {
-	return p.Address == want || p.Pod != "" && strings.Contains(p.Namespace+"/"+p.Pod, want)
-}
-
-// List returns at most limit flows that the filter selects, newest first, older than before (a cursor, 0 for the
-// newest). next is the cursor for the flows that follow, 0 if there are none.
-func (r *Ring) List(filter Filter, before uint64, limit int) (list []Flow, next uint64) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	at := r.next
-	if before != 0 {
-		at = min(at, before-1)
-	}
-	list = []Flow{}
-	for ; at > 0 && at+uint64(len(r.ring)) > r.next; at-- {
-		flow := &r.ring[at%uint64(len(r.ring))]
-		if !filter.match(flow) {
-			continue
-		}
-		if len(list) == limit {
-			return list, list[limit-1].Cursor
-		}
-		list = append(list, *flow)
-	}
-	return list, 0
-}
-
-// Newest is the newest flow's cursor.
-func (r *Ring) Newest() uint64 {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.next
-}
-
-// KeptSince is the time from which on flows are kept, zero as long as none was forgotten.
-func (r *Ring) KeptSince() time.Time {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if r.next <= uint64(len(r.ring)) {
-		return time.Time{}
-	}
-	return r.ring[(r.next+1)%uint64(len(r.ring))].Time
-}
-
-// After returns at most limit flows that the filter selects, oldest first, newer than a cursor, and the newest cursor.
-func (r *Ring) After(filter Filter, after uint64, limit int) (list []Flow, newest uint64) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if r.next > uint64(len(r.ring)) {
-		after = max(after, r.next-uint64(len(r.ring)))
-	}
-	list = []Flow{}
-	for at := after + 1; at <= r.next; at++ {
-		if flow := &r.ring[at%uint64(len(r.ring))]; filter.match(flow) {
-			if len(list) == limit {
-				return list, at - 1
-			}
-			list = append(list, *flow)
-		}
-	}
-	return list, r.next
 }

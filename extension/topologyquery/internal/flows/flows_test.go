@@ -2,6 +2,7 @@ package flows
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.uber.org/zap"
 
+	"github.com/nephilia/nephilia/internal/records"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -22,7 +25,8 @@ func record(at time.Time, attributes map[string]any) plog.LogRecord {
 }
 
 func TestRecordsInTheClientsSense(t *testing.T) {
-	r := New(10)
+	s := newStore(t)
+	var r Batch
 	at := time.Date(2026, 9, 1, 10, 0, 0, 0, time.UTC)
 	for _, direction := range []string{semconv.DirectionOutbound, semconv.DirectionInbound} {
 		sent, received := int64(100), int64(4000)
@@ -35,7 +39,9 @@ func TestRecordsInTheClientsSense(t *testing.T) {
 			semconv.AttrErrorType: semconv.ErrorTypePolicyDenied, semconv.AttrPolicy: "a/b",
 		}))
 	}
-	list, next := r.List(Filter{}, 0, 10)
+	s.Add(r)
+	list, next, err := s.List(t.Context(), Filter{}, 0, 10)
+	require.NoError(t, err)
 	require.Len(t, list, 2)
 	assert.Zero(t, next)
 	for _, f := range list {
@@ -47,20 +53,34 @@ func TestRecordsInTheClientsSense(t *testing.T) {
 	}
 }
 
-func TestPagesOfARingThatTurns(t *testing.T) {
-	r := New(100)
+// newStore returns a store over records in a directory of the test.
+func newStore(t *testing.T) *Store {
+	t.Helper()
+	kept, err := records.Open(records.Settings{
+		Directory: t.TempDir(), MaxBytes: 1 << 30, Retention: time.Hour, Now: time.Now, Logger: zap.NewNop(),
+	}, Kind)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, kept.Close()) })
+	return NewStore(kept.Table(KindName))
+}
+
+func TestPages(t *testing.T) {
+	s := newStore(t)
 	at := time.Date(2026, 9, 1, 10, 0, 0, 0, time.UTC)
+	var b Batch
 	for i := range 250 {
-		r.Add("n", record(at.Add(time.Duration(i)*time.Second), map[string]any{
+		b.Add("n", record(at.Add(time.Duration(i)*time.Second), map[string]any{
 			semconv.AttrSourceNamespace: fmt.Sprint("ns", i%2), semconv.AttrSourcePod: "pod", semconv.AttrDirection: "outbound",
-			semconv.AttrDestinationAddress: 7, // a wrong type is no address
+			semconv.AttrRecordUID: fmt.Sprint(i), semconv.AttrDestinationAddress: 7, // a wrong type is no address
 		}))
 	}
-	assert.Equal(t, at.Add(150*time.Second), r.KeptSince())
-	assert.Zero(t, New(10).KeptSince())
+	s.Add(b)
+	s.Add(b[:10]) // lines that are read again
+	assert.Zero(t, s.KeptSince())
 	var seen []uint64
 	for cursor := uint64(0); ; {
-		list, next := r.List(Filter{Namespace: "ns1"}, cursor, 7)
+		list, next, err := s.List(t.Context(), Filter{Namespace: "ns1"}, cursor, 7)
+		require.NoError(t, err)
 		for _, f := range list {
 			seen = append(seen, f.Cursor)
 			assert.Equal(t, "ns1", f.Source.Namespace)
@@ -69,24 +89,93 @@ func TestPagesOfARingThatTurns(t *testing.T) {
 			break
 		}
 	}
-	assert.Len(t, seen, 50)
+	assert.Len(t, seen, 125)
 	assert.EqualValues(t, 250, seen[0])
-	assert.EqualValues(t, 152, seen[49])
-	list, newest := r.After(Filter{}, 248, 10)
+	assert.EqualValues(t, 2, seen[124])
+	list, newest, err := s.After(t.Context(), Filter{}, 248, 10)
+	require.NoError(t, err)
 	assert.Len(t, list, 2)
 	assert.EqualValues(t, 250, newest)
-	list, newest = r.After(Filter{}, 0, 10)
+	list, newest, err = s.After(t.Context(), Filter{}, 0, 10)
+	require.NoError(t, err)
 	assert.Len(t, list, 10)
-	assert.EqualValues(t, 160, newest)
-	for _, none := range []Filter{{Verdict: VerdictDenied}, {Reason: "x"}, {Source: "other"}, {Since: at.Add(time.Hour)}, {Until: at}, {Direction: "inbound"}} {
-		list, _ := r.List(none, 0, 10)
+	assert.EqualValues(t, 10, newest)
+	for _, none := range []Filter{{Verdict: VerdictDenied}, {Reason: "x"}, {Source: "other"}, {Since: at.Add(time.Hour)}, {Until: at}, {Direction: "inbound"}, {Text: "other"}} {
+		list, _, err := s.List(t.Context(), none, 0, 10)
+		require.NoError(t, err)
 		assert.Empty(t, list)
 	}
+	list, _, err = s.List(t.Context(), Filter{Text: "OUTB"}, 0, 10)
+	require.NoError(t, err)
+	assert.Len(t, list, 10)
+}
+
+func TestCountsOfGroups(t *testing.T) {
+	s := newStore(t)
+	var b Batch
+	for i := range 10 {
+		attributes := map[string]any{semconv.AttrSourceAddress: fmt.Sprint("10.0.0.", i%3), semconv.AttrSourceNamespace: "shop"}
+		if i%3 == 0 {
+			attributes[semconv.AttrErrorType], attributes[semconv.AttrSourcePod] = semconv.ErrorTypePolicyDenied, "web-1"
+		}
+		b.Add("n", record(time.Unix(1, 0), attributes))
+	}
+	s.Add(b)
+	groups, others, total, err := s.Count(t.Context(), Filter{}, []string{"source", "reason"})
+	require.NoError(t, err)
+	assert.Zero(t, others)
+	assert.EqualValues(t, 10, total)
+	assert.Equal(t, []Group{
+		{map[string]string{"source": "shop/web-1", "reason": "policy_denied"}, 4, 4},
+		{map[string]string{"source": "10.0.0.1", "reason": ""}, 3, 0},
+		{map[string]string{"source": "10.0.0.2", "reason": ""}, 3, 0},
+	}, groups)
+}
+
+// TestAllFieldsReturn stores a flow with a value in every field.
+func TestAllFieldsReturn(t *testing.T) {
+	s := newStore(t)
+	var want Flow
+	n := 0
+	var fill func(v reflect.Value)
+	fill = func(v reflect.Value) {
+		n++
+		switch v.Kind() {
+		case reflect.Struct:
+			if v.Type() == reflect.TypeFor[time.Time]() {
+				v.Set(reflect.ValueOf(time.Unix(1, 5).UTC()))
+				return
+			}
+			for i := range v.NumField() {
+				fill(v.Field(i))
+			}
+		case reflect.Pointer:
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(v.Elem())
+		case reflect.String:
+			v.SetString(fmt.Sprint("text ", n))
+		case reflect.Float64:
+			v.SetFloat(float64(n))
+		case reflect.Uint16, reflect.Uint64:
+			v.SetUint(uint64(n))
+		default:
+			v.SetInt(int64(n))
+		}
+	}
+	fill(reflect.ValueOf(&want).Elem())
+	want.Cursor = 1
+	s.Add(Batch{encode(&want)})
+	list, _, err := s.List(t.Context(), Filter{}, 0, 1)
+	require.NoError(t, err)
+	assert.Equal(t, []*Flow{&want}, list)
 }
 
 func TestLongTextIsCut(t *testing.T) {
-	r := New(1)
-	r.Add("n", record(time.Unix(1, 0), map[string]any{semconv.AttrErrorMessage: strings.Repeat("\xff", 1<<20)}))
-	list, _ := r.List(Filter{}, 0, 1)
+	s := newStore(t)
+	var b Batch
+	b.Add("n", record(time.Unix(1, 0), map[string]any{semconv.AttrErrorMessage: strings.Repeat("\xff", 1<<20)}))
+	s.Add(b)
+	list, _, err := s.List(t.Context(), Filter{}, 0, 1)
+	require.NoError(t, err)
 	assert.LessOrEqual(t, len(list[0].Message), maxText)
 }

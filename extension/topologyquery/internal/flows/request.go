@@ -11,6 +11,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/pathtemplate"
+	"github.com/nephilia/nephilia/internal/records"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -30,11 +31,6 @@ type Request struct {
 	// Waypoint is "namespace/name" of the waypoint or gateway that logged the request.
 	Waypoint   string `json:"waypoint,omitempty"`
 	GRPCStatus *int64 `json:"grpc_status,omitempty"`
-}
-
-// AddRequest takes over a request's record (docs/data-model.md, section 2.5).
-func (r *Ring) AddRequest(resource pcommon.Map, record plog.LogRecord) {
-	r.add(parseRequest(resource, record))
 }
 
 func parseRequest(resource pcommon.Map, record plog.LogRecord) Flow {
@@ -99,20 +95,28 @@ type RequestFilter struct {
 	RequestID string
 }
 
-func (f *RequestFilter) match(flow *Flow) bool {
-	if f.Protocol != "" && f.Protocol != flow.Protocol && !(f.Protocol == semconv.ProtocolHTTP && flow.Protocol == semconv.ProtocolGRPC) {
-		return false
+// where is what a record of a flow that is asked for has.
+func (f *RequestFilter) where() (clauses []records.Clause) {
+	judge := func(field string, set bool, wanted func(value string) bool) {
+		if set {
+			clauses = append(clauses, records.Clause{{Field: field, Text: wanted}})
+		}
 	}
-	if f.Status == "" && f.Method == "" && f.Path == "" && f.RequestID == "" {
-		return true
+	judge(fieldProtocol, f.Protocol != "", func(protocol string) bool {
+		return protocol == f.Protocol || f.Protocol == semconv.ProtocolHTTP && protocol == semconv.ProtocolGRPC
+	})
+	judge(fieldProtocol, f.Status != "" || f.Method != "" || f.Path != "" || f.RequestID != "", isRequest)
+	if f.Status != "" {
+		clauses = append(clauses, records.Clause{{Field: fieldStatus, Number: func(status int64) bool { return matchStatus(f.Status, int(status)) }}})
 	}
-	r := flow.Request
-	return r != nil &&
-		(f.Status == "" || matchStatus(f.Status, r.Status)) &&
-		(f.Method == "" || strings.EqualFold(f.Method, r.Method)) &&
-		(f.Path == "" || matchPath(f.Path, r.Path)) &&
-		(f.RequestID == "" || f.RequestID == r.ID)
+	judge(fieldMethod, f.Method != "", func(method string) bool { return strings.EqualFold(f.Method, method) })
+	judge(fieldPath, f.Path != "", func(path string) bool { return matchPath(f.Path, path) })
+	judge(fieldRequestID, f.RequestID != "", func(id string) bool { return id == f.RequestID })
+	return clauses
 }
+
+// isRequest tells whether flows of a protocol are requests.
+func isRequest(protocol string) bool { return protocol != semconv.ProtocolTCP }
 
 func matchStatus(want string, status int) bool {
 	for one := range strings.SplitSeq(want, ",") {

@@ -11,9 +11,10 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
-func requests(t *testing.T) *Ring {
+func requests(t *testing.T) *Store {
 	t.Helper()
-	r := New(10)
+	s := newStore(t)
+	var r Batch
 	resource := pcommon.NewMap()
 	resource.PutStr(semconv.AttrWaypoint, "shop/waypoint")
 	at := time.Date(2026, 9, 1, 10, 0, 0, 0, time.UTC)
@@ -34,11 +35,13 @@ func requests(t *testing.T) *Ring {
 	}))
 	r.AddRequest(pcommon.NewMap(), record(at, nil))
 	r.Add("node-a", record(at, map[string]any{semconv.AttrDirection: semconv.DirectionOutbound}))
-	return r
+	s.Add(r)
+	return s
 }
 
 func TestRequests(t *testing.T) {
-	list, _ := requests(t).List(Filter{RequestFilter: RequestFilter{RequestID: "one"}}, 0, 10)
+	list, _, err := requests(t).List(t.Context(), Filter{RequestFilter: RequestFilter{RequestID: "one"}}, 0, 10)
+	require.NoError(t, err)
 	require.Len(t, list, 1)
 	f := list[0]
 	assert.Equal(t, &Request{
@@ -76,7 +79,8 @@ func TestRequestFilters(t *testing.T) {
 		{RequestFilter{Path: "/products/*"}, 1},
 		{RequestFilter{Path: "roduct"}, 2},
 	} {
-		list, _ := r.List(Filter{RequestFilter: c.filter}, 0, 10)
+		list, _, err := r.List(t.Context(), Filter{RequestFilter: c.filter}, 0, 10)
+		require.NoError(t, err)
 		assert.Len(t, list, c.want, "%+v", c.filter)
 	}
 }

@@ -100,8 +100,11 @@ func (s *stream) follow(r *http.Request, client *events.Client, out *eventStream
 		case <-heartbeat.C:
 			out.send(events.Event{Type: "heartbeat", Data: s.ranges.event()})
 		case <-flowTick:
-			var list []flows.Flow
-			list, cursor = s.flows.After(flows.Filter{}, cursor, flowsPerEvent)
+			list, newest, err := s.flows.After(r.Context(), flows.Filter{}, cursor, flowsPerEvent)
+			if err != nil {
+				return // the client has left
+			}
+			cursor = newest
 			if len(list) > 0 {
 				body, err := json.Marshal(map[string]any{"time": timeOf(s.ranges.now()), "flows": list})
 				if err == nil {

@@ -28,6 +28,7 @@ import (
 	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/records"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -316,7 +317,7 @@ func TestTimesThatJSONCannotSay(t *testing.T) {
 	for _, position := range []int64{-1 << 63, 1<<63 - 1} {
 		tracker := sources.New()
 		tracker.SetReplay(sources.Replay{State: "running", Position: position})
-		s := &statusRoutes{settings: settings, live: live.New(live.Settings{}), sources: tracker, ranges: &ranges{data: tracker, wall: time.Now}}
+		s := &statusRoutes{settings: settings, live: live.New(live.Settings{}), sources: tracker, records: &records.Store{}, ranges: &ranges{data: tracker, wall: time.Now}}
 		_, err := s.status(nil, nil)
 		require.NoError(t, err)
 	}
@@ -341,7 +342,7 @@ func TestStatusSaysWhyAReplayFailed(t *testing.T) {
 	settings, _ := testSettings(Limits{})
 	tracker := sources.New()
 	tracker.SetReplay(sources.Replay{State: semconv.ReplayFailed, Position: 8_000_000, Reason: "recording /r: there is no such folder"})
-	s := &statusRoutes{settings: settings, live: live.New(live.Settings{}), sources: tracker, ranges: &ranges{data: tracker, wall: time.Now}}
+	s := &statusRoutes{settings: settings, live: live.New(live.Settings{}), sources: tracker, records: &records.Store{}, ranges: &ranges{data: tracker, wall: time.Now}}
 	answer, err := s.status(nil, nil)
 	require.NoError(t, err)
 	assert.Contains(t, string(answer.body), `"replay":{"state":"failed","position":"1970-01-01T02:13:20Z","reason":"recording /r: there is no such folder"}`)
@@ -353,7 +354,7 @@ func TestStatusListsClocksThatAreWrong(t *testing.T) {
 	tracker := sources.New()
 	tracker.Wall = func() time.Time { return now }
 	tracker.Heartbeat("b", datatime.Beat{Node: "b", Time: pcommon.NewTimestampFromTime(now.Add(10 * time.Minute))})
-	s := &statusRoutes{settings: settings, live: live.New(live.Settings{}), sources: tracker, ranges: &ranges{data: tracker, wall: time.Now}}
+	s := &statusRoutes{settings: settings, live: live.New(live.Settings{}), sources: tracker, records: &records.Store{}, ranges: &ranges{data: tracker, wall: time.Now}}
 	answer, err := s.status(nil, nil)
 	require.NoError(t, err)
 	assert.Contains(t, string(answer.body), `"clock_problems":[{"node":"b","kind":"clock_ahead","offset_seconds":600,"text":"The clock of node b is 10m0s ahead`)

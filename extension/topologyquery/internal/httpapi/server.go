@@ -80,7 +80,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 	outages := &outageRoutes{all.Outages}
 	routes := map[string]handler{}
 	for _, one := range []resource{
-		&statusRoutes{settings: &settings, live: all.Live, sources: all.Sources, ranges: ranges, started: time.Now()},
+		&statusRoutes{settings: &settings, live: all.Live, sources: all.Sources, ranges: ranges, records: all.Records, started: time.Now()},
 		outages,
 		&workloadRoutes{mesh: all.Inventory, pods: pods, graphs: graphs, past: all.Past, outages: outages},
 		&serviceRoutes{mesh: all.Inventory, pods: pods, graphs: graphs, past: all.Past},
@@ -104,6 +104,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 	mux.Handle(graphPattern, r.handle(graphPattern, graphs.get))
 	stream := &stream{hub: all.Events, flows: all.Flows, ranges: ranges, heartbeat: settings.Heartbeat, rejected: settings.Rejected}
 	mux.Handle("/api/v1/events", stream)
+	mux.Handle(exportPattern, compressed(&export{flows: all.Flows, responder: r}))
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, notFound("there is no "+r.URL.Path))
 	})

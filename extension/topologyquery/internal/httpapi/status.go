@@ -8,6 +8,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/drops"
+	"github.com/nephilia/nephilia/internal/records"
 )
 
 // statusBody is the schema Status of the OpenAPI file.
@@ -21,6 +22,7 @@ type statusBody struct {
 	Live     liveBody          `json:"live"`
 	Sources  []sourceBody      `json:"sources"`
 	Dropped  []drops.Total     `json:"dropped"`
+	Records  []recordsBody     `json:"records"`
 	Clocks   []clockBody       `json:"clock_problems,omitempty"`
 	Links    map[string]string `json:"links"`
 }
@@ -31,6 +33,19 @@ type clockBody struct {
 	Kind   string  `json:"kind"`
 	Offset float64 `json:"offset_seconds"`
 	Text   string  `json:"text"`
+}
+
+// recordsBody is what is kept of a kind of records.
+type recordsBody struct {
+	Kind string `json:"kind"`
+	// Since is the time from which on they are kept, Complete tells that none has left yet.
+	Since    *time.Time        `json:"since,omitempty"`
+	Complete bool              `json:"complete"`
+	Records  uint64            `json:"records"`
+	Bytes    int64             `json:"bytes"`
+	Repeated uint64            `json:"repeated"`
+	Dropped  map[string]uint64 `json:"dropped,omitempty"` // bounded by the reasons
+	Damaged  []string          `json:"damaged,omitempty"`
 }
 
 type replayBody struct {
@@ -82,6 +97,7 @@ type statusRoutes struct {
 	live     interface{ Stats() live.Stats }
 	sources  sourceList
 	ranges   *ranges
+	records  interface{ Status() []records.Status }
 	started  time.Time
 }
 
@@ -105,6 +121,16 @@ func (s *statusRoutes) status(*http.Request, *params) (*answer, error) {
 		Sources:  []sourceBody{},
 		Links:    s.settings.Links,
 		Dropped:  orEmpty(s.settings.Dropped()),
+	}
+	body.Records = []recordsBody{}
+	for _, one := range s.records.Status() {
+		kept := recordsBody{
+			Kind: one.Kind, Complete: one.Complete, Records: one.Records, Bytes: one.Bytes, Repeated: one.Repeated, Dropped: one.Dropped, Damaged: one.Damaged,
+		}
+		if !one.Since.IsZero() {
+			kept.Since = timeOf(one.Since.UnixMilli())
+		}
+		body.Records = append(body.Records, kept)
 	}
 	if first != 0 {
 		body.History = &rangeBody{Start: timeOf(first), End: timeOf(now)}

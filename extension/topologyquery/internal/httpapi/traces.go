@@ -3,11 +3,15 @@ package httpapi
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
 )
+
+// maxOffset bounds how far a list of traces can be read that is not ordered by time.
+const maxOffset = 10_000
 
 // traceRange is the range of a search where none is asked for.
 const traceRange = time.Hour
@@ -18,10 +22,14 @@ type traceRoutes struct {
 }
 
 func (s *traceRoutes) routes() map[string]handler {
-	return map[string]handler{"/api/v1/traces": s.search, "/api/v1/traces/{id}": s.get, "/api/v1/operations": s.operations}
+	return map[string]handler{
+		"/api/v1/traces": s.search, "/api/v1/traces/{id}": s.get, "/api/v1/operations": s.operations,
+		"/api/v1/traces/counts": s.counts,
+	}
 }
 
-func (s *traceRoutes) search(r *http.Request, p *params) (*answer, error) {
+// queryOf reads which spans are asked for.
+func queryOf(p *params) traces.Query {
 	query := traces.Query{
 		Service:     p.text("service"),
 		Operation:   p.text("operation"),
@@ -31,13 +39,26 @@ func (s *traceRoutes) search(r *http.Request, p *params) (*answer, error) {
 		Status:      p.oneOf("status", "", "ok", "error", "unset"),
 		Layer:       p.oneOf("layer", "", traces.LayerL4, traces.LayerL7),
 	}
-	limit, after := p.limit(20, maxLimit), p.position()
-	// One more tells whether there are more.
-	query.Limit, query.After, query.AfterID = limit+1, after.at, after.id
-	w := s.ranges.windowOf(p, traceRange)
 	if query.MaxDuration > 0 && query.MaxDuration < query.MinDuration {
 		p.fail("max_duration", "is shorter than min_duration")
 	}
+	return query
+}
+
+func (s *traceRoutes) search(r *http.Request, p *params) (*answer, error) {
+	query := queryOf(p)
+	query.Order = traces.Order(p.oneOf("order", string(traces.OrderNewest),
+		string(traces.OrderNewest), string(traces.OrderSlowest), string(traces.OrderSpans), string(traces.OrderErrors)))
+	limit := p.limit(20, maxLimit)
+	var after position
+	if query.Order == traces.OrderNewest {
+		after = p.position()
+	} else if query.Offset = int(min(p.number("cursor", notACursor), maxOffset+1)); query.Offset > maxOffset {
+		p.fail("cursor", notACursor)
+	}
+	// One more tells whether there are more.
+	query.Limit, query.After, query.AfterID = limit+1, after.at, after.id
+	w := s.ranges.windowOf(p, traceRange)
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -58,6 +79,9 @@ func (s *traceRoutes) search(r *http.Request, p *params) (*answer, error) {
 		body.Traces = list[:limit]
 		last := list[limit-1]
 		body.Next = position{at: last.Start, id: last.TraceID}.cursor()
+		if query.Order != traces.OrderNewest {
+			body.Next = strconv.Itoa(query.Offset + limit)
+		}
 	}
 	return jsonAnswer(body)
 }
@@ -104,12 +128,35 @@ func (s *traceRoutes) get(r *http.Request, _ *params) (*answer, error) {
 	return jsonAnswer(t)
 }
 
-func (s *traceRoutes) operations(r *http.Request, p *params) (*answer, error) {
-	wanted := p.text("service")
+// counts answers for a heat map: spans by when they began and how long they took.
+func (s *traceRoutes) counts(r *http.Request, p *params) (*answer, error) {
+	query := queryOf(p)
+	w := s.ranges.windowOf(p, traceRange)
+	steps := max(min(int(p.number("steps", "must be a whole number")), 500), 0)
+	if steps == 0 {
+		steps = 60
+	}
 	if p.err != nil {
 		return nil, p.err
 	}
-	all, err := s.traces.Services(r.Context())
+	query.Start, query.End = time.UnixMilli(w.start).UTC(), time.UnixMilli(max(w.end, w.start+1)).UTC()
+	counts, err := s.traces.Count(r.Context(), query, steps)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if counts == nil {
+		return nil, notFound("the Jaeger that keeps the traces does not count spans")
+	}
+	return jsonAnswer(counts)
+}
+
+func (s *traceRoutes) operations(r *http.Request, p *params) (*answer, error) {
+	wanted := p.text("service")
+	start, end := p.time("start"), p.time("end")
+	if p.err != nil {
+		return nil, p.err
+	}
+	all, err := s.traces.Services(r.Context(), start, end)
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/endpoints"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/mesh"
@@ -82,6 +83,7 @@ func (in *Ingester) changed() {
 
 // Logs takes over entity events, flow records, changes and outage events.
 func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
+	var connections flows.Batch
 	for _, rl := range ld.ResourceLogs().All() {
 		for _, sl := range rl.ScopeLogs().All() {
 			entities := mesh.IsEntityScope(sl.Scope())
@@ -108,9 +110,9 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 						in.addChange(change)
 					}
 				case record.EventName() == semconv.EventAccess:
-					in.Flows.Add(nodeOf(rl.Resource().Attributes()), record)
+					connections.Add(nodeOf(rl.Resource().Attributes()), record)
 				case record.EventName() == semconv.EventRequest:
-					in.Flows.AddRequest(rl.Resource().Attributes(), record)
+					connections.AddRequest(rl.Resource().Attributes(), record)
 					if r, ok := endpoints.FromRecord(in.Inventory, rl.Resource().Attributes(), record); ok {
 						in.Endpoints.Add(&r)
 					}
@@ -129,6 +131,9 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 				}
 			}
 		}
+	}
+	if len(connections) > 0 {
+		in.Flows.Add(connections)
 	}
 	in.changed()
 	return nil

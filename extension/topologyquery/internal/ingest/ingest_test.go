@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/changes"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/endpoints"
@@ -24,6 +25,7 @@ import (
 	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/internal/records"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -39,7 +41,7 @@ func newIngester(change func(*Settings)) *Ingester {
 	tracker.Wall = func() time.Time { return wall }
 	return New(&stores.Stores{
 		Live:    live.New(live.Settings{Window: 900_000, Resolution: 1000, MaxEdges: 100}),
-		Sources: tracker, Inventory: inventory.New(100), Flows: flows.New(10), Changes: changes.New(10), Outages: outages.New(10, nil),
+		Sources: tracker, Inventory: inventory.New(100), Changes: changes.New(10), Outages: outages.New(10, nil),
 		Drops: drops.NewTable(),
 		Endpoints: endpoints.New(endpoints.Settings{
 			MaxServices: 10, MaxTemplates: 10, MaxBytes: 1 << 20, Retention: 900_000, Now: func() int64 { return 0 },
@@ -163,6 +165,10 @@ func TestHostileMetrics(t *testing.T) {
 
 func TestHostileLogs(t *testing.T) {
 	in := newIngester(nil)
+	kept, err := records.Open(records.Settings{Directory: t.TempDir(), MaxBytes: 1 << 20, Now: time.Now, Logger: zap.NewNop()}, flows.Kind)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, kept.Close()) }()
+	in.Flows = flows.NewStore(kept.Table(flows.KindName))
 	ld := plog.NewLogs()
 	sl := ld.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty()
 	sl.LogRecords().AppendEmpty().SetEventName(semconv.EventAccess)

@@ -38,6 +38,8 @@ type TelemetryBuilder struct {
 	TopologyQueryHTTPRejected   metric.Int64Counter
 	TopologyQueryLiveBytes      metric.Int64ObservableGauge
 	TopologyQueryQueryMemory    metric.Int64ObservableGauge
+	TopologyQueryRecords        metric.Int64ObservableGauge
+	TopologyQueryRecordsSize    metric.Int64ObservableGauge
 	TopologyQuerySeries         metric.Int64ObservableGauge
 	TopologyQuerySpans          metric.Int64ObservableGauge
 }
@@ -173,6 +175,36 @@ func (builder *TelemetryBuilder) RegisterTopologyQueryQueryMemoryCallback(cb met
 	return nil
 }
 
+// RegisterTopologyQueryRecordsCallback sets callback for observable TopologyQueryRecords metric.
+func (builder *TelemetryBuilder) RegisterTopologyQueryRecordsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.TopologyQueryRecords, obs: o})
+		return nil
+	}, builder.TopologyQueryRecords)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterTopologyQueryRecordsSizeCallback sets callback for observable TopologyQueryRecordsSize metric.
+func (builder *TelemetryBuilder) RegisterTopologyQueryRecordsSizeCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.TopologyQueryRecordsSize, obs: o})
+		return nil
+	}, builder.TopologyQueryRecordsSize)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
 // RegisterTopologyQuerySeriesCallback sets callback for observable TopologyQuerySeries metric.
 func (builder *TelemetryBuilder) RegisterTopologyQuerySeriesCallback(cb metric.Int64Callback) error {
 	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
@@ -233,7 +265,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	var err, errs error
 	builder.TopologyQueryDropped, err = builder.meter.Int64ObservableCounter(
 		"otelcol_topology_query_dropped",
-		metric.WithDescription("What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, change, change_limit, node_limit, request, span_limit). [Alpha]"),
+		metric.WithDescription("What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, change, change_limit, node_limit, request, spans_queue_full, spans_disk, flows_queue_full, flows_disk). [Alpha]"),
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)
@@ -292,6 +324,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)
+	builder.TopologyQueryRecords, err = builder.meter.Int64ObservableGauge(
+		"otelcol_topology_query_records",
+		metric.WithDescription("Records that are kept on disk, by kind (spans, flows). [Alpha]"),
+		metric.WithUnit("{record}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.TopologyQueryRecordsSize, err = builder.meter.Int64ObservableGauge(
+		"otelcol_topology_query_records_size",
+		metric.WithDescription("Size of the records' files, by kind (spans, flows). [Alpha]"),
+		metric.WithUnit("By"),
+	)
+	errs = errors.Join(errs, err)
 	builder.TopologyQuerySeries, err = builder.meter.Int64ObservableGauge(
 		"otelcol_topology_query_series",
 		metric.WithDescription("Incoming series that are remembered. [Alpha]"),
@@ -300,7 +344,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.TopologyQuerySpans, err = builder.meter.Int64ObservableGauge(
 		"otelcol_topology_query_spans",
-		metric.WithDescription("Spans in the embedded trace store. [Alpha]"),
+		metric.WithDescription("Spans that are kept. [Alpha]"),
 		metric.WithUnit("{span}"),
 	)
 	errs = errors.Join(errs, err)

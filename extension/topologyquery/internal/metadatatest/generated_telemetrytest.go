@@ -24,7 +24,7 @@ func NewSettings(tt *componenttest.Telemetry) extension.Settings {
 func AssertEqualTopologyQueryDropped(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_topology_query_dropped",
-		Description: "What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, change, change_limit, node_limit, request, span_limit). [Alpha]",
+		Description: "What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, change, change_limit, node_limit, request, spans_queue_full, spans_disk, flows_queue_full, flows_disk). [Alpha]",
 		Unit:        "{item}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -172,6 +172,34 @@ func AssertEqualTopologyQueryQueryMemory(t *testing.T, tt *componenttest.Telemet
 	metricdatatest.AssertEqual(t, want, got, opts...)
 }
 
+func AssertEqualTopologyQueryRecords(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_topology_query_records",
+		Description: "Records that are kept on disk, by kind (spans, flows). [Alpha]",
+		Unit:        "{record}",
+		Data: metricdata.Gauge[int64]{
+			DataPoints: dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_topology_query_records")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
+func AssertEqualTopologyQueryRecordsSize(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
+	want := metricdata.Metrics{
+		Name:        "otelcol_topology_query_records_size",
+		Description: "Size of the records' files, by kind (spans, flows). [Alpha]",
+		Unit:        "By",
+		Data: metricdata.Gauge[int64]{
+			DataPoints: dps,
+		},
+	}
+	got, err := tt.GetMetric("otelcol_topology_query_records_size")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, want, got, opts...)
+}
+
 func AssertEqualTopologyQuerySeries(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_topology_query_series",
@@ -189,7 +217,7 @@ func AssertEqualTopologyQuerySeries(t *testing.T, tt *componenttest.Telemetry, d
 func AssertEqualTopologyQuerySpans(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_topology_query_spans",
-		Description: "Spans in the embedded trace store. [Alpha]",
+		Description: "Spans that are kept. [Alpha]",
 		Unit:        "{span}",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,

@@ -13,6 +13,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
 	"github.com/nephilia/nephilia/internal/drops"
+	"github.com/nephilia/nephilia/internal/records"
 )
 
 // Stores are all stores. Each has a lock of its own and may be used from several goroutines.
@@ -20,7 +21,7 @@ type Stores struct {
 	Live      *live.Graph
 	Sources   *sources.Tracker
 	Inventory *inventory.Inventory
-	Flows     *flows.Ring
+	Flows     *flows.Store
 	Changes   *changes.Store
 	Outages   *outages.Store
 	Endpoints *endpoints.Catalogue
@@ -35,4 +36,6 @@ type Stores struct {
 	// stores the traces.
 	Traces traces.Reader
 	Spans  *traces.Store
+	// Records are the spans and flows on disk.
+	Records *records.Store
 }

@@ -75,7 +75,7 @@ func (j *Jaeger) get(ctx context.Context, path string, query url.Values) ([]byte
 
 // Search implements Reader. Jaeger's own search needs a service; what it cannot select by is selected here.
 func (j *Jaeger) Search(ctx context.Context, q Query) ([]Summary, error) {
-	end, depth := q.End, q.Limit
+	end, depth := q.End, q.Limit+q.Offset
 	if !q.After.IsZero() && q.After.Before(end) {
 		// The trace to go on from is found once more.
 		end, depth = q.After.Add(time.Nanosecond), depth+1
@@ -129,8 +129,14 @@ func (j *Jaeger) Search(ctx context.Context, q Query) ([]Summary, error) {
 			out = append(out, summary)
 		}
 	}
-	slices.SortFunc(out, newestFirst)
-	return out[:min(len(out), q.Limit)], nil
+	return q.cut(out), nil
+}
+
+// cut orders a list as the query asks and keeps what it asks for.
+func (q *Query) cut(list []Summary) []Summary {
+	slices.SortFunc(list, q.compareSummaries)
+	list = list[min(q.Offset, len(list)):]
+	return list[:min(len(list), q.Limit)]
 }
 
 func newestFirst(a, b Summary) int {
@@ -173,8 +179,7 @@ func (j *Jaeger) summaries(ctx context.Context, values url.Values, q *Query) ([]
 			Spans: s.SpanCount, Errors: s.ErrorSpanCount, Services: services,
 		})
 	}
-	slices.SortFunc(out, newestFirst)
-	return out[:min(len(out), q.Limit)], nil
+	return q.cut(out), nil
 }
 
 // jaegerService is a service of a summary: a name, or an object that has one.
@@ -236,8 +241,11 @@ func (j *Jaeger) Trace(ctx context.Context, id string) (*Trace, error) {
 	return &Trace{TraceID: id, Spans: spans, ClockSkews: skewsOf(spans)}, nil
 }
 
-// Services implements Reader.
-func (j *Jaeger) Services(ctx context.Context) ([]Service, error) {
+// Count implements Reader: a Jaeger does not tell.
+func (j *Jaeger) Count(context.Context, Query, int) (*Counts, error) { return nil, nil }
+
+// Services implements Reader. A Jaeger tells of all the time that it has.
+func (j *Jaeger) Services(ctx context.Context, _, _ time.Time) ([]Service, error) {
 	body, err := j.get(ctx, "/api/v3/services", nil)
 	if err != nil && !errors.Is(err, errNone) {
 		return nil, err

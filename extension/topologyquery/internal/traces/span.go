@@ -1,10 +1,11 @@
-// Package traces keeps spans in memory, bounded, or reads them from a Jaeger.
+// Package traces keeps spans as records, or reads them from a Jaeger.
 package traces
 
 import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -105,8 +106,22 @@ type Query struct {
 	// After and AfterID are the start and id of a trace: those that come after it in the list are asked for, unless After is zero.
 	After   time.Time
 	AfterID string
-	Limit   int
+	// Offset is how many traces of the list to leave out, where its order is not by time.
+	Offset int
+	Limit  int
+	Order  Order
 }
+
+// Order is the order of a list of traces.
+type Order string
+
+// Orders: by start, by duration, by number of spans and by number of errors. Those that are equal are by start.
+const (
+	OrderNewest  Order = "newest"
+	OrderSlowest Order = "slowest"
+	OrderSpans   Order = "most_spans"
+	OrderErrors  Order = "most_errors"
+)
 
 // follows tells whether a trace comes after the one that the query goes on from: older, or as old with a larger id.
 func (q *Query) follows(start time.Time, id string) bool {
@@ -115,12 +130,14 @@ func (q *Query) follows(start time.Time, id string) bool {
 
 // Reader answers for traces.
 type Reader interface {
-	// Search returns traces, newest first.
+	// Search returns traces in the query's order.
 	Search(ctx context.Context, query Query) ([]Summary, error)
 	// Trace returns a trace, nil if it is unknown.
 	Trace(ctx context.Context, id string) (*Trace, error)
-	// Services returns the services that have spans, by name.
-	Services(ctx context.Context) ([]Service, error)
+	// Services returns the services that have spans in a range, by name. A zero time does not bound it.
+	Services(ctx context.Context, start, end time.Time) ([]Service, error)
+	// Count counts the spans that a query selects by time and duration, nil where that cannot be told.
+	Count(ctx context.Context, query Query, steps int) (*Counts, error)
 }
 
 // AppOf names the app that a pod belongs to, empty if it is unknown.
@@ -206,22 +223,9 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
-// size estimates a span's memory in bytes.
-func (s *Span) size() int64 {
-	size := 400 + len(s.Service) + len(s.Namespace) + len(s.Pod) + len(s.Node) + len(s.Name) + len(s.StatusMessage)
-	for name, value := range s.Attributes {
-		size += 48 + len(name) + len(value)
-	}
-	for _, event := range s.Events {
-		size += 100 + len(event.Name)
-		for name, value := range event.Attributes {
-			size += 48 + len(name) + len(value)
-		}
-	}
-	return int64(size)
-}
+func (s *Span) duration() time.Duration { return time.Duration(math.Round(s.DurationMS * 1e6)) }
 
-func (s *Span) end() time.Time { return s.Start.Add(time.Duration(s.DurationMS * 1e6)) }
+func (s *Span) end() time.Time { return s.Start.Add(s.duration()) }
 
 func (s *Span) match(q *Query) bool {
 	if q.Service != "" && s.Service != q.Service ||

@@ -3,234 +3,367 @@ package traces
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
+	"math"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
-	"github.com/nephilia/nephilia/internal/expiry"
+	"github.com/nephilia/nephilia/internal/records"
 )
 
-// maxSpansPerTrace bounds one trace.
-const maxSpansPerTrace = 10_000
+// Bounds on what is read at a time.
+const (
+	// maxSpansPerTrace bounds one trace.
+	maxSpansPerTrace = 10_000
+	// maxOperations bounds the operations that are listed of a service, and the services.
+	maxOperations = 1000
+	// maxGroups bounds the traces that are compared with each other.
+	maxGroups = 1 << 20
+	// nearby is how far from a span the other spans of its trace are looked for; the trace itself is looked for everywhere.
+	nearby = 15 * time.Minute
+	// straddle is how long a trace may be that is listed exactly in its place where its spans arrived in two parts.
+	straddle = time.Minute
+)
 
-// maxOperations bounds the operations that are listed of a service, and the services.
-const maxOperations = 1000
-
-// Settings bound a Store.
-type Settings struct {
-	MaxSpans int
-	MaxBytes int64
-	// Retention is how long a trace is kept after its newest span arrived, by Now; 0 does not bound.
-	Retention time.Duration
-	// Now is the data's clock; nil where there is none, and no retention.
-	Now   func() time.Time
-	AppOf AppOf
-}
-
-// Store keeps the traces in memory that arrived last. Beyond a bound those leave, whole, that got a span least lately: whatever
-// times the spans state, since any application may send spans. It implements Reader; all methods may be called from several
-// goroutines.
+// Store keeps spans as records. It implements Reader; all methods may be called from several goroutines.
 type Store struct {
-	settings Settings
+	table *records.Table
+	appOf AppOf
 
-	mu       sync.RWMutex
-	traces   *expiry.Table[string, *stored]
-	services map[string]map[string]int // spans by service and operation, bounded by the spans
-	spans    int
-	bytes    int64
-	now      pcommon.Timestamp
-	dropped  uint64
-	evicted  uint64
+	mu sync.Mutex
+	// offered are the services of blocks that do not change; bounded by the blocks.
+	offered map[string]map[string][]string
 }
 
-type stored struct {
-	id    string
-	spans map[string]*Span // bounded by maxSpansPerTrace
-	start time.Time
-	end   time.Time
-	bytes int64
-	// dropped is how many more spans came.
-	dropped int
+// NewStore returns a store over the records of Kind. appOf may be nil.
+func NewStore(table *records.Table, appOf AppOf) *Store {
+	return &Store{table: table, appOf: appOf, offered: map[string]map[string][]string{}}
 }
 
-// NewStore returns an empty store.
-func NewStore(settings Settings) *Store {
-	if settings.Now == nil {
-		settings.Now, settings.Retention = func() time.Time { return time.Time{} }, 0
-	}
-	s := &Store{settings: settings, services: map[string]map[string]int{}}
-	s.traces = expiry.New(settings.MaxSpans+1, s.left)
-	return s
-}
-
-// Add stores spans; a span that is stored already is replaced.
+// Add stores spans; a span that is stored already is not stored again.
 func (s *Store) Add(td ptrace.Traces) {
-	var batch []*Span
-	convert(td, s.settings.AppOf, func(span *Span) { batch = append(batch, span) })
-	now := pcommon.NewTimestampFromTime(s.settings.Now())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now < s.now {
-		s.traces.Rewind(now)
-	}
-	s.now = now
-	for _, span := range batch {
-		s.add(span, now)
-	}
-	s.evict(now)
+	batch := make([]records.Record, 0, td.SpanCount())
+	convert(td, s.appOf, func(span *Span) { batch = append(batch, encode(span)) })
+	s.table.Append(batch)
 }
 
-func (s *Store) add(span *Span, now pcommon.Timestamp) {
-	t, ok := s.traces.Use(span.TraceID, now)
-	if !ok {
-		t = &stored{id: span.TraceID, spans: map[string]*Span{}, start: span.Start, end: span.end()}
-		s.traces.Put(span.TraceID, t, now)
-	}
-	if old, ok := t.spans[span.SpanID]; ok {
-		s.forget(t, old)
-	} else if len(t.spans) >= maxSpansPerTrace {
-		s.dropped++
-		t.dropped++
-		return
-	}
-	t.spans[span.SpanID] = span
-	size := span.size()
-	t.bytes += size
-	s.bytes += size
-	s.spans++
-	if operations := s.services[span.Service]; operations != nil {
-		operations[span.Name]++
-	} else {
-		s.services[span.Service] = map[string]int{span.Name: 1}
-	}
-	if span.end().After(t.end) {
-		t.end = span.end()
-	}
-	if span.Start.Before(t.start) {
-		t.start = span.Start
-	}
-}
+// traceID is a trace's id.
+type traceID [16]byte
 
-// forget takes a span out of the counts.
-func (s *Store) forget(t *stored, span *Span) {
-	size := span.size()
-	t.bytes -= size
-	s.bytes -= size
-	s.spans--
-	operations := s.services[span.Service]
-	if operations[span.Name]--; operations[span.Name] <= 0 {
-		delete(operations, span.Name)
-	}
-	if len(operations) == 0 {
-		delete(s.services, span.Service)
-	}
-}
-
-// evict lets go of traces that are kept for long enough, and of as many more as the bounds ask for, but not of the last.
-func (s *Store) evict(now pcommon.Timestamp) {
-	if retention := pcommon.Timestamp(s.settings.Retention); retention > 0 && now > retention {
-		s.traces.Sweep(now - retention)
-	}
-	for s.traces.Len() > 1 && (s.spans > s.settings.MaxSpans || s.bytes > s.settings.MaxBytes) {
-		id, oldest, _, _ := s.traces.Oldest()
-		s.traces.Delete(id)
-		s.left(id, oldest)
-	}
-}
-
-// left notes that a trace is gone.
-func (s *Store) left(_ string, t *stored) {
-	for _, span := range t.spans {
-		s.forget(t, span)
-	}
-	s.evicted++
+// group is what is known of a trace from the spans that were looked at.
+type group struct {
+	id         traceID
+	start, end int64
+	spans      int
+	errors     int
 }
 
 // Search implements Reader.
 func (s *Store) Search(ctx context.Context, q Query) ([]Summary, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var found []*stored
-	checked := 0
-	for _, t := range s.traces.All() {
-		if checked++; checked%4096 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if !q.Start.IsZero() && t.start.Before(q.Start) || !q.End.IsZero() && !t.start.Before(q.End) || !q.follows(t.start, t.id) {
-			continue
-		}
-		for _, span := range t.spans {
-			if span.match(&q) {
-				found = append(found, t)
-				break
+	found, err := s.find(ctx, &q)
+	if err != nil {
+		return nil, err
+	}
+	return s.summaries(ctx, &q, found)
+}
+
+// find returns the traces of the list, in about its order.
+func (s *Store) find(ctx context.Context, q *Query) ([]*group, error) {
+	inRange := records.Query{From: nanos(q.Start), Until: nanos(q.End), Order: records.Latest}
+	if until := q.After.Add(time.Nanosecond); !q.After.IsZero() && (q.End.IsZero() || until.Before(q.End)) {
+		inRange.Until = nanos(until)
+	}
+	if inRange.Until != 0 {
+		// Spans of traces that began before.
+		inRange.Until += int64(nearby)
+	}
+	wanted := inRange
+	wanted.Where = q.where()
+	groups := map[traceID]*group{} // bounded by maxGroups
+	err := s.table.Blocks(ctx, &wanted, func(b *records.Block, next int64) bool {
+		for _, row := range b.Rows {
+			id := traceID(padded(b.Bytes(fieldTrace, row)))
+			if groups[id] == nil {
+				groups[id] = &group{id: id, start: math.MaxInt64}
 			}
 		}
+		gather(b, groups)
+		if len(groups) > maxGroups {
+			drop(groups, q)
+		}
+		return q.Order != OrderNewest || !enough(groups, q, next+int64(straddle))
+	})
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(found, func(a, b *stored) int { return cmp.Or(b.start.Compare(a.start), strings.Compare(a.id, b.id)) })
-	out := make([]Summary, 0, min(len(found), q.Limit))
-	for _, t := range found[:min(len(found), q.Limit)] {
-		summary := summarise(t.id, t.list())
-		summary.DroppedSpans = t.dropped
-		out = append(out, summary)
+	found := make([]*group, 0, len(groups))
+	for _, g := range groups {
+		if g.listed(q) {
+			found = append(found, g)
+		}
 	}
+	slices.SortFunc(found, q.compare)
+	found = found[min(q.Offset, len(found)):]
+	return found[:min(len(found), q.Limit)], nil
+}
+
+// padded is an id of the length that ids have.
+func padded(id []byte) []byte {
+	if len(id) >= len(traceID{}) {
+		return id
+	}
+	return append(make([]byte, len(traceID{})-len(id)), id...)
+}
+
+// gather adds a block's spans to the traces that are known.
+func gather(b *records.Block, groups map[traceID]*group) {
+	times, durations := b.Times(), b.Numbers(fieldDuration)
+	statuses, codes := b.Codes(fieldStatus)
+	failed := int32(slices.Index(statuses, "error"))
+	for row, start := range times {
+		g := groups[traceID(padded(b.Bytes(fieldTrace, row)))]
+		if g == nil {
+			continue
+		}
+		end := start
+		if row < len(durations) {
+			end += durations[row]
+		}
+		g.start, g.end = min(g.start, start), max(g.end, end)
+		g.spans++
+		if row < len(codes) && codes[row] == failed {
+			g.errors++
+		}
+	}
+}
+
+// enough tells whether the list is full of traces that began after a time, so that none from before can be in it.
+func enough(groups map[traceID]*group, q *Query, after int64) bool {
+	n := 0
+	for _, g := range groups {
+		if g.start > after && g.listed(q) {
+			n++
+		}
+	}
+	return n >= q.Limit+q.Offset
+}
+
+// drop forgets the half of the traces that comes last.
+func drop(groups map[traceID]*group, q *Query) {
+	all := make([]*group, 0, len(groups))
+	for _, g := range groups {
+		all = append(all, g)
+	}
+	slices.SortFunc(all, q.compare)
+	for _, g := range all[len(all)/2:] {
+		delete(groups, g.id)
+	}
+}
+
+// listed tells whether a trace is within the query's range, and after the one that it goes on from.
+func (g *group) listed(q *Query) bool {
+	start := time.Unix(0, g.start)
+	return (q.Start.IsZero() || !start.Before(q.Start)) && (q.End.IsZero() || start.Before(q.End)) && q.follows(start, hex.EncodeToString(g.id[:]))
+}
+
+// compare orders traces as the query asks.
+func (q *Query) compare(a, b *group) int {
+	first := 0
+	switch q.Order {
+	case OrderSlowest:
+		first = cmp.Compare(b.end-b.start, a.end-a.start)
+	case OrderSpans:
+		first = cmp.Compare(b.spans, a.spans)
+	case OrderErrors:
+		first = cmp.Compare(b.errors, a.errors)
+	}
+	return cmp.Or(first, cmp.Compare(b.start, a.start), slices.Compare(a.id[:], b.id[:]))
+}
+
+// summaries reads the spans of traces, those that are near each other at once.
+func (s *Store) summaries(ctx context.Context, q *Query, found []*group) ([]Summary, error) {
+	byTime := slices.SortedFunc(slices.Values(found), func(a, b *group) int { return cmp.Compare(a.start, b.start) })
+	out := make([]Summary, 0, len(found))
+	for len(byTime) > 0 {
+		n, end := 1, byTime[0].end
+		for n < len(byTime) && byTime[n].start-end < int64(nearby) {
+			end = max(end, byTime[n].end)
+			n++
+		}
+		ids := make(map[string]struct{}, n)
+		for _, g := range byTime[:n] {
+			ids[string(g.id[:])] = struct{}{}
+		}
+		spans, dropped, err := s.spans(ctx, &records.Query{
+			From: byTime[0].start - int64(nearby), Until: end + int64(nearby), Where: []records.Clause{{{Field: fieldTrace, In: ids}}},
+		}, true)
+		if err != nil {
+			return nil, err
+		}
+		for id, list := range spans {
+			summary := summarise(id, list)
+			summary.DroppedSpans = dropped[id]
+			if (q.Start.IsZero() || !summary.Start.Before(q.Start)) && (q.End.IsZero() || summary.Start.Before(q.End)) && q.follows(summary.Start, id) {
+				out = append(out, summary)
+			}
+		}
+		byTime = byTime[n:]
+	}
+	// What was not looked at before may change the order.
+	slices.SortFunc(out, q.compareSummaries)
 	return out, nil
 }
 
-func (t *stored) list() []*Span {
-	spans := make([]*Span, 0, len(t.spans))
-	for _, span := range t.spans {
-		spans = append(spans, span)
+func (q *Query) compareSummaries(a, b Summary) int {
+	first := 0
+	switch q.Order {
+	case OrderSlowest:
+		first = cmp.Compare(b.DurationMS, a.DurationMS)
+	case OrderSpans:
+		first = cmp.Compare(b.Spans, a.Spans)
+	case OrderErrors:
+		first = cmp.Compare(b.Errors, a.Errors)
 	}
-	sortSpans(spans)
-	return spans
+	return cmp.Or(first, newestFirst(a, b))
+}
+
+// spans reads spans by trace, each once, and how many more of each trace there are than one may have.
+func (s *Store) spans(ctx context.Context, q *records.Query, brief bool) (byTrace map[string][]*Span, dropped map[string]int, err error) {
+	byTrace, dropped = map[string][]*Span{}, map[string]int{}
+	seen := map[[2]string]struct{}{} // bounded by the spans that are asked for
+	err = s.table.Find(ctx, q, func(r records.Row) bool {
+		key := [2]string{r.Text(fieldTrace), r.Text(fieldSpan)}
+		if _, again := seen[key]; again {
+			return true
+		}
+		id := hex.EncodeToString([]byte(key[0]))
+		if len(byTrace[id]) >= maxSpansPerTrace {
+			dropped[id]++
+			return true
+		}
+		seen[key] = struct{}{}
+		byTrace[id] = append(byTrace[id], decode(r, brief))
+		return true
+	})
+	for _, list := range byTrace {
+		sortSpans(list)
+	}
+	return byTrace, dropped, err
 }
 
 // Trace implements Reader.
-func (s *Store) Trace(_ context.Context, id string) (*Trace, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	t, ok := s.traces.Get(id)
-	if !ok {
-		return nil, nil
+func (s *Store) Trace(ctx context.Context, id string) (*Trace, error) {
+	decoded, err := hex.DecodeString(id)
+	if err != nil || len(decoded) == 0 {
+		return nil, nil //nolint:nilerr // what is no id names no trace
 	}
-	spans := t.list()
-	return &Trace{TraceID: id, Spans: spans, DroppedSpans: t.dropped, ClockSkews: skewsOf(spans)}, nil
+	byTrace, dropped, err := s.spans(ctx, &records.Query{Where: []records.Clause{{{Field: fieldTrace, Equals: string(decoded)}}}, Order: records.Oldest}, false)
+	if err != nil || len(byTrace[id]) == 0 {
+		return nil, err
+	}
+	return &Trace{TraceID: id, Spans: byTrace[id], DroppedSpans: dropped[id], ClockSkews: skewsOf(byTrace[id])}, nil
 }
 
 // Services implements Reader.
-func (s *Store) Services(context.Context) ([]Service, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	out := []Service{}
-	for name, operations := range s.services {
-		service := Service{Name: name, Operations: []string{}}
+func (s *Store) Services(ctx context.Context, start, end time.Time) ([]Service, error) {
+	all := map[string]map[string]struct{}{} // bounded by maxOperations, as is each of it
+	err := s.table.Blocks(ctx, &records.Query{From: nanos(start), Until: nanos(end)}, func(b *records.Block, _ int64) bool {
+		for service, operations := range s.offeredIn(b) {
+			known := all[service]
+			if known == nil {
+				if len(all) >= maxOperations {
+					continue
+				}
+				known = map[string]struct{}{}
+				all[service] = known
+			}
+			for _, operation := range operations {
+				if len(known) < maxOperations {
+					known[operation] = struct{}{}
+				}
+			}
+		}
+		return true
+	})
+	out := make([]Service, 0, len(all))
+	for name, operations := range all {
+		service := Service{Name: name, Operations: make([]string, 0, len(operations))}
 		for operation := range operations {
 			service.Operations = append(service.Operations, operation)
 		}
 		slices.Sort(service.Operations)
-		service.Operations = service.Operations[:min(len(service.Operations), maxOperations)]
 		out = append(out, service)
 	}
 	slices.SortFunc(out, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
-	return out[:min(len(out), maxOperations)], nil
+	return out, err
 }
 
-// Stats are a store's sizes.
-type Stats struct {
-	Spans   int
-	Traces  int
-	Bytes   int64
-	Dropped uint64
-	Evicted uint64
+// maxOffered bounds the blocks whose services are remembered.
+const maxOffered = 4096
+
+// offeredIn returns the operations of a block by service.
+func (s *Store) offeredIn(b *records.Block) map[string][]string {
+	s.mu.Lock()
+	known, ok := s.offered[b.ID()]
+	s.mu.Unlock()
+	if ok {
+		return known
+	}
+	services, serviceOf := b.Codes(fieldService)
+	names, nameOf := b.Codes(fieldName)
+	pairs := map[[2]int32]struct{}{} // bounded by the block
+	offered := map[string][]string{}
+	for row := range b.Len() {
+		var pair [2]int32
+		if row < len(serviceOf) {
+			pair[0] = serviceOf[row]
+		}
+		if row < len(nameOf) {
+			pair[1] = nameOf[row]
+		}
+		if _, again := pairs[pair]; again {
+			continue
+		}
+		pairs[pair] = struct{}{}
+		service, name := at(services, pair[0]), at(names, pair[1])
+		if len(offered[service]) < maxOperations {
+			offered[service] = append(offered[service], name)
+		}
+	}
+	if b.ID() != "" {
+		s.mu.Lock()
+		if len(s.offered) >= maxOffered {
+			clear(s.offered)
+		}
+		s.offered[b.ID()] = offered
+		s.mu.Unlock()
+	}
+	return offered
 }
 
-// Stats returns the store's sizes.
-func (s *Store) Stats() Stats {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return Stats{s.spans, s.traces.Len(), s.bytes, s.dropped, s.evicted}
+func at(dictionary []string, code int32) string {
+	if int(code) < len(dictionary) {
+		return dictionary[code]
+	}
+	return ""
 }
+
+// nanos is a time in unix nanoseconds, 0 for none. Times that do not fit are as far off as they can be.
+func nanos(t time.Time) int64 {
+	switch {
+	case t.IsZero():
+		return 0
+	case t.Year() < 1700:
+		return math.MinInt64 / 2
+	case t.Year() > 2240:
+		return math.MaxInt64 / 2
+	}
+	return t.UnixNano()
+}
+
+// Spans is the number of spans that are kept.
+func (s *Store) Spans() uint64 { return s.table.Status().Records }

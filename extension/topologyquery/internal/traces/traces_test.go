@@ -13,6 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.uber.org/zap"
+
+	"github.com/nephilia/nephilia/internal/records"
 )
 
 var origin = time.Date(2026, 9, 1, 10, 0, 0, 0, time.UTC)
@@ -61,11 +64,32 @@ func ids(list []Summary) (out []string) {
 	return out
 }
 
+// newStore returns a store over records in a directory of the test.
+func newStore(t *testing.T) (*Store, *records.Store) {
+	t.Helper()
+	kept, err := records.Open(records.Settings{
+		Directory: t.TempDir(), MaxBytes: 1 << 30, Retention: time.Hour, Now: func() time.Time { return origin }, Logger: zap.NewNop(),
+	}, Kind)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, kept.Close()) })
+	return NewStore(kept.Table(KindName), nil), kept
+}
+
 func TestSearch(t *testing.T) {
-	s := NewStore(Settings{MaxSpans: 100, MaxBytes: 1 << 20})
-	s.Add(batch(shop...))
+	s, kept := newStore(t)
+	t.Run("in memory", func(t *testing.T) {
+		s.Add(batch(shop...))
+		testSearch(t, s)
+	})
+	t.Run("in files", func(t *testing.T) {
+		require.NoError(t, kept.Flush())
+		testSearch(t, s)
+	})
+}
+
+func testSearch(t *testing.T, s *Store) {
 	s.Add(batch(shop[:2]...)) // a span that comes again is the same span
-	assert.Equal(t, 4, s.Stats().Spans)
+	assert.EqualValues(t, 4, s.Spans())
 	for name, test := range map[string]struct {
 		query Query
 		want  []string
@@ -100,79 +124,106 @@ func TestSearch(t *testing.T) {
 		TraceID: fmt.Sprintf("%032x", 1), RootService: "frontend", RootOperation: "POST /checkout", Start: origin, DurationMS: 100,
 		Spans: 2, Errors: 1, Services: []string{"checkout", "frontend"},
 	}, list[0])
-	services, err := s.Services(t.Context())
+	services, err := s.Services(t.Context(), time.Time{}, time.Time{})
 	require.NoError(t, err)
 	assert.Equal(t, []Service{
 		{"cart", []string{"outbound redis"}}, {"checkout", []string{"POST /orders"}}, {"frontend", []string{"GET /product/{id}", "POST /checkout"}},
 	}, services)
 }
 
-func TestOldestTracesLeaveWhole(t *testing.T) {
-	s := NewStore(Settings{MaxSpans: 3, MaxBytes: 1 << 20})
-	s.Add(batch(shop...))
-	list, err := s.Search(t.Context(), Query{Limit: 10})
+// TestLateSpansJoin has a trace whose spans arrive in two parts, with others in between.
+func TestLateSpansJoin(t *testing.T) {
+	s, kept := newStore(t)
+	s.Add(batch(shop[1]))
+	require.NoError(t, kept.Flush())
+	s.Add(batch(shop[2:]...))
+	require.NoError(t, kept.Flush())
+	s.Add(batch(shop[0]))
+	trace, err := s.Trace(t.Context(), fmt.Sprintf("%032x", 1))
 	require.NoError(t, err)
-	assert.Equal(t, []string{"03", "02"}, ids(list))
-	assert.Equal(t, 2, s.Stats().Spans)
-	gone, err := s.Trace(t.Context(), fmt.Sprintf("%032x", 1))
+	require.Len(t, trace.Spans, 2)
+	assert.Equal(t, "frontend", trace.Spans[0].Service)
+	list, err := s.Search(t.Context(), Query{Service: "checkout", Limit: 1})
 	require.NoError(t, err)
-	assert.Nil(t, gone)
-	services, err := s.Services(t.Context())
-	require.NoError(t, err)
-	assert.Len(t, services, 2, "checkout has no span left")
+	require.Len(t, list, 1)
+	assert.Equal(t, "frontend", list[0].RootService)
+	assert.Equal(t, 2, list[0].Spans)
+}
 
-	s = NewStore(Settings{MaxSpans: 1 << 20, MaxBytes: 100_000})
-	for i := range 200 {
-		one := shop[2]
-		one.trace, one.start = byte(i+1), time.Duration(i)*time.Second
-		one.attributes = map[string]any{"big": strings.Repeat("x", 1<<20)}
+func TestOrders(t *testing.T) {
+	s, kept := newStore(t)
+	for i := range byte(40) {
+		one := testSpan{trace: i + 1, span: 1, service: "a", start: time.Duration(i) * time.Second, duration: time.Duration(i*7%40) * time.Millisecond, failed: i%10 == 0}
 		s.Add(batch(one))
+		if i == 20 {
+			require.NoError(t, kept.Flush())
+		}
 	}
-	assert.LessOrEqual(t, s.Stats().Bytes, int64(100_000))
-	assert.Greater(t, s.Stats().Traces, 10)
+	s.Add(batch(testSpan{trace: 5, span: 2, parent: 1, service: "b", start: 4 * time.Second, failed: true}))
+	for order, want := range map[Order][]string{
+		OrderNewest:  {"28", "27", "26"},
+		OrderSlowest: {"12", "23", "0c"},
+		OrderSpans:   {"05", "28", "27"},
+		OrderErrors:  {"1f", "15", "0b"},
+	} {
+		list, err := s.Search(t.Context(), Query{Order: order, Limit: 3})
+		require.NoError(t, err)
+		assert.Equal(t, want, ids(list), order)
+		if order != OrderNewest {
+			list, err = s.Search(t.Context(), Query{Order: order, Limit: 2, Offset: 1})
+			require.NoError(t, err)
+			assert.Equal(t, want[1:], ids(list), order)
+		}
+	}
 }
 
-// TestRetentionIsByArrival has spans whose own times are days off: neither do they drive others out nor do they stay.
-func TestRetentionIsByArrival(t *testing.T) {
-	now := origin
-	s := NewStore(Settings{MaxSpans: 1000, MaxBytes: 1 << 20, Retention: 24 * time.Hour, Now: func() time.Time { return now }})
-	add := func(trace byte, start time.Duration) {
-		s.Add(batch(testSpan{trace: trace, span: trace, service: "a", start: start, duration: time.Millisecond}))
+// TestAllFieldsReturn stores a span with all that one can have.
+func TestAllFieldsReturn(t *testing.T) {
+	s, kept := newStore(t)
+	td := batch(testSpan{trace: 1, span: 2, parent: 1, service: "a", name: "GET /", duration: 1234567, failed: true, attributes: map[string]any{
+		"http.route": "/", "empty": "", "number": 7, "odd\x00 name": "ü",
+	}})
+	td.ResourceSpans().At(0).Resource().Attributes().PutStr("k8s.pod.name", "pod")
+	td.ResourceSpans().At(0).Resource().Attributes().PutStr("k8s.node.name", "node")
+	td.ResourceSpans().At(0).Resource().Attributes().PutStr("service.namespace", "ns")
+	span := td.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
+	span.SetKind(ptrace.SpanKindServer)
+	span.Status().SetMessage("why")
+	event := span.Events().AppendEmpty()
+	event.SetName("exception")
+	event.SetTimestamp(pcommon.NewTimestampFromTime(origin))
+	event.Attributes().PutStr("exception.message", "no")
+	var want []*Span
+	convert(td, nil, func(s *Span) { want = append(want, s) })
+	s.Add(td)
+	for range 2 {
+		trace, err := s.Trace(t.Context(), fmt.Sprintf("%032x", 1))
+		require.NoError(t, err)
+		assert.Equal(t, want, trace.Spans)
+		list, err := s.Search(t.Context(), Query{Attributes: map[string]string{"empty": "", "number": "7"}, Limit: 5})
+		require.NoError(t, err)
+		assert.Len(t, list, 1)
+		require.NoError(t, kept.Flush())
 	}
-	for i := range byte(50) {
-		add(i+1, time.Duration(i)*time.Second)
-	}
-	add(200, 48*time.Hour)
-	add(201, -48*time.Hour)
-	assert.Equal(t, 52, s.Stats().Traces)
-	for i := range byte(50) {
-		now = now.Add(time.Second)
-		add(100+i, time.Minute+time.Duration(i)*time.Second)
-	}
-	assert.Equal(t, 102, s.Stats().Traces)
-	now = now.Add(24 * time.Hour)
-	add(1, 0)
-	assert.Equal(t, 2, s.Stats().Traces, "the one that arrived a day ago, and the new one")
-
-	now = origin
-	add(2, 0)
-	now = now.Add(24*time.Hour + time.Second)
-	add(3, 0)
-	assert.Equal(t, 1, s.Stats().Traces, "after the clock went back")
 }
 
-// TestFutureSpansDoNotKeepOthersOut fills the store with spans of the future.
-func TestFutureSpansDoNotKeepOthersOut(t *testing.T) {
-	s := NewStore(Settings{MaxSpans: 10, MaxBytes: 1 << 20})
-	for i := range byte(20) {
-		s.Add(batch(testSpan{trace: i + 1, span: 1, service: "a", start: 1000 * time.Hour}))
-	}
-	for i := range byte(10) {
-		s.Add(batch(testSpan{trace: i + 100, span: 1, service: "b"}))
-	}
-	list, err := s.Search(t.Context(), Query{Service: "b", Limit: 100})
+func TestCounts(t *testing.T) {
+	s, _ := newStore(t)
+	s.Add(batch(shop...))
+	counts, err := s.Count(t.Context(), Query{Start: origin, End: origin.Add(4 * time.Second), Layer: LayerL7}, 4)
 	require.NoError(t, err)
-	assert.Len(t, list, 10)
+	assert.InDelta(t, 1, counts.StepSeconds, 1e-9)
+	var total, failed uint64
+	for step := range counts.Spans {
+		for cell, n := range counts.Spans[step] {
+			total, failed = total+n, failed+counts.Errors[step][cell]
+			if n > 0 && step == 1 {
+				assert.InDelta(t, 8.192, counts.BoundsMS[cell], 1e-9, "5 ms")
+			}
+		}
+	}
+	assert.EqualValues(t, 3, total)
+	assert.EqualValues(t, 1, failed)
 }
 
 func TestHostileSpansAreBounded(t *testing.T) {
@@ -180,7 +231,7 @@ func TestHostileSpansAreBounded(t *testing.T) {
 	for i := range 1000 {
 		attributes[fmt.Sprint(i)] = "\xff" + strings.Repeat("x", 10_000)
 	}
-	s := NewStore(Settings{MaxSpans: 10, MaxBytes: 1 << 20})
+	s, _ := newStore(t)
 	s.Add(batch(testSpan{1, 1, 0, strings.Repeat("s", 1<<20), "n", 0, -time.Second, false, attributes}))
 	trace, err := s.Trace(t.Context(), fmt.Sprintf("%032x", 1))
 	require.NoError(t, err)
@@ -195,7 +246,7 @@ func TestHostileSpansAreBounded(t *testing.T) {
 
 // TestCutTraceSaysSo sends more spans of a trace than one may have.
 func TestCutTraceSaysSo(t *testing.T) {
-	s := NewStore(Settings{MaxSpans: 1 << 20, MaxBytes: 1 << 30})
+	s, _ := newStore(t)
 	td := ptrace.NewTraces()
 	spans := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
 	for i := range maxSpansPerTrace + 5 {
@@ -244,7 +295,7 @@ func TestClockSkew(t *testing.T) {
 			for i, kind := range test.kinds {
 				td.ResourceSpans().At(i).ScopeSpans().At(0).Spans().At(0).SetKind(kind)
 			}
-			s := NewStore(Settings{MaxSpans: 10, MaxBytes: 1 << 20})
+			s, _ := newStore(t)
 			s.Add(td)
 			trace, err := s.Trace(t.Context(), fmt.Sprintf("%032x", 1))
 			require.NoError(t, err)
@@ -320,7 +371,7 @@ func TestJaeger(t *testing.T) {
 			none, err := j.Trace(t.Context(), fmt.Sprintf("%032x", 2))
 			require.NoError(t, err)
 			assert.Nil(t, none)
-			services, err := j.Services(t.Context())
+			services, err := j.Services(t.Context(), time.Time{}, time.Time{})
 			require.NoError(t, err)
 			assert.Equal(t, []Service{{"checkout", []string{"of checkout"}}, {"frontend", []string{"of frontend"}}}, services)
 			odd, err := j.Trace(t.Context(), "../services")
@@ -341,6 +392,6 @@ func TestJaegerThatIsNone(t *testing.T) {
 	require.Error(t, err)
 	_, err = j.Trace(t.Context(), fmt.Sprintf("%032x", 1))
 	require.Error(t, err)
-	_, err = j.Services(t.Context())
+	_, err = j.Services(t.Context(), time.Time{}, time.Time{})
 	require.Error(t, err)
 }
