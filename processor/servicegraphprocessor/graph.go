@@ -141,7 +141,7 @@ func newParts(cfg *Config, clock *datatime.Clock, version string, t *telemetry.T
 		MaxSeries: cfg.MaxFlows, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry, Reconcile: limits,
 	}, p.names, p.store, p.flows, t)
 	p.proxied = proxylog.NewTable(proxylog.Config{
-		MaxRequests: cfg.Requests.MaxSpans, Wait: cfg.Requests.Wait, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry, Reconcile: limits,
+		MaxRequests: cfg.Requests.MaxSpans, Wait: cfg.Requests.Wait, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry,
 	}, p.names, p.store, t)
 	p.waypoints = requests.NewWaypoints(requests.WaypointsConfig{
 		MaxSeries: cfg.MaxFlows, Wait: cfg.Requests.Wait, Expiry: cfg.EdgeExpiry, Reconcile: limits,

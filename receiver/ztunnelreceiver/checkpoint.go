@@ -124,13 +124,14 @@ func (l *live) restore(ctx context.Context) error {
 // called with the lock held, between two polls of the files.
 func (l *live) takeCheckpoint(at time.Time) *checkpoint {
 	var ops []*storage.Operation
-	follower := func(bool) {}
-	if l.follower != nil {
-		var err error
-		if ops, follower, err = l.follower.Changes(); err != nil {
+	told := make([]func(bool), 0, len(l.followers))
+	for _, follower := range l.followers {
+		changes, written, err := follower.Changes()
+		if err != nil {
 			l.saveFailed(context.Background(), err)
 			return nil
 		}
+		ops, told = append(ops, changes...), append(told, written)
 	}
 	series := l.flow.Checkpoint()
 	// One of the keys is written always; alone it says nothing that would be missed.
@@ -143,7 +144,9 @@ func (l *live) takeCheckpoint(at time.Time) *checkpoint {
 	ops = append(ops, storage.SetOperation(boundaryKey, timeValue(at)))
 	l.read, l.unsaved = false, false
 	return &checkpoint{at: at, ops: ops, written: func(ok bool) {
-		follower(ok)
+		for _, written := range told {
+			written(ok)
+		}
 		if !ok {
 			l.flow.MarkDirty()
 		}

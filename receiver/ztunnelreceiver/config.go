@@ -132,10 +132,11 @@ func createDefaultConfig() component.Config {
 // Validate implements xconfmap.Validator. The sources validate themselves.
 func (c *Config) Validate() error {
 	var errs []error
-	live := c.AccessLogs.HasValue() || c.Metrics.HasValue() || c.ConfigDump.HasValue() || c.XDS.HasValue() || c.Kubernetes.HasValue()
+	// In a replay, envoy_logs says the format of the recorded ones.
+	live := c.AccessLogs.HasValue() || c.EnvoyLogs.HasValue() && !c.Replay.HasValue() || c.Metrics.HasValue() || c.ConfigDump.HasValue() || c.XDS.HasValue() || c.Kubernetes.HasValue()
 	switch {
 	case !live && !c.Replay.HasValue():
-		errs = append(errs, errors.New("no source: one of access_logs, metrics, config_dump, xds, kubernetes and replay is required"))
+		errs = append(errs, errors.New("no source: one of access_logs, envoy_logs, metrics, config_dump, xds, kubernetes and replay is required"))
 	case live && c.Replay.HasValue():
 		errs = append(errs, errors.New("replay and a live source exclude each other: one clock drives everything"))
 	}
@@ -163,6 +164,14 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("access_logs: %w", err))
 		}
 	}
+	if logs := c.EnvoyLogs.Get(); logs != nil && !c.Replay.HasValue() {
+		if err := logs.ValidateFiles(k != nil && k.Logs == cluster.LogsAPI && k.Waypoints); err != nil {
+			errs = append(errs, fmt.Errorf("envoy_logs: %w", err))
+		}
+		if access := c.AccessLogs.Get(); access != nil && access.StorageID != nil && logs.StorageID != nil && *access.StorageID != *logs.StorageID {
+			errs = append(errs, errors.New("access_logs::storage and envoy_logs::storage must be the same: what is read is stored in one transaction"))
+		}
+	}
 	if scraped := c.Metrics.Get(); scraped != nil {
 		errs = append(errs, endpoints.Validate("metrics", scraped.Endpoints, c.NodeName, k != nil && (k.Metrics || k.Waypoints), true))
 	}
@@ -170,6 +179,17 @@ func (c *Config) Validate() error {
 		errs = append(errs, endpoints.Validate("config_dump", dumps.Endpoints, c.NodeName, k != nil && k.ConfigDump, false))
 	}
 	return errors.Join(errs...)
+}
+
+// storageID is the storage that keeps positions in logs, nil if there is none.
+func (c *Config) storageID() *component.ID {
+	if logs := c.AccessLogs.Get(); logs != nil && logs.StorageID != nil {
+		return logs.StorageID
+	}
+	if logs := c.EnvoyLogs.Get(); logs != nil {
+		return logs.StorageID
+	}
+	return nil
 }
 
 // Unmarshal implements confmap.Unmarshaler. What is to be read through Kubernetes is read with the defaults of its source,

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/receiver"
 
-	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cluster"
@@ -31,10 +31,10 @@ type live struct {
 	cfg   *Config
 	clock replay.Clock
 	stored
-	// follower follows logs; nil where no logs are read.
-	follower source.Follower
-	kube     *cluster.Source // nil without Kubernetes
-	times    boundaries
+	// followers follow logs.
+	followers []source.Follower
+	kube      *cluster.Source // nil without Kubernetes
+	times     boundaries
 
 	pace pace
 	// opened is set when open succeeded.
@@ -67,11 +67,10 @@ func newLive(cfg *Config, in *ingest, clock replay.Clock) *live {
 
 // open prepares all sources and restores what is stored.
 func (l *live) open(ctx context.Context, set receiver.Settings, host component.Host) error {
-	logs := l.cfg.AccessLogs.Get()
 	var last time.Time
-	if logs != nil && logs.StorageID != nil {
+	if id := l.cfg.storageID(); id != nil {
 		var err error
-		if last, err = l.openStorage(ctx, host, *logs.StorageID, set.ID); err != nil {
+		if last, err = l.openStorage(ctx, host, *id, set.ID); err != nil {
 			return err
 		}
 		l.checkpoint = l.takeCheckpoint
@@ -112,7 +111,7 @@ func (l *live) openSources(ctx context.Context, set receiver.Settings, host comp
 		}
 		l.sources = append(l.sources, opened)
 		if follower, ok := opened.(source.Follower); ok {
-			l.follower = follower
+			l.followers = append(l.followers, follower)
 		}
 	}
 	l.repeatScraped = func() {
@@ -200,19 +199,31 @@ func (l *live) tick(ctx context.Context) {
 		l.tel.ReceiverZtunnelClockSteps.Add(ctx, 1)
 	}
 	l.checkFiles()
-	whole := true
-	if l.follower != nil {
-		wait, cancel := context.WithTimeout(ctx, time.Duration(quiesce*float64(l.cfg.FlushInterval)))
-		whole = l.follower.Quiesce(wait)
-		cancel()
-	} else {
-		l.Lock()
-	}
+	wait, cancel := context.WithTimeout(ctx, time.Duration(quiesce*float64(l.cfg.FlushInterval)))
+	whole := l.quiesce(wait)
+	cancel()
 	taken := l.boundary(at, whole)
 	l.pace.pressing = false
 	l.Unlock()
 	l.deliver(ctx, taken, l.save)
 	l.sent()
+}
+
+// quiesce returns with the lock held, and with true if of all logs positions and entries say the same.
+func (l *live) quiesce(ctx context.Context) bool {
+	if len(l.followers) == 0 {
+		l.Lock()
+		return true
+	}
+	for at := 0; ; {
+		if !l.followers[at].Quiesce(ctx) {
+			return false
+		}
+		if at = slices.IndexFunc(l.followers, func(f source.Follower) bool { return !f.Settled() }); at < 0 {
+			return true
+		}
+		l.Unlock()
+	}
 }
 
 // boundary takes what leaves at a boundary; the lock is held.
@@ -232,24 +243,23 @@ func (l *live) boundary(at time.Time, whole bool) boundary {
 
 // checkFiles states of which nodes the log can be read. It does not need the lock.
 func (l *live) checkFiles() {
-	if l.follower == nil {
-		return
-	}
-	readable := l.follower.Readable()
-	l.Lock()
-	defer l.Unlock()
-	for node, ok := range readable {
-		if !l.kube.Gone(node) {
-			l.Up(semconv.SourceAccessLog, node, ok, time.Time{})
+	for _, follower := range l.followers {
+		readable := follower.Readable()
+		l.Lock()
+		for node, ok := range readable {
+			if !l.kube.Gone(node) {
+				l.Up(follower.Of(), node, ok, time.Time{})
+			}
 		}
+		l.Unlock()
 	}
 }
 
 // close ends reading and hands on and stores what was read last. It comes after run, or after open failed.
 func (l *live) close(ctx context.Context) error {
 	var errs []error
-	if l.follower != nil {
-		errs = append(errs, l.follower.Stop())
+	for _, follower := range l.followers {
+		errs = append(errs, follower.Stop())
 	}
 	if l.opened {
 		at, _, _ := l.times.advance(l.times.next())

@@ -102,7 +102,7 @@ func (r *kubeRig) kill() {
 	r.store.before, r.store.after = nil, nil
 	r.store.mu.Unlock()
 	r.stop()
-	require.NoError(r.t, r.follower.Stop())
+	require.NoError(r.t, r.followers[0].Stop())
 	r.kube.Close()
 }
 

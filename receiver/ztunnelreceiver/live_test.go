@@ -153,7 +153,7 @@ func (c *steppedClock) step(d time.Duration) {
 
 var epoch = time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC)
 
-func newRig(t *testing.T, clock *steppedClock, store *memory, out *sink, logs accesslogs.Config) *rig {
+func newRig(t *testing.T, clock *steppedClock, store *memory, out *sink, logs accesslogs.Config, configure ...func(*Config)) *rig {
 	t.Helper()
 	cfg := createDefaultConfig().(*Config)
 	cfg.NodeName = "node-a"
@@ -171,6 +171,9 @@ func newRig(t *testing.T, clock *steppedClock, store *memory, out *sink, logs ac
 	defaults.PollInterval = 2 * time.Millisecond
 	id := storageID
 	defaults.StorageID = &id
+	for _, more := range configure {
+		more(cfg)
+	}
 	require.NoError(t, cfg.Validate())
 	tel, err := telemetry.New(componenttest.NewNopTelemetrySettings())
 	require.NoError(t, err)
@@ -182,15 +185,20 @@ func newRig(t *testing.T, clock *steppedClock, store *memory, out *sink, logs ac
 	return &rig{live: l, t: t, out: out, clock: clock, store: store}
 }
 
-// polls waits until whatever is in the files now has been read.
-func (r *rig) polls() {
+// polls waits until whatever is in the files now has been read, by the first follower or those of these numbers.
+func (r *rig) polls(of ...int) {
 	r.t.Helper()
+	if len(of) == 0 {
+		of = []int{0}
+	}
 	for range 2 {
-		polled := r.follower.(interface{ Polled() <-chan struct{} }).Polled()
-		select {
-		case <-polled:
-		case <-time.After(10 * time.Second):
-			r.t.Fatal("no poll of the files")
+		for _, i := range of {
+			polled := r.followers[i].(interface{ Polled() <-chan struct{} }).Polled()
+			select {
+			case <-polled:
+			case <-time.After(10 * time.Second):
+				r.t.Fatal("no poll of the files")
+			}
 		}
 	}
 }
@@ -208,7 +216,9 @@ func (r *rig) crash() {
 	store.err = errors.New("this process is gone")
 	store.before, store.after = nil, nil
 	store.mu.Unlock()
-	require.NoError(r.t, r.follower.Stop())
+	for _, follower := range r.followers {
+		require.NoError(r.t, follower.Stop())
+	}
 }
 
 // accessLine is the n-th access-log line of a test, with a line end.

@@ -26,6 +26,7 @@ func (c *Config) openers() []opener {
 		openerOf("config_dump", &c.ConfigDump, configdumps.Open),
 		openerOf("xds", &c.XDS, controlplane.Open),
 		openerOf("access_logs", &c.AccessLogs, accesslogs.Open),
+		openerOf("envoy_logs", &c.EnvoyLogs, envoylogs.Open),
 	}
 }
 

@@ -1,8 +1,9 @@
 // Package proxylog joins the requests that waypoints and gateways logged to the edges of the graph, and passes their records on with
 // the names of both ends.
 //
-// A request is told by its log's line, by the waypoint's metrics and by spans: the log counts it, and Beyond says how much of what the
-// others tell is not counted by a log already. A request that a gateway and then a waypoint logged is the waypoint's.
+// A request is told by its log's line, by the waypoint's metrics and by spans. The log knows most and counts at once; the others wait for
+// it where there is one, and count what it has not told (Beyond): a log may be filtered, or end. A request that a gateway and then a
+// waypoint logged is the waypoint's.
 package proxylog
 
 import (
@@ -17,7 +18,6 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
@@ -31,8 +31,7 @@ type Config struct {
 	// ResolveHold is how long the mesh's state is waited for that names the ends.
 	ResolveHold time.Duration
 	// Expiry is after how long an edge is forgotten of which no log told anything.
-	Expiry    time.Duration
-	Reconcile reconcile.Limits
+	Expiry time.Duration
 }
 
 // Table holds requests until they are settled.
@@ -42,8 +41,10 @@ type Table struct {
 	store     *edges.Store
 	telemetry *telemetry.Telemetry
 
-	held []*request // bounded by MaxRequests
-	told map[*edges.Edge]*told
+	held []*request            // bounded by MaxRequests
+	told map[*edges.Edge]*told // bounded by the edges
+	// heard are the waypoints whose logs are read; bounded by the mesh's state and MaxRequests.
+	heard map[string]pcommon.Timestamp
 	// seen are the requests that a waypoint logged, by the gateway that sent them. Bounded by MaxRequests.
 	seen  map[hop]pcommon.Timestamp
 	order []hop
@@ -58,13 +59,22 @@ type passed struct {
 	gateway bool
 }
 
-// told is what logs told of an edge, against what others did. Bounded by the edges.
+// told is what logs told of an edge.
 type told struct {
-	total, failed, durations reconcile.Lead
-	// ahead is by how many requests of a code logs are ahead of the others; bounded by the codes that there are.
-	ahead map[uint16]uint64
-	last  pcommon.Timestamp
+	// recent was told lately and not by others yet; bounded by the emissions of remember and the codes in each.
+	recent []recent
+	last   pcommon.Timestamp
 }
+
+// recent are requests of one code that logs told at a time.
+type recent struct {
+	at   pcommon.Timestamp
+	code uint16
+	n    uint64
+}
+
+// remember is how long others may come after a log with what it told: a scrape a minute, and some.
+const remember = 3 * time.Minute
 
 // hop is a request between a gateway and a waypoint.
 type hop struct {
@@ -76,7 +86,7 @@ type hop struct {
 func NewTable(cfg Config, names *naming.Directory, store *edges.Store, t *telemetry.Telemetry) *Table {
 	return &Table{
 		cfg: cfg, names: names, store: store, telemetry: t,
-		told: map[*edges.Edge]*told{}, seen: map[hop]pcommon.Timestamp{}, out: plog.NewLogs(),
+		told: map[*edges.Edge]*told{}, heard: map[string]pcommon.Timestamp{}, seen: map[hop]pcommon.Timestamp{}, out: plog.NewLogs(),
 	}
 }
 
@@ -151,6 +161,9 @@ func (t *Table) settle(r *request, m moment.Moment) bool {
 			t.count(r, &e, m.Now)
 		}
 	}
+	if name := e.key.Waypoint; e.throughWaypoint && name != "" && len(t.heard) < t.cfg.MaxRequests {
+		t.heard[name] = m.Now
+	}
 	if e.throughWaypoint && e.client != nil && r.id != "" {
 		t.see(hop{e.key.Source, r.id}, m.Now)
 	}
@@ -192,13 +205,7 @@ func (t *Table) count(r *request, e *ends, now pcommon.Timestamp) {
 		start -= min(start, pcommon.Timestamp(r.duration*1e9))
 	}
 	at := t.store.Edges.Find(e.key, t.protocolOf(r, e), start)
-	lead := t.told[at]
-	if lead == nil {
-		lead = &told{ahead: map[uint16]uint64{}}
-		t.told[at] = lead
-		t.store.Edges.Use(at)
-	}
-	lead.last = max(lead.last, now)
+	t.note(at, r.code, now)
 	var failed, durations uint64
 	if r.failed {
 		failed = 1
@@ -206,55 +213,99 @@ func (t *Table) count(r *request, e *ends, now pcommon.Timestamp) {
 	if r.duration >= 0 {
 		durations = 1
 	}
-	total, _ := lead.total.Apply(now, 1, 0, t.cfg.Reconcile)
-	failed, _ = lead.failed.Apply(now, failed, 0, t.cfg.Reconcile)
-	durations, _ = lead.durations.Apply(now, durations, 0, t.cfg.Reconcile)
 	source := semconv.RequestSourceWaypointLog
 	if !e.throughWaypoint {
 		source = semconv.RequestSourceGatewayLog
 	}
-	lead.ahead[r.code] += total
-	t.store.Edges.AddResponses(at, responses.Response{Code: r.code, Flags: r.flags, Source: source}, total, now)
-	t.store.Edges.AddRequests(at, "", total, failed, start, now).Add(exphist.Default, r.duration, durations)
+	t.store.Edges.AddResponses(at, responses.Response{Code: r.code, Flags: r.flags, Source: source}, 1, now)
+	t.store.Edges.AddRequests(at, "", 1, failed, start, now).Add(exphist.Default, r.duration, durations)
 	if e.pod != nil {
-		t.names.Weights.Add(naming.WeightKey{Source: e.key.Source, Service: e.key.Service, Destination: e.key.Destination}, total, now)
-		if p := t.store.Endpoints.OfWorkload(e.pod); p != nil && total > 0 {
+		t.names.Weights.Add(naming.WeightKey{Source: e.key.Source, Service: e.key.Service, Destination: e.key.Destination}, 1, now)
+		if p := t.store.Endpoints.OfWorkload(e.pod); p != nil {
 			t.store.Endpoints.AddRequest(p, r.failed, start, now)
 		}
 	}
 	services := t.store.Services
 	if s := services.Find(edges.ServiceKeyOf(e.key.Source, e.key.Destination), start); s != nil {
-		services.Add(s, total, failed, now)
+		services.Add(s, 1, failed, now)
 		services.ObserveServer(s, max(r.duration, 0), durations)
 	}
 }
 
-// Beyond tells how much of what others tell of an edge no log has counted.
-func (t *Table) Beyond(e *edges.Edge, now pcommon.Timestamp, total, failed, durations uint64) (uint64, uint64, uint64) {
-	lead := t.told[e]
-	if lead == nil {
-		return total, failed, durations
+// note remembers what a log told of an edge.
+func (t *Table) note(e *edges.Edge, code uint16, now pcommon.Timestamp) {
+	l := t.told[e]
+	if l == nil {
+		l = &told{}
+		t.told[e] = l
+		t.store.Edges.Use(e)
 	}
-	_, total = lead.total.Apply(now, 0, total, t.cfg.Reconcile)
-	_, failed = lead.failed.Apply(now, 0, failed, t.cfg.Reconcile)
-	_, durations = lead.durations.Apply(now, 0, durations, t.cfg.Reconcile)
-	return total, failed, durations
-}
-
-// AddResponses implements requests.Logs. Those of a code that logs told more of are the ones that logs told.
-func (t *Table) AddResponses(e *edges.Edge, now pcommon.Timestamp, total uint64, of responses.Counts) {
-	if lead := t.told[e]; lead != nil {
-		for i := range of {
-			known := min(of[i].N, lead.ahead[of[i].Code])
-			lead.ahead[of[i].Code] -= known
-			of[i].N -= known
+	l.last = now
+	for i := len(l.recent) - 1; i >= 0 && l.recent[i].at == now; i-- {
+		if l.recent[i].code == code {
+			l.recent[i].n++
+			return
 		}
 	}
-	for _, r := range of {
-		n := min(r.N, total)
-		t.store.Edges.AddResponses(e, r.Response, n, now)
-		total -= n
+	l.forget(now)
+	l.recent = append(l.recent, recent{now, code, 1})
+}
+
+// forget forgets what no other will tell any more.
+func (l *told) forget(now pcommon.Timestamp) {
+	n := 0
+	for n < len(l.recent) && (l.recent[n].n == 0 || moment.Since(l.recent[n].at, now, remember)) {
+		n++
 	}
+	l.recent = append(l.recent[:0], l.recent[n:]...)
+}
+
+// take takes up to n of what the log told, of one code or of any.
+func (l *told) take(n uint64, code uint16, anyCode bool) (taken uint64) {
+	for i := range l.recent {
+		r := &l.recent[i]
+		if taken == n {
+			break
+		}
+		if anyCode || r.code == code {
+			some := min(r.n, n-taken)
+			r.n -= some
+			taken += some
+		}
+	}
+	return taken
+}
+
+// Tells implements requests.Logs.
+func (t *Table) Tells(e *edges.Edge) bool {
+	if t.told[e] != nil {
+		return true
+	}
+	_, heard := t.heard[e.Key.Waypoint]
+	return heard
+}
+
+// Beyond implements requests.Logs. What the log told of the same code is what it told; what is left of other codes may be the same
+// requests, too: a server has answered what its client no longer waited for.
+func (t *Table) Beyond(e *edges.Edge, now pcommon.Timestamp, total, failed, durations uint64, of responses.Counts) (uint64, uint64, uint64) {
+	if l := t.told[e]; l != nil {
+		l.forget(now)
+		left := total
+		for i := range of {
+			n := l.take(min(of[i].N, left), of[i].Code, false)
+			of[i].N -= n
+			left -= n
+		}
+		left -= l.take(left, 0, true)
+		total, failed, durations = left, min(failed, left), min(durations, left)
+	}
+	left := total
+	for _, r := range of {
+		n := min(r.N, left)
+		t.store.Edges.AddResponses(e, r.Response, n, now)
+		left -= n
+	}
+	return total, failed, durations
 }
 
 // pass puts a record on its way, under the name that its proxy has in the mesh.
@@ -284,20 +335,28 @@ func (t *Table) Rewind(now pcommon.Timestamp) {
 	for h, at := range t.seen {
 		t.seen[h] = min(at, now)
 	}
-	for _, lead := range t.told {
-		lead.last = min(lead.last, now)
-		for _, l := range [...]*reconcile.Lead{&lead.total, &lead.failed, &lead.durations} {
-			l.Rewind(now)
+	for _, l := range t.told {
+		l.last = min(l.last, now)
+		for i := range l.recent {
+			l.recent[i].at = min(l.recent[i].at, now)
 		}
+	}
+	for name, at := range t.heard {
+		t.heard[name] = min(at, now)
 	}
 }
 
-// Sweep forgets the edges of which no log told anything for long.
+// Sweep forgets the edges and waypoints of which no log told anything for long.
 func (t *Table) Sweep(now pcommon.Timestamp) {
-	for e, lead := range t.told {
-		if moment.Since(lead.last, now, t.cfg.Expiry) {
+	for e, l := range t.told {
+		if moment.Since(l.last, now, t.cfg.Expiry) {
 			delete(t.told, e)
 			t.store.Edges.Release(e)
+		}
+	}
+	for name, at := range t.heard {
+		if moment.Since(at, now, t.cfg.Expiry) {
+			delete(t.heard, name)
 		}
 	}
 }

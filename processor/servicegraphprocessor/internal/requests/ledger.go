@@ -2,6 +2,7 @@ package requests
 
 import (
 	"cmp"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
@@ -17,6 +18,7 @@ import (
 type ledger struct {
 	*parties
 	max       int // of those that wait for the clock
+	wait      time.Duration
 	store     *edges.Store
 	waypoints *Waypoints
 	telemetry *telemetry.Telemetry
@@ -32,7 +34,9 @@ func (l *ledger) enter(r *request, by string, now pcommon.Timestamp) {
 		return
 	}
 	l.telemetry.Dropped(telemetry.DroppedSpanLimit, 1)
-	l.add(r, now)
+	if e := l.edgeOf(r, now); e != nil {
+		l.add(r, e, now)
+	}
 }
 
 func (l *ledger) rewind(now pcommon.Timestamp) {
@@ -63,7 +67,8 @@ func (l *ledger) protocolOf(r *request) string {
 	return cmp.Or(l.names.Protocol(r.key.Service, r.key.Port), r.answer.Protocol)
 }
 
-// settle adds the requests that ended before now to their edges.
+// settle adds the requests that ended before now to their edges. Where a log tells of the edge, it is waited for; at the end it will tell
+// what it has not yet, if anybody reads on.
 func (l *ledger) settle(m moment.Moment) {
 	left := l.ready[:0]
 	for _, r := range l.ready {
@@ -71,35 +76,52 @@ func (l *ledger) settle(m moment.Moment) {
 			left = append(left, r)
 			continue
 		}
-		l.add(r, m.Now)
+		switch e := l.edgeOf(r, m.Now); {
+		case e == nil:
+		case !l.waypoints.logs.Tells(e) || m.Past(r.end, l.wait):
+			l.add(r, e, m.Now)
+		case !m.Final:
+			left = append(left, r)
+		}
 	}
 	clear(l.ready[len(left):])
 	l.ready = left
 }
 
-func (l *ledger) add(r *request, now pcommon.Timestamp) {
+// edgeOf finds the edge of a request; nil if it is none.
+func (l *ledger) edgeOf(r *request, now pcommon.Timestamp) *edges.Edge {
 	if r.guessed && r.asked != nil && r.asked.origin != nil {
 		if l.nested(r) {
-			return
+			return nil
 		}
 		if r.asked.call != nil && !r.message {
 			// The client's span came after it had been counted.
 			r.key.Service, r.key.Port, _ = l.serviceOf(r, r.server, true)
 		}
 	}
+	return l.store.Edges.Find(r.key, l.protocolOf(r), r.startBy(now))
+}
+
+// startBy is when a request began, as far as it can be right.
+func (r *request) startBy(now pcommon.Timestamp) pcommon.Timestamp {
 	start := min(r.answer.Start, r.end)
 	if now > 0 {
 		start = min(start, now)
 	}
-	e := l.store.Edges.Find(r.key, l.protocolOf(r), start)
+	return start
+}
+
+func (l *ledger) add(r *request, e *edges.Edge, now pcommon.Timestamp) {
+	start := r.startBy(now)
 	seconds := r.answer.Duration().Seconds()
 	total, failed, durations := l.waypoints.bySpan(e, now, r.answer.Failed)
 	byLog := total
-	total, failed, durations = l.waypoints.logs.Beyond(e, now, total, failed, durations)
-	byLog -= total
+	var of responses.Counts
 	if r.answer.Status != 0 {
-		l.waypoints.logs.AddResponses(e, now, total, responses.Counts{{Response: responseOfSpan(r), N: 1}})
+		of = responses.Counts{{Response: responseOfSpan(r), N: 1}}
 	}
+	total, failed, durations = l.waypoints.logs.Beyond(e, now, total, failed, durations, of)
+	byLog -= total
 	if total+failed+durations > 0 {
 		h := l.store.Edges.AddRequests(e, r.answer.Operation, total, failed, start, now)
 		if !r.lone || r.server == nil {

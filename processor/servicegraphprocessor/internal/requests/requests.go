@@ -131,7 +131,7 @@ func NewTable(cfg Config, names *naming.Directory, store *edges.Store, waypoints
 	return &Table{
 		Sent: newSent(cfg.MaxSpans, cfg.ConnectionWait),
 		cfg:  cfg, names: names, telemetry: t, who: who, parties: between,
-		ledger: ledger{parties: between, max: cfg.MaxSpans, store: store, waypoints: waypoints, telemetry: t},
+		ledger: ledger{parties: between, max: cfg.MaxSpans, wait: cfg.Wait, store: store, waypoints: waypoints, telemetry: t},
 		voices: newVoices(cfg.MaxSpans),
 		byID:   map[spanID]*Exchange{},
 		seen:   seenSpans{newRecentSpans(cfg.MaxSpans), newRecentSpans(cfg.MaxSpans), newRecentSpans(cfg.MaxSpans)},

@@ -90,10 +90,10 @@ type waypointIncrement struct {
 
 // Logs are what the logs of waypoints and gateways tell.
 type Logs interface {
-	// Beyond tells how much of what others tell of an edge no log has counted.
-	Beyond(e *edges.Edge, now pcommon.Timestamp, total, failed, durations uint64) (uint64, uint64, uint64)
-	// AddResponses counts by what answered them the total that Beyond gave of some requests: those that no log told.
-	AddResponses(e *edges.Edge, now pcommon.Timestamp, total uint64, of responses.Counts)
+	// Tells tells whether a log tells of an edge, so that what others tell waits for it.
+	Tells(e *edges.Edge) bool
+	// Beyond tells how much of what others tell of an edge no log has told, and counts that by what answered it.
+	Beyond(e *edges.Edge, now pcommon.Timestamp, total, failed, durations uint64, of responses.Counts) (uint64, uint64, uint64)
 }
 
 // NewWaypoints returns a table that adds to the edges of a store what logs do not tell.
@@ -327,9 +327,15 @@ func (t *Waypoints) hold(w *waypointEdge, now pcommon.Timestamp) *waypointIncrem
 func (t *Waypoints) Settle(m moment.Moment) {
 	left := t.pending[:0]
 	for _, w := range t.pending {
-		due := 0
-		for due < len(w.held) && (m.Final || !w.spans || m.Past(w.held[due].at, t.cfg.Wait)) {
-			t.count(w, &w.held[due], m.Now)
+		due, told := 0, t.logs.Tells(w.edge)
+		for due < len(w.held) {
+			waited := m.Past(w.held[due].at, t.cfg.Wait)
+			if !waited && !m.Final && (told || w.spans) {
+				break
+			}
+			if waited || !told { // at the end the log will tell it, if anybody reads on
+				t.count(w, &w.held[due], m.Now)
+			}
 			due++
 		}
 		w.held = append(w.held[:0], w.held[due:]...)
@@ -347,12 +353,11 @@ func (t *Waypoints) count(w *waypointEdge, inc *waypointIncrement, now pcommon.T
 	_, total := w.total.Apply(now, 0, inc.total, t.cfg.Reconcile)
 	_, failed := w.failed.Apply(now, 0, inc.failed, t.cfg.Reconcile)
 	_, durations := w.durations.Apply(now, 0, inc.duration.Count, t.cfg.Reconcile)
-	total, failed, durations = t.logs.Beyond(w.edge, now, total, failed, durations)
+	total, failed, durations = t.logs.Beyond(w.edge, now, total, failed, durations, inc.responses)
 	if total == 0 && failed == 0 && durations == 0 {
 		return
 	}
 	e := w.edge
-	t.logs.AddResponses(e, now, total, inc.responses)
 	inc.duration.DropLowest(inc.duration.Count - durations)
 	t.store.Edges.AddRequests(e, "", total, failed, e.Start(), now).Merge(exphist.Default, &inc.duration)
 	services := t.store.Services

@@ -50,8 +50,12 @@ type Repeater interface {
 
 // Follower follows logs and says how far it is, so that its position is stored together with what was made of what it read.
 type Follower interface {
+	// Of is whose logs they are, one of semconv's Source constants.
+	Of() string
 	// Quiesce returns with the lock held, and with true if positions and entries say the same.
 	Quiesce(ctx context.Context) bool
+	// Settled tells, with the lock held, whether they do.
+	Settled() bool
 	// Changes are the positions that changed since they were last asked for. written is told, with the lock held, whether they were
 	// stored; if not, they come again.
 	Changes() (ops []*storage.Operation, written func(ok bool), err error)

@@ -339,6 +339,9 @@ func (t *Tail) Quiesce(ctx context.Context) bool {
 	return true
 }
 
+// Settled tells whether the offsets and the entries passed on say the same. The lock is held.
+func (t *Tail) Settled() bool { return !t.polls.reading }
+
 // Polled returns a channel that is closed at the end of the poll under way, or of the next one.
 func (t *Tail) Polled() <-chan struct{} {
 	t.lock.Lock()

@@ -151,6 +151,9 @@ func openFiles(ctx context.Context, config *Config, env *source.Env) (source.Sou
 // Run implements source.Source: files are read until they are told to stop.
 func (files) Run(context.Context) {}
 
+// Of implements source.Follower.
+func (files) Of() string { return semconv.SourceAccessLog }
+
 type fileSink struct{ env *source.Env }
 
 // Entry implements tail.Sink.
@@ -181,6 +184,9 @@ func openPods(ctx context.Context, config *Config, env *source.Env) (source.Sour
 
 // Run implements source.Source: pods are followed as they are found.
 func (pods) Run(context.Context) {}
+
+// Of implements source.Follower.
+func (pods) Of() string { return semconv.SourceAccessLog }
 
 type podSink struct{ env *source.Env }
 

@@ -50,8 +50,8 @@ type Source struct {
 	clients   *kube.Clients
 	discovery *kube.Discovery
 	state     *kubestate.Watcher
-	// ztunnels is told which ztunnels there are; nil if nobody asks.
-	ztunnels func(pods []kube.Pod, now time.Time)
+	// ztunnels and waypoints are told which of them there are; nil if nobody asks.
+	ztunnels, waypoints func(pods []kube.Pod, now time.Time)
 
 	// All below is guarded by the lock.
 
@@ -116,6 +116,9 @@ func (k *Source) Config() *Config { return k.cfg }
 // Logs tells whether the ztunnels' logs are to be read through the API server.
 func (k *Source) Logs() bool { return k != nil && k.cfg.Logs == LogsAPI }
 
+// WaypointLogs tells whether the waypoints' logs are to be read through the API server.
+func (k *Source) WaypointLogs() bool { return k.Logs() && k.cfg.Waypoints }
+
 // Scrapes tells whether ztunnels or waypoints that are found are to be scraped.
 func (k *Source) Scrapes() bool { return k != nil && (k.cfg.Metrics || k.cfg.Waypoints) }
 
@@ -130,6 +133,9 @@ func (k *Source) Waypoints() []kube.Pod { return k.discovery.Waypoints() }
 
 // OnZtunnels lets follow know which ztunnels there are, each time that this changes. It comes before Run.
 func (k *Source) OnZtunnels(follow func(pods []kube.Pod, now time.Time)) { k.ztunnels = follow }
+
+// OnWaypoints is OnZtunnels for waypoints.
+func (k *Source) OnWaypoints(follow func(pods []kube.Pod, now time.Time)) { k.waypoints = follow }
 
 // LogSource opens pods' logs.
 func (k *Source) LogSource() kube.Logs { return kube.Logs{API: k.clients.Streams} }
@@ -198,6 +204,9 @@ func (k *Source) podsChanged() {
 	now := k.env.Now()
 	if k.ztunnels != nil {
 		k.ztunnels(ztunnels, now)
+	}
+	if k.waypoints != nil {
+		k.waypoints(waypoints, now)
 	}
 	k.env.Telemetry.Pods(roleZtunnel, len(ztunnels))
 	k.env.Telemetry.Pods(roleWaypoint, len(waypoints))

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"time"
 
+	"go.opentelemetry.io/collector/component"
+
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
 )
 
@@ -27,6 +29,8 @@ type Config struct {
 	Format string `mapstructure:"format"`
 	// ProxyFrom says whose log a file is.
 	ProxyFrom ProxyFromConfig `mapstructure:"proxy_from"`
+	// StorageID is the storage extension that keeps offsets over a restart; by default access_logs'.
+	StorageID *component.ID `mapstructure:"storage"`
 }
 
 // ProxyFromConfig says which waypoint or gateway a file belongs to: the one, or the other.

@@ -1,0 +1,230 @@
+package envoylogs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/zap"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/podlogs"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
+)
+
+// Open begins to follow the logs. The source is a source.Follower.
+func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, error) {
+	format, err := config.compile()
+	if err != nil {
+		return nil, err
+	}
+	read := &lineSink{env: env, reader: newReader(env, format)}
+	var kept *store
+	if env.Storage != nil {
+		kept = &store{env.Storage}
+	}
+	if env.Kubernetes.WaypointLogs() {
+		return openPods(ctx, config, env, read, kept)
+	}
+	pattern, err := regexp.Compile(cmp.Or(config.ProxyFrom.PathRegexp, podLogPath))
+	if err != nil {
+		return nil, fmt.Errorf("proxy_from::path_regexp: %w", err)
+	}
+	settings := tail.Config{
+		Include: config.Include, Exclude: config.Exclude, StartAt: config.StartAt, PollInterval: config.PollInterval,
+		Format: tail.FormatAuto, Style: format.Style(), MaxEntry: config.MaxEntrySize, NodeFrom: pattern,
+	}
+	if config.ProxyFrom.Static != "" {
+		settings.Node, settings.NodeFrom = config.ProxyFrom.Static, nil
+	}
+	var keeps tail.Store
+	if kept != nil {
+		keeps = kept
+	}
+	followed, err := tail.New(settings, env.Settings.TelemetrySettings, keeps, read, env.Sink, env.Ready)
+	if err != nil {
+		return nil, err
+	}
+	if err := followed.Start(ctx); err != nil {
+		return nil, err
+	}
+	return files{logs{}, followed}, nil
+}
+
+func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSink, kept *store) (source.Source, error) {
+	followed := podlogs.New(podlogs.Config{
+		FromEnd: config.StartAt == StartAtEnd, MaxEntry: config.MaxEntrySize, Style: config.CompiledFormat().Style(),
+		Of: func(pod kube.Pod) string { return pod.Namespace + podSeparator + pod.Name },
+	}, env.Kubernetes.LogSource(), podSink{read}, env.Sink, env.Ready)
+	if kept != nil {
+		if err := followed.Restore(ctx, kept); err != nil {
+			return nil, errors.Join(err, followed.Stop())
+		}
+	}
+	env.Kubernetes.OnWaypoints(func(there []kube.Pod, now time.Time) {
+		if damaged := followed.Follow(there, now); damaged > 0 {
+			env.Telemetry.ReceiverZtunnelCheckpointErrors.Add(context.Background(), int64(damaged))
+			env.Telemetry.Warn("The stored positions in waypoints' logs are damaged; these are read from now on", zap.Int("pods", damaged))
+		}
+	})
+	return pods{logs{}, followed}, nil
+}
+
+// logs is what files and pods have in common as a source.
+type logs struct{}
+
+// Run implements source.Source: logs are read until they are told to stop.
+func (logs) Run(context.Context) {}
+
+// Of implements source.Follower.
+func (logs) Of() string { return semconv.SourceEnvoyLog }
+
+// files are the logs of files, pods those of pods.
+type (
+	files struct {
+		logs
+		*tail.Tail
+	}
+	pods struct {
+		logs
+		*podlogs.Tail
+	}
+)
+
+// Readable implements source.Follower: one for all, because no log is a node's.
+func (f files) Readable() map[string]bool { return together(f.Tail.Readable()) }
+
+// Readable implements source.Follower.
+func (p pods) Readable() map[string]bool { return together(p.Tail.Readable()) }
+
+func together(readable map[string]bool) map[string]bool {
+	all := true
+	for _, ok := range readable {
+		all = all && ok
+	}
+	return map[string]bool{"": all}
+}
+
+// Changes implements source.Follower.
+func (f files) Changes() ([]*storage.Operation, func(ok bool), error) {
+	return prefixed(f.Tail.Changes())
+}
+
+// Changes implements source.Follower.
+func (p pods) Changes() ([]*storage.Operation, func(ok bool), error) {
+	return prefixed(p.Tail.Changes())
+}
+
+// keyPrefix keeps these positions apart from those in ztunnels' logs.
+const keyPrefix = "envoy/"
+
+func prefixed(ops []*storage.Operation, written func(ok bool), err error) ([]*storage.Operation, func(ok bool), error) {
+	return withPrefix(ops), written, err
+}
+
+func withPrefix(ops []*storage.Operation) []*storage.Operation {
+	own := make([]*storage.Operation, len(ops))
+	for i, op := range ops {
+		with := *op
+		with.Key = keyPrefix + op.Key
+		own[i] = &with
+	}
+	return own
+}
+
+// store is the storage under these keys.
+type store struct{ client storage.Client }
+
+// Get implements tail.Store and podlogs.Store.
+func (s *store) Get(ctx context.Context, key string) ([]byte, error) {
+	return s.client.Get(ctx, keyPrefix+key)
+}
+
+// Batch implements tail.Store.
+func (s *store) Batch(ctx context.Context, ops ...*storage.Operation) error {
+	own := withPrefix(ops)
+	if err := s.client.Batch(ctx, own...); err != nil {
+		return err
+	}
+	for i, op := range own {
+		if op.Type == storage.Get {
+			ops[i].Value = op.Value
+		}
+	}
+	return nil
+}
+
+// podSeparator stands between a pod's namespace and name, as in the path of its log.
+const podSeparator = "_"
+
+// lineSink takes lines of files and pods.
+type lineSink struct {
+	env    *source.Env
+	reader *reader
+}
+
+// Entry implements tail.Sink and podlogs.Sink. of is NAMESPACE_POD or NAMESPACE/NAME.
+func (s *lineSink) Entry(of string, line []byte) {
+	p := s.reader.proxyOf(of, func() proxy { return proxyNamed(of) })
+	s.reader.line(p, line, stamp{observed: s.env.Clock.Now()})
+}
+
+// proxyNamed is a proxy as its log's name describes it. It is a gateway until its lines say otherwise.
+func proxyNamed(of string) proxy {
+	p := proxy{Proxy: source.Proxy{Gateway: true, Name: of}}
+	if namespace, pod, ok := strings.Cut(of, podSeparator); ok {
+		p.Namespace, p.Pod = namespace, pod
+		p.Name = namespace + "/" + ownerOf(pod)
+	}
+	return p
+}
+
+// podSuffix is what a Deployment's pods have behind its name.
+var podSuffix = regexp.MustCompile(`(-[0-9a-z]{5,10})?-[0-9a-z]{5}$`)
+
+func ownerOf(pod string) string {
+	if owner := podSuffix.ReplaceAllString(pod, ""); owner != "" {
+		return owner
+	}
+	return pod
+}
+
+// Damaged implements tail.Sink.
+func (s *lineSink) Damaged(what tail.Damage, n int64) {
+	s.env.Telemetry.LeftOut("envoy_"+string(what), n)
+}
+
+// podSink takes lines of pods.
+type podSink struct{ *lineSink }
+
+// Damaged implements podlogs.Sink.
+func (s podSink) Damaged(what podlogs.Damage, n int64) {
+	s.env.Telemetry.LeftOut("envoy_"+string(what), n)
+}
+
+// Skipped implements podlogs.Sink.
+func (s podSink) Skipped(n int64) {
+	s.env.Telemetry.ReceiverZtunnelLogLinesRepeated.Add(context.Background(), n)
+}
+
+// Reconnect implements podlogs.Sink.
+func (s podSink) Reconnect(pod kube.Pod, reason string, err error) {
+	s.env.Telemetry.Reconnected(reason)
+	if err != nil && !pod.Leaving {
+		s.env.Telemetry.Warn("A waypoint's log cannot be followed", zap.String("pod", pod.Namespace+"/"+pod.Name), zap.String("reason", reason), zap.Error(err))
+	}
+}
+
+// Gap implements podlogs.Sink.
+func (s podSink) Gap(pod kube.Pod) {
+	s.env.Telemetry.ReceiverZtunnelLogGaps.Add(context.Background(), 1)
+	s.env.Telemetry.Warn("Lines of a waypoint's log may be missing: it was rotated while it could not be followed, or its container restarted twice",
+		zap.String("pod", pod.Namespace+"/"+pod.Name))
+}
