@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Span, Trace } from '../api/types';
-import { compareTraces, criticalPath, preciseTime, treeOf } from './trace';
+import { compareTraces, criticalPath, preciseTime, skewLines, treeOf } from './trace';
 
 const at = (ms: number) => `2026-11-23T21:27:40.${String(Math.round(ms * 1e6)).padStart(9, '0')}Z`;
 
@@ -62,4 +62,12 @@ describe('compareTraces', () => {
     expect(rows.find((row) => row.name === 'POST /pay')).toMatchObject({ a: { total: 25 }, b: { total: 25 } });
     expect(rows[0]).toMatchObject({ service: 'loadgen', depth: 0 });
   });
+});
+
+it('says once for a service by how much its clock differs', () => {
+  const skew = (service: string, skew_ms: number) => ({ span_id: `${service}${skew_ms}`, service, skew_ms });
+  expect(skewLines({ ...trace, clock_skews: [skew('api', -390), skew('api', -400), skew('cart', 30)] })).toEqual([
+    "the clock of api is 400 ms behind its caller's", "the clock of cart is 30 ms ahead of its caller's",
+  ]);
+  expect(skewLines(trace)).toEqual([]);
 });

@@ -1,4 +1,5 @@
 import type { Span, Trace } from '../api/types';
+import { millis } from './format';
 
 /** Times are milliseconds after the trace's beginning. */
 export interface TraceNode {
@@ -133,4 +134,18 @@ export function compareTraces(a: Trace, b: Trace): Compared[] {
   add(b, 'b');
   const flatten = (siblings: Map<string, Merged>): Compared[] => [...siblings.values()].flatMap(({ row, children }) => [row, ...flatten(children)]);
   return flatten(roots);
+}
+
+/** How far a clock is ahead of another one or behind it, in words. */
+export function skewText(ms: number): string {
+  return `${millis(Math.abs(ms))} ${ms < 0 ? 'behind' : 'ahead of'}`;
+}
+
+/** A line for each service whose clock differs from its callers': the largest difference. */
+export function skewLines(trace: Trace): string[] {
+  const largest = new Map<string, number>();
+  for (const { service, skew_ms: ms } of trace.clock_skews ?? []) {
+    if (Math.abs(ms) > Math.abs(largest.get(service) ?? 0)) largest.set(service, ms);
+  }
+  return [...largest].map(([service, ms]) => `the clock of ${service} is ${skewText(ms)} its caller's`);
 }

@@ -7,6 +7,7 @@ import { Time } from '../components/Time';
 import { SideFrame } from '../components/SideFrame';
 import { TableHead } from '../components/TableHead';
 import { bytes, byteRate, count, millis, percent, plural, rate } from '../domain/format';
+import { hopsOf } from '../domain/hops';
 import { kindLabel } from '../domain/kinds';
 import { metricsOf, share, type EdgeMetrics } from '../domain/metrics';
 import { summaryOf } from '../domain/outages';
@@ -146,6 +147,7 @@ function Traffic({ title, edges, other, view, choose, seconds }: { title: string
 function EdgePanel({ view, edge, seconds, close, choose }: Props & { edge: ViewEdge }) {
   const m = edge.metrics;
   const label = (id: string) => view.nodes.find((node) => node.id === id)?.label ?? id;
+  const messages = m.protocols.every((protocol) => protocol === 'messaging');
   return (
     <SideFrame
       label="Details"
@@ -191,8 +193,9 @@ function EdgePanel({ view, edge, seconds, close, choose }: Props & { edge: ViewE
         </p>
       ))}
       <EdgeSeries edge={edge} from={view.nodes.find((node) => node.id === edge.source)?.node} to={view.nodes.find((node) => node.id === edge.destination)?.node} />
-      {m.requests > 0 && <Requests m={m} />}
-      <Connections m={m} parts={edge} />
+      {m.requests > 0 && <Requests m={m} title={messages ? 'Messages' : 'Requests (L7)'} />}
+      <Hops edge={edge} label={label} />
+      {!messages && <Connections m={m} parts={edge} />}
       <section>
         <h3>{plural(edge.parts.length, 'port', 'ports and protocols')}</h3>
         <table className="table compact side-table">
@@ -226,10 +229,10 @@ function appOf(view: View, id: string): string {
   return node?.node?.app || node?.label || id;
 }
 
-function Requests({ m }: { m: EdgeMetrics }) {
+function Requests({ m, title }: { m: EdgeMetrics; title: string }) {
   return (
     <section>
-      <h3>Requests (L7)</h3>
+      <h3>{title}</h3>
       <dl className="facts">
         <dt>Rate</dt>
         <dd>{rate(m.requestRate)}</dd>
@@ -288,6 +291,37 @@ function Connections({ m, parts }: { m: EdgeMetrics; parts: ViewEdge }) {
           </>
         )}
       </dl>
+    </section>
+  );
+}
+
+/** The ways to and from a waypoint: each is told by one ztunnel, and the second is for all clients of the waypoint. */
+function Hops({ edge, label }: { edge: ViewEdge; label: (id: string) => string }) {
+  const hops = hopsOf(edge.parts);
+  if (hops.length === 0) return null;
+  return (
+    <section aria-label="Hops">
+      <h3>Through the waypoint (L4)</h3>
+      <table className="table compact side-table">
+        <TableHead columns={['Hop', '#Closed', '#Failed']} />
+        <tbody>
+          {hops.map((hop) => (
+            <tr key={`${hop.from}→${hop.to}`}>
+              <td>
+                {label(hop.from)} <span aria-label="to">→</span> {label(hop.to)}
+                {Object.entries(hop.failures).map(([reason, n]) => (
+                  <div key={reason} className="text-failing small">
+                    ✕ {kindLabel(reason)}: {count(n)}
+                  </div>
+                ))}
+              </td>
+              <td className="num">{count(hop.closed)}</td>
+              <td className={`num ${hop.failed > 0 ? 'text-failing' : 'muted'}`}>{count(hop.failed)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      <p className="muted small">The waypoint keeps its connections for all its clients and for many requests, so the hops' numbers differ.</p>
     </section>
   );
 }

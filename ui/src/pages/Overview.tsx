@@ -21,7 +21,7 @@ import { clockLine } from '../domain/clocks';
 import { byUrgency } from '../domain/outages';
 import { humanDuration } from '../domain/time';
 import { overviewOf, type EdgeRow, type NamespaceRow } from '../domain/overview';
-import { inText, sourceLabel } from '../domain/kinds';
+import { problemLine } from '../domain/kinds';
 import type { Line } from '../charts/TimeChart';
 import { OutageCard } from './OutageCard';
 
@@ -191,7 +191,10 @@ function MeshHealth({ open }: { open: Outage[] }) {
             </MeshLine>
             <MeshLine health={failing.length > 0 ? 'degraded' : sources.length > 0 ? 'healthy' : 'unknown'} label="Telemetry">
               {failing.length > 0 ? (
-                failing.slice(0, 3).map((source) => `${inText(sourceLabel(source.source))} of ${source.node}`).join(', ') + (failing.length > 3 ? '…' : '')
+                <span title={failing.flatMap((source) => source.detail ?? []).join('\n')}>
+                  {failing.slice(0, 3).map(problemLine).join(', ')}
+                  {failing.length > 3 ? '…' : ''}
+                </span>
               ) : (
                 `${plural(sources.length, 'source')} ${sources.length === 1 ? 'delivers' : 'deliver'}`
               )}

@@ -13,7 +13,7 @@ import { Failure, Loading } from '../components/State';
 import { Time } from '../components/Time';
 import { millis, plural } from '../domain/format';
 import { save } from '../domain/save';
-import { criticalPath, treeOf, type Segment, type Tree } from '../domain/trace';
+import { criticalPath, skewLines, skewText, treeOf, type Segment, type Tree } from '../domain/trace';
 import { fullTime } from '../domain/time';
 
 /** Colours of services in a waterfall; a name always gets the same one within a trace. */
@@ -76,11 +76,17 @@ export default function TraceDetail({ id }: { id: string }) {
           </span>
           <span>{plural(data.spans.length, 'span')}, {l4} of them connections</span>
           <span>{plural(services.length, 'service')}</span>
+          {data.dropped_spans !== undefined && <span className="text-degraded">! cut: {plural(data.dropped_spans, 'more span')} came than are kept of a trace</span>}
+          {skewLines(data).map((line) => (
+            <span key={line} className="text-degraded">
+              ! {line}
+            </span>
+          ))}
         </div>
       </div>
       <div className="trace-body">
         <Waterfall tree={tree} critical={path === '1' ? critical : []} l4={layers === 'both'} colours={colours} chosen={chosen} choose={(spanID) => setChosen(spanID === chosen ? '' : spanID)} folded={folded} toggle={toggle} />
-        {span && <SpanPanel span={span} offset={tree.order.find((node) => node.span === span)!.start} critical={critical} close={() => setChosen('')} />}
+        {span && <SpanPanel span={span} skew={data.clock_skews?.find((one) => one.span_id === span.span_id)?.skew_ms} offset={tree.order.find((node) => node.span === span)!.start} critical={critical} close={() => setChosen('')} />}
       </div>
     </div>
   );
@@ -162,7 +168,7 @@ function Waterfall({ tree, critical, l4, colours, chosen, choose, folded, toggle
   );
 }
 
-function SpanPanel({ span, offset, critical, close }: { span: Span; offset: number; critical: Segment[]; close: () => void }) {
+function SpanPanel({ span, skew, offset, critical, close }: { span: Span; skew: number | undefined; offset: number; critical: Segment[]; close: () => void }) {
   const own = critical.filter((segment) => segment.span === span.span_id).reduce((sum, { start, end }) => sum + end - start, 0);
   return (
     <SideFrame label="Span" title={span.name} sub={`${span.service}, ${span.layer === 'l4' ? 'a connection as a ztunnel saw it' : `${span.kind} span`}`} close={close}>
@@ -172,6 +178,12 @@ function SpanPanel({ span, offset, critical, close }: { span: Span; offset: numb
         <dd>{millis(offset)}</dd>
         <dt>Duration</dt>
         <dd>{millis(span.duration_ms)}</dd>
+        {skew !== undefined && (
+          <>
+            <dt>Clock</dt>
+            <dd className="text-degraded">{skewText(skew)} its parent's, by estimate</dd>
+          </>
+        )}
         {own > 0 && (
           <>
             <dt>On the critical path</dt>
