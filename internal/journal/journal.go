@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	version = 1
+	version = 2
 	keyMeta = "journal"
 	// entrySize is how long an entry may grow before the next record goes into another one.
 	entrySize = 1 << 20

@@ -29,11 +29,13 @@ const (
 
 // Metrics that the ztunnel receiver aggregates from access logs.
 const (
-	MetricConnectionsClosed  = "ztunnel.connections.closed"
-	MetricConnectionsFailed  = "ztunnel.connections.failed"
-	MetricIO                 = "ztunnel.io"
-	MetricConnectionDuration = "ztunnel.connection.duration"
-	MetricLookups            = "ztunnel.dns.lookups"
+	MetricConnectionsClosed = "ztunnel.connections.closed"
+	MetricConnectionsFailed = "ztunnel.connections.failed"
+	// MetricConnectionsUnanswered are connections that carried bytes to the server and none back, and did not fail.
+	MetricConnectionsUnanswered = "ztunnel.connections.unanswered"
+	MetricIO                    = "ztunnel.io"
+	MetricConnectionDuration    = "ztunnel.connection.duration"
+	MetricLookups               = "ztunnel.dns.lookups"
 )
 
 // What ztunnels' DNS proxies tell, by workload, and the labels of names that were looked up.
@@ -117,6 +119,7 @@ const (
 	MetricEdgeOpened             = "mesh.edge.connections.opened"
 	MetricEdgeClosed             = "mesh.edge.connections.closed"
 	MetricEdgeFailed             = "mesh.edge.connections.failed"
+	MetricEdgeUnanswered         = "mesh.edge.connections.unanswered"
 	MetricEdgeActive             = "mesh.edge.connections.active"
 	MetricEdgeIO                 = "mesh.edge.io"
 	MetricEdgeConnectionDuration = "mesh.edge.connection.duration"

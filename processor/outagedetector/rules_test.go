@@ -191,6 +191,22 @@ var ruleTests = map[string]ruleTest{
 		// Calls that come more often take no longer.
 		s.broken[toPayment] = func(e *worldEdge) { e.ok(600, s.payment...).answer(600, 0, 25*time.Millisecond, s.payment...) }
 	}),
+	rules.NoAnswer: {
+		kind: rules.KindConnectionReset, root: "data/redis",
+		fires: func(s *shop) {
+			s.health()
+			s.broken[toRedis] = func(e *worldEdge) { e.ignore(8, s.redis...) }
+			s.broken[toCart] = func(e *worldEdge) { e.ok(8, s.cart...).answer(8, 8, 7*time.Millisecond, s.cart...) }
+			s.broken[toFrontend] = func(e *worldEdge) { e.ok(20, s.frontend...).answer(20, 8, 20*time.Millisecond, s.frontend...) }
+			s.fault()
+			s.recovery()
+		},
+		// Who never answers is not asked to.
+		silent: func(s *shop) {
+			s.broken[toRedis] = func(e *worldEdge) { e.ignore(8, s.redis...) }
+			s.run(4*time.Minute, s.live)
+		},
+	},
 	rules.TrafficLoss: {
 		kind: rules.KindTrafficLoss, root: "shop/checkout",
 		fires: func(s *shop) {

@@ -65,6 +65,7 @@ type worldPod struct {
 type worldEdge struct {
 	key                      edge.Key
 	opened, closed           uint64
+	unanswered               uint64
 	sent                     uint64
 	active                   int64
 	hasActive                bool
@@ -201,6 +202,12 @@ func (e *worldEdge) ok(n uint64, pods ...*worldPod) *worldEdge {
 	e.opened, e.closed, e.sent, e.changed = e.opened+n, e.closed+n, e.sent+100*n, true
 	e.serve(n, pods, func(p *worldPod, n uint64) { p.closed += n })
 	return e
+}
+
+// ignore are n connections that carried bytes to the server and none back.
+func (e *worldEdge) ignore(n uint64, pods ...*worldPod) *worldEdge {
+	e.unanswered += n
+	return e.ok(n, pods...)
 }
 
 // fail are n connections that failed.
@@ -401,6 +408,9 @@ func (e *worldEdge) points(point func(string, uint64) pcommon.Map, scope pmetric
 		if reason[1] != "" {
 			attrs.PutStr(semconv.LabelPolicy, reason[1])
 		}
+	}
+	if e.unanswered > 0 {
+		e.key.PutAttributes(point(semconv.MetricEdgeUnanswered, e.unanswered))
 	}
 	if e.hasActive {
 		m := scope.Metrics().AppendEmpty()

@@ -38,7 +38,7 @@ func (b Blame) Fault() *observe.Fault { return &b.Pair.Faults[b.Family] }
 // blame puts an edge's fault down to another one, and with it what else callers see of the same.
 func (b Blame) blame(root Blame) {
 	b.Fault().Cause, b.Fault().CauseFamily = root.Pair, root.Family
-	for _, family := range [...]observe.Family{observe.Stalled, observe.RequestErrors, observe.Latency} {
+	for _, family := range [...]observe.Family{observe.Stalled, observe.NoAnswer, observe.RequestErrors, observe.Latency} {
 		if f := &b.Pair.Faults[family]; f.On && b.Family != observe.Silence {
 			f.Cause, f.CauseFamily = root.Pair, root.Family
 		}
@@ -63,7 +63,7 @@ func (b Blame) span() (since, lastBad int64) {
 
 // badLane is where a family's bad events are counted.
 var badLane = [observe.Families]observe.Lane{
-	observe.Connections: observe.Failed, observe.RequestErrors: observe.RequestsFailed, observe.Latency: observe.Slow, observe.Stalled: observe.Opened,
+	observe.Connections: observe.Failed, observe.RequestErrors: observe.RequestsFailed, observe.Latency: observe.Slow, observe.Stalled: observe.Opened, observe.NoAnswer: observe.Unanswered,
 }
 
 // weakWindow is how far back the failures of a call are looked for whose rule has not fired.
@@ -190,7 +190,7 @@ func (f *Finder) Explain() []*Explanation {
 // Primary is the fault that stands for an edge: a broken connection says more than the failed request on it.
 func Primary(p *observe.Pair) (observe.Family, bool) {
 	for _, family := range [...]observe.Family{
-		observe.Connections, observe.Stalled, observe.RequestErrors, observe.Latency, observe.Silence,
+		observe.Connections, observe.Stalled, observe.NoAnswer, observe.RequestErrors, observe.Latency, observe.Silence,
 	} {
 		if p.Faults[family].On {
 			return family, true
@@ -247,7 +247,7 @@ func rank(family observe.Family) int {
 	switch family {
 	case observe.Connections:
 		return 0
-	case observe.Stalled:
+	case observe.Stalled, observe.NoAnswer:
 		return 1
 	case observe.RequestErrors:
 		return 2

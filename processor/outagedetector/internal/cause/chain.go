@@ -85,7 +85,7 @@ func (c *chains) downstream(b Blame, seen map[*observe.Pair]bool) (Blame, bool) 
 		return behind, true
 	}
 	// A connection that cannot be made fails at the callee itself, whatever the callee calls.
-	if b.Family != observe.RequestErrors && b.Family != observe.Latency && b.Family != observe.Stalled || b.Fault().Kind == rules.KindPolicyDenied {
+	if b.Family != observe.RequestErrors && b.Family != observe.Latency && b.Family != observe.Stalled && b.Family != observe.NoAnswer || b.Fault().Kind == rules.KindPolicyDenied {
 		return Blame{}, false
 	}
 	var best Blame
@@ -177,7 +177,7 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 		family observe.Family
 		total  observe.Lane
 	}{
-		{observe.Connections, observe.Closed}, {observe.RequestErrors, observe.Requests}, {observe.Latency, observe.Timed},
+		{observe.Connections, observe.Closed}, {observe.NoAnswer, observe.Closed}, {observe.RequestErrors, observe.Requests}, {observe.Latency, observe.Timed},
 	} {
 		if lane.family == observe.Latency && b.Family == observe.RequestErrors || lane.family == observe.Connections && out.Barred {
 			continue
@@ -237,6 +237,8 @@ func weakKind(b Blame) (string, *rules.Rule) {
 	switch b.Family {
 	case observe.Stalled:
 		id = rules.StalledConnections
+	case observe.NoAnswer:
+		id = rules.NoAnswer
 	case observe.Latency:
 		id = rules.SlowRequests
 	case observe.Connections:

@@ -83,7 +83,7 @@ func (f unresolved) find(open []Blame) (found []*Explanation, rest []Blame) {
 				return false
 			}
 			switch b.Family {
-			case observe.RequestErrors, observe.Latency, observe.Stalled:
+			case observe.RequestErrors, observe.Latency, observe.Stalled, observe.NoAnswer:
 				return u.Apps[b.Pair.Destination.Name]
 			case observe.Silence:
 				return asks(b.Pair.Source)

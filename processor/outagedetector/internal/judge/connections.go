@@ -223,11 +223,17 @@ func judgeCounts(p *observe.Pair, family observe.Family, rule *rules.Rule, c cou
 	}
 	if s, found := c.excess(rule); found && c.workedBefore(s) {
 		c.open(f, p, rule, s, now)
-		if family == observe.RequestErrors {
+		switch {
+		case family == observe.RequestErrors:
 			denied(p, f)
+		case family == observe.NoAnswer && p.Lasted >= waits:
+			f.Kind = rules.KindConnectionTimeout
 		}
 	}
 }
+
+// waits is for how many seconds a connection lasts whose client waited in vain.
+const waits = 1
 
 // denied names requests' failures by the policy that denied most of them, if one did.
 func denied(p *observe.Pair, f *observe.Fault) {

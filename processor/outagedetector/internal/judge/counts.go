@@ -27,6 +27,10 @@ func requestsOf(p *observe.Pair) counts {
 	return counts{w: &p.Win, bad: observe.RequestsFailed, total: observe.Requests, last: p.LastBad(observe.RequestsFailed)}
 }
 
+func unansweredOf(p *observe.Pair) counts {
+	return counts{w: &p.Win, bad: observe.Unanswered, total: observe.Closed, last: p.LastBad(observe.Unanswered), kept: keptOpen(p)}
+}
+
 func slowOf(p *observe.Pair) counts {
 	return counts{w: &p.Win, bad: observe.Slow, total: observe.Timed, last: p.LastBad(observe.Slow)}
 }

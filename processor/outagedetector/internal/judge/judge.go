@@ -89,6 +89,7 @@ func (j *Judge) edge(p *observe.Pair, now int64) {
 		judgeCounts(p, observe.Latency, p.Rules.Get(rules.SlowRequests), slowOf(p), now)
 	}
 	j.stalls.judge(p, now)
+	judgeCounts(p, observe.NoAnswer, p.Rules.Get(rules.NoAnswer), unansweredOf(p), now)
 	if p.Faults[observe.Silence].On {
 		j.silences.judge(p, now)
 	} else if p.LastActive == now {

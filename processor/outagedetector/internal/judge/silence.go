@@ -347,6 +347,9 @@ func failing(p *observe.Pair, slots int) bool {
 			return true
 		}
 	}
+	if p.Faults[observe.NoAnswer].On {
+		return true
+	}
 	slots += 2
 	connections, requests := p.Win.Sum(observe.Failed, slots), p.Win.Sum(observe.RequestsFailed, slots)
 	return connections >= 2 && 5*connections >= p.Win.Sum(observe.Closed, slots) || requests >= 2 && 5*requests >= p.Win.Sum(observe.Requests, slots)

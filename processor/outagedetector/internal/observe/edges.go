@@ -179,7 +179,7 @@ func (s *Edges) count(p *Pair, t int64, lane Lane, n uint64) {
 	case RequestsFailed:
 		p.row(t, stats.Interval{Failed: float64(n)})
 	}
-	if lane == Failed || lane == RequestsFailed || lane == Slow {
+	if totalOf[lane] != 0 {
 		p.runs.counted(lane, t-min(s.clock.Interval, p.Win.length), t)
 	}
 	if p.Behind {

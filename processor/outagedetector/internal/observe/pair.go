@@ -62,6 +62,8 @@ type Activity struct {
 	LastSuccess int64
 	// Lull is the longest time that lay between two signs of life, lullEnd when the second was.
 	Lull, lullEnd int64
+	// Lasted is how many seconds the connections that ended last took on average.
+	Lasted float64
 }
 
 // told is who tells of an edge, and how often.
@@ -90,6 +92,7 @@ const (
 	Latency
 	Silence
 	Stalled
+	NoAnswer
 	Families
 )
 
@@ -197,7 +200,7 @@ func (r *runs) begin(b *burst, lane Lane, t int64) {
 }
 
 // totalOf is the lane of which another counts a part.
-var totalOf = [lanes]Lane{Failed: Closed, RequestsFailed: Requests, Slow: Timed}
+var totalOf = [lanes]Lane{Failed: Closed, RequestsFailed: Requests, Slow: Timed, Unanswered: Closed}
 
 // Mark remembers what has been counted up to a boundary, so that what begins afterwards is counted from there.
 func (p *Pair) Mark() { p.runs.marks, p.runs.records = p.Win.life, [2]uint64{} }

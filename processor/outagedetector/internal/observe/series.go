@@ -24,7 +24,10 @@ type series struct {
 	received counter
 	active   int64
 	failed   []reasonCounter
-	routes   []routeSeries
+	// unanswered are connections that got nothing back, lifetime how long connections lasted.
+	unanswered counter
+	lifetime   lifetime
+	routes     []routeSeries
 }
 
 type routeSeries struct {
@@ -121,6 +124,9 @@ func cloneKey(key edge.Key) edge.Key {
 // take takes over points of a mesh.edge metric. It returns the newest time of one.
 func (s *seriesTable) take(name string, metric pmetric.Metric) (boundary int64) {
 	if metric.Type() == pmetric.MetricTypeExponentialHistogram {
+		if name == semconv.MetricEdgeConnectionDuration {
+			return s.lifetimes(metric)
+		}
 		if name != semconv.MetricEdgeRequestDuration {
 			return 0
 		}
@@ -156,6 +162,8 @@ func (s *seriesTable) count(name string, series *series, point pmetric.NumberDat
 		s.edges.count(p, t, Opened, series.opened.increment(point, delta, zero))
 	case semconv.MetricEdgeClosed:
 		s.edges.count(p, t, Closed, series.closed.increment(point, delta, zero))
+	case semconv.MetricEdgeUnanswered:
+		s.edges.count(p, t, Unanswered, series.unanswered.increment(point, delta, zero))
 	case semconv.MetricEdgeActive:
 		now := int64(cumulative.Number(point))
 		p.Connections += now - series.active
@@ -194,6 +202,32 @@ func (s *seriesTable) count(name string, series *series, point pmetric.NumberDat
 			s.edges.count(p, t, RequestsFailed, route.failed.increment(point, delta, zero))
 		}
 	}
+}
+
+// lifetime follows how long connections lasted.
+type lifetime struct {
+	count cumulative.Counter[uint64]
+	sum   cumulative.Counter[float64]
+}
+
+// lifetimes takes over how long connections lasted.
+func (s *seriesTable) lifetimes(metric pmetric.Metric) (boundary int64) {
+	histogram := metric.ExponentialHistogram()
+	delta := histogram.AggregationTemporality() == pmetric.AggregationTemporalityDelta
+	return each(s.clock, histogram.DataPoints().All(), func(point pmetric.ExponentialHistogramDataPoint, t int64) {
+		series := s.of(point.Attributes(), t)
+		if series == nil {
+			return
+		}
+		n, seconds := point.Count(), point.Sum()
+		if !delta {
+			n, _ = series.lifetime.count.Advance(point.StartTimestamp(), point.Timestamp(), n)
+			seconds, _ = series.lifetime.sum.Advance(point.StartTimestamp(), point.Timestamp(), seconds)
+		}
+		if n > 0 && seconds >= 0 {
+			series.pair.Lasted = seconds / float64(n)
+		}
+	})
 }
 
 func unitSeconds(unit string) float64 {

@@ -24,6 +24,7 @@ const (
 	Timed
 	Slow
 	Bytes
+	Unanswered
 	Active // 1 if anything happened at all
 	lanes
 )

@@ -86,6 +86,7 @@ const (
 	NewFailure          = "new_failure"
 	PartialOutage       = "partial_outage"
 	StalledConnections  = "stalled_connections"
+	NoAnswer            = "no_answer"
 	HTTPErrors          = "http_errors"
 	SlowRequests        = "latency"
 	ErrorExcess         = "error_excess"
@@ -148,6 +149,13 @@ var Defaults = append(ofReasons(), []Rule{
 		Signal:   "connections of an edge that used to be short are opened and none ends (`mesh.edge.connections.opened`, `.closed`, `.active`)",
 		Sentence: "{edge} {hangs} {when}: connections to {root} {are|were} opened and none {ends|ended} ({failed} of {total}).",
 		Severity: Critical, Thresholds: Thresholds{MinCount: 5, Chance: 1e-6, MinIntervals: 2, Window: time.Minute},
+	},
+	{
+		ID: NoAnswer, Kind: KindConnectionReset, Title: "Connections are not answered",
+		Signal: "connections that carried bytes to the server and none back, of an edge that used to be answered (`mesh.edge.connections.unanswered`, `.closed`); " +
+			"`connection_timeout` if they last for a second or more",
+		Sentence: "{edge} {fails} {when}: {root} {takes|took} connections and {answers|answered} nothing ({failed} of {total}).",
+		Severity: Critical, Thresholds: Thresholds{MinCount: 3, MinRatio: 0.1, Chance: 2e-6, Noise: 0.02, MinIntervals: 1, Window: time.Minute},
 	},
 	{
 		ID: HTTPErrors, Kind: KindHTTPErrors, Title: "Requests fail",

@@ -45,18 +45,20 @@ func codeFailed(c *journal.Coder, counts *[]FailedCount) {
 // Connections are connections that ended, each counted once: what is added to an edge, or what an edge has.
 type Connections struct {
 	Closed, Sent, Received uint64
-	Failed                 []FailedCount
-	Duration               exphist.Histogram
+	// Unanswered carried bytes to the server and none back.
+	Unanswered uint64
+	Failed     []FailedCount
+	Duration   exphist.Histogram
 }
 
 // Empty tells whether nothing is counted.
 func (c *Connections) Empty() bool {
-	return c.Closed == 0 && c.Sent == 0 && c.Received == 0 && len(c.Failed) == 0 && c.Duration.Count == 0
+	return c.Closed == 0 && c.Sent == 0 && c.Received == 0 && c.Unanswered == 0 && len(c.Failed) == 0 && c.Duration.Count == 0
 }
 
 // Reset empties the counts and keeps their memory.
 func (c *Connections) Reset() {
-	c.Closed, c.Sent, c.Received = 0, 0, 0
+	c.Closed, c.Sent, c.Received, c.Unanswered = 0, 0, 0, 0
 	c.Failed = c.Failed[:0]
 	c.Duration.Reset()
 }
@@ -66,6 +68,7 @@ func (c *Connections) Add(other *Connections) {
 	c.Closed += other.Closed
 	c.Sent += other.Sent
 	c.Received += other.Received
+	c.Unanswered += other.Unanswered
 	c.Duration.Merge(exphist.Default, &other.Duration)
 	for _, f := range other.Failed {
 		reason := f.Reason
@@ -81,6 +84,7 @@ func (c *Connections) Code(to *journal.Coder) {
 	records.Count(to, &c.Closed)
 	records.Count(to, &c.Sent)
 	records.Count(to, &c.Received)
+	records.Count(to, &c.Unanswered)
 	codeFailed(to, &c.Failed)
 	c.Duration.Code(to)
 }

@@ -14,8 +14,8 @@ type emission struct {
 	metrics     pmetric.Metrics
 	scope       pmetric.ScopeMetrics
 	connections struct {
-		opened, closed, failed, active, io pmetric.NumberDataPointSlice
-		duration                           pmetric.ExponentialHistogramDataPointSlice
+		opened, closed, failed, unanswered, active, io pmetric.NumberDataPointSlice
+		duration                                       pmetric.ExponentialHistogramDataPointSlice
 	}
 	requests struct {
 		total, failed, responses pmetric.NumberDataPointSlice
@@ -40,6 +40,7 @@ func newEmission(version string, now pcommon.Timestamp) *emission {
 	c.opened = m.sum(semconv.MetricEdgeOpened, "Connections that were attempted.", "{connection}")
 	c.closed = m.sum(semconv.MetricEdgeClosed, "Connections that ended, well or not.", "{connection}")
 	c.failed = m.sum(semconv.MetricEdgeFailed, "Connections that failed.", "{connection}")
+	c.unanswered = m.sum(semconv.MetricEdgeUnanswered, "Connections that carried bytes to the server and none back.", "{connection}")
 	c.active = m.upDown(semconv.MetricEdgeActive, "Connections that are open.", "{connection}")
 	c.io = m.sum(semconv.MetricEdgeIO, "Bytes carried, in the client's sense.", "By")
 	c.duration = m.exponential(semconv.MetricEdgeConnectionDuration, "How long connections lived.", "s")
@@ -153,6 +154,9 @@ func (e *Edge) appendConnections(m *emission, now pcommon.Timestamp) {
 		attrs := e.point(c.failed, now, f.N).Attributes()
 		put(attrs, semconv.LabelErrorType, f.Type)
 		put(attrs, semconv.LabelPolicy, f.Policy)
+	}
+	if e.Logged.Unanswered > 0 {
+		e.point(c.unanswered, now, e.Logged.Unanswered)
 	}
 	if e.open.told {
 		e.point(c.active, now, e.open.active)

@@ -26,6 +26,7 @@ const (
 	closed quantity = iota
 	sent
 	received
+	unanswered
 	sums      // the quantities before this one are told by sums
 	durations = sums
 	none      = quantity(-1)
@@ -36,6 +37,8 @@ func quantityOf(name, direction string) quantity {
 	switch {
 	case name == semconv.MetricConnectionsClosed:
 		return closed
+	case name == semconv.MetricConnectionsUnanswered:
+		return unanswered
 	case name == semconv.MetricIO && direction == semconv.DirectionSent:
 		return sent
 	case name == semconv.MetricIO && direction == semconv.DirectionReceived:
@@ -131,7 +134,7 @@ func readFlow(attrs pcommon.Map) flowPoint {
 // isFlowMetric tells whether a metric is a flow aggregate.
 func isFlowMetric(name string) bool {
 	switch name {
-	case semconv.MetricConnectionsClosed, semconv.MetricConnectionsFailed, semconv.MetricIO, semconv.MetricConnectionDuration:
+	case semconv.MetricConnectionsClosed, semconv.MetricConnectionsFailed, semconv.MetricConnectionsUnanswered, semconv.MetricIO, semconv.MetricConnectionDuration:
 		return true
 	}
 	return false

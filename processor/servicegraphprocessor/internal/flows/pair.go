@@ -83,7 +83,7 @@ func (p *pair) take(other *pair, by side) {
 		from := &other.routes[i]
 		at := p.route(from.service, from.security, from.start)
 		to := &p.routes[at].pending[by]
-		for q, counted := range [...]uint64{from.credit.Closed, from.credit.Sent, from.credit.Received} {
+		for q, counted := range [...]uint64{from.credit.Closed, from.credit.Sent, from.credit.Received, from.credit.Unanswered} {
 			to.counts[q] += counted + from.pending[by].counts[q]
 		}
 		to.duration.Merge(exphist.Default, &from.credit.Duration)
@@ -200,7 +200,7 @@ func (p *pair) share(q quantity, source, destination uint64) {
 			*n = 0
 			if take > 0 {
 				credit := &p.routes[p.routeOf(side(by), i)].credit
-				*[...]*uint64{&credit.Closed, &credit.Sent, &credit.Received}[q] += take
+				*[...]*uint64{&credit.Closed, &credit.Sent, &credit.Received, &credit.Unanswered}[q] += take
 			}
 		}
 	}

@@ -21,7 +21,10 @@ const (
 )
 
 // checkpointVersion is the format's version; state of another one is refused.
-const checkpointVersion = 1
+const checkpointVersion = 2
+
+// withoutUnanswered is the version before unanswered connections were counted.
+const withoutUnanswered = 1
 
 // Bounds of what a checkpoint may claim to hold.
 const (
@@ -66,7 +69,7 @@ func (p *Processor) MarkDirty() {
 // Without any stored state the processor stays as new. On an error it does as well, and the error wraps
 // ErrCheckpoint unless it comes from get.
 func (p *Processor) Restore(get func(key string) ([]byte, error)) error {
-	header, err := load(get, keyHeader)
+	header, _, err := load(get, keyHeader)
 	if err != nil || header == nil {
 		return err
 	}
@@ -76,7 +79,7 @@ func (p *Processor) Restore(get func(key string) ([]byte, error)) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrCheckpoint, keyHeader, err)
 	}
-	held, err := load(get, keyHeld)
+	held, _, err := load(get, keyHeld)
 	if err != nil {
 		return err
 	}
@@ -86,14 +89,14 @@ func (p *Processor) Restore(get func(key string) ([]byte, error)) error {
 	q.held.data = append([]byte(nil), held...)
 	for chunk := range chunks {
 		key := fmt.Sprintf(keySeriesChunk, chunk)
-		data, err := load(get, key)
+		data, version, err := load(get, key)
 		if err != nil {
 			return err
 		}
 		if data == nil {
 			return fmt.Errorf("%w: %s is missing", ErrCheckpoint, key)
 		}
-		if err := q.series.readChunk(data, chunk, &q.nodes); err != nil {
+		if err := q.series.readChunk(data, version, chunk, &q.nodes); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrCheckpoint, key, err)
 		}
 	}
@@ -102,19 +105,19 @@ func (p *Processor) Restore(get func(key string) ([]byte, error)) error {
 	return nil
 }
 
-func load(get func(key string) ([]byte, error), key string) ([]byte, error) {
+func load(get func(key string) ([]byte, error), key string) (data []byte, version byte, err error) {
 	raw, err := get(key)
 	if err != nil {
-		return nil, fmt.Errorf("read flow state %s: %w", key, err)
+		return nil, 0, fmt.Errorf("read flow state %s: %w", key, err)
 	}
 	if raw == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
-	data, ok := unseal(raw)
+	data, version, ok := unseal(raw)
 	if !ok {
-		return nil, fmt.Errorf("%w: %s: wrong version or checksum", ErrCheckpoint, key)
+		return nil, 0, fmt.Errorf("%w: %s: wrong version or checksum", ErrCheckpoint, key)
 	}
-	return data, nil
+	return data, version, nil
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -127,12 +130,12 @@ func seal(data []byte) []byte {
 	return append(out, data...)
 }
 
-func unseal(raw []byte) ([]byte, bool) {
-	if len(raw) < 5 || raw[0] != checkpointVersion {
-		return nil, false
+func unseal(raw []byte) (data []byte, version byte, ok bool) {
+	if len(raw) < 5 || raw[0] < withoutUnanswered || raw[0] > checkpointVersion {
+		return nil, 0, false
 	}
-	data := raw[5:]
-	return data, crc32.Checksum(data, castagnoli) == binary.LittleEndian.Uint32(raw[1:])
+	data = raw[5:]
+	return data, raw[0], crc32.Checksum(data, castagnoli) == binary.LittleEndian.Uint32(raw[1:])
 }
 
 func (p *Processor) appendHeader(b []byte) []byte {
@@ -180,6 +183,7 @@ func (t *seriesTable) appendChunk(b []byte, chunk int) []byte {
 		b = binary.AppendUvarint(b, s.closed)
 		b = binary.AppendUvarint(b, s.sent)
 		b = binary.AppendUvarint(b, s.received)
+		b = binary.AppendUvarint(b, s.unanswered)
 		b = binary.AppendUvarint(b, uint64(len(s.failures)))
 		for i := range s.failures {
 			f := &s.failures[i]
@@ -201,7 +205,7 @@ func (t *seriesTable) appendChunk(b []byte, chunk int) []byte {
 	return b
 }
 
-func (t *seriesTable) readChunk(data []byte, chunk int, nodes *nodeTable) error {
+func (t *seriesTable) readChunk(data []byte, version byte, chunk int, nodes *nodeTable) error {
 	first := chunk * chunkSize
 	for len(t.slots) < first+chunkSize {
 		t.slots = append(t.slots, nil)
@@ -213,6 +217,9 @@ func (t *seriesTable) readChunk(data []byte, chunk int, nodes *nodeTable) error 
 		s := &series{key: r.string()}
 		s.start, s.last = r.varint(), r.varint()
 		s.closed, s.sent, s.received = r.count(), r.count(), r.count()
+		if version > withoutUnanswered {
+			s.unanswered = r.count()
+		}
 		r.failures(s)
 		r.histogram(&s.duration)
 		if r.err != nil {

@@ -78,15 +78,17 @@ func (t *seriesTable) startUnstarted(boundary int64) {
 	}
 }
 
-// metricsWriter writes series into the four metrics of one node at a time.
+// metricsWriter writes series into the five metrics of one node at a time.
 type metricsWriter struct {
 	at    pcommon.Timestamp
 	scale int32
 
 	metrics              pmetric.MetricSlice
 	closed, failed, io   pmetric.NumberDataPointSlice
+	unanswered           pmetric.NumberDataPointSlice
 	duration             pmetric.ExponentialHistogramDataPointSlice
 	hasFailed, hasLength bool
+	hasUnanswered        bool
 }
 
 func (w *metricsWriter) begin(rm pmetric.ResourceMetrics, node, cluster string) {
@@ -94,7 +96,7 @@ func (w *metricsWriter) begin(rm pmetric.ResourceMetrics, node, cluster string) 
 	sm := rm.ScopeMetrics().AppendEmpty()
 	sm.Scope().SetName(semconv.ScopeReceiver)
 	w.metrics = sm.Metrics()
-	w.hasFailed, w.hasLength = false, false
+	w.hasFailed, w.hasLength, w.hasUnanswered = false, false, false
 	w.closed = w.newSum(semconv.MetricConnectionsClosed, "Connections that ended, well or not", "{connection}")
 	w.io = w.newSum(semconv.MetricIO, "Bytes carried, in the client's sense", "By")
 }
@@ -124,6 +126,13 @@ func (w *metricsWriter) write(s *series) {
 		attrs := w.newPoint(w.failed, s, f.count).Attributes()
 		attrs.PutStr(semconv.LabelErrorType, f.errorType)
 		putNonEmpty(attrs, semconv.LabelPolicy, f.policy)
+	}
+	if s.unanswered > 0 {
+		if !w.hasUnanswered {
+			w.hasUnanswered = true
+			w.unanswered = w.newSum(semconv.MetricConnectionsUnanswered, "Connections that carried bytes to the server and none back", "{connection}")
+		}
+		w.newPoint(w.unanswered, s, s.unanswered)
 	}
 	if s.duration.Count > 0 {
 		w.writeDuration(s)

@@ -35,7 +35,7 @@ type recorded struct {
 
 // tally is what the test's own counter and the processor are compared by.
 type tally struct {
-	closed, failed, sent, received, lasted int64
+	closed, failed, unanswered, sent, received, lasted int64
 }
 
 // key is the part of a flow key that the test's counter knows of.
@@ -93,6 +93,9 @@ func count(t *testing.T, lines []recorded) map[key]tally {
 		if values["direction"] == "inbound" {
 			sent, recv = recv, sent
 		}
+		if gone := strings.Contains(values["error"], "drain"); sent > 0 && recv == 0 && values["error"] == "" && !gone {
+			c.unanswered++
+		}
 		c.sent += sent
 		c.received += recv
 		if values["duration"] != "" {
@@ -126,6 +129,8 @@ func countPoints(t *testing.T, md pmetric.Metrics) map[key]tally {
 			c.closed += value
 		case semconv.MetricConnectionsFailed:
 			c.failed += value
+		case semconv.MetricConnectionsUnanswered:
+			c.unanswered += value
 		case semconv.MetricConnectionDuration:
 			c.lasted += value
 		case semconv.MetricIO:

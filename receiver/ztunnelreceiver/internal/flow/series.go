@@ -61,9 +61,11 @@ type series struct {
 	closed   uint64
 	sent     uint64 // client to server
 	received uint64
-	failures []failure
-	duration exphist.Histogram
-	changed  bool
+	// unanswered are connections that carried bytes to the server and none back.
+	unanswered uint64
+	failures   []failure
+	duration   exphist.Histogram
+	changed    bool
 }
 
 func (s *series) node() int            { return int(binary.LittleEndian.Uint32([]byte(s.key[:4]))) }
@@ -297,6 +299,9 @@ func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
 		p.counts[CountDrained]++
 	case rec.Failure.Closing:
 		p.counts[CountClosing]++
+	}
+	if sent > 0 && received == 0 && !rec.Failure.Drained && (!rec.Failed() || rec.Failure.Type == semconv.ErrorTypeClientAborted) {
+		s.unanswered++
 	}
 	if rec.HasDuration {
 		s.duration.Add(t.layout, float64(rec.Duration)/1e9, 1)
