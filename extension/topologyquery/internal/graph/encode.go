@@ -268,6 +268,10 @@ func (e *encoder) encodeCounts(b []byte, c *live.Counts) []byte {
 	b = strconv.AppendUint(b, c.Fields[live.Closed], 10)
 	b = append(b, `,"failed":`...)
 	b = strconv.AppendUint(b, c.Failed, 10)
+	if n := c.Fields[live.Unanswered]; n > 0 {
+		b = append(b, `,"unanswered":`...)
+		b = strconv.AppendUint(b, n, 10)
+	}
 	b = append(b, `,"active":`...)
 	b = strconv.AppendInt(b, c.Active, 10)
 	b = append(b, `,"rate":`...)

@@ -159,7 +159,7 @@ func TestLateWithinASlot(t *testing.T) {
 func TestNames(t *testing.T) {
 	namer := NewNamer()
 	for name, want := range map[string]string{
-		semconv.MetricEdgeOpened: NameOpened, semconv.MetricEdgeClosed: NameClosed, semconv.MetricEdgeFailed: NameFailed,
+		semconv.MetricEdgeOpened: NameOpened, semconv.MetricEdgeClosed: NameClosed, semconv.MetricEdgeFailed: NameFailed, semconv.MetricEdgeUnanswered: NameUnanswered,
 		semconv.MetricEdgeActive: NameActive, semconv.MetricEdgeIO: NameIO, semconv.MetricEdgeConnectionDuration: NameConnectionDuration,
 		semconv.MetricEdgeRequests: NameRequests, semconv.MetricEdgeRequestsFailed: NameRequestsFailed, semconv.MetricEdgeRequestDuration: NameRequestDuration,
 		semconv.MetricEndpointClosed: NameEndpointClosed, semconv.MetricEndpointFailed: NameEndpointFailed,

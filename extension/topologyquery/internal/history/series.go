@@ -22,6 +22,7 @@ const (
 	NameOpened             = "mesh_edge_connections_opened_total"
 	NameClosed             = "mesh_edge_connections_closed_total"
 	NameFailed             = "mesh_edge_connections_failed_total"
+	NameUnanswered         = "mesh_edge_connections_unanswered_total"
 	NameActive             = "mesh_edge_connections_active"
 	NameIO                 = "mesh_edge_io_bytes_total"
 	NameConnectionDuration = "mesh_edge_connection_duration_seconds"

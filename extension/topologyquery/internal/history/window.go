@@ -49,6 +49,7 @@ func (s *Store) Engine() Engine { return s.q.engine }
 var counters = map[string]func(c *live.Counts, l labels.Labels, n uint64){
 	NameOpened:         func(c *live.Counts, _ labels.Labels, n uint64) { c.Fields[live.Opened] += n },
 	NameClosed:         func(c *live.Counts, _ labels.Labels, n uint64) { c.Fields[live.Closed] += n },
+	NameUnanswered:     func(c *live.Counts, _ labels.Labels, n uint64) { c.Fields[live.Unanswered] += n },
 	NameRequests:       func(c *live.Counts, _ labels.Labels, n uint64) { c.Fields[live.Requests] += n },
 	NameRequestsFailed: func(c *live.Counts, _ labels.Labels, n uint64) { c.Fields[live.RequestsFailed] += n },
 	NameIO: func(c *live.Counts, l labels.Labels, n uint64) {

@@ -49,6 +49,7 @@ var roles = map[string]role{
 	semconv.MetricEdgeOpened:             {kindField, live.Opened},
 	semconv.MetricEdgeClosed:             {kindField, live.Closed},
 	semconv.MetricEdgeFailed:             {kind: kindFailed},
+	semconv.MetricEdgeUnanswered:         {kindField, live.Unanswered},
 	semconv.MetricEdgeActive:             {kind: kindActive},
 	semconv.MetricEdgeIO:                 {kind: kindIO},
 	semconv.MetricEdgeConnectionDuration: {kind: kindConnectionDuration},

@@ -18,6 +18,7 @@ const (
 	Received
 	Requests
 	RequestsFailed
+	Unanswered
 	NumFields
 )
 
