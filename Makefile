@@ -159,6 +159,17 @@ generate: $(TOOLS)/builder $(TOOLS)/mdatagen ## Generate the distribution, every
 	@for metadata in $(METADATA); do echo "mdatagen $$metadata"; $(TOOLS)/mdatagen $$metadata || exit 1; done
 	$(GO) test -count=1 -tags $(TAGS) ./internal/reasons ./processor/outagedetector -run '^(TestWritten|TestReadmeCatalogue)$$' -update
 
+.PHONY: sbom
+sbom: $(BINARY) ## List what the binary and the UI are made of (bin/sbom.cdx.json) and their licences (docs/licences.md)
+	$(GO) run -tags $(TAGS) ./cmd/sbom -binary $(BINARY) -out bin/sbom.cdx.json -licences docs/licences.md
+
+.PHONY: reproducible
+reproducible: $(BINARY) ## Build the binary again, from a copy of the tree in another place and without the build cache, and compare (many minutes)
+	@set -euo pipefail; copy=$$(mktemp -d); trap 'chmod -R u+w "$$copy"; rm -rf "$$copy"' EXIT; \
+	mkdir "$$copy/tree" && git ls-files --cached --others --exclude-standard | tar -c -T - | tar -x -C "$$copy/tree"; \
+	cd "$$copy/tree" && GOCACHE=$${CACHE:-$$copy/cache} $(GO) build -tags $(TAGS) -ldflags="-s -w" -o "$$copy/again" ./cmd/otelcol-nephilia; \
+	sha256sum "$(CURDIR)/$(BINARY)" "$$copy/again"; cmp "$(CURDIR)/$(BINARY)" "$$copy/again" && echo "the same, bit by bit"
+
 .PHONY: mdatagen
 mdatagen: $(TOOLS)/mdatagen ## Generate one component's metadata code: make mdatagen DIR=receiver/ztunnelreceiver
 	$(TOOLS)/mdatagen $(DIR)/metadata.yaml

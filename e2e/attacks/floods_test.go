@@ -79,11 +79,18 @@ func TestFloods(t *testing.T) {
 	}
 }
 
-// TestLargeExposition scrapes waypoints whose expositions are as large as is read at all.
+// TestLargeExposition scrapes waypoints whose expositions are larger than what is read at all, and a little smaller.
 func TestLargeExposition(t *testing.T) {
+	for _, size := range []int{63 << 20, 31 << 20} {
+		t.Run(fmt.Sprint(size>>20, " MiB"), func(t *testing.T) { largeExposition(t, size) })
+	}
+}
+
+func largeExposition(t *testing.T, size int) {
+	t.Helper()
 	var body strings.Builder
 	body.WriteString("# TYPE istio_requests counter\n")
-	for i := 0; body.Len() < 63<<20; i++ {
+	for i := 0; body.Len() < size; i++ {
 		fmt.Fprintf(&body, "istio_requests_total{reporter=\"waypoint\",source_workload=\"w%d\",source_workload_namespace=\"x\",destination_workload=\"d\",destination_workload_namespace=\"shop\",response_code=\"200\"} 1\n", i)
 	}
 	var asked atomic.Int64

@@ -54,33 +54,38 @@ func TestDamagedFiles(t *testing.T) {
 		"receiver": "storage/receiver_ztunnel_", "graph": "storage/processor_service_graph_", "outages": "storage/processor_outage_detector_",
 		"history's log": "tsdb/wal/0*", "mesh's state": "state/journal*",
 	}
-	c := startCollector(t, "standalone.yaml", nil)
-	c.write("0.log", repeated(500, connection{source: "good", destination: "svc"}))
-	want := 500
-	c.eventually("before", want, func() int { return c.closed("good") })
+	whole := startCollector(t, "standalone.yaml", nil)
+	whole.write("0.log", repeated(500, connection{source: "good", destination: "svc"}))
+	whole.eventually("before", 500, func() int { return whole.closed("good") })
 	pause(2 * time.Second)
+	whole.kill()
 	for store, pattern := range stores {
 		for damage, do := range damages {
 			if testing.Short() && damage != "overwritten" {
 				continue
 			}
-			c.kill()
-			for _, path := range c.data(pattern) {
-				if err := do(path); err != nil {
-					t.Fatal(err)
+			t.Run(store+" "+damage, func(t *testing.T) {
+				t.Parallel()
+				c := newCollector(t, "standalone.yaml", nil)
+				for _, folder := range []string{"data", "logs"} {
+					if err := os.CopyFS(filepath.Join(c.folder, folder), os.DirFS(filepath.Join(whole.folder, folder))); err != nil {
+						t.Fatal(err)
+					}
 				}
-			}
-			before := c.said("\terror\t")
-			if err := c.tryStart(); err != nil {
-				t.Fatalf("%s %s: it does not start: %v\n%s", store, damage, err, c.said("Error", "panic", "fatal"))
-			}
-			c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
-			want += 100
-			c.eventually(store+" "+damage+": counted", want, func() int { return c.closed("good") })
-			if said := strings.TrimPrefix(c.said("\terror\t"), before); said == "" && store != "history's log" {
-				t.Errorf("%s %s: nothing is said", store, damage)
-			}
-			pause(2 * time.Second)
+				for _, path := range c.data(pattern) {
+					if err := do(path); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := c.tryStart(); err != nil {
+					t.Fatalf("it does not start: %v\n%s", err, c.said("Error", "panic", "fatal"))
+				}
+				c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
+				c.eventually("counted", 600, func() int { return c.closed("good") })
+				if c.said("\terror\t") == "" && store != "history's log" {
+					t.Error("nothing is said")
+				}
+			})
 		}
 	}
 }

@@ -30,8 +30,8 @@ type Options struct {
 
 // Defaults of Options.
 const (
-	DefaultMaxBytes            = 64 << 20
-	DefaultMaxSeries           = 100_000
+	DefaultMaxBytes            = 32 << 20
+	DefaultMaxSeries           = 50_000
 	DefaultMaxLabels           = 64
 	DefaultMaxLabelNameLength  = 256
 	DefaultMaxLabelValueLength = 1024

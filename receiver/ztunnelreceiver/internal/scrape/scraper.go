@@ -137,5 +137,8 @@ func (s *Scraper) scrape(ctx context.Context, target Target, at time.Time, track
 		return pmetric.Metrics{}, Stats{}, err
 	}
 	defer response.Body.Close()
+	if most := s.options.withDefaults().MaxBytes; response.ContentLength > most {
+		return pmetric.Metrics{}, Stats{}, fmt.Errorf("reading exposition: %w: %d bytes, more than %d", ErrTooLarge, response.ContentLength, most)
+	}
 	return Parse(response.Body, response.Header.Get("Content-Type"), at, target, s.options, tracker)
 }

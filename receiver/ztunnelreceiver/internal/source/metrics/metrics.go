@@ -48,7 +48,7 @@ func DefaultConfig() Config {
 	return Config{
 		ClientConfig:       endpoints.DefaultClient(),
 		CollectionInterval: 5 * time.Second,
-		MaxResponseSize:    64 << 20,
+		MaxResponseSize:    scrape.DefaultMaxBytes,
 		Families:           scrape.DefaultFamilies(),
 	}
 }
