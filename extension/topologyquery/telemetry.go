@@ -70,6 +70,18 @@ func (t *topologyQuery) report() error {
 			})
 		},
 		func() error {
+			return builder.RegisterTopologyQueryFindingsCallback(func(ctx context.Context, o metric.Int64Observer) error {
+				if t.api == nil {
+					return nil
+				}
+				counts, err := t.api.Findings(ctx)
+				for kind, n := range counts {
+					o.Observe(int64(n), metric.WithAttributes(attribute.String("kind", kind)))
+				}
+				return err
+			})
+		},
+		func() error {
 			return builder.RegisterTopologyQueryDroppedCallback(func(_ context.Context, o metric.Int64Observer) error {
 				byReason(o, t.droppedHere())
 				return nil

@@ -318,8 +318,28 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Single connections and requests, newest first; of a connection one record of each side that reported */
+        /**
+         * Single connections and requests, newest first; of a connection one record of each side that reported
+         * @description With count or group_by, how many flows there are, by the named values, instead of the flows.
+         */
         get: operations["listFlows"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/flows/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All flows that are kept and asked for, newest first, as JSON lines (schema Flow) or CSV */
+        get: operations["exportFlows"];
         put?: never;
         post?: never;
         delete?: never;
@@ -340,6 +360,26 @@ export interface paths {
          * @description Which methods and paths each service was asked for, how it answered, how fast, and who called. Waypoints' and gateways' logs and applications' spans tell; source says which did. Paths are templates, learnt from traffic or named by http.route: /products/{id}. /* stands for paths that nothing answers. Requests are counted in steps of 10 seconds, those older than 20 minutes in steps of 5 minutes and those older than a day in steps of an hour: start and end widen to whole steps.
          */
         get: operations["listEndpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is not as the mesh's configuration means it to be, although nothing fails
+         * @description waypoint_bypassed: connections reached a workload directly, on a port of a service that has a waypoint, so that the waypoint's L7 policies and routes did not apply to them. waypoint_missing: the waypoint that a service is to be reached through does not exist, or has no healthy pod. waypoint_unused: no service uses a waypoint, or it sees no connection to those that do. requests_not_seen: connections for HTTP go through a waypoint, and no log, metric or span tells of a request. The mesh's configuration is that of now.
+         */
+        get: operations["listFindings"];
         put?: never;
         post?: never;
         delete?: never;
@@ -375,8 +415,28 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Traces that have a span with all that is asked for, newest first */
+        /**
+         * Traces that have a span with all that is asked for, newest first
+         * @description All that are kept can be found. A trace that lasts longer than a minute may be off its place where its spans arrived in several parts.
+         */
         get: operations["searchTraces"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/traces/counts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Spans by when they began and how long they took, for a heat map */
+        get: operations["countSpans"];
         put?: never;
         post?: never;
         delete?: never;
@@ -564,6 +624,28 @@ export interface components {
                 /** @example duplicate_span */
                 reason: string;
                 count: number;
+            }[];
+            /** @description What is kept on disk of each kind of records. */
+            records: {
+                /**
+                 * @example spans
+                 * @example flows
+                 */
+                kind: string;
+                /** @description From when on they are kept; absent without any. */
+                since?: components["schemas"]["Time"];
+                /** @description None has left yet by age or size. */
+                complete: boolean;
+                records: components["schemas"]["Count"];
+                bytes: components["schemas"]["Count"];
+                /** @description Those that came again and were not stored again. */
+                repeated: components["schemas"]["Count"];
+                /** @description By reason: queue_full (the disk is too slow), disk (it takes nothing). */
+                dropped?: {
+                    [key: string]: number;
+                };
+                /** @description The names of files that were set aside because they cannot be read. */
+                damaged?: string[];
             }[];
             /** @description The nodes whose clocks are wrong; absent if none is. */
             clock_problems?: {
@@ -852,6 +934,8 @@ export interface components {
                 denied: components["schemas"]["Count"];
             })[];
             outages: components["schemas"]["Outage"][];
+            /** @description Those about the workload, and those that it is evidence of. */
+            findings: components["schemas"]["Finding"][];
         };
         Neighbours: {
             nodes: components["schemas"]["Node"][];
@@ -1017,6 +1101,20 @@ export interface components {
             certificate_list: components["schemas"]["Certificate"][];
             outages: components["schemas"]["Outage"][];
         };
+        FlowCounts: {
+            groups: {
+                /** @description By the names of group_by. */
+                by: {
+                    [key: string]: string;
+                };
+                count: components["schemas"]["Count"];
+                /** @description Those that failed or were denied. */
+                failed: components["schemas"]["Count"];
+            }[];
+            total: components["schemas"]["Count"];
+            /** @description Those of groups that are not listed. */
+            others: components["schemas"]["Count"];
+        };
         FlowList: {
             flows: components["schemas"]["Flow"][];
             /** @description The cursor of older flows; absent without any. */
@@ -1073,6 +1171,35 @@ export interface components {
             bytes_received: number;
             /** @description The connection's life, or how long the request took. */
             duration_ms: number;
+        };
+        Finding: {
+            id: string;
+            /** @enum {string} */
+            kind: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen";
+            /** @enum {string} */
+            severity: "warning" | "critical";
+            /** @description One sentence. */
+            summary: string;
+            subject: components["schemas"]["FindingSubject"];
+            /** @description The service's host name. */
+            service?: string;
+            /** @description namespace/name. */
+            waypoint?: string;
+            /** @description Those that the waypoint denied requests by in this time, as namespace/name. */
+            policies?: string[];
+            /** @description The most telling first; 20 at most. */
+            evidence: {
+                text: string;
+                /** @description Whose connections. */
+                source?: components["schemas"]["FindingSubject"];
+                port?: number;
+                connections?: components["schemas"]["Count"];
+            }[];
+        };
+        FindingSubject: {
+            type: string;
+            namespace: string;
+            name: string;
         };
         EndpointList: {
             endpoints: components["schemas"]["APIEndpoint"][];
@@ -1806,7 +1933,13 @@ export interface operations {
                 start?: components["parameters"]["start"];
                 /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
+                /** @description Part of any text of the flow, in any case. */
+                text?: string;
                 limit?: components["parameters"]["limit"];
+                /** @description Answer how many there are. */
+                count?: boolean;
+                /** @description Names with commas, of source, destination, source_namespace, destination_namespace, service, direction, protocol, verdict, reason, policy, node, security, method, path, status, route, response_flags and waypoint. */
+                group_by?: string;
                 /** @description Older ones than this flow's. */
                 cursor?: number;
                 /** @description Newer ones than this flow's, oldest first: to follow. */
@@ -1824,7 +1957,59 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["FlowList"];
+                    "application/json": components["schemas"]["FlowList"] | components["schemas"]["FlowCounts"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    exportFlows: {
+        parameters: {
+            query?: {
+                /** @description Part of namespace/pod, or an address. */
+                source?: string;
+                /** @description Part of namespace/pod, an address, or a service's host name. */
+                destination?: string;
+                /** @description Either side's. */
+                namespace?: string;
+                direction?: "inbound" | "outbound";
+                verdict?: "forwarded" | "denied" | "failed";
+                reason?: string;
+                /** @description tcp: connections; http: requests, those of gRPC included; grpc. */
+                protocol?: "tcp" | "http" | "grpc";
+                /** @description A request's code, or a class of codes; several with commas, such as 404,5xx. 0: nobody answered. */
+                status?: string;
+                method?: string;
+                /** @description A template such as /products/{id}, in which * at the end stands for all that follows; or, without a leading slash, part of a path. */
+                path?: string;
+                request_id?: string;
+                /** @description The same as start. */
+                since?: components["schemas"]["TimeParameter"];
+                /** @description The same as end. */
+                until?: components["schemas"]["TimeParameter"];
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                start?: components["parameters"]["start"];
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                end?: components["parameters"]["end"];
+                /** @description Part of any text of the flow, in any case. */
+                text?: string;
+                format?: "jsonl" | "csv";
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The flows, streamed; the connection breaks where they cannot all be sent */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/jsonl": string;
+                    "text/csv": string;
                 };
             };
             default: components["responses"]["Problem"];
@@ -1862,6 +2047,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EndpointList"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listFindings: {
+        parameters: {
+            query?: {
+                namespace?: components["parameters"]["namespace"];
+                kind?: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen";
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                start?: components["parameters"]["start"];
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                end?: components["parameters"]["end"];
+                limit?: components["parameters"]["limit"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The findings, by kind and subject */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        findings: components["schemas"]["Finding"][];
+                        total: components["schemas"]["Count"];
+                    };
                 };
             };
             default: components["responses"]["Problem"];
@@ -1916,6 +2133,8 @@ export interface operations {
                 start?: components["parameters"]["start"];
                 /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
+                /** @description By start, duration, number of spans or of errors, the largest first. All but newest can be read up to 10,000 traces far. */
+                order?: "newest" | "slowest" | "most_spans" | "most_errors";
                 limit?: number;
                 /** @description next_cursor of the former page. */
                 cursor?: components["parameters"]["cursor"];
@@ -1935,6 +2154,53 @@ export interface operations {
                     "application/json": {
                         traces: components["schemas"]["TraceSummary"][];
                         next_cursor?: string;
+                    };
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    countSpans: {
+        parameters: {
+            query?: {
+                service?: string;
+                /** @description A span's name or route. */
+                operation?: string;
+                /** @description A JSON object of strings, or key=value; may be given several times. */
+                attributes?: string;
+                min_duration?: components["schemas"]["DurationParameter"];
+                max_duration?: components["schemas"]["DurationParameter"];
+                status?: "ok" | "error" | "unset";
+                /** @description l4 for connections, l7 for requests. */
+                layer?: "l4" | "l7";
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                start?: components["parameters"]["start"];
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                end?: components["parameters"]["end"];
+                /** @description Into how many steps the range is cut; at most 500. */
+                steps?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The counts */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        start: components["schemas"]["Time"];
+                        step_seconds: number;
+                        /** @description The upper bounds of the ranges of durations; the last range has none. */
+                        bounds_ms: number[];
+                        /** @description By step, and in it by range of durations. */
+                        spans: number[][];
+                        /** @description Those of the spans that failed. */
+                        errors: number[][];
                     };
                 };
             };
@@ -1969,6 +2235,9 @@ export interface operations {
         parameters: {
             query?: {
                 service?: string;
+                /** @description Without it and end, all that is kept. */
+                start?: components["schemas"]["TimeParameter"];
+                end?: components["schemas"]["TimeParameter"];
             };
             header?: never;
             path?: never;

@@ -63,6 +63,7 @@ type Build struct {
 type Server struct {
 	handler   http.Handler
 	publisher *publisher
+	findings  *findingRoutes
 }
 
 // resource is a group of routes.
@@ -78,17 +79,19 @@ func New(all *stores.Stores, settings Settings) *Server {
 	graphs := newGraphs(all, &settings, ranges, r.gate)
 	pods := &pods{mesh: all.Inventory, ranges: ranges}
 	outages := &outageRoutes{all.Outages}
+	found := &findingRoutes{all.Inventory, graphs}
 	routes := map[string]handler{}
 	for _, one := range []resource{
 		&statusRoutes{settings: &settings, live: all.Live, sources: all.Sources, ranges: ranges, records: all.Records, started: time.Now()},
 		outages,
-		&workloadRoutes{mesh: all.Inventory, pods: pods, graphs: graphs, past: all.Past, outages: outages},
+		&workloadRoutes{mesh: all.Inventory, known: all.Inventory, pods: pods, graphs: graphs, past: all.Past, outages: outages},
 		&serviceRoutes{mesh: all.Inventory, pods: pods, graphs: graphs, past: all.Past},
 		&namespaceRoutes{mesh: all.Inventory, graphs: graphs},
 		&policyRoutes{mesh: all.Inventory, graphs: graphs},
 		&nodeRoutes{mesh: all.Inventory, pods: pods, sources: all.Sources, outages: outages, ranges: ranges, silentAfter: settings.SilentAfter},
 		&flowRoutes{all.Flows},
 		&endpointRoutes{all.Endpoints, all.Inventory, ranges},
+		found,
 		&changeRoutes{all.Changes},
 		&traceRoutes{all.Traces, ranges},
 		&seriesRoutes{all.Past, ranges},
@@ -113,6 +116,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 	handler = secure(allowHosts(settings.AllowedHosts, settings.Rejected, readOnly(handler)))
 	return &Server{
 		handler:   handler,
+		findings:  found,
 		publisher: &publisher{hub: all.Events, live: all.Live, sources: all.Sources, graphs: graphs, ranges: ranges},
 	}
 }
@@ -122,3 +126,6 @@ func (s *Server) Handler() http.Handler { return s.handler }
 
 // Publish makes events of what changes, until the context ends. changed is signalled after each write.
 func (s *Server) Publish(ctx context.Context, changed <-chan struct{}) { s.publisher.run(ctx, changed) }
+
+// Findings is the number of findings of each kind in the newest minutes.
+func (s *Server) Findings(ctx context.Context) (map[string]int, error) { return s.findings.count(ctx) }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/findings"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
@@ -134,6 +135,7 @@ type pastEndpoints interface {
 
 type workloadRoutes struct {
 	mesh    workloadMesh
+	known   findings.Mesh
 	pods    *pods
 	graphs  *graphs
 	past    pastEndpoints
@@ -177,6 +179,8 @@ type workloadDetail struct {
 	Certificates []certificateBody `json:"certificates"`
 	Policies     []selectedPolicy  `json:"policies"`
 	Outages      []*outage.Outage  `json:"outages"`
+	// Findings are those about the workload, and those of other workloads that it is evidence of.
+	Findings []findings.Finding `json:"findings"`
 	neighbours
 }
 
@@ -219,6 +223,20 @@ func (s *workloadRoutes) get(r *http.Request, p *params) (*answer, error) {
 			body.Policies = append(body.Policies, selectedPolicy{newPolicyBody(policy), denied[key]})
 		}
 	}
+	body.Findings = s.findings(g, name)
 	body.Outages = s.outages.touching(window, name.Namespace, w.App, w.Name.Name)
 	return jsonAnswer(body)
+}
+
+func (s *workloadRoutes) findings(g *graph.Graph, name inventory.Name) []findings.Finding {
+	about := func(subject *findings.Subject) bool {
+		return subject.Namespace == name.Namespace && subject.Name == name.Name
+	}
+	list := []findings.Finding{}
+	for _, one := range findings.Find(g, s.known) {
+		if about(&one.Subject) || slices.ContainsFunc(one.Evidence, func(e findings.Evidence) bool { return e.Source != nil && about(e.Source) }) {
+			list = append(list, one)
+		}
+	}
+	return list
 }

@@ -32,6 +32,7 @@ type TelemetryBuilder struct {
 	TopologyQueryEdges          metric.Int64ObservableGauge
 	TopologyQueryEventClients   metric.Int64ObservableGauge
 	TopologyQueryEventResyncs   metric.Int64ObservableCounter
+	TopologyQueryFindings       metric.Int64ObservableGauge
 	TopologyQueryHistoryRefused metric.Int64ObservableCounter
 	TopologyQueryHistorySamples metric.Int64ObservableCounter
 	TopologyQueryHTTPDuration   metric.Float64Histogram
@@ -106,6 +107,21 @@ func (builder *TelemetryBuilder) RegisterTopologyQueryEventResyncsCallback(cb me
 		cb(ctx, &observerInt64{inst: builder.TopologyQueryEventResyncs, obs: o})
 		return nil
 	}, builder.TopologyQueryEventResyncs)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterTopologyQueryFindingsCallback sets callback for observable TopologyQueryFindings metric.
+func (builder *TelemetryBuilder) RegisterTopologyQueryFindingsCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.TopologyQueryFindings, obs: o})
+		return nil
+	}, builder.TopologyQueryFindings)
 	if err != nil {
 		return err
 	}
@@ -285,6 +301,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_topology_query_event_resyncs",
 		metric.WithDescription("Times that a client of the event stream was too slow and had to start over. [Alpha]"),
 		metric.WithUnit("{resync}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.TopologyQueryFindings, err = builder.meter.Int64ObservableGauge(
+		"otelcol_topology_query_findings",
+		metric.WithDescription("Findings of the last five minutes, such as connections around a waypoint. [Alpha]"),
+		metric.WithUnit("{finding}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.TopologyQueryHistoryRefused, err = builder.meter.Int64ObservableCounter(
