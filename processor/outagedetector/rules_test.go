@@ -2,6 +2,7 @@ package outagedetector
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -254,6 +255,27 @@ var ruleTests = map[string]ruleTest{
 			s.run(2*time.Minute, s.live)
 		},
 	},
+	rules.CertificatesMissing: {
+		kind: rules.KindIdentityError, root: "node/node-a",
+		fires: func(s *shop) {
+			s.health()
+			s.certificates("Available", "Available", "Initializing")
+			s.run(time.Minute, s.live)
+			s.certificates("Unavailable: signing gRPC error", "Unavailable: signing gRPC error", "Initializing")
+			s.run(3*time.Minute, s.live)
+			s.certificates("Available", "Available", "Available")
+			s.run(time.Minute, s.live)
+		},
+		silent: func(s *shop) {
+			s.health()
+			s.certificates("Available", "Initializing")
+			s.run(2*time.Minute, s.live)
+			s.certificates("Available", "Unavailable: signing gRPC error")
+			s.run(10*time.Second, s.live)
+			s.certificates("Available", "Available")
+			s.run(2*time.Minute, s.live)
+		},
+	},
 	rules.NodeDown: {
 		kind: rules.KindNodeDown, root: "node/node-b",
 		fires: func(s *shop) {
@@ -369,6 +391,15 @@ func (s *shop) certificate(issued, expires time.Duration) {
 	s.entity(&mesh.Ztunnel{Node: "node-a", Certificates: []mesh.Certificate{{
 		Identity: "spiffe://cluster.local/ns/billing/sa/payment", State: "Available", NotBefore: begin.Add(issued), NotAfter: begin.Add(expires),
 	}}}, false)
+}
+
+// certificates are those of node-a, by their states.
+func (s *shop) certificates(states ...string) {
+	z := &mesh.Ztunnel{Node: "node-a"}
+	for i, state := range states {
+		z.Certificates = append(z.Certificates, mesh.Certificate{Identity: fmt.Sprintf("spiffe://cluster.local/ns/shop/sa/%d", i), State: state})
+	}
+	s.entity(z, false)
 }
 
 // loseNode kills the ztunnel of node-b: who calls what runs there is refused, what runs there is silent.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/outage"
+	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
@@ -29,6 +30,8 @@ type Certificates struct {
 	// checked is when anything was looked at last, expiring what was found at expiries.
 	checked, expiries int64
 	expiring          []Certificate
+	// missing is since when ztunnels lack certificates, by node; bounded by the mesh's.
+	missing map[string]int64
 }
 
 // certificatesEvery is how often the certificates of all ztunnels are looked through.
@@ -51,12 +54,16 @@ func (j *Certificates) judge(now int64) {
 	if rule := base.Get(rules.CertificateFailures); rule != nil {
 		j.fail(rule, now)
 	}
+	if rule := base.Get(rules.CertificatesMissing); rule != nil {
+		j.lack(rule, now)
+	}
+	j.share()
 }
 
 // Istiod is the control plane as outages name it.
 var Istiod = outage.Subject{Type: "control_plane", Namespace: "istio-system", Name: "istiod"}
 
-// fail finds ztunnels that cannot get certificates. Where several cannot, it is who signs them.
+// fail finds ztunnels that say that they cannot get certificates.
 func (j *Certificates) fail(rule *rules.Rule, now int64) {
 	for _, n := range j.store.Nodes.ByName {
 		if n.Name == "" || !n.Certificates.Failing(now, rule.Window) || n.Certificates.Count < rule.MinCount {
@@ -70,20 +77,80 @@ func (j *Certificates) fail(rule *rules.Rule, now int64) {
 			},
 		})
 	}
-	failing := j.All[len(j.expiring):]
-	slices.SortFunc(failing, func(a, b Certificate) int { return strings.Compare(a.Root.Name, b.Root.Name) })
-	if len(failing) > 1 {
-		shared := &failing[0]
-		shared.Root = Istiod
-		for i := range failing[1:] {
-			other := &failing[1+i]
-			shared.Nodes = append(shared.Nodes, other.Nodes...)
-			shared.Fault.Since = min(shared.Fault.Since, other.Fault.Since)
-			shared.Fault.Failed += other.Fault.Failed
-			shared.Fault.Total += other.Fault.Total
+}
+
+// lack finds ztunnels whose newest config dump has certificates that are unavailable, as long as dumps come.
+func (j *Certificates) lack(rule *rules.Rule, now int64) {
+	before := j.missing
+	j.missing = map[string]int64{}
+	for _, z := range j.store.Mesh.Ztunnels() {
+		n := j.store.Nodes.ByName[z.Node]
+		if n == nil || n.Sources[semconv.SourceConfigDump] != nil && !n.Sources[semconv.SourceConfigDump].Up {
+			continue
 		}
-		j.All = j.All[:len(j.expiring)+1]
+		var of []*mesh.Certificate
+		for i := range z.Certificates {
+			if strings.HasPrefix(z.Certificates[i].State, "Unavailable") {
+				of = append(of, &z.Certificates[i])
+			}
+		}
+		if uint64(len(of)) < rule.MinCount {
+			continue
+		}
+		since, known := before[z.Node]
+		if !known {
+			since = now
+		}
+		j.missing[z.Node] = since
+		told := slices.ContainsFunc(j.All[len(j.expiring):], func(c Certificate) bool { return c.Root.Name == z.Node })
+		if told || now-since < int64(rule.Hold) {
+			continue
+		}
+		root := outage.Subject{Type: "node", Name: z.Node}
+		if len(of) == 1 && len(z.Certificates) > 1 {
+			root = j.owner(of[0].Identity)
+		}
+		j.All = append(j.All, Certificate{
+			Root: root, Nodes: []string{z.Node}, Text: "certificate of " + of[0].Identity + ": " + of[0].State, Evidence: outage.EvidenceObservation,
+			Fault: observe.Fault{
+				On: true, Rule: rule, Since: since, Fired: now, LastBad: now, Kind: rule.Kind,
+				Tally: observe.Tally{
+					Ratio: float64(len(of)) / float64(len(z.Certificates)), Failed: uint64(len(of)), Total: uint64(len(z.Certificates)),
+				},
+			},
+		})
 	}
+}
+
+// share makes one fault of those that several nodes' ztunnels have: it is that of who signs certificates, or of one identity.
+func (j *Certificates) share() {
+	found := j.All[len(j.expiring):]
+	slices.SortStableFunc(found, func(a, b Certificate) int { return strings.Compare(a.Root.Name, b.Root.Name) })
+	nodes := 0
+	for i := range found {
+		if found[i].Root.Type == "node" {
+			nodes++
+		}
+	}
+	kept := found[:0]
+	for _, c := range found {
+		if nodes > 1 && c.Root.Type == "node" {
+			c.Root = Istiod
+		}
+		at := slices.IndexFunc(kept, func(other Certificate) bool { return other.Root == c.Root })
+		if at < 0 {
+			kept = append(kept, c)
+			continue
+		}
+		shared := &kept[at]
+		shared.Nodes = append(shared.Nodes, c.Nodes...)
+		shared.Fault.Since = min(shared.Fault.Since, c.Fault.Since)
+		if shared.Fault.Rule == c.Fault.Rule {
+			shared.Fault.Failed += c.Fault.Failed
+			shared.Fault.Total += c.Fault.Total
+		}
+	}
+	j.All = j.All[:len(j.expiring)+len(kept)]
 }
 
 // expire finds certificates that are about to expire.

@@ -94,6 +94,7 @@ const (
 	TrafficLoss         = "traffic_loss"
 	CertificateExpiry   = "certificate_expiry"
 	CertificateFailures = "certificate_failures"
+	CertificatesMissing = "certificates_missing"
 	NodeDown            = "node_down"
 	TelemetryLost       = "telemetry_lost"
 	ControlPlaneDown    = "control_plane_down"
@@ -202,6 +203,12 @@ var Defaults = append(ofReasons(), []Rule{
 		Signal:   "a ztunnel's own warnings about certificates (`ztunnel.log`)",
 		Sentence: "{nodes} {cannot|could not} get certificates {when} ({failed} attempts).",
 		Severity: Warning, Thresholds: Thresholds{MinCount: 3, Window: time.Minute},
+	},
+	{
+		ID: CertificatesMissing, Kind: KindIdentityError, Title: "Certificates are unavailable",
+		Signal:   "a ztunnel's certificates (`istio.ztunnel` entities) whose state is `Unavailable` for as long as `hold`",
+		Sentence: "{nodes} {has|had} no certificate for {failed} of {total} identities {when}.",
+		Severity: Warning, Thresholds: Thresholds{MinCount: 1, Hold: 20 * time.Second},
 	},
 	{
 		ID: NodeDown, Kind: KindNodeDown, Title: "A node is down",
