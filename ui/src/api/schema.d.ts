@@ -741,6 +741,8 @@ export interface components {
                 opened: components["schemas"]["Count"];
                 closed: components["schemas"]["Count"];
                 failed: components["schemas"]["Count"];
+                /** @description Carried bytes to the server and none back. Missing if there were none. */
+                unanswered?: components["schemas"]["Count"];
                 /** @description Open at the range's end. */
                 active: components["schemas"]["Count"];
                 /** @description Attempts a second. */

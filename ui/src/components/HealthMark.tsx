@@ -50,12 +50,14 @@ const SHAPES: Record<Health, React.ReactNode> = {
   ),
 };
 
-export function HealthMark({ health, size }: { health: Health | undefined; size?: number }) {
+/** Health in a word, with its reason as a tip or, `spelled`, beside it. */
+export function HealthMark({ health, size, reason, spelled }: { health: Health | undefined; size?: number; reason?: string | undefined; spelled?: boolean }) {
   const state = asHealth(health);
   return (
-    <span className={`health ${state}`}>
+    <span className={`health ${state}`} {...(reason && !spelled ? { title: reason } : {})}>
       <HealthIcon health={state} {...(size ? { size } : {})} />
       {HEALTH[state].label}
+      {reason && spelled && <span className="health-reason">{reason}</span>}
     </span>
   );
 }

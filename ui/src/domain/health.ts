@@ -22,3 +22,8 @@ export function worst(states: Iterable<Health>): Health {
 export function asHealth(text: string | undefined): Health {
   return text !== undefined && text in HEALTH ? (text as Health) : 'unknown';
 }
+
+/** Why several things are as well as the worst of them: what the first that is so gives as its reason. */
+export function reasonOf(things: readonly { health: string; health_reason?: string }[], health: Health): string | undefined {
+  return things.find((one) => one.health === health && one.health_reason)?.health_reason;
+}

@@ -1,10 +1,11 @@
 import type { Graph, Health } from '../api/types';
-import { asHealth, worst } from './health';
+import { asHealth, reasonOf, worst } from './health';
 import { metricsOf, secondsOf, type EdgeMetrics } from './metrics';
 
 export interface NamespaceRow {
   namespace: string;
   health: Health;
+  reason: string | undefined;
   workloads: number;
   /** Of the edges into it. */
   metrics: EdgeMetrics;
@@ -42,7 +43,8 @@ export function overviewOf(graph: Graph): OverviewData {
   }
   const namespaces = [...new Set(workloads.map((node) => node.namespace))].map((namespace): NamespaceRow => {
     const own = workloads.filter((node) => node.namespace === namespace);
-    return { namespace, health: worst(own.map((node) => asHealth(node.health))), workloads: own.length, metrics: metricsOf(into.get(namespace) ?? [], seconds) };
+    const health = worst(own.map((node) => asHealth(node.health)));
+    return { namespace, health, reason: reasonOf(own, health), workloads: own.length, metrics: metricsOf(into.get(namespace) ?? [], seconds) };
   });
   const rank: Record<Health, number> = { failing: 0, degraded: 1, denied: 2, healthy: 3, unknown: 4, idle: 5 };
   namespaces.sort((a, b) => rank[a.health] - rank[b.health] || b.metrics.rate - a.metrics.rate || a.namespace.localeCompare(b.namespace));

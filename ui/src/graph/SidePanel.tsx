@@ -9,6 +9,7 @@ import { TableHead } from '../components/TableHead';
 import { bytes, byteRate, count, millis, percent, plural, rate } from '../domain/format';
 import { hopsOf } from '../domain/hops';
 import { kindLabel } from '../domain/kinds';
+import { reasonOf } from '../domain/health';
 import { metricsOf, share, type EdgeMetrics } from '../domain/metrics';
 import { summaryOf } from '../domain/outages';
 import { EdgeSeries, NodeSeries } from './PanelSeries';
@@ -47,7 +48,7 @@ function NodePanel({ view, node, seconds, focused, close, choose, fold, focus }:
   return (
     <SideFrame label="Details" title={own?.name ?? node.label} sub={own ? own.namespace || 'outside the mesh' : `${node.folded!.kind}, folded`} close={close}>
       <div className="side-row">
-        <HealthMark health={node.health} />
+        <HealthMark health={node.health} reason={own?.health_reason} spelled />
         {!node.inMesh && (
           <span className="badge">
             <Icon name="outside" size={12} /> outside the mesh
@@ -166,7 +167,7 @@ function EdgePanel({ view, edge, seconds, close, choose }: Props & { edge: ViewE
       sub={m.services.slice(0, 2).join(', ')}
     >
       <div className="side-row">
-        <HealthMark health={m.health} />
+        <HealthMark health={m.health} reason={reasonOf(edge.parts, m.health)} spelled />
         <span className={`badge ${m.mtls === false ? 'degraded' : ''}`}>
           <Icon name={m.mtls === false ? 'unlock' : 'lock'} size={12} /> {m.mtls === undefined ? 'encryption unknown' : m.mtls ? 'mutual TLS' : 'plaintext'}
         </span>
@@ -321,7 +322,7 @@ function Hops({ edge, label }: { edge: ViewEdge; label: (id: string) => string }
           ))}
         </tbody>
       </table>
-      <p className="muted small">The waypoint keeps its connections for all its clients and for many requests, so the hops' numbers differ.</p>
+      <p className="muted small">The waypoint keeps its connections for all its clients and for many requests, so the numbers of the hops may differ.</p>
     </section>
   );
 }
@@ -357,7 +358,7 @@ function BoxPanel({ view, box, close, choose, fold }: Props & { box: ViewBox }) 
         <ul className="pods">
           {members.map((node) => (
             <li key={node.id}>
-              <HealthMark health={node.health} />
+              <HealthMark health={node.health} reason={node.node?.health_reason} />
               <button type="button" className="text-button truncate" onClick={() => choose(node.id)}>
                 {node.label}
               </button>

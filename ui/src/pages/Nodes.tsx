@@ -39,7 +39,7 @@ function NodeList() {
   const columns = useMemo<ColumnDef<Machine, unknown>[]>(
     () => [
       { id: 'name', header: 'Node', accessorKey: 'name', cell: ({ row: { original: n } }) => <Link to={pathOf('nodes', n.name)}>{n.name}</Link> },
-      { id: 'health', header: 'ztunnel', accessorFn: (n) => HEALTH[asHealth(n.health)].rank, cell: ({ row: { original: n } }) => <HealthMark health={n.health} /> },
+      { id: 'health', header: 'ztunnel', accessorFn: (n) => HEALTH[asHealth(n.health)].rank, cell: ({ row: { original: n } }) => <HealthMark health={n.health} reason={n.health_reason} /> },
       { id: 'version', header: 'Version', accessorKey: 'version', cell: ({ getValue }) => <Version text={getValue() as string} /> },
       { id: 'xds', header: then ? 'Control plane now' : 'Control plane', accessorFn: (n) => n.xds.state, cell: ({ row: { original: n } }) => <span className={n.xds.state === 'disconnected' ? 'text-failing' : ''}>{n.xds.state}</span> },
       { id: 'workloads', header: 'Workloads', meta: 'num', accessorKey: 'workloads', cell: ({ getValue }) => count(getValue() as number) },
@@ -106,7 +106,7 @@ function Detail({ name }: { name: string }) {
       <Crumbs list="Nodes" path="/nodes" />
       <div className="page-head">
         <h1>{data.name}</h1>
-        <HealthMark health={data.health} />
+        <HealthMark health={data.health} reason={data.health_reason} spelled />
         {data.version && (
           <span className="badge">
             <Version text={data.version} />

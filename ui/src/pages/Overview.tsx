@@ -130,7 +130,7 @@ function Namespaces({ rows }: { rows: NamespaceRow[] }) {
                 </Link>
               </td>
               <td>
-                <HealthMark health={row.health} />
+                <HealthMark health={row.health} reason={row.reason} />
               </td>
               <td className="num">{count(row.workloads)}</td>
               <td className="num">{rate(row.metrics.rate)}</td>

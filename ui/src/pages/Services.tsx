@@ -35,7 +35,7 @@ function ServiceList() {
     () => [
       { id: 'name', header: 'Service', accessorKey: 'name', cell: ({ row: { original: s } }) => <Link to={pathOf('services', s.namespace, s.name)}>{s.name}</Link> },
       { id: 'namespace', header: 'Namespace', accessorKey: 'namespace' },
-      { id: 'health', header: 'Health', accessorFn: (s) => HEALTH[asHealth(s.health)].rank, cell: ({ row: { original: s } }) => <HealthMark health={s.health} /> },
+      { id: 'health', header: 'Health', accessorFn: (s) => HEALTH[asHealth(s.health)].rank, cell: ({ row: { original: s } }) => <HealthMark health={s.health} reason={s.health_reason} /> },
       {
         id: 'endpoints', header: 'Endpoints', meta: 'num', accessorKey: 'healthy_endpoints',
         cell: ({ row: { original: s } }) => <span className={s.healthy_endpoints < s.endpoints ? 'text-failing' : ''}>{`${s.healthy_endpoints}/${s.endpoints}`}</span>,
@@ -70,7 +70,7 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
       <Crumbs list="Services" path="/services" name={namespace} />
       <div className="page-head">
         <h1>{data.name}</h1>
-        <HealthMark health={data.health} />
+        <HealthMark health={data.health} reason={data.health_reason} spelled />
         <span className="page-sub">{data.hostname}</span>
         {data.waypoint && (
           <span className="badge accent">

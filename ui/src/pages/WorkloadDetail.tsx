@@ -29,7 +29,7 @@ export default function WorkloadDetail({ namespace, name }: { namespace: string;
       <Crumbs list="Workloads" path="/workloads" name={namespace} />
       <div className="page-head">
         <h1>{data.name}</h1>
-        <HealthMark health={data.health} />
+        <HealthMark health={data.health} reason={data.health_reason} spelled />
         {data.version && <span className="badge">{data.version}</span>}
         {data.kind && <span className="badge">{data.kind}</span>}
         {!data.in_mesh && (

@@ -37,7 +37,7 @@ function WorkloadList() {
     () => [
       { id: 'name', header: 'Workload', accessorKey: 'name', cell: ({ row: { original: w } }) => <Link to={pathOf('workloads', w.namespace, w.name)}>{w.name}</Link> },
       { id: 'namespace', header: 'Namespace', accessorKey: 'namespace' },
-      { id: 'health', header: 'Health', accessorFn: (w) => HEALTH[asHealth(w.health)].rank, cell: ({ row: { original: w } }) => <HealthMark health={w.health} /> },
+      { id: 'health', header: 'Health', accessorFn: (w) => HEALTH[asHealth(w.health)].rank, cell: ({ row: { original: w } }) => <HealthMark health={w.health} reason={w.health_reason} /> },
       { id: 'pods', header: 'Pods', meta: 'num', accessorFn: (w) => w.pods.length, cell: ({ row: { original: w } }) => `${w.pods.filter((pod) => pod.healthy).length}/${w.pods.length}` },
       { id: 'rate', header: 'Traffic in', meta: 'num', accessorFn: (w) => w.traffic?.rate ?? 0, cell: ({ getValue }) => rate(getValue() as number) },
       {
