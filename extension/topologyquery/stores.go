@@ -23,6 +23,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/proxies"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/state"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
@@ -68,6 +69,7 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 		Sources:   sources.New(),
 		Inventory: inventory.New(c.Mesh.MaxEntities),
 		Changes:   changes.New(c.Changes.MaxChanges),
+		Proxies:   proxies.New(),
 		Outages: outages.New(c.Outages.MaxOutages, func(o *outage.Outage, transition string, at int64) {
 			body, err := httpapi.OutageEvent(o, transition, time.UnixMilli(at))
 			if err != nil {

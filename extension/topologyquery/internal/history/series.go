@@ -36,6 +36,12 @@ const (
 	NameEndpointRequests       = "mesh_endpoint_requests_total"
 	NameEndpointRequestsFailed = "mesh_endpoint_request_failed_total"
 
+	NameDNSQueries   = "mesh_dns_queries_total"
+	NameDNSForwarded = "mesh_dns_forwarded_total"
+	NameDNSFailed    = "mesh_dns_failed_total"
+	NameDNSDuration  = "mesh_dns_duration_seconds"
+	NameDNSLookups   = "mesh_dns_lookups_total"
+
 	NameSourceUp = "ztunnel_source_up"
 )
 

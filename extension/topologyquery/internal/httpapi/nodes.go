@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/internal/mesh"
@@ -61,6 +62,7 @@ type nodeRoutes struct {
 	mesh        nodeMesh
 	pods        *pods
 	sources     nodeSources
+	names       pastNames
 	outages     *outageRoutes
 	ranges      *ranges
 	silentAfter time.Duration
@@ -295,6 +297,8 @@ func (s *nodeRoutes) list(_ *http.Request, p *params) (*answer, error) {
 
 type nodeDetail struct {
 	nodeBody
+	Ztunnel  ztunnelBody       `json:"ztunnel"`
+	DNS      history.Asked     `json:"dns"`
 	PodList  []nodePod         `json:"pod_list"`
 	CertList []certificateBody `json:"certificate_list"`
 	Outages  []*outage.Outage  `json:"outages"`
@@ -318,6 +322,11 @@ func (s *nodeRoutes) get(r *http.Request, p *params) (*answer, error) {
 	}
 	body := nodeDetail{nodeBody: s.body(&m, name), PodList: []nodePod{}, CertList: []certificateBody{}, Outages: []*outage.Outage{}}
 	body.XDS.State, body.XDS.LastSeen = m.xds(name)
+	body.Ztunnel = newZtunnelBody(s.pods.proxies, name, m.ztunnels[name])
+	var err error
+	if body.DNS, err = s.names.Names(r.Context(), w.start, w.end, anyNode, semconv.LabelNode, name); err != nil {
+		return nil, unavailable(err)
+	}
 	for _, pod := range m.pods[name] {
 		body.PodList = append(body.PodList, nodePod{pod.Namespace, nameBody{pod.Namespace, pod.Owner()}, s.pods.body(pod)})
 	}

@@ -77,18 +77,20 @@ func New(all *stores.Stores, settings Settings) *Server {
 	r := newResponder(&settings)
 	ranges := &ranges{data: all.Sources, wall: time.Now, most: settings.Limits.MaxRange}
 	graphs := newGraphs(all, &settings, ranges, r.gate)
-	pods := &pods{mesh: all.Inventory, ranges: ranges}
+	pods := &pods{mesh: all.Inventory, ranges: ranges, proxies: all.Proxies}
 	outages := &outageRoutes{all.Outages}
 	found := &findingRoutes{all.Inventory, graphs}
 	routes := map[string]handler{}
 	for _, one := range []resource{
 		&statusRoutes{settings: &settings, live: all.Live, sources: all.Sources, ranges: ranges, records: all.Records, started: time.Now()},
 		outages,
-		&workloadRoutes{mesh: all.Inventory, known: all.Inventory, pods: pods, graphs: graphs, past: all.Past, outages: outages},
+		&workloadRoutes{
+			mesh: all.Inventory, known: all.Inventory, pods: pods, graphs: graphs, past: all.Past, names: all.Past, outages: outages,
+		},
 		&serviceRoutes{mesh: all.Inventory, pods: pods, graphs: graphs, past: all.Past},
 		&namespaceRoutes{mesh: all.Inventory, graphs: graphs},
 		&policyRoutes{mesh: all.Inventory, graphs: graphs},
-		&nodeRoutes{mesh: all.Inventory, pods: pods, sources: all.Sources, outages: outages, ranges: ranges, silentAfter: settings.SilentAfter},
+		&nodeRoutes{mesh: all.Inventory, pods: pods, sources: all.Sources, names: all.Past, outages: outages, ranges: ranges, silentAfter: settings.SilentAfter},
 		&flowRoutes{all.Flows},
 		&endpointRoutes{all.Endpoints, all.Inventory, ranges},
 		found,

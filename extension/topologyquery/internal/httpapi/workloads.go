@@ -29,18 +29,21 @@ type workloadBody struct {
 }
 
 type podBody struct {
-	Name           string            `json:"name"`
-	Node           string            `json:"node"`
-	IP             string            `json:"ip"`
-	Addresses      []string          `json:"addresses"`
-	Healthy        bool              `json:"healthy"`
-	InMesh         bool              `json:"in_mesh"`
-	ServiceAccount string            `json:"service_account"`
-	Identity       string            `json:"identity,omitempty"`
-	Region         string            `json:"region,omitempty"`
-	Zone           string            `json:"zone,omitempty"`
-	ProxyState     string            `json:"proxy_state,omitempty"`
-	Traffic        *history.Endpoint `json:"traffic,omitempty"`
+	Name           string   `json:"name"`
+	Node           string   `json:"node"`
+	IP             string   `json:"ip"`
+	Addresses      []string `json:"addresses"`
+	Healthy        bool     `json:"healthy"`
+	InMesh         bool     `json:"in_mesh"`
+	ServiceAccount string   `json:"service_account"`
+	Identity       string   `json:"identity,omitempty"`
+	Region         string   `json:"region,omitempty"`
+	Zone           string   `json:"zone,omitempty"`
+	ProxyState     string   `json:"proxy_state,omitempty"`
+	// Capture tells whether the node's ztunnel carries its traffic, Detail why not.
+	Capture string            `json:"capture"`
+	Detail  string            `json:"detail,omitempty"`
+	Traffic *history.Endpoint `json:"traffic,omitempty"`
 }
 
 // podMesh is what is known of pods. inventory.Inventory is one.
@@ -51,8 +54,9 @@ type podMesh interface {
 
 // pods describes pods, and the workloads that they make up.
 type pods struct {
-	mesh   podMesh
-	ranges *ranges
+	mesh    podMesh
+	ranges  *ranges
+	proxies nodeProxies
 }
 
 func (s *pods) workload(w *inventory.Workload, health map[inventory.Name]healthBody) workloadBody {
@@ -105,9 +109,11 @@ func (s *pods) body(pod *mesh.Workload) podBody {
 	} else {
 		body.Addresses = []string{}
 	}
-	if z := s.mesh.Ztunnel(pod.Node); z != nil {
+	z := s.mesh.Ztunnel(pod.Node)
+	if z != nil {
 		body.ProxyState = z.Workloads[pod.Namespace+"/"+pod.Name]
 	}
+	body.Capture, body.Detail = s.capture(pod, z)
 	return body
 }
 
@@ -139,6 +145,7 @@ type workloadRoutes struct {
 	pods    *pods
 	graphs  *graphs
 	past    pastEndpoints
+	names   pastNames
 	outages *outageRoutes
 }
 
@@ -181,6 +188,7 @@ type workloadDetail struct {
 	Outages      []*outage.Outage  `json:"outages"`
 	// Findings are those about the workload, and those of other workloads that it is evidence of.
 	Findings []findings.Finding `json:"findings"`
+	DNS      *workloadNames     `json:"dns"`
 	neighbours
 }
 
@@ -225,6 +233,9 @@ func (s *workloadRoutes) get(r *http.Request, p *params) (*answer, error) {
 	}
 	body.Findings = s.findings(g, name)
 	body.Outages = s.outages.touching(window, name.Namespace, w.App, w.Name.Name)
+	if body.DNS, err = namesOf(r.Context(), s.names, w, s.mesh.Workloads(), window); err != nil {
+		return nil, err
+	}
 	return jsonAnswer(body)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
+	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -116,6 +117,8 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 					if r, ok := endpoints.FromRecord(in.Inventory, rl.Resource().Attributes(), record); ok {
 						in.Endpoints.Add(&r)
 					}
+				case record.EventName() == semconv.EventZtunnelLog:
+					in.message(text(rl.Resource().Attributes(), semconv.AttrNodeName), record)
 				case record.EventName() == semconv.EventChange:
 					in.change(rl.Resource(), record)
 				case record.EventName() == semconv.EventOutage:
@@ -137,6 +140,16 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 	}
 	in.changed()
 	return nil
+}
+
+// message takes over a line of a node's ztunnel; what is not of the data's time is as of now.
+func (in *Ingester) message(node string, record plog.LogRecord) {
+	_, now := in.Sources.Clock()
+	if first, last := in.Sources.Bounds(); record.Timestamp() < first || record.Timestamp() > last {
+		in.drop(datatime.Implausible.String())
+		return
+	}
+	in.Proxies.Message(node, record, max(pcommon.Timestamp(now)*1e6, record.Timestamp()))
 }
 
 func (in *Ingester) change(resource pcommon.Resource, record plog.LogRecord) {

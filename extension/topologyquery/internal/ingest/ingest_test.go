@@ -19,6 +19,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/proxies"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/datatime"
@@ -42,7 +43,7 @@ func newIngester(change func(*Settings)) *Ingester {
 	return New(&stores.Stores{
 		Live:    live.New(live.Settings{Window: 900_000, Resolution: 1000, MaxEdges: 100}),
 		Sources: tracker, Inventory: inventory.New(100), Changes: changes.New(10), Outages: outages.New(10, nil),
-		Drops: drops.NewTable(),
+		Drops: drops.NewTable(), Proxies: proxies.New(),
 		Endpoints: endpoints.New(endpoints.Settings{
 			MaxServices: 10, MaxTemplates: 10, MaxBytes: 1 << 20, Retention: 900_000, Now: func() int64 { return 0 },
 		}),

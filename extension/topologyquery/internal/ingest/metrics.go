@@ -147,6 +147,10 @@ func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		_, now := b.Sources.Clock()
 		b.Drops.Take(nodeOf(resource), metric, pcommon.Timestamp(now)*1e6)
 	}
+	if service, _ := resource.Get(semconv.AttrServiceName); service.Str() == semconv.ServiceNameZtunnel {
+		_, now := b.Sources.Clock()
+		b.Proxies.Metric(text(resource, semconv.AttrNodeName), metric, pcommon.Timestamp(now)*1e6)
+	}
 	r := roles[metric.Name()]
 	if r.kind == kindOther && (b.history == nil || !b.Keep(metric.Name())) {
 		return

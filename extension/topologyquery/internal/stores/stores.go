@@ -10,6 +10,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/proxies"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
 	"github.com/nephilia/nephilia/internal/drops"
@@ -23,6 +24,7 @@ type Stores struct {
 	Inventory *inventory.Inventory
 	Flows     *flows.Store
 	Changes   *changes.Store
+	Proxies   *proxies.Table
 	Outages   *outages.Store
 	Endpoints *endpoints.Catalogue
 	Events    *events.Hub
