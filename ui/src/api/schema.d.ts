@@ -930,6 +930,15 @@ export interface components {
         };
         WorkloadDetail: components["schemas"]["Workload"] & components["schemas"]["Neighbours"] & {
             identities: string[];
+            dns: components["schemas"]["Asked"] & {
+                /** @description What ztunnels do not tell apart from what others of the same canonical service and revision on a node asked. */
+                shared?: {
+                    queries: components["schemas"]["Count"];
+                    forwarded: components["schemas"]["Count"];
+                    failed: components["schemas"]["Count"];
+                    with: components["schemas"]["Name"][];
+                };
+            };
             certificates: components["schemas"]["Certificate"][];
             policies: (components["schemas"]["Policy"] & {
                 /** @description Connections to this workload, in the range. */
@@ -957,6 +966,13 @@ export interface components {
             zone?: string;
             /** @description What its ztunnel says of it. */
             proxy_state?: string;
+            /**
+             * @description Whether its node's ztunnel carries its traffic; pending: it cannot set up the pod's proxy, so that all connections are refused.
+             * @enum {string}
+             */
+            capture: "captured" | "pending" | "not_captured" | "unknown";
+            /** @description Why it is not captured. */
+            detail?: string;
             /** @description What happened at the pod as a destination, in the range. */
             traffic?: {
                 closed: components["schemas"]["Count"];
@@ -1061,15 +1077,16 @@ export interface components {
             }[];
         };
         NodeList: {
-            nodes: components["schemas"]["Machine"][];
             control_plane: components["schemas"]["ControlPlane"];
+            nodes: (components["schemas"]["Machine"] & {
+                /** @description The ztunnel's pod. */
+                ztunnel: string;
+            })[];
             total: components["schemas"]["Count"];
             next_cursor?: string;
         };
         Machine: {
             name: string;
-            /** @description The ztunnel's pod. */
-            ztunnel: string;
             namespace: string;
             version: string;
             cluster: string;
@@ -1095,7 +1112,72 @@ export interface components {
                 root_expiry?: components["schemas"]["Time"];
             };
         };
+        /** @description What was asked of ztunnels' DNS proxies, in the range. Needs scrapes. */
+        Asked: {
+            queries: components["schemas"]["Count"];
+            /** @description Those of them that the ztunnel asked its resolver for. */
+            forwarded: components["schemas"]["Count"];
+            /** @description Those of the forwarded that ended without an address; search domains make most do so in health. */
+            failed: components["schemas"]["Count"];
+            /** @description How long forwarded queries took, as far as ztunnel's seven buckets tell; empty where none ended. */
+            latency_ms: {
+                p50?: number;
+                p90?: number;
+                p95?: number;
+                p99?: number;
+            };
+            /** @description The names that were not resolved, most often first. Known where ztunnels log at dns=debug. */
+            failing_names: {
+                name: string;
+                /** @enum {string} */
+                result: "no_records" | "server_failure" | "refused" | "timeout" | "other";
+                count: components["schemas"]["Count"];
+            }[];
+            /** @description Failures of names with a search domain behind that are asked for without as well: they are normal. Known at dns=debug. */
+            search_domain_failures: components["schemas"]["Count"];
+        };
         NodeDetail: components["schemas"]["Machine"] & {
+            dns: components["schemas"]["Asked"];
+            ztunnel: {
+                /** @description The ztunnel's pod. */
+                name: string;
+                /** @description The nameservers that it asks for names that it does not know. */
+                resolvers: string[];
+                /** @description How busy it is, as its newest scrape tells; null where it is not scraped. */
+                load: null | {
+                    at: components["schemas"]["Time"];
+                    /** @description The share of its threads' time in which they were busy, since the scrape before. */
+                    busy: number | null;
+                    /** @description How often a second its threads had nothing to do. */
+                    parks_per_second: number | null;
+                    workers: components["schemas"]["Count"];
+                    tasks: components["schemas"]["Count"];
+                    sockets: {
+                        outbound: components["schemas"]["Count"];
+                        inbound: components["schemas"]["Count"];
+                    };
+                    file_descriptors: {
+                        open: components["schemas"]["Count"];
+                        max: components["schemas"]["Count"];
+                    };
+                    proxies: {
+                        active: components["schemas"]["Count"];
+                        pending: components["schemas"]["Count"];
+                        started: components["schemas"]["Count"];
+                        stopped: components["schemas"]["Count"];
+                    };
+                };
+                /** @description What it logged beside connections, the newest first; the same but for names and numbers is one. */
+                events: {
+                    first_seen: components["schemas"]["Time"];
+                    last_seen: components["schemas"]["Time"];
+                    count: components["schemas"]["Count"];
+                    level: string;
+                    scope: string;
+                    message: string;
+                    meaning?: string;
+                }[];
+            };
             pod_list: (components["schemas"]["Pod"] & {
                 namespace: string;
                 workload: components["schemas"]["Name"];

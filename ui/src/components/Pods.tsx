@@ -5,6 +5,14 @@ import { HealthMark } from './HealthMark';
 import { Link } from './Link';
 import { TableHead } from './TableHead';
 
+/** Whether a pod's traffic is carried by its node's ztunnel, in words. */
+const CAPTURE: Record<Pod['capture'], { text: string; badge?: string }> = {
+  captured: { text: 'captured' },
+  pending: { text: 'pending', badge: 'badge failing' },
+  not_captured: { text: 'not captured', badge: 'muted' },
+  unknown: { text: '–' },
+};
+
 /** Pods with their state and, where it is known, what happened at each; columns that say the same in every row are left out. */
 export function Pods({ pods, title, node }: { pods: (Pod & { namespace?: string; workload?: { namespace?: string; name: string } })[]; title?: string; node?: string }) {
   if (pods.length === 0) return null;
@@ -28,7 +36,11 @@ export function Pods({ pods, title, node }: { pods: (Pod & { namespace?: string;
                 </td>
                 {node === undefined && <td>{pod.node ? <Link to={pathOf('nodes', pod.node)}>{pod.node}</Link> : '–'}</td>}
                 <td className="mono">{pod.ip || '–'}</td>
-                <td>{pod.proxy_state ?? (pod.in_mesh ? '–' : 'none')}</td>
+                <td>
+                  <span className={CAPTURE[pod.capture].badge} title={pod.detail}>
+                    {CAPTURE[pod.capture].text}
+                  </span>
+                </td>
                 {measured && (
                   <>
                     <td className="num">{count(pod.traffic?.closed)}</td>

@@ -6,6 +6,7 @@ import type { Machine, NodeDetail } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
 import type { PageProps } from '../app/page';
 import type { ColumnDef } from '../components/DataTable';
+import { Asked } from '../components/Asked';
 import { Certificates } from '../components/Certificates';
 import { Changes } from '../components/Changes';
 import { Crumbs } from '../components/Crumbs';
@@ -14,6 +15,7 @@ import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Pods } from '../components/Pods';
+import { Load, Messages } from '../components/Proxy';
 import { Failure, Loading, SourceTable } from '../components/State';
 import { Time } from '../components/Time';
 import { count, plural } from '../domain/format';
@@ -142,7 +144,8 @@ function Detail({ name }: { name: string }) {
           <div className="card-body">
             <dl className="facts">
               <dt>Pod</dt>
-              <dd>{data.ztunnel ? `${data.namespace ? `${data.namespace}/` : ''}${data.ztunnel}` : '–'}</dd>
+              <dd>{data.ztunnel.name ? `${data.namespace ? `${data.namespace}/` : ''}${data.ztunnel.name}` : '–'}</dd>
+              <Load load={data.ztunnel.load} />
               <dt>Control plane</dt>
               <dd>
                 <span className={data.xds.state === 'disconnected' ? 'text-failing' : ''}>{data.xds.state}</span> <span className="muted mono">{data.xds.address}</span>
@@ -166,6 +169,8 @@ function Detail({ name }: { name: string }) {
           </div>
         </section>
       </div>
+      <Messages events={data.ztunnel.events} />
+      <Asked asked={data.dns} />
       <Changes name={data.name} />
       <Pods pods={data.pod_list} node={data.name} />
       <Certificates list={data.certificate_list} />

@@ -2,6 +2,7 @@ import { useRange, useRanged } from '../api/queries';
 import type { WorkloadDetail as Detail } from '../api/types';
 import { pathOf } from '../app/router';
 import { TrafficCharts } from '../charts/TrafficCharts';
+import { Asked } from '../components/Asked';
 import { Certificates } from '../components/Certificates';
 import { Changes } from '../components/Changes';
 import { Crumbs } from '../components/Crumbs';
@@ -62,6 +63,7 @@ export default function WorkloadDetail({ namespace, name }: { namespace: string;
       <Neighbours title="Calls to it" edges={data.inbound} nodes={data.nodes} side="source" />
       <Neighbours title="Calls from it" edges={data.outbound} nodes={data.nodes} side="destination" />
       <Pods pods={data.pods} />
+      <Asked asked={data.dns} />
       <Changes namespace={namespace} name={name} />
       <div className="two-columns">
         <section className="card" aria-labelledby="policies">

@@ -223,7 +223,7 @@ func (t *Table) asked(node string, attrs pcommon.Map, at pcommon.Timestamp) *ask
 			query = value.Str()
 		}
 	}
-	party := t.names.Asker(node, app, version)
+	party := naming.AskerOf(t.names, node, app, version)
 	key := asker{node: naming.Intern(node), query: naming.Intern(query), party: party}
 	if party.Namespace == "" {
 		key.party.App, key.party.Version = naming.Intern(app), naming.Intern(version)

@@ -5,9 +5,9 @@ import "github.com/nephilia/nephilia/internal/edge"
 // canonical is what ztunnel's DNS proxy calls who asks it: no namespace is told.
 type canonical struct{ node, app, version string }
 
-// Asker is the workload on a node that goes by a canonical service and revision. Where workloads of several namespaces do, or none is
+// AskerOf is the workload on a node that goes by a canonical service and revision. Where workloads of several namespaces do, or none is
 // known, only those two are told.
-func (d *Directory) Asker(node, app, version string) edge.Party {
+func AskerOf(d *Directory, node, app, version string) edge.Party {
 	if party, ok := d.derive().askers[canonical{node, app, version}]; ok {
 		return party
 	}

@@ -1,0 +1,66 @@
+import type { NodeDetail } from '../api/types';
+import { count, percent } from '../domain/format';
+import { TableHead } from './TableHead';
+import { Time } from './Time';
+
+type Ztunnel = NodeDetail['ztunnel'];
+
+/** How busy a ztunnel is, among the facts about it. */
+export function Load({ load }: { load: Ztunnel['load'] }) {
+  if (!load) return null;
+  return (
+    <>
+      <dt>Busy</dt>
+      <dd>
+        <span className={load.busy !== null && load.busy >= 0.5 ? 'text-failing' : ''}>{load.busy === null ? '–' : percent(load.busy)}</span>{' '}
+        <span className="muted">of the time of {load.workers === 1 ? 'its thread' : `its ${count(load.workers)} threads`}</span>
+      </dd>
+      <dt>Sockets</dt>
+      <dd>
+        {count(load.sockets.outbound)} of pods, {count(load.sockets.inbound)} of other ztunnels
+      </dd>
+      <dt>File descriptors</dt>
+      <dd>
+        {count(load.file_descriptors.open)} <span className="muted">of {count(load.file_descriptors.max)}</span>
+      </dd>
+      <dt>Pods served</dt>
+      <dd>
+        {count(load.proxies.active)}
+        {load.proxies.pending > 0 && <span className="text-failing">, {count(load.proxies.pending)} pending</span>}
+      </dd>
+    </>
+  );
+}
+
+/** What a ztunnel logged beside connections. */
+export function Messages({ events }: { events: Ztunnel['events'] }) {
+  if (events.length === 0) return null;
+  return (
+    <section className="card" aria-label="Messages">
+      <div className="card-head">
+        <h2>Messages</h2>
+        <span className="page-sub">what the ztunnel logs beside connections</span>
+      </div>
+      <div className="table-scroll">
+        <table className="table compact">
+          <TableHead columns={['Last', 'Level', 'Message', '#Times']} />
+          <tbody>
+            {events.map((event) => (
+              <tr key={`${event.scope} ${event.level} ${event.message} ${event.first_seen}`}>
+                <td>
+                  <Time at={event.last_seen} />
+                </td>
+                <td className={event.level === 'error' ? 'text-failing' : event.level === 'warn' ? 'text-degraded' : 'muted'}>{event.level}</td>
+                <td>
+                  {event.meaning && <div>{event.meaning}</div>}
+                  <div className="mono muted">{event.message}</div>
+                </td>
+                <td className="num">{count(event.count)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
