@@ -148,12 +148,12 @@ func (f *Format) begins(line []byte) bool {
 		return len(line) > 0 && line[0] == '{'
 	}
 	var rec Record
-	err := f.parse(line, &rec, nil)
-	return err == nil || err == ErrAmbiguous
+	err := f.parse(line, &rec)
+	return err == nil || errors.Is(err, ErrAmbiguous)
 }
 
 // parse reads a line of a text format.
-func (f *Format) parse(line []byte, rec *Record, _ *Parser) error {
+func (f *Format) parse(line []byte, rec *Record) error {
 	if f.keys != nil || !bytes.HasPrefix(line, f.head) {
 		return ErrForeign
 	}

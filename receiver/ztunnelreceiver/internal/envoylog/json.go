@@ -44,7 +44,7 @@ func (p *Parser) parseJSON(line []byte, rec *Record, depth int) error {
 	members, told, level, message := 0, false, false, false
 	for {
 		key, value, err := s.member()
-		if err == errEnd {
+		if errors.Is(err, errEnd) {
 			break
 		}
 		if err != nil {

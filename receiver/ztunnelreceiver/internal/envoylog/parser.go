@@ -2,6 +2,7 @@ package envoylog
 
 import (
 	"bytes"
+	"errors"
 	"math"
 
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
@@ -21,10 +22,10 @@ func NewParser(format *Format) *Parser { return &Parser{format: format} }
 func (p *Parser) Parse(line []byte, rec *Record) (Kind, error) {
 	*rec = Record{}
 	if p.format != nil {
-		switch err := p.format.parse(line, rec, p); err {
-		case nil:
+		switch err := p.format.parse(line, rec); {
+		case err == nil:
 			return p.finish(rec)
-		case ErrAmbiguous:
+		case errors.Is(err, ErrAmbiguous):
 			return KindOther, err
 		}
 		*rec = Record{}
@@ -40,13 +41,13 @@ func (p *Parser) Parse(line []byte, rec *Record) (Kind, error) {
 	default:
 		err = ErrForeign
 	}
-	if err == errProxyLine {
+	switch {
+	case err == nil:
+		return p.finish(rec)
+	case errors.Is(err, errProxyLine):
 		return KindOther, nil
 	}
-	if err != nil {
-		return KindOther, err
-	}
-	return p.finish(rec)
+	return KindOther, err
 }
 
 // Begins tells whether a line begins as a line of Istio's access logs does, in text or in JSON, so that nothing stands around it.
@@ -210,8 +211,6 @@ func number(text []byte) (n uint64, ok bool) {
 }
 
 func isDigit(c byte) bool { return c-'0' < 10 }
-
-func isLetter(c byte) bool { return c|0x20-'a' < 26 }
 
 // isMethod tells whether a text may be a request's method.
 func isMethod(text []byte) bool {

@@ -75,8 +75,9 @@ func parseResponse(s []byte, v *response) (rest []byte, ok bool) {
 	if len(s) == 0 || s[0] != ' ' {
 		return nil, false
 	}
-	v[Code-Code], s = word(s[1:])
-	if len(v[Code-Code]) != 3 && string(v[Code-Code]) != "0" || !isDigit(v[Code-Code][0]) {
+	code := &v[0]
+	*code, s = word(s[1:])
+	if len(*code) != 3 && string(*code) != "0" || !isDigit((*code)[0]) {
 		return nil, false
 	}
 	v[Flags-Code], s = word(s)

@@ -3,6 +3,7 @@
 package envoylogs
 
 import (
+	"errors"
 	"time"
 
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -75,14 +76,14 @@ type stamp struct {
 // line takes one line of a proxy.
 func (r *reader) line(p *proxy, line []byte, at stamp) {
 	kind, err := r.parser.Parse(line, &r.record)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		if kind == envoylog.KindOther {
 			return
 		}
-	case envoylog.ErrCut:
+	case errors.Is(err, envoylog.ErrCut):
 		r.env.Telemetry.LeftOut(reasonCut, 1)
-	case envoylog.ErrAmbiguous:
+	case errors.Is(err, envoylog.ErrAmbiguous):
 		r.env.Telemetry.LeftOut(reasonAmbiguous, 1)
 	default:
 		r.env.Telemetry.LeftOut(reasonForeign, 1)
@@ -125,7 +126,7 @@ func (r *reader) tellProblems() {
 			worst = p
 		}
 	}
-	if worst == r.ailing && worst == nil {
+	if worst == nil && r.ailing == nil {
 		return
 	}
 	r.ailing = worst
