@@ -56,9 +56,11 @@ func TestClockFarAhead(t *testing.T) {
 			if found := a.outages(""); len(found) == 0 {
 				t.Error("half of the connections fail, and no outage is found")
 			}
-			a.eventually("counted", a.closed, func() int { a.run(1, false, nil); a.closed -= 10; return a.collector.closed("") })
-			var status struct{ Nodes []any }
-			a.get("/api/v1/status", &status)
+			a.eventually("counted", a.closed, func() int {
+				now := time.Now().Truncate(time.Second)
+				a.post("metrics", metrics(heartbeat("n1", now), heartbeat("n2", now)))
+				return a.collector.closed("")
+			})
 			a.stop()
 			a.start()
 			a.run(10, false, nil)

@@ -14,7 +14,7 @@ import (
 func (c *collector) flood(rate, seconds int, line func(i int) connection) (good int) {
 	steady := func(failing bool) string {
 		good += 6
-		l := connection{source: "good", destination: "svc"}
+		l := connection{source: "good", destination: "svc", namespace: "good"}
 		if !failing {
 			return repeated(6, l)
 		}
@@ -68,7 +68,7 @@ func TestFloods(t *testing.T) {
 			if found := c.outages("svc"); len(found) == 0 && *patience == 1 {
 				t.Error("half of the good connections fail during the flood, and no outage is found")
 			}
-			c.eventually("good connections", good, func() int { return c.closed("good") })
+			c.eventually("good connections", good, func() int { return c.inGraph("good", "good") })
 			if peak() > chartMemory {
 				t.Errorf("%d MiB, and the chart gives %d", peak()>>20, chartMemory>>20)
 			}

@@ -373,6 +373,23 @@ func (c *collector) closed(source string) int {
 	return c.sum(closedMetric, `source_workload="`+source+`"`)
 }
 
+// inGraph are the connections that the API tells of a client's workload in the last minutes, which is cheap whatever else there is.
+func (c *collector) inGraph(namespace, source string) (n int) {
+	var graph struct {
+		Edges []struct {
+			Source      string
+			Connections struct{ Closed int }
+		}
+	}
+	c.get(fmt.Sprintf("/api/v1/graph?namespace=%s&start=%d", namespace, time.Now().Add(-14*time.Minute).Unix()), &graph)
+	for _, e := range graph.Edges {
+		if strings.HasSuffix(e.Source, "/"+source) {
+			n += e.Connections.Closed
+		}
+	}
+	return n
+}
+
 // outages are the kinds of the outages with a root of a name, of all without one.
 func (c *collector) outages(root string) (kinds []string) {
 	var answer struct {
@@ -410,6 +427,7 @@ type connection struct {
 	err                 string
 	inbound             bool
 	address             string
+	namespace           string
 }
 
 const refusedError = "connection failed: Connection refused (os error 111)"
@@ -424,6 +442,9 @@ func (l connection) String() string {
 	if l.address == "" {
 		l.address = "10.0.0.1"
 	}
+	if l.namespace == "" {
+		l.namespace = "shop"
+	}
 	level, direction, suffix := "info", "outbound", ""
 	if l.err != "" {
 		level, suffix = "error", fmt.Sprintf(" error=%q", l.err)
@@ -431,10 +452,10 @@ func (l connection) String() string {
 	if l.inbound {
 		direction = "inbound"
 	}
-	return fmt.Sprintf("%s\t%s\taccess\tconnection complete\tsrc.addr=%s:40000 src.workload=%q src.namespace=\"shop\" src.identity=\"spiffe://cluster.local/ns/shop/sa/%s\" "+
+	return fmt.Sprintf("%s\t%s\taccess\tconnection complete\tsrc.addr=%s:40000 src.workload=%q src.namespace=%q src.identity=\"spiffe://cluster.local/ns/%s/sa/%s\" "+
 		"src.cluster=\"Kubernetes\" dst.addr=10.0.0.2:15008 dst.hbone_addr=10.0.0.2:%d dst.service=\"%s.shop.svc.cluster.local\" dst.workload=%q dst.namespace=\"shop\" "+
 		"dst.identity=\"spiffe://cluster.local/ns/shop/sa/%s\" dst.cluster=\"Kubernetes\" direction=%q bytes_sent=10 bytes_recv=20 duration=\"3ms\"%s\n",
-		l.at.UTC().Format("2006-01-02T15:04:05.000000Z"), level, l.address, l.source, l.source, l.port, l.destination, l.destination, l.destination, direction, suffix)
+		l.at.UTC().Format("2006-01-02T15:04:05.000000Z"), level, l.address, l.source, l.namespace, l.namespace, l.source, l.port, l.destination, l.destination, l.destination, direction, suffix)
 }
 
 // write appends to one of the collector's log files.

@@ -3,6 +3,7 @@ package servicegraphprocessor
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -229,7 +230,7 @@ func BenchmarkSpans(b *testing.B) {
 		batches := build(round)
 		b.StartTimer()
 		for _, traces := range batches {
-			l.applyTraces(traces)
+			l.applyTraces(traces, netip.Addr{})
 		}
 		l.clock.Set(pcommon.NewTimestampFromTime(second0(float64(round + 1))))
 		l.flush(false)

@@ -63,6 +63,9 @@ type RequestsConfig struct {
 	MaxSpans int `mapstructure:"max_spans"`
 	// MaxRoutes bounds the routes of an edge; further ones are counted as "other".
 	MaxRoutes int `mapstructure:"max_routes"`
+	// VerifySenders counts a span only if it comes from a pod of the namespace that it says it is of, where the sender's address is a
+	// pod's. Collectors in between send from addresses of their own.
+	VerifySenders bool `mapstructure:"verify_senders"`
 	// LatencyBuckets are the bounds of the traces_service_graph_request_* histograms.
 	LatencyBuckets []time.Duration `mapstructure:"latency_buckets"`
 }

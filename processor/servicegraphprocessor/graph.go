@@ -3,6 +3,7 @@ package servicegraphprocessor
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/exposition"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/flows"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/identity"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/proxylog"
@@ -461,8 +463,9 @@ func (g *graph) drainMetrics(ctx context.Context) error {
 	}, pmetric.NewMetrics())
 }
 
-// applyTraces takes over a batch of spans and removes the flow spans that have to wait.
-func (g *graph) applyTraces(traces ptrace.Traces) {
+// applyTraces takes over a batch of spans of a sender, whose address is not valid where it does not matter, and removes the flow spans
+// that have to wait.
+func (g *graph) applyTraces(traces ptrace.Traces, sender netip.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	arrival := g.arrival()
@@ -472,6 +475,10 @@ func (g *graph) applyTraces(traces ptrace.Traces) {
 			if scope.Scope().Name() == semconv.ScopeReceiver {
 				g.spans.Apply(resource.Resource(), scope, arrival)
 				return scope.Spans().Len() == 0
+			}
+			if !identity.Believed(g.names, origin, sender) {
+				g.telemetry.Dropped(telemetry.DroppedSender, scope.Spans().Len())
+				return false
 			}
 			for _, span := range scope.Spans().All() {
 				g.requests.Apply(origin, span, arrival)
@@ -487,11 +494,4 @@ func (g *graph) heldRequests() plog.Logs {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.proxied.Settle(moment.Moment{Now: max(g.clock.Now(), 1), Final: true})
-}
-
-// heldSpans are the flow spans that are held when the traces pipeline ends.
-func (g *graph) heldSpans() ptrace.Traces {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.spans.Settle(moment.Moment{Now: max(g.clock.Now(), 1), Final: true})
 }

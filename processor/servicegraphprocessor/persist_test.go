@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -254,7 +255,7 @@ func FuzzRestore(f *testing.F) {
 	store := &memory{values: map[string][]byte{}}
 	require.NoError(f, l.open(context.Background(), storageHost{storageID: store}))
 	l.apply()
-	l.applyTraces(call{number: 1, at: 0, serverPod: "server1-1", client: "10.1.0.1"}.serverSpan())
+	l.applyTraces(call{number: 1, at: 0, serverPod: "server1-1", client: "10.1.0.1"}.serverSpan(), netip.Addr{})
 	l.names.Weights.Add(naming.WeightKey{Service: "a"}, 1, 1)
 	l.clock.Set(pcommon.NewTimestampFromTime(l.at))
 	l.flush(true)

@@ -3,13 +3,17 @@ package servicegraphprocessor
 import (
 	"context"
 	"errors"
+	"net/netip"
 
+	"go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/nephilia/nephilia/internal/shared"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 )
 
 type member = shared.Member[*graph]
@@ -115,8 +119,16 @@ func (*tracesProcessor) Capabilities() consumer.Capabilities {
 // ConsumeTraces counts the applications' requests and joins flow spans; flow spans that wait for their counterpart leave
 // later.
 func (p *tracesProcessor) ConsumeTraces(ctx context.Context, traces ptrace.Traces) error {
-	p.Component().applyTraces(traces)
+	p.Component().applyTraces(traces, p.sender(ctx))
 	return p.send(ctx, traces)
+}
+
+// sender is the address that spans came from, as far as it matters.
+func (p *tracesProcessor) sender(ctx context.Context) netip.Addr {
+	if addr := client.FromContext(ctx).Addr; addr != nil && p.Component().cfg.Requests.VerifySenders {
+		return appspan.Address(addr.String())
+	}
+	return netip.Addr{}
 }
 
 func (p *tracesProcessor) send(ctx context.Context, traces ptrace.Traces) error {
@@ -133,4 +145,11 @@ func (p *tracesProcessor) Shutdown(ctx context.Context) error {
 		err = p.send(ctx, p.Component().heldSpans())
 	}
 	return errors.Join(err, p.member.Shutdown(ctx))
+}
+
+// heldSpans are the flow spans that are held when the traces pipeline ends.
+func (g *graph) heldSpans() ptrace.Traces {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.spans.Settle(moment.Moment{Now: max(g.clock.Now(), 1), Final: true})
 }

@@ -377,7 +377,7 @@ export interface paths {
         };
         /**
          * What is not as the mesh's configuration means it to be, although nothing fails
-         * @description waypoint_bypassed: connections reached a workload directly, on a port of a service that has a waypoint, so that the waypoint's L7 policies and routes did not apply to them. waypoint_missing: the waypoint that a service is to be reached through does not exist, or has no healthy pod. waypoint_unused: no service uses a waypoint, or it sees no connection to those that do. requests_not_seen: connections for HTTP go through a waypoint, and no log, metric or span tells of a request. The mesh's configuration is that of now.
+         * @description waypoint_bypassed: connections reached a workload directly, on a port of a service that has a waypoint, so that the waypoint's L7 policies and routes did not apply to them. waypoint_missing: the waypoint that a service is to be reached through does not exist, or has no healthy pod. waypoint_unused: no service uses a waypoint, or it sees no connection to those that do. requests_not_seen: connections for HTTP go through a waypoint, and no log, metric or span tells of a request. The mesh's configuration is that of now. port_scan: a workload tried more than 100 ports of another, of which the graph tells 256 apart.
          */
         get: operations["listFindings"];
         put?: never;
@@ -1259,7 +1259,7 @@ export interface components {
         Finding: {
             id: string;
             /** @enum {string} */
-            kind: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen";
+            kind: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen" | "port_scan";
             /** @enum {string} */
             severity: "warning" | "critical";
             /** @description One sentence. */
@@ -2140,7 +2140,7 @@ export interface operations {
         parameters: {
             query?: {
                 namespace?: components["parameters"]["namespace"];
-                kind?: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen";
+                kind?: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen" | "port_scan";
                 /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
                 /** @description RFC 3339, unix seconds or unix milliseconds. */

@@ -89,6 +89,11 @@ receivers:
       http:
         endpoint: ${env:POD_IP}:4328
 processors:
+  {{- if .Values.spans.verifySenders }}
+  service_graph:
+    requests:
+      verify_senders: true
+  {{- end }}
   # No application speaks as a ztunnel.
   filter/applications:
     error_mode: ignore

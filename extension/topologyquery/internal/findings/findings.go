@@ -1,5 +1,5 @@
 // Package findings tells what is not as the mesh's configuration means it to be, although nothing fails: where requests go around a
-// waypoint, and what waypoints do not see.
+// waypoint, and what waypoints do not see; and who tries many ports.
 package findings
 
 import (
@@ -25,10 +25,12 @@ const (
 	Unused = "waypoint_unused"
 	// Unobserved: connections go through a waypoint, and nobody tells of their requests.
 	Unobserved = "requests_not_seen"
+	// PortScan: somebody tried many ports of somebody else.
+	PortScan = "port_scan"
 )
 
 // Kinds are all kinds.
-var Kinds = []string{Bypassed, Missing, Unused, Unobserved}
+var Kinds = []string{Bypassed, Missing, Unused, Unobserved, PortScan}
 
 const (
 	severityWarning  = "warning"
@@ -106,6 +108,7 @@ func Find(g *graph.Graph, m Mesh) []Finding {
 	}
 	f.bypassed()
 	f.waypoints()
+	f.scans()
 	slices.SortFunc(f.found, func(a, b Finding) int { return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.ID, b.ID)) })
 	return f.found
 }

@@ -139,3 +139,20 @@ func TestWaypoints(t *testing.T) {
 	silent.protocol = "tcp"
 	assert.Empty(t, Find(graphOf(silent), newMesh()), "TCP has no requests")
 }
+
+func TestPortScans(t *testing.T) {
+	var edges []edge
+	for port := range 256 {
+		edges = append(edges, edge{from: "web", to: "db", port: uint16(port + 1), opened: 1, failed: 1})
+	}
+	edges = append(edges, edge{from: "web", to: "db", opened: 60_000, failed: 59_999}, edge{from: "web", to: "cache", port: 6379, opened: 100_000})
+	var found []Finding
+	for _, one := range Find(graphOf(edges...), newMesh()) {
+		if one.Kind == PortScan {
+			found = append(found, one)
+		}
+	}
+	require.Len(t, found, 1)
+	assert.Equal(t, "web tried more than 256 ports of db: 60256 connections, of which 60255 failed.", found[0].Summary)
+	assert.Equal(t, "web", found[0].Subject.Name)
+}

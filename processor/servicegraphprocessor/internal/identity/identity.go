@@ -3,6 +3,7 @@ package identity
 
 import (
 	"cmp"
+	"net/netip"
 	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -34,6 +35,17 @@ type Callee struct {
 	naming.Identity
 	Service *mesh.Service
 	Port    uint16 // the target port
+}
+
+// Believed tells whether a sender may have written spans of an origin: one that is a pod of the mesh writes those of its namespace.
+// Nothing is known of a sender whose address is not valid or nobody's.
+func Believed(names *naming.Directory, o *appspan.Origin, sender netip.Addr) bool {
+	w := names.Holder(sender)
+	if w == nil {
+		return true
+	}
+	claimed := NewResolver(names, nil).resolve(o).Party.Namespace
+	return claimed == "" || claimed == w.Namespace
 }
 
 // Same tells whether two spans are of one pod, as far as that is known, else of one service.

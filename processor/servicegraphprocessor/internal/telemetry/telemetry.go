@@ -25,6 +25,7 @@ const (
 	DroppedFlowLimit   = "flow_limit"
 	DroppedLate        = "late_point"
 	DroppedForeign     = "foreign_service"
+	DroppedSender      = "foreign_sender"
 	// DroppedRequestLimit are requests of a proxy's log that came while too many waited.
 	DroppedRequestLimit = "request_limit"
 )
@@ -74,7 +75,7 @@ func New(settings component.TelemetrySettings) (*Telemetry, error) {
 	return &Telemetry{
 		TelemetryBuilder: builder,
 		drops:            drops.NewCounter(metadata.Type.String()),
-		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate, DroppedForeign, DroppedRequestLimit),
+		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate, DroppedForeign, DroppedSender, DroppedRequestLimit),
 		bounds:           options("bound", BoundEdges, BoundPorts, BoundExternal, BoundRoutes, BoundReceiver),
 		kinds:            options("kind", "flow", "server_span", "client_span", "flow_span", "request"),
 		outcomes:         options("outcome", FlowSpanPaired, FlowSpanUnpaired, FlowSpanSingle, FlowSpanEvicted, FlowSpanAttached, FlowSpanAmbiguous),

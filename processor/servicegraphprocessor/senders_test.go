@@ -1,0 +1,50 @@
+package servicegraphprocessor
+
+import (
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/client"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/nephilia/nephilia/internal/mesh"
+)
+
+// TestSpansOfOthers has a pod of another namespace send spans of a server: they count only where senders are not looked at.
+func TestSpansOfOthers(t *testing.T) {
+	evil := testPod("evil-1", "evil", "node-a", "10.0.9.9")
+	evil.Namespace, evil.UID = "evil", "Kubernetes//Pod/evil/evil-1"
+	for _, test := range []struct {
+		name   string
+		sender string
+		verify bool
+		want   uint64
+	}{
+		{"of its own namespace", "10.0.1.1", true, 1},
+		{"of nobody's address", "127.0.0.1", true, 1},
+		{"of another namespace", "10.0.9.9", true, 0},
+		{"of another namespace, where senders are not looked at", "10.0.9.9", false, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPipelines(t, func(c *Config) { c.Requests.VerifySenders = test.verify })
+			p.learn(epoch, []mesh.Entity{clientPod, serverPod, serverSvc, evil}...)
+			p.step(1, nil)
+			traces := ptrace.NewTraces()
+			s := newSpan(traces, "server-1", map[string]any{"http.route": "/a", "client.address": "10.0.1.1"})
+			s.SetKind(ptrace.SpanKindServer)
+			ctx := client.NewContext(t.Context(), client.Info{Addr: &net.TCPAddr{IP: net.ParseIP(test.sender), Port: 1234}})
+			require.NoError(t, p.traces.ConsumeTraces(ctx, traces))
+			p.step(20, nil)
+			var requests uint64
+			for _, e := range p.edges() {
+				for _, n := range e.Requests {
+					requests += n
+				}
+			}
+			assert.Equal(t, test.want, requests)
+			assert.Equal(t, 1, p.outTraces.SpanCount(), "the span itself is kept")
+		})
+	}
+}
