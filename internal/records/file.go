@@ -21,6 +21,9 @@ import (
 // groupRows is how many rows a row group has at most: what is read, decoded and checked at a time.
 const groupRows = 64 << 10
 
+// codec is shared, so that its encoders are.
+var codec = &zstd.Codec{Level: zstd.SpeedDefault, Concurrency: 1}
+
 // Keys of a file's metadata, unix nanoseconds each: when its first and last record arrived, and from which time on it has records, those
 // apart that are older than anything kept.
 const (
@@ -328,7 +331,7 @@ func (k *Kind) form(name string) form {
 func encode(out io.Writer, kind *Kind, parts []part, about info) error {
 	schema := schemaOf(kind, parts)
 	options := []parquet.WriterOption{
-		schema, parquet.Compression(&zstd.Codec{}), parquet.CreatedBy("nephilia", "", ""), parquet.PageBufferSize(1 << 20),
+		schema, parquet.Compression(codec), parquet.CreatedBy("nephilia", "", ""), parquet.PageBufferSize(1 << 20),
 		parquet.KeyValueMetadata(metaArrived, strconv.FormatInt(about.arrived, 10)),
 		parquet.KeyValueMetadata(metaLast, strconv.FormatInt(about.last, 10)),
 		parquet.KeyValueMetadata(metaLow, strconv.FormatInt(about.low, 10)),

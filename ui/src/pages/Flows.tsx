@@ -10,6 +10,7 @@ import { pathOf, useLocation, useParam } from '../app/router';
 import { ExpressionField } from '../components/ExpressionField';
 import { HealthIcon } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
+import { KeptSince } from '../components/KeptSince';
 import { Link } from '../components/Link';
 import { SearchField } from '../components/ListPage';
 import { SideFrame } from '../components/SideFrame';
@@ -70,6 +71,7 @@ export default function Flows() {
         <span className="page-sub">
           {plural(flows.length, nounOf(flows, once))}{older && ', more exist'}{waiting > 0 && `, ${plural(waiting, 'record')} waiting`}
         </span>
+        <KeptSince kind="flows" />
         <span className="spacer" />
         {live && (
           <button type="button" className="button" aria-pressed={!paused} onClick={() => setPaused(!paused)}>

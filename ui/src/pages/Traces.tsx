@@ -7,6 +7,7 @@ import type { TraceSummary } from '../api/types';
 import { href, navigate, patchQuery, pathOf, useParam } from '../app/router';
 import type { PageProps } from '../app/page';
 import { Icon } from '../components/Icon';
+import { KeptSince } from '../components/KeptSince';
 import { Link } from '../components/Link';
 import { SearchField } from '../components/ListPage';
 import { Empty, Failure, Loading } from '../components/State';
@@ -33,7 +34,7 @@ function Search() {
   const [order, setOrder] = useParam('order', 'newest', { replace: true });
   const [limit, setLimit] = useParam('limit', '100', { replace: true });
   const [picked, setPicked] = useState<string[]>([]);
-  const params = { service, operation, attributes, min_duration: asDuration(min), max_duration: asDuration(max), status, layer: layer === 'any' ? '' : layer, limit };
+  const params = { service, operation, attributes, min_duration: asDuration(min), max_duration: asDuration(max), status, layer: layer === 'any' ? '' : layer, order: SERVER_ORDERS[order] ?? '', limit };
   const { data, error, isPending, refetch } = useRanged<{ traces: TraceSummary[]; next_cursor?: string }>('/traces', params, { range, everyMs: 3000 });
   const { data: known } = useLatest<{ services: { name: string; operations: string[] }[] }>('/operations', {}, { everyMs: 30_000 });
   const traces = useMemo(() => (data?.traces ?? []).toSorted(ORDERS[order] ?? ORDERS['newest']!), [data, order]);
@@ -45,6 +46,7 @@ function Search() {
       <div className="page-head">
         <h1>Traces</h1>
         {data && <span className="page-sub">{plural(traces.length, 'trace')}{data.next_cursor ? ', more exist' : ''}</span>}
+        <KeptSince kind="spans" />
         <span className="spacer" />
         <button type="button" className="button" disabled={picked.length !== 2} onClick={() => navigate(href('/traces/compare', { a: picked[0], b: picked[1] }))}>
           <Icon name="compare" size={14} /> Compare {picked.length > 0 ? `(${picked.length} of 2)` : 'two'}
@@ -163,6 +165,9 @@ function Search() {
     </div>
   );
 }
+
+/** The same orders, as the server has them. */
+const SERVER_ORDERS: Record<string, string> = { newest: 'newest', longest: 'slowest', spans: 'most_spans', errors: 'most_errors' };
 
 const ORDERS: Record<string, (a: TraceSummary, b: TraceSummary) => number> = {
   newest: (a, b) => Date.parse(b.start) - Date.parse(a.start),

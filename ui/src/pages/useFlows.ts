@@ -6,8 +6,8 @@ import { rangeParams, useRange } from '../api/queries';
 import type { Flow, FlowList } from '../api/types';
 
 /** The newest flows that are kept in the table, and how often it asks for more. */
-export const KEPT = 3000;
-const FIRST = 500;
+export const KEPT = 20_000;
+const FIRST = 1000;
 const EVERY_MS = 700;
 
 export interface Flows {
