@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -29,6 +30,8 @@ type Options struct {
 	DayCurve bool
 	// Instrumented is the share of workloads that send spans, 0 to 1; negative: decided by the seed.
 	Instrumented float64
+	// Traits are what the mesh has besides.
+	Traits []Trait
 }
 
 // Epoch is the time at which every simulated recording starts.
@@ -45,6 +48,11 @@ func (o *Options) decide(random *rand.Rand) error {
 	}
 	if o.Duration == 0 {
 		o.Duration = 4 * time.Minute
+	}
+	for _, t := range o.Traits {
+		if !slices.Contains(Traits, t) {
+			return fmt.Errorf("traits: %q is none of %v", t, Traits)
+		}
 	}
 	if (o.FaultFrom == 0) != (o.FaultFor == 0) {
 		return errors.New("a fault is placed by both its beginning and its length")

@@ -63,6 +63,7 @@ func (s *simulation) fails(conn *connection, c *call, at int64) (bool, int64) {
 	if conn.destination != nil {
 		conn.tunnelPort = s.tunnel(source, conn.destination)
 	}
+	conn.through()
 	s.open(conn)
 	s.close(conn, done)
 	return true, done

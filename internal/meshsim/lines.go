@@ -3,6 +3,7 @@ package meshsim
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -10,6 +11,8 @@ import (
 type ztunnel struct {
 	node     string
 	json     bool
+	quiet    bool // nothing below warnings is logged
+	old      bool // of 1.22
 	log      *part
 	counters map[seriesKey]*counters
 	order    []seriesKey
@@ -80,9 +83,13 @@ func (z *ztunnel) access(conn *connection, outbound bool, at int64, failure stri
 	if failure != "" {
 		level = "error"
 	}
-	source, to := conn.source, conn.to
+	to := conn.to
+	source, destination := conn.ends(outbound)
 	var fields []field
-	add := func(name, value string) { fields = append(fields, field{name, value, true}) }
+	// 1.22 quotes identities only.
+	add := func(name, value string) {
+		fields = append(fields, field{name, value, !z.old || strings.HasSuffix(name, "identity") || name == "error" || name == "duration" || name == "direction"})
+	}
 	bare := func(name, value string) { fields = append(fields, field{name, value, false}) }
 	direction := "outbound"
 	port := conn.port
@@ -101,29 +108,36 @@ func (z *ztunnel) access(conn *connection, outbound bool, at int64, failure stri
 		z.write(at, level, "access", message, fields)
 		return
 	}
-	destination := conn.destination
 	tunnelled := source.workload.mesh && to.mesh
 	if !tunnelled {
 		port = conn.port
 	}
 	bare("src.addr", fmt.Sprintf("%s:%d", source.ip, port))
-	add("src.workload", source.name)
-	add("src.namespace", source.workload.namespace)
+	if !source.workload.hostNetwork {
+		add("src.workload", source.name)
+		add("src.namespace", source.workload.namespace)
+	}
 	if tunnelled {
 		add("src.identity", source.workload.identity())
 	}
-	add("src.cluster", "Kubernetes")
+	if !source.workload.hostNetwork {
+		add("src.cluster", "Kubernetes")
+	}
 	if tunnelled {
+		called := destination.ip
+		if destination == conn.via {
+			called = to.vip.String()
+		}
 		bare("dst.addr", destination.ip+":15008")
-		bare("dst.hbone_addr", fmt.Sprintf("%s:%d", destination.ip, to.port))
+		bare("dst.hbone_addr", fmt.Sprintf("%s:%d", called, to.port))
 	} else {
 		bare("dst.addr", fmt.Sprintf("%s:%d", destination.ip, to.port))
 	}
 	add("dst.service", to.host())
 	add("dst.workload", destination.name)
-	add("dst.namespace", to.namespace)
+	add("dst.namespace", destination.workload.namespace)
 	if tunnelled {
-		add("dst.identity", to.identity())
+		add("dst.identity", destination.workload.identity())
 	}
 	add("dst.cluster", "Kubernetes")
 	add("direction", direction)
@@ -131,6 +145,9 @@ func (z *ztunnel) access(conn *connection, outbound bool, at int64, failure stri
 	bare("bytes_recv", strconv.FormatInt(recv, 10))
 	add("duration", strconv.FormatInt((at-conn.opened)/1_000_000, 10)+"ms")
 	if failure != "" {
+		if z.old {
+			failure, _, _ = strings.Cut(failure, ": explicitly denied by")
+		}
 		add("error", failure)
 	}
 	z.write(at, level, "access", message, fields)
@@ -138,6 +155,9 @@ func (z *ztunnel) access(conn *connection, outbound bool, at int64, failure stri
 
 // write appends one line in the form that this ztunnel uses.
 func (z *ztunnel) write(at int64, level, scope, message string, fields []field) {
+	if z.quiet && level == "info" {
+		return
+	}
 	b := z.buffer[:0]
 	if z.json {
 		b = append(b, `{"level":`...)

@@ -17,6 +17,7 @@ type pod struct {
 	from, until          int64 // ready in [from, until)
 	deaf                 int64 // for how long before its end it listens no more
 	podAddr              netip.Addr
+	network              string
 }
 
 func (p *pod) ready(at int64) bool { return at >= p.from && at < p.until }
@@ -34,7 +35,10 @@ type workload struct {
 	serviceTime             float64 // median, seconds
 	errorRate               float64
 	rate                    float64 // expected requests per second
-	job                     *job    // of what calls in runs, nil for all others
+	hostNetwork             bool
+	waypoint                *pod // through which it is called
+	sdk                     int  // how its spans name it, 0 by its pod
+	job                     *job // of what calls in runs, nil for all others
 }
 
 // job is when a workload works that is started now and then, as by a CronJob, and how many requests a second it makes then.
@@ -70,6 +74,10 @@ type mesh struct {
 	nodes     []string
 	workloads []*workload // roots first
 	roots     []*workload
+	waypoint  *workload // nil if there is none
+	networks  int
+	placed    map[int]int // pods by node, where there are two networks
+	reuses    bool        // addresses of pods that are gone
 }
 
 var words = [...]string{
@@ -136,6 +144,8 @@ func newMesh(o Options, random *rand.Rand) *mesh {
 	}
 	m.connect(random)
 	m.spread(o.RootRate)
+	m.adapt(&o)
+	m.reuses = o.has(TraitAddressReuse)
 	return m
 }
 
@@ -157,7 +167,10 @@ func (w *workload) addPod(m *mesh, random *rand.Rand, index, replica int, from i
 		until:    always,
 		podAddr:  netip.AddrFrom4([4]byte{10, byte(100 + node), byte(index / 25), byte(1 + index%25*10 + replica)}),
 	}
-	p.ip = p.podAddr.String()
+	m.place(p)
+	if m.reuses && from > 0 && !w.hostNetwork {
+		m.reuse(p)
+	}
 	w.pods = append(w.pods, p)
 	return p
 }

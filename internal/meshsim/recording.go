@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -101,7 +102,7 @@ func Write(dir string, options Options) (err error) {
 	}()
 	jsonLog := random.IntN(2) == 0
 	for n, node := range s.mesh.nodes {
-		z := &ztunnel{node: node, json: jsonLog, log: open("ztunnel-" + node + ".log.gz")}
+		z := &ztunnel{node: node, json: jsonLog, quiet: s.has(TraitLogLevel), old: s.has(TraitOldZtunnels) && n%2 == 1, log: open("ztunnel-" + node + ".log.gz")}
 		z.reset()
 		s.ztunnels[node] = z
 		s.watch(z, open("metrics-"+node+".prom.gz"), int64(n)*int64(3*time.Millisecond))
@@ -203,6 +204,9 @@ func (s *simulation) disturb() {
 		}
 	}
 	disturbances := 1 + s.random.IntN(3) + int(s.Duration/(3*time.Hour))
+	if s.mesh.reuses {
+		disturbances += 12
+	}
 	for range disturbances {
 		w := s.mesh.workloads[s.random.IntN(len(s.mesh.workloads))]
 		if w.layer == 0 || s.incidents.concern(w) {
@@ -334,7 +338,11 @@ func writeTruth(path string, s *simulation) error {
 		mark(i.until, "un"+string(i.fault), i.node)
 	}
 	mark(s.end, "end", "")
-	for _, w := range s.mesh.workloads {
+	all := s.mesh.workloads
+	if s.mesh.waypoint != nil {
+		all = append(slices.Clone(all), s.mesh.waypoint)
+	}
+	for _, w := range all {
 		for _, p := range w.pods {
 			pod := truthPod{
 				Name: p.name, Namespace: w.namespace, SA: w.app, IP: p.ip, Node: p.node, App: w.app, Version: w.version,

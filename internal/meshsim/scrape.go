@@ -9,15 +9,17 @@ import (
 
 type seriesKey struct {
 	source, destination *workload
+	service             *workload // that was called
 	sourceZone, zone    string
 	outbound            bool
 	flag                string
 }
 
 func (z *ztunnel) series(conn *connection, outbound bool, flag string) *counters {
+	source, destination := conn.ends(outbound)
 	key := seriesKey{
-		source: conn.source.workload, destination: conn.to,
-		sourceZone: conn.source.zone, zone: conn.destination.zone, outbound: outbound, flag: flag,
+		source: source.workload, destination: destination.workload, service: conn.to,
+		sourceZone: source.zone, zone: destination.zone, outbound: outbound, flag: flag,
 	}
 	c, ok := z.counters[key]
 	if !ok {
@@ -38,6 +40,10 @@ func (k seriesKey) labels() string {
 	if !s.mesh || !d.mesh {
 		security, principal = "unknown", "unknown"
 	}
+	if s.hostNetwork {
+		// Whose a node's address is no ztunnel knows.
+		s = &workload{app: "unknown", namespace: "unknown", version: "unknown"}
+	}
 	return fmt.Sprintf(`reporter=%q,source_workload=%q,source_canonical_service=%q,source_canonical_revision=%q,`+
 		`source_workload_namespace=%q,source_principal=%q,source_app=%q,source_version=%q,source_cluster="Kubernetes",`+
 		`destination_service=%q,destination_service_namespace=%q,destination_service_name=%q,destination_workload=%q,`+
@@ -46,7 +52,7 @@ func (k seriesKey) labels() string {
 		`request_protocol="tcp",response_flags=%q,connection_security_policy=%q,source_region="eu-west",source_zone=%q,`+
 		`destination_region="eu-west",destination_zone=%q`,
 		reporter, s.name(), s.app, s.version, s.namespace, principal, s.app, s.version,
-		d.host(), d.namespace, d.app, d.name(), d.app, d.version, d.namespace, d.identity(), d.app, d.version,
+		k.service.host(), k.service.namespace, k.service.app, d.name(), d.app, d.version, d.namespace, d.identity(), d.app, d.version,
 		k.flag, security, k.sourceZone, k.zone)
 }
 
@@ -58,7 +64,7 @@ func (z *ztunnel) scrape(out *part, at int64, fails bool) {
 		return
 	}
 	out.print("## scrape %s ok\n", when)
-	out.print("# HELP istio_build Istio component build info.\n# TYPE istio_build gauge\nistio_build{component=\"ztunnel\",tag=\"unknown\"} 1\n")
+	out.print("# HELP istio_build Istio component build info.\n# TYPE istio_build gauge\nistio_build{component=\"ztunnel\",tag=%q} 1\n", z.tag())
 	out.print("# HELP istio_xds_message Total number of messages received (unstable).\n# TYPE istio_xds_message counter\n")
 	for _, name := range sorted(z.messages) {
 		out.print("istio_xds_message_total{url=%q} %d\n", name, z.messages[name])
@@ -80,6 +86,10 @@ func (z *ztunnel) scrape(out *part, at int64, fails bool) {
 	// Sent and received are the other way round than in the access log (istio#32399).
 	z.family(out, "istio_tcp_received_bytes", "The size of total bytes received during request in case of a TCP connection.", func(c *counters, flag string) int64 { return present(c.sent, flag) })
 	z.family(out, "istio_tcp_sent_bytes", "The size of total bytes sent during response in case of a TCP connection.", func(c *counters, flag string) int64 { return present(c.recv, flag) })
+	if z.old {
+		out.print("# EOF\n")
+		return
+	}
 	z.family(out, "istio_tcp_connections_failed", "The total number of TCP connections that failed to establish (unstable).", func(c *counters, _ string) int64 {
 		if !c.hasFailed {
 			return absent
@@ -87,6 +97,13 @@ func (z *ztunnel) scrape(out *part, at int64, fails bool) {
 		return c.failed
 	})
 	out.print("# EOF\n")
+}
+
+func (z *ztunnel) tag() string {
+	if z.old {
+		return "1.22.0"
+	}
+	return "unknown"
 }
 
 const absent = -1

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Series is a number of recordings, each of its own seed.
@@ -33,6 +34,12 @@ func (s *Series) Flags(flags *flag.FlagSet, count string) {
 	flags.Float64Var(&s.Options.RootRate, "rate", 0, "requests per second that enter the mesh; 0: by its size")
 	flags.DurationVar(&s.Options.ScrapeInterval, "scrape-interval", 0, "time between scrapes; 0: 5s")
 	flags.BoolVar(&s.Options.DayCurve, "day-curve", false, "let the load follow the hour")
+	flags.Func("traits", fmt.Sprintf("what the meshes have besides, with commas between: %v", Traits), func(text string) error {
+		for name := range strings.SplitSeq(text, ",") {
+			s.Options.Traits = append(s.Options.Traits, Trait(name))
+		}
+		return nil
+	})
 	flags.Float64Var(&s.Options.Instrumented, "instrumented", -1, "share of workloads that send spans; negative: by the seed")
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,11 +106,18 @@ func TestShapeIsThatOfRealRecordings(t *testing.T) {
 	realLog := shapesOfLog(t, lines(t, realRecordings+"/*/ztunnel-*.log.gz"))
 	// No recording holds what ztunnel's source says of a call to nobody: addresses only.
 	realLog["warn connection failed src.addr dst.addr direction error"] = true
+	// Nor one from a pod that shares its node's address.
+	realLog["info connection complete src.addr dst.addr dst.service dst.workload dst.namespace dst.cluster direction bytes_sent bytes_recv duration"] = true
+	realLog["error connection complete src.addr dst.addr dst.service dst.workload dst.namespace dst.cluster direction bytes_sent bytes_recv duration error"] = true
 	realScrape := shapesOfScrape(lines(t, realRecordings+"/*/metrics-*.prom.gz"))
 	for _, fault := range []Fault{FaultNone, FaultPolicyDenied, FaultConnectionRefused, FaultNodeDown} {
 		for seed := range uint64(2) {
 			dir := t.TempDir()
-			require.NoError(t, Write(dir, Options{Seed: seed, Fault: fault, Workloads: 20, RootRate: 8}))
+			options := Options{Seed: seed, Fault: fault, Workloads: 20, RootRate: 8}
+			if seed == 1 {
+				options.Traits = slices.DeleteFunc(slices.Clone(Traits), func(t Trait) bool { return t == TraitLogLevel })
+			}
+			require.NoError(t, Write(dir, options))
 			log := shapesOfLog(t, lines(t, dir+"/ztunnel-*.log.gz"))
 			require.NotEmpty(t, log)
 			for shape := range log {
@@ -188,6 +196,65 @@ func TestEveryFaultLeavesItsMark(t *testing.T) {
 			t.Fatal("no seed has a target for the fault")
 		})
 	}
+}
+
+// Every trait must leave its mark, and none where it is not asked for.
+func TestEveryTraitLeavesItsMark(t *testing.T) {
+	marks := map[Trait]struct{ files, text string }{
+		TraitWaypoint:     {"ztunnel-*.log.gz", `spiffe://cluster.local/ns/team-[a-z]+/sa/waypoint`},
+		TraitHostNetwork:  {"ztunnel-*.log.gz", `dst\.addr"?[=:]"?172\.18\.0\.`},
+		TraitAddressReuse: {"truth.json", ""},
+		TraitIdleService:  {"ztunnel-*.log.gz", `no healthy upstream: 10\.96\.250\.1`},
+		TraitTwoNetworks:  {"truth.json", ""},
+		TraitLogLevel:     {"ztunnel-*.log.gz", ""},
+		TraitOldZtunnels:  {"metrics-*.prom.gz", `istio_build\{component="ztunnel",tag="1\.22\.0"\}`},
+		TraitSDKSpans:     {"otlp-traces.jsonl.gz", `unknown_service:java.*"host\.name"`},
+	}
+	write := func(traits ...Trait) string {
+		dir := t.TempDir()
+		require.NoError(t, Write(dir, Options{Seed: 3, Workloads: 20, RootRate: 8, Instrumented: 1, Duration: 3 * time.Minute, Traits: traits}))
+		return dir
+	}
+	without := write()
+	for _, trait := range Traits {
+		t.Run(string(trait), func(t *testing.T) {
+			mark, known := marks[trait]
+			require.True(t, known)
+			with := write(trait)
+			if mark.text != "" {
+				pattern := regexp.MustCompile(mark.text)
+				assert.Regexp(t, pattern, strings.Join(lines(t, filepath.Join(with, mark.files)), "\n"))
+				assert.NotRegexp(t, pattern, strings.Join(lines(t, filepath.Join(without, mark.files)), "\n"))
+				return
+			}
+			switch trait {
+			case TraitLogLevel:
+				for _, line := range lines(t, filepath.Join(with, mark.files)) {
+					assert.False(t, strings.Contains(line, "\tinfo\t") || strings.Contains(line, `"level":"info"`), line)
+				}
+			default:
+				assert.NotEmpty(t, shared(t, with), "addresses of two pods")
+				assert.Empty(t, shared(t, without))
+			}
+		})
+	}
+	assert.ErrorContains(t, Write(t.TempDir(), Options{Workloads: 10, Traits: []Trait{"none"}}), "traits")
+}
+
+// shared are the addresses that several pods have in a recording, at once or one after the other.
+func shared(t *testing.T, dir string) (addresses []string) {
+	raw, err := os.ReadFile(filepath.Join(dir, "truth.json"))
+	require.NoError(t, err)
+	var got truth
+	require.NoError(t, json.Unmarshal(raw, &got))
+	seen := map[string]bool{}
+	for _, pod := range got.Pods {
+		if seen[pod.IP] {
+			addresses = append(addresses, pod.IP)
+		}
+		seen[pod.IP] = true
+	}
+	return addresses
 }
 
 func TestOptionsAreChecked(t *testing.T) {

@@ -79,8 +79,9 @@ func (sp *span) finishServer(c *call, conn *connection, start, end int64, status
 	if sp == nil {
 		return
 	}
+	source, _ := conn.ends(false)
 	attributes := fmt.Sprintf(`{"key":"http.request.method","value":{"stringValue":"GET"}},{"key":"http.route","value":{"stringValue":%q}},`+
-		`{"key":"client.address","value":{"stringValue":"%s:%d"}}`, c.route, conn.source.ip, conn.port)
+		`{"key":"client.address","value":{"stringValue":"%s:%d"}}`, c.route, source.ip, conn.port)
 	sp.write("GET "+c.route, 2, start, end, attributes, status, status >= 500, true)
 }
 
@@ -96,15 +97,13 @@ func (sp *span) write(name string, kind int, start, end int64, attributes string
 	if sp.parent != [8]byte{} {
 		parent = `"parentSpanId":"` + hex.EncodeToString(sp.parent[:]) + `",`
 	}
-	w, out := sp.pod.workload, sp.writer
+	out := sp.writer
 	epoch := Epoch.UnixNano()
 	out.queue.schedule(end, func() {
 		b := out.buffer[:0]
-		b = fmt.Appendf(b, `{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":%q}},`+
-			`{"key":"service.namespace","value":{"stringValue":%q}},{"key":"service.version","value":{"stringValue":%q}},`+
-			`{"key":"k8s.namespace.name","value":{"stringValue":%q}},{"key":"k8s.pod.name","value":{"stringValue":%q}}]},`+
+		b = fmt.Appendf(b, `{"resourceSpans":[{"resource":{"attributes":[%s]},`+
 			`"scopeSpans":[{"scope":{"name":"meshsim"},"spans":[{"traceId":"%x","spanId":"%x",%s"name":%q,"kind":%d,`,
-			w.app, w.namespace, w.version, w.namespace, sp.pod.name, sp.context.traceID, sp.context.parent, parent, name, kind)
+			sp.pod.resource(), sp.context.traceID, sp.context.parent, parent, name, kind)
 		b = append(b, `"startTimeUnixNano":"`...)
 		b = strconv.AppendInt(b, epoch+start, 10)
 		b = append(b, `","endTimeUnixNano":"`...)

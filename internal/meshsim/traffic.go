@@ -41,6 +41,7 @@ func (e *effects) schedule(at int64, apply func()) {
 type connection struct {
 	source      *pod
 	destination *pod // nil where none could be chosen
+	via         *pod // a waypoint between the two
 	to          *workload
 	port        uint16 // the client's
 	tunnelPort  uint16 // the HBONE connection's, as the server's side sees it
@@ -115,7 +116,7 @@ func (s *simulation) arrive(root *workload, at int64) {
 		}
 	}
 	s.queue.schedule(at, func() {
-		source := s.choose(root, at)
+		source := s.choose(root, at, nil)
 		if source != nil && s.works(source, at) {
 			trace := s.spans.newTrace()
 			s.work(source, at, trace, root.instrumented)
@@ -130,10 +131,14 @@ const (
 	cuts   = 700
 )
 
-func (s *simulation) choose(w *workload, at int64) *pod {
+// choose picks a pod of a workload that a caller, unless it is nil, reaches.
+func (s *simulation) choose(w *workload, at int64, from *pod) *pod {
 	ready := 0
+	fits := func(p *pod) bool {
+		return s.eligible(p, at) && (from == nil || from.network == "" || p.network == "" || p.network == from.network)
+	}
 	for _, p := range w.pods {
-		if s.eligible(p, at) {
+		if fits(p) {
 			ready++
 		}
 	}
@@ -142,7 +147,7 @@ func (s *simulation) choose(w *workload, at int64) *pod {
 	}
 	n := s.random.IntN(ready)
 	for _, p := range w.pods {
-		if s.eligible(p, at) {
+		if fits(p) {
 			if n == 0 {
 				return p
 			}
@@ -193,6 +198,9 @@ func (s *simulation) work(p *pod, at int64, trace traceContext, instrumented boo
 		if i := s.incidents.hits(at, FaultTrafficLoss, c.to); i != nil && i.caller == w {
 			continue
 		}
+		if !s.reaches(p, c.to, at) {
+			continue
+		}
 		done, succeeded := s.call(p, c, at, trace, instrumented)
 		at = done
 		if !succeeded && c.critical {
@@ -220,13 +228,14 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 		client.finishClient(c, start, end, 0, true)
 		return end, false
 	}
-	destination := s.choose(c.to, at)
+	destination := s.choose(c.to, at, source)
 	conn := &connection{source: source, destination: destination, to: c.to, opened: at, port: uint16(32768 + s.random.IntN(28000))}
 	if failed, done := s.fails(conn, c, at); failed {
 		client.finishClient(c, start, done, 0, true)
 		return done, false
 	}
 	conn.tunnelPort = s.tunnel(source, destination)
+	conn.through()
 
 	requestSent := c.sent + s.random.Int64N(32)
 	requestRecv := c.recv + s.random.Int64N(1+c.recv/4)
@@ -245,6 +254,7 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 	if cut || c.frail && s.random.IntN(cuts) == 0 {
 		conn.sourceError = "receive: Connection reset by peer (os error 104)"
 		conn.destinationError = "receive: Connection reset by peer (os error 104)"
+		conn.through()
 		ok = false
 		requestRecv = 0
 	}

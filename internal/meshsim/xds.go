@@ -34,7 +34,10 @@ func (p *pod) address() proto.Message {
 		Uid: p.uid(), Name: p.name, Namespace: w.namespace, Addresses: [][]byte{p.podAddr.AsSlice()},
 		ServiceAccount: w.app, Node: p.node, CanonicalName: w.app, CanonicalRevision: w.version,
 		WorkloadType: workloadapi.WorkloadType_POD, WorkloadName: w.name(), ClusterId: "Kubernetes",
-		Locality: &workloadapi.Locality{Region: "eu-west", Zone: p.zone},
+		Locality: &workloadapi.Locality{Region: "eu-west", Zone: p.zone}, Network: p.network,
+	}
+	if w.hostNetwork {
+		out.NetworkMode = workloadapi.NetworkMode_HOST_NETWORK
 	}
 	if w.mesh {
 		out.TunnelProtocol = workloadapi.TunnelProtocol_HBONE
@@ -56,6 +59,7 @@ func (w *workload) serviceAddress() proto.Message {
 		Name: w.app, Namespace: w.namespace, Hostname: w.host(), Canonical: true,
 		Addresses: []*workloadapi.NetworkAddress{{Address: w.vip.AsSlice()}},
 		Ports:     []*workloadapi.Port{port},
+		Waypoint:  w.gatewayAddress(),
 	}}}
 }
 
@@ -72,6 +76,7 @@ func stateAtStart(m *mesh, denied *call) []change {
 			addresses[w.namespace+"/"+w.host()] = w.serviceAddress()
 		}
 	}
+	m.state(addresses)
 	policies := map[string]proto.Message{}
 	if denied != nil {
 		policies[denied.to.namespace+"/always-denied"] = denyAll(denied.to.namespace, "always-denied", "nobody")
