@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Outage } from '../api/types';
-import { byUrgency, localised, outageAt, summaryOf } from './outages';
+import { blameText, byUrgency, localised, outageAt, summaryOf } from './outages';
 import { clock } from './time';
 
 const outage = (patch: Partial<Outage>): Outage => ({
@@ -50,4 +50,11 @@ it('sorts by urgency', () => {
     outage({ id: 'old', state: 'resolved', ended_at: '2026-01-01T02:52:00Z' }), outage({ id: 'warning', severity: 'warning' }), outage({ id: 'young', started_at: '2026-01-01T02:54:00Z' }),
   ];
   expect([old, warning, young, outage({})].sort(byUrgency).map((one) => one.id)).toEqual(['young', 'a', 'warning', 'old']);
+});
+
+it('says what a candidate adds', () => {
+  const none = { failures: 0, seconds: 0 };
+  expect(blameText({ failures: 12.2, seconds: 67.46 }, none)).toBe('12 failures and 67.5 s of its own, nothing explained');
+  expect(blameText(none, { failures: 1, seconds: 0 })).toBe('nothing of its own, 1 failure explained');
+  expect(blameText(undefined, undefined)).toBeUndefined();
 });

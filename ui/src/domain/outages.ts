@@ -1,4 +1,6 @@
+import type { components } from '../api/schema';
 import type { Graph, Outage, Subject } from '../api/types';
+import { count, plural } from './format';
 import { clock } from './time';
 
 /** "billing/payment", or "node-b" for what has no namespace. */
@@ -79,4 +81,19 @@ export function subjectPath(subject: Subject, graph: Graph | undefined): string 
     }
     default: return undefined;
   }
+}
+
+type Excess = components['schemas']['Excess'];
+
+/** What a candidate adds to an outage of its own, and what those explain that it calls: failures, and seconds that calls take longer. */
+export function blameText(own: Excess | undefined, explained: Excess | undefined): string | undefined {
+  if (!own || !explained) return undefined;
+  return `${excessText(own)} of its own, ${excessText(explained)} explained`;
+}
+
+function excessText({ failures, seconds }: Excess): string {
+  const parts = [];
+  if (failures >= 0.5) parts.push(plural(Math.round(failures), 'failure'));
+  if (seconds >= 0.05) parts.push(`${count(Math.round(seconds * 10) / 10)} s`);
+  return parts.join(' and ') || 'nothing';
 }

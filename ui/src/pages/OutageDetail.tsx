@@ -16,7 +16,7 @@ import { Time, useSecond } from '../components/Time';
 import { TableHead } from '../components/TableHead';
 import { count, percent } from '../domain/format';
 import { kindLabel, sentence } from '../domain/kinds';
-import { durationSeconds, localised, outageAt, subjectName, subjectPath, summaryOf } from '../domain/outages';
+import { blameText, durationSeconds, localised, outageAt, subjectName, subjectPath, summaryOf } from '../domain/outages';
 import { clock, formatWindow, fullTime, humanDuration, toRFC3339 } from '../domain/time';
 import { StateBadge } from './OutageCard';
 import { OutageSamples } from './OutageSamples';
@@ -132,7 +132,9 @@ function Candidates({ outage }: { outage: Outage }) {
             </span>
             <Meter value={candidate.score} {...(i === 0 ? { tone: 'failing' } : {})} />
             <span className="num">{percent(candidate.score)}</span>
-            {candidate.reason && <span className="candidate-reason muted">{candidate.reason}</span>}
+            {(candidate.reason || candidate.own) && (
+              <span className="candidate-reason muted">{[candidate.reason, blameText(candidate.own, candidate.explained)].filter(Boolean).join(': ')}</span>
+            )}
           </li>
         ))}
       </ol>

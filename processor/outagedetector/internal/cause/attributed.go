@@ -54,7 +54,7 @@ func blamed(i *attribution.Incident) (list []outage.Candidate) {
 		case b.App == i.Root:
 			reason = "adds most of its own"
 		case b.Own == (attribution.Excess{}):
-			reason = "is explained by what it calls"
+			reason = explainedReason
 		}
 		list = append(list, outage.Candidate{
 			Subject: subject(b.App), Score: math.Round(b.Score*100) / 100, Reason: reason,

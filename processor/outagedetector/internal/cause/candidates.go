@@ -74,7 +74,41 @@ func (f weighing) candidates(e *Explanation, now int64) {
 		list[i].Score = min(list[i].Score, list[0].Score)
 	}
 	list[0].Score = min(list[0].Score, 0.99)
-	e.Candidates = list[:min(len(list), maxCandidates)]
+	e.Candidates = excesses(e, list[:min(len(list), maxCandidates)])
+}
+
+// excesses adds to each candidate how many calls of it fail that nothing explains, and to the list those whose failing calls the root explains.
+func excesses(e *Explanation, list []outage.Candidate) []outage.Candidate {
+	for i := range list {
+		own, explained := failuresOf(e.Edges, list[i].Subject), failuresOf(e.Affected, list[i].Subject)
+		if own+explained > 0 {
+			list[i].Own, list[i].Explained = &outage.Excess{Failures: own}, &outage.Excess{Failures: explained}
+		}
+	}
+	for _, b := range e.Affected {
+		s := subject(b.Pair.Destination)
+		explained := failuresOf(e.Affected, s)
+		if len(list) == maxCandidates || explained == 0 || slices.ContainsFunc(list, func(c outage.Candidate) bool { return c.Subject == s }) {
+			continue
+		}
+		list = append(list, outage.Candidate{
+			Subject: s, Reason: explainedReason, Own: &outage.Excess{Failures: failuresOf(e.Edges, s)}, Explained: &outage.Excess{Failures: explained},
+		})
+	}
+	return list
+}
+
+// explainedReason is why one who does not do well is not the root.
+const explainedReason = "is explained by what it calls"
+
+// failuresOf is how many calls of a subject fail. Slow ones do not.
+func failuresOf(blames []Blame, s outage.Subject) (failed float64) {
+	for _, b := range blames {
+		if subject(b.Pair.Destination) == s && b.Family != observe.Latency && b.Family != observe.Silence && !b.Weak {
+			failed += float64(b.Fault().Failed)
+		}
+	}
+	return failed
 }
 
 func boolCompare(a, b bool) int {
