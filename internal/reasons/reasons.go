@@ -103,10 +103,15 @@ var All = []Reason{
 		),
 	},
 	{
+		Name: semconv.ErrorTypeRevoked, Label: "Certificate revoked", Fault: Mesh, Kind: "identity_error",
+		Meaning: "The other end's certificate is on the list of revoked ones (CRL).",
+		Texts:   begins("connection closed: peer certificate revoked"),
+	},
+	{
 		Name: semconv.ErrorTypeTLSFailure, Fault: Mesh, Kind: "tls_failure",
 		Meaning: "The TLS handshake between the two ends failed.",
 		Texts: all(
-			begins("connection closed: peer certificate revoked", "tls error: ", "tls handshake error: ", "tls handshake failed: ", "ssl error: "),
+			begins("tls error: ", "tls handshake error: ", "tls handshake failed: ", "ssl error: "),
 			contains("tls handshake", "peer certificate", "no server certificate", "peer sent no certificates", "fatal alert",
 				"peer misbehaved", "peer is incompatible", "peer doesn't support any known protocol", "received corrupt message",
 				"received unexpected message", "received unexpected handshake message", "cannot decrypt peer's message", "certificate"),

@@ -193,6 +193,7 @@ const (
 	ErrorTypeNoHealthyUpstream = "no_healthy_upstream"
 	ErrorTypeTLSFailure        = "tls_failure"
 	ErrorTypeIdentityError     = "identity_error"
+	ErrorTypeRevoked           = "certificate_revoked"
 	ErrorTypeDNSFailure        = "dns_failure"
 	ErrorTypeHBONEBlocked      = "hbone_blocked"
 	ErrorTypeNotRouted         = "not_routed"

@@ -103,7 +103,12 @@ func attachAffected(found []*Explanation, wrong []Blame, causes map[*observe.Pai
 	}
 	for _, b := range wrong {
 		if e := owner[causes[b.Pair]]; e != nil && owner[b.Pair] == nil {
-			e.Affected = append(e.Affected, b)
+			if e.Kind == rules.KindZtunnelOverloaded && b.Family == observe.Latency {
+				// What passes a ztunnel that is too busy is late itself, whatever it calls.
+				e.Edges = append(e.Edges, b)
+			} else {
+				e.Affected = append(e.Affected, b)
+			}
 		}
 	}
 }
@@ -206,7 +211,8 @@ func (f finish) deciding(e *Explanation) bool {
 				return true
 			}
 		}
-		return f.store.DNS.Waits(b.Pair.Destination.Name, b.Fault().Since)
+		return f.store.DNS.Waits(b.Pair.Destination.Name, b.Fault().Since) ||
+			outside(f.store, b.Pair.Destination) && f.store.DNS.Waits(b.Pair.Source.Name, b.Fault().Since)
 	})
 }
 

@@ -76,7 +76,7 @@ func (f unresolved) find(open []Blame) (found []*Explanation, rest []Blame) {
 		}
 		open = take(e, open, func(b Blame) bool {
 			return b.Fault().Kind == rules.KindDNSFailure && b.Family == observe.Connections && (u.Everyone || asks(b.Pair.Source)) ||
-				asks(b.Pair.Source) && f.outside(b.Pair.Destination) && during(b, &u.Fault)
+				asks(b.Pair.Source) && outside(f.store, b.Pair.Destination) && during(b, &u.Fault)
 		})
 		open = suffer(e, open, func(b Blame) bool {
 			if !during(b, &u.Fault) {
@@ -98,8 +98,8 @@ func (f unresolved) find(open []Blame) (found []*Explanation, rest []Blame) {
 }
 
 // outside tells whether an app is none of the cluster's.
-func (f unresolved) outside(app *observe.App) bool {
-	return app.Name.Namespace == "" || len(f.store.Mesh.Pods(app.Name)) == 0 && len(app.Endpoints) == 0
+func outside(store *observe.Store, app *observe.App) bool {
+	return app.Name.Namespace == "" || len(store.Mesh.Pods(app.Name)) == 0 && len(app.Endpoints) == 0
 }
 
 // onDemand finds the resolver behind connections whose hosts' names ztunnels do not resolve, where several hosts are out of reach at once.

@@ -226,7 +226,7 @@ func (j *Names) ofSlow(q *inquiry, rule *rules.Rule, now int64) *Unresolved {
 		members = q.counted
 	}
 	id := rules.NamesSlow
-	if q.all.late >= 2 && 3*q.all.late >= q.all.slow || float64(q.all.succeeded) < 0.5*q.expected && q.expected >= learnt {
+	if q.all.late >= 2 && 3*q.all.late >= q.all.slow || q.all.succeeded == 0 && q.expected >= learnt {
 		id = rules.NamesInVain
 	}
 	if r := j.store.Catalogue.Base().Get(id); r != nil {

@@ -56,7 +56,9 @@ func flagReason(flags string) reconcile.Reason {
 		return reconcile.Reason{Type: semconv.ErrorTypeConnectFailed}
 	case "TLS_FAILURE", "H2_HANDSHAKE_FAILURE":
 		return reconcile.Reason{Type: semconv.ErrorTypeTLSFailure}
-	case "IDENTITY_ERROR", "CERT_REVOKED":
+	case "CERT_REVOKED":
+		return reconcile.Reason{Type: semconv.ErrorTypeRevoked}
+	case "IDENTITY_ERROR":
 		return reconcile.Reason{Type: semconv.ErrorTypeIdentityError}
 	}
 	return reconcile.Reason{Type: semconv.ErrorTypeOther}
