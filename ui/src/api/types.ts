@@ -30,6 +30,7 @@ export type Pod = Schemas['Pod'];
 export type Certificate = Schemas['Certificate'];
 export type Flow = Schemas['Flow'];
 export type FlowList = Schemas['FlowList'];
+export type Finding = Schemas['Finding'];
 export type EndpointList = Schemas['EndpointList'];
 export type APIEndpoint = Schemas['APIEndpoint'];
 export type APICaller = Schemas['APICaller'];

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { APIEndpoint } from '../api/types';
-import { codeParts, endpointKey, matrixOf, searchEndpoints, sortEndpoints } from './endpoints';
+import { answersOf, codeParts, endpointKey, matrixOf, searchEndpoints, sortEndpoints } from './endpoints';
 
 const endpoint = (path: string, patch: Partial<APIEndpoint> = {}): APIEndpoint => ({
   namespace: 'shop', service: 'catalog', method: 'GET', path, requests: { total: 1, errors: 0, rate: 1, by_code: { 200: 1 } }, duration_ms: {}, callers: [], caller_count: 0,
@@ -55,5 +55,14 @@ describe('matrixOf', () => {
     expect(matrix.callers.map((one) => one.key)).toEqual(['shop/job', 'shop/cart']);
     expect(matrix.rows.map(({ cells }) => cells.map((cell) => cell?.requests))).toEqual([[undefined, 2], [9, undefined]]);
     expect([matrix.moreCallers, matrix.moreRows]).toEqual([1, 1]);
+  });
+});
+
+describe('answersOf', () => {
+  it('adds up edges', () => {
+    const requests = { total: 3, errors: 1, rate: 1 };
+    expect(answersOf([{ requests: { ...requests, by_code: { 200: 2, 503: 1 }, by_flag: { UF: 1, URX: 1 }, source: 'waypoint_log' } }, { requests: { ...requests, by_code: { 200: 3 }, by_flag: { URX: 2 } } }, { requests }])).toEqual({
+      codes: { 200: 5, 503: 1 }, flags: [['URX', 3], ['UF', 1]], sources: ['waypoint_log'],
+    });
   });
 });

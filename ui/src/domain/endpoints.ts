@@ -1,4 +1,4 @@
-import type { APICaller, APIEndpoint } from '../api/types';
+import type { APICaller, APIEndpoint, GraphEdge } from '../api/types';
 
 export type CodeClass = 'ok' | 'redirect' | 'client' | 'server' | 'none';
 
@@ -94,4 +94,50 @@ export function matrixOf(endpoints: APIEndpoint[], mostRows: number, mostCallers
     moreCallers: Math.max(0, all.length - mostCallers),
     moreRows: Math.max(0, rows.length - mostRows),
   };
+}
+
+/** How the requests of some edges were answered, and who tells. */
+export interface Answers {
+  codes: Record<string, number>;
+  /** Envoy's response flags, the most frequent first. */
+  flags: [string, number][];
+  sources: string[];
+}
+
+export function answersOf(edges: Pick<GraphEdge, 'requests'>[]): Answers {
+  const codes: Record<string, number> = {};
+  const flags: Record<string, number> = {};
+  const add = (to: Record<string, number>, from: Record<string, number> = {}) => {
+    for (const [name, n] of Object.entries(from)) to[name] = (to[name] ?? 0) + n;
+  };
+  for (const { requests } of edges) {
+    add(codes, requests.by_code);
+    add(flags, requests.by_flag);
+  }
+  return {
+    codes,
+    flags: Object.entries(flags).sort(([a, x], [b, y]) => y - x || a.localeCompare(b)),
+    sources: [...new Set(edges.map(({ requests }) => requests.source ?? '').filter(Boolean))],
+  };
+}
+
+const SOURCES: Record<string, string> = {
+  waypoint_log: 'a waypoint’s log', gateway_log: 'a gateway’s log', waypoint_metrics: 'a waypoint’s metrics', waypoint_spans: 'a waypoint’s spans', spans: 'the applications’ spans',
+};
+
+export function requestSource(source: string): string {
+  return SOURCES[source] ?? source;
+}
+
+/** Envoy's response flags in words (its documentation of access logs). */
+const FLAGS: Record<string, string> = {
+  DC: 'the client left', DF: 'the name could not be resolved', DI: 'delayed by fault injection', DO: 'overload: not accepted', DPE: 'the client broke the protocol', DR: 'the client reset it',
+  DT: 'took longer than allowed', FI: 'aborted by fault injection', IH: 'a header that is not allowed', LH: 'failed health check', LR: 'reset by the proxy', NC: 'no such cluster', NR: 'no route',
+  OM: 'overload manager', RL: 'rate limited', RLSE: 'the rate limiter failed', SI: 'idle for too long', UAEX: 'denied by the authorization service', UC: 'the server cut the connection',
+  UF: 'the connection to the server failed', UH: 'no healthy server', UMSDR: 'stream took too long', UO: 'circuit breaker open', UPE: 'the server broke the protocol', UR: 'the server reset it',
+  URX: 'all retries failed', UT: 'the server did not answer in time',
+};
+
+export function flagText(flag: string): string {
+  return FLAGS[flag] ?? '';
 }

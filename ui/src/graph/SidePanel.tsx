@@ -1,5 +1,6 @@
 import { shownNow } from '../api/queries';
 import { href, navigate, pathOf } from '../app/router';
+import { Codes } from '../components/CodeBar';
 import { HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
@@ -8,6 +9,7 @@ import { SideFrame } from '../components/SideFrame';
 import { TableHead } from '../components/TableHead';
 import { bytes, byteRate, count, millis, percent, plural, rate } from '../domain/format';
 import { hopsOf } from '../domain/hops';
+import { answersOf, flagText, requestSource, type Answers } from '../domain/endpoints';
 import { kindLabel } from '../domain/kinds';
 import { reasonOf } from '../domain/health';
 import { metricsOf, share, type EdgeMetrics } from '../domain/metrics';
@@ -194,7 +196,7 @@ function EdgePanel({ view, edge, seconds, close, choose }: Props & { edge: ViewE
         </p>
       ))}
       <EdgeSeries edge={edge} from={view.nodes.find((node) => node.id === edge.source)?.node} to={view.nodes.find((node) => node.id === edge.destination)?.node} />
-      {m.requests > 0 && <Requests m={m} title={messages ? 'Messages' : 'Requests (L7)'} />}
+      {m.requests > 0 && <Requests m={m} title={messages ? 'Messages' : 'Requests (L7)'} answers={answersOf(edge.parts)} />}
       <Hops edge={edge} label={label} />
       {!messages && <Connections m={m} parts={edge} />}
       <section>
@@ -230,7 +232,7 @@ function appOf(view: View, id: string): string {
   return node?.node?.app || node?.label || id;
 }
 
-function Requests({ m, title }: { m: EdgeMetrics; title: string }) {
+function Requests({ m, title, answers }: { m: EdgeMetrics; title: string; answers: Answers }) {
   return (
     <section>
       <h3>{title}</h3>
@@ -245,8 +247,33 @@ function Requests({ m, title }: { m: EdgeMetrics; title: string }) {
         <dd>
           <Percentile name="p50" value={m.p50} /> <Percentile name="p95" value={m.p95} /> <Percentile name="p99" value={m.p99} />
         </dd>
+        {answers.sources.length > 0 && (
+          <>
+            <dt>Told by</dt>
+            <dd>{answers.sources.map(requestSource).join(', ')}</dd>
+          </>
+        )}
       </dl>
+      {Object.keys(answers.codes).length > 0 && <Codes byCode={answers.codes} />}
+      {answers.flags.length > 0 && (
+        <dl className="facts response-flags">
+          {answers.flags.map(([flag, n]) => (
+            <Flag key={flag} flag={flag} n={n} />
+          ))}
+        </dl>
+      )}
     </section>
+  );
+}
+
+function Flag({ flag, n }: { flag: string; n: number }) {
+  return (
+    <>
+      <dt className="mono">{flag}</dt>
+      <dd>
+        {count(n)} <span className="muted">{flagText(flag)}</span>
+      </dd>
+    </>
   );
 }
 

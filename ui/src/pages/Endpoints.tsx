@@ -17,7 +17,7 @@ import { Sparkline } from '../components/Sparkline';
 import { Empty, Failure, Loading } from '../components/State';
 import { TableHead } from '../components/TableHead';
 import { Time } from '../components/Time';
-import { callerName, endpointKey, matrixOf, searchEndpoints, serviceName, sortEndpoints, type Order } from '../domain/endpoints';
+import { callerName, endpointKey, matrixOf, requestSource, searchEndpoints, serviceName, sortEndpoints, type Order } from '../domain/endpoints';
 import { count, millis, percent, plural, rate } from '../domain/format';
 
 const POINTS = 30;
@@ -25,7 +25,6 @@ const MOST = 2000;
 const ROWS = 200;
 const CALLERS = 30;
 
-const SOURCES: Record<string, string> = { waypoint_log: "a waypoint's log", gateway_log: "a gateway's log", spans: "the application's spans" };
 const ORDERS: Record<Order, string> = { errors: 'Most errors', latency: 'Slowest', rate: 'Most requests', path: 'By path' };
 
 /** The endpoints of services: which methods and paths they are asked for, by whom, and how that goes. */
@@ -255,7 +254,7 @@ function EndpointPanel({ endpoint: e, close }: { endpoint: APIEndpoint; close: (
             <Time at={e.last_seen} />
           </dd>
           <dt>Counted from</dt>
-          <dd>{SOURCES[e.source] ?? e.source}</dd>
+          <dd>{requestSource(e.source)}</dd>
         </dl>
       </section>
       <section>

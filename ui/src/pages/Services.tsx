@@ -78,6 +78,9 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
           </span>
         )}
         <span className="spacer" />
+        <Link to="/endpoints" params={{ namespace: data.namespace, service: data.name }} className="button">
+          <Icon name="endpoints" size={14} /> API endpoints
+        </Link>
         <Link to="/response-times" params={{ service: data.hostname }} className="button">
           <Icon name="response" size={14} /> Response times
         </Link>

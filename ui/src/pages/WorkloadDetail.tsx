@@ -6,6 +6,7 @@ import { Asked } from '../components/Asked';
 import { Certificates } from '../components/Certificates';
 import { Changes } from '../components/Changes';
 import { Crumbs } from '../components/Crumbs';
+import { Findings } from '../components/Findings';
 import { HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
@@ -59,6 +60,7 @@ export default function WorkloadDetail({ namespace, name }: { namespace: string;
       {outages.map((outage) => (
         <OutageCard key={outage.id} outage={outage} compact={outage.state !== 'open'} />
       ))}
+      <Findings list={data.findings} />
       <TrafficCharts selector={{ destination: `${namespace}/${name}` }} />
       <Neighbours title="Calls to it" edges={data.inbound} nodes={data.nodes} side="source" />
       <Neighbours title="Calls from it" edges={data.outbound} nodes={data.nodes} side="destination" />
