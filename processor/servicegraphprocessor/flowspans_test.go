@@ -363,6 +363,6 @@ func TestHeldSpansAreBoundedAndLeaveAtTheEnd(t *testing.T) {
 	}
 	p.spans(traces)
 	require.Equal(t, 15, p.outTraces.SpanCount())
-	require.NoError(t, p.traces.(*tracesProcessor).send(t.Context(), p.graph().heldSpans()))
+	require.NoError(t, p.traces.(*tracesProcessor).send(t.Context(), held(p.graph(), p.graph().spans.Settle)))
 	require.Equal(t, 20, p.outTraces.SpanCount())
 }

@@ -200,8 +200,8 @@ func (g *graph) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// learn takes over the entity events among log records. They stay where they are.
-func (g *graph) learn(logs plog.Logs) {
+// learn takes over the entity events among log records, which stay where they are, and takes the records of requests away.
+func (g *graph) learn(logs plog.Logs, requests bool) {
 	for _, resource := range logs.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
 			if mesh.IsEntityScope(scope.Scope()) {
@@ -209,30 +209,11 @@ func (g *graph) learn(logs plog.Logs) {
 			}
 		}
 	}
-}
-
-// takeRequests takes over, and away, what waypoints and gateways logged of requests.
-func (g *graph) takeRequests(logs plog.Logs) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	arrival := g.arrival()
-	logs.ResourceLogs().RemoveIf(func(resource plog.ResourceLogs) bool {
-		var proxy proxylog.Proxy
-		read := false
-		resource.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
-			if scope.Scope().Name() != semconv.ScopeReceiver {
-				return false
-			}
-			if !read {
-				proxy, read = proxylog.ProxyOf(resource.Resource()), true
-			}
-			scope.LogRecords().RemoveIf(func(record plog.LogRecord) bool {
-				return g.proxied.Apply(&proxy, record, arrival)
-			})
-			return scope.LogRecords().Len() == 0
-		})
-		return resource.ScopeLogs().Len() == 0
-	})
+	if requests {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.proxied.Take(logs, g.arrival())
+	}
 }
 
 // arrival bounds the times that spans and records state which arrive now.
@@ -489,9 +470,9 @@ func (g *graph) applyTraces(traces ptrace.Traces, sender netip.Addr) {
 	})
 }
 
-// heldRequests are the records of requests that are held when the logs pipeline ends.
-func (g *graph) heldRequests() plog.Logs {
+// held is what a part holds when the pipeline ends that it leaves by.
+func held[T any](g *graph, settle func(moment.Moment) T) T {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.proxied.Settle(moment.Moment{Now: max(g.clock.Now(), 1), Final: true})
+	return settle(moment.Moment{Now: max(g.clock.Now(), 1), Final: true})
 }

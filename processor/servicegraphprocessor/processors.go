@@ -13,7 +13,6 @@ import (
 
 	"github.com/nephilia/nephilia/internal/shared"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 )
 
 type member = shared.Member[*graph]
@@ -42,10 +41,7 @@ func (*logsProcessor) Capabilities() consumer.Capabilities {
 
 // ConsumeLogs learns the mesh's state and passes everything on; records of requests leave later, with the names of both ends.
 func (p *logsProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
-	p.Component().learn(logs)
-	if p.first {
-		p.Component().takeRequests(logs)
-	}
+	p.Component().learn(logs, p.first)
 	return p.send(ctx, logs)
 }
 
@@ -60,7 +56,7 @@ func (p *logsProcessor) send(ctx context.Context, logs plog.Logs) error {
 func (p *logsProcessor) Shutdown(ctx context.Context) error {
 	var err error
 	if p.first && p.Running() {
-		err = p.send(ctx, p.Component().heldRequests())
+		err = p.send(ctx, held(p.Component(), p.Component().proxied.Settle))
 	}
 	return errors.Join(err, p.member.Shutdown(ctx))
 }
@@ -142,14 +138,7 @@ func (p *tracesProcessor) send(ctx context.Context, traces ptrace.Traces) error 
 func (p *tracesProcessor) Shutdown(ctx context.Context) error {
 	var err error
 	if p.Running() {
-		err = p.send(ctx, p.Component().heldSpans())
+		err = p.send(ctx, held(p.Component(), p.Component().spans.Settle))
 	}
 	return errors.Join(err, p.member.Shutdown(ctx))
-}
-
-// heldSpans are the flow spans that are held when the traces pipeline ends.
-func (g *graph) heldSpans() ptrace.Traces {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.spans.Settle(moment.Moment{Now: max(g.clock.Now(), 1), Final: true})
 }

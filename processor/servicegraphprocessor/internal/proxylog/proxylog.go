@@ -93,6 +93,27 @@ func NewTable(cfg Config, names *naming.Directory, store *edges.Store, t *teleme
 // Len is the number of requests that are held.
 func (t *Table) Len() int { return len(t.held) }
 
+// Take takes over, and away, the records of requests among logs.
+func (t *Table) Take(logs plog.Logs, arrival moment.Arrival) {
+	logs.ResourceLogs().RemoveIf(func(resource plog.ResourceLogs) bool {
+		var proxy Proxy
+		read := false
+		resource.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
+			if scope.Scope().Name() != semconv.ScopeReceiver {
+				return false
+			}
+			if !read {
+				proxy, read = ProxyOf(resource.Resource()), true
+			}
+			scope.LogRecords().RemoveIf(func(record plog.LogRecord) bool {
+				return t.Apply(&proxy, record, arrival)
+			})
+			return scope.LogRecords().Len() == 0
+		})
+		return resource.ScopeLogs().Len() == 0
+	})
+}
+
 // Apply takes a record over and tells whether it did: one that there is no room for stays where it is, and is not counted.
 func (t *Table) Apply(proxy *Proxy, record plog.LogRecord, arrival moment.Arrival) bool {
 	if record.EventName() != semconv.EventRequest {

@@ -187,7 +187,7 @@ func (t *Waypoints) applyDurations(source *exposition.Source, point pmetric.Hist
 		before := h.Sum
 		for i := range counts.Len() {
 			if c := counts.At(i); c > s.buckets[i] && c <= maxCount {
-				h.Add(exphist.Default, middle(bounds, i)/1000, c-s.buckets[i])
+				h.Add(exphist.Default, exposition.Middle(bounds, i)/1000, c-s.buckets[i])
 			}
 		}
 		if sum := point.Sum() - s.sum; sum >= 0 && !math.IsInf(sum, 0) {
@@ -198,23 +198,6 @@ func (t *Waypoints) applyDurations(source *exposition.Source, point pmetric.Hist
 	for i := range counts.Len() {
 		s.buckets[i] = counts.At(i)
 	}
-}
-
-// middle is the value that stands for an explicit bucket.
-func middle(bounds pcommon.Float64Slice, i int) float64 {
-	switch {
-	case bounds.Len() == 0:
-		return 0
-	case i == 0:
-		return bounds.At(0) / 2
-	case i == bounds.Len():
-		return bounds.At(i - 1)
-	}
-	low, high := bounds.At(i-1), bounds.At(i)
-	if low <= 0 {
-		return high / 2
-	}
-	return math.Sqrt(low * high)
 }
 
 // find finds or creates a series; nil if it is not a waypoint's or a bound is reached. What a series had when its target was
@@ -244,7 +227,7 @@ func (t *Waypoints) find(source *exposition.Source, kind uint64, attrs pcommon.M
 		t.telemetry.Dropped(telemetry.DroppedFlowLimit, 1)
 		return nil
 	}
-	s := &waypointSeries{failed: failedRequest(&labels), response: responseOf(&labels)}
+	s := &waypointSeries{failed: failedRequest(&labels), response: labels.Response()}
 	unstated := start == 0 || start >= at
 	if unstated || start < target.First {
 		s.total.First = cumulative.Baseline
@@ -288,18 +271,6 @@ func (t *Waypoints) edgeOf(source *exposition.Source, labels *exposition.Labels,
 		t.store.Edges.Use(e)
 	}
 	return w
-}
-
-// responseOf is what answered the requests of a series.
-func responseOf(l *exposition.Labels) responses.Response {
-	r := responses.Response{Source: semconv.RequestSourceWaypointMetrics}
-	if code, err := strconv.ParseUint(l.Code, 10, 16); err == nil && code < 1000 {
-		r.Code = uint16(code)
-	}
-	if exposition.Told(l.Flags) && l.Flags != "-" {
-		r.Flags = naming.Intern(l.Flags)
-	}
-	return r
 }
 
 func failedRequest(l *exposition.Labels) bool {
