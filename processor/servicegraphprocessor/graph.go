@@ -276,7 +276,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) emission {
 	ended := marker.ResourceMetrics().Len() > 0
 	if ended {
 		g.clock.SkipToNewest()
-		g.laterThanEmitted()
+		laterThanEmitted(g.clock, g.store.Emitted())
 		g.schedule.replayed = true
 	}
 	e := g.emission(ended)
@@ -424,9 +424,9 @@ func (g *graph) tick() emission {
 }
 
 // laterThanEmitted moves the clock on where it must: the points of the last emission stay what they are.
-func (g *graph) laterThanEmitted() {
-	if g.store.Emitted() >= g.clock.Now() {
-		g.clock.Set(g.store.Emitted() + pcommon.Timestamp(time.Millisecond))
+func laterThanEmitted(clock *datatime.Clock, emitted pcommon.Timestamp) {
+	if emitted >= clock.Now() {
+		clock.Set(emitted + pcommon.Timestamp(time.Millisecond))
 	}
 }
 
@@ -438,7 +438,7 @@ func (g *graph) drainMetrics(ctx context.Context) error {
 		if g.clock.Now() == 0 {
 			g.clock.Set(pcommon.NewTimestampFromTime(g.wall.now()))
 		} else {
-			g.laterThanEmitted()
+			laterThanEmitted(g.clock, g.store.Emitted())
 		}
 		return g.emission(true)
 	}, pmetric.NewMetrics())
@@ -461,6 +461,7 @@ func (g *graph) applyTraces(traces ptrace.Traces, sender netip.Addr) {
 				g.telemetry.Dropped(telemetry.DroppedSender, scope.Spans().Len())
 				return false
 			}
+			origin.Learnt = g.names.Holder(sender)
 			for _, span := range scope.Spans().All() {
 				g.requests.Apply(origin, span, arrival)
 			}

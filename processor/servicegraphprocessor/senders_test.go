@@ -48,3 +48,22 @@ func TestSpansOfOthers(t *testing.T) {
 		})
 	}
 }
+
+// TestSenderNamesItsSpans has an application that says nothing of itself: where applications send to the collector themselves, it is who
+// sent them.
+func TestSenderNamesItsSpans(t *testing.T) {
+	for verify, want := range map[bool]string{true: "server", false: "unknown"} {
+		p := newPipelines(t, func(c *Config) { c.Requests.VerifySenders = verify })
+		p.learn(epoch, clientPod, serverPod, serverSvc)
+		p.step(1, nil)
+		traces := ptrace.NewTraces()
+		newSpan(traces, "", map[string]any{"service.name": "unknown_service:java"}).SetKind(ptrace.SpanKindServer)
+		ctx := client.NewContext(t.Context(), client.Info{Addr: &net.TCPAddr{IP: net.ParseIP("10.0.2.1"), Port: 1234}})
+		require.NoError(t, p.traces.ConsumeTraces(ctx, traces))
+		p.step(20, nil)
+		require.Len(t, p.edges(), 1)
+		for key := range p.edges() {
+			assert.Equal(t, want, key.Destination.Workload)
+		}
+	}
+}
