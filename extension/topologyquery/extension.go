@@ -118,6 +118,7 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 		OpenAPI:      api.OpenAPI,
 		AllowedHosts: t.config.HTTP.allowedHosts(),
 		Memory:       t.storage.memory,
+		Prometheus:   t.prometheusAPI(),
 		Dropped:      t.dropped,
 		Hooks: httpapi.Hooks{
 			Observe:  t.observe,

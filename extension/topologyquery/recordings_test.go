@@ -21,8 +21,8 @@ import (
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/history/historytest"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/promapi"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/processor/outagedetector"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor"
@@ -178,8 +178,7 @@ func TestMemoryAndPastAgree(t *testing.T) {
 				e, base := start(t, func(c *Config) { c.History.Resolution = resolution })
 				play(t, e, name)
 				embedded := e.stores.Past
-				server := historytest.NewServer(t, embedded.Engine())
-				remote := history.NewStore(history.NewRemote(http.DefaultClient, server.URL, nil), history.Settings{Lookback: e.config.History.Lookback})
+				remote := history.NewStore(history.NewRemote(http.DefaultClient, base+promapi.Prefix, nil), history.Settings{Lookback: e.config.History.Lookback})
 				first, last := e.stores.Sources.Clock()
 				random := rand.New(rand.NewPCG(1, 2))
 				windows := [][2]int64{{first - 60_000, last}, {first, last}, {first - 3_600_000, last + 3_600_000}}

@@ -30,6 +30,8 @@ type Settings struct {
 	AllowedHosts []string
 	// Memory is what all answers that are made or sent have together.
 	Memory *budget.Budget
+	// Prometheus is Prometheus's HTTP API over the history, nil where another server stores it.
+	Prometheus http.Handler
 	// Dropped is what was not taken over, by component and reason.
 	Dropped func() []drops.Total
 	Hooks
@@ -110,6 +112,9 @@ func New(all *stores.Stores, settings Settings) *Server {
 	stream := &stream{hub: all.Events, flows: all.Flows, ranges: ranges, heartbeat: settings.Heartbeat, rejected: settings.Rejected}
 	mux.Handle("/api/v1/events", stream)
 	mux.Handle(exportPattern, compressed(&export{flows: all.Flows, responder: r}))
+	if settings.Prometheus != nil {
+		mux.Handle(prometheusPattern, r.pass(prometheusPattern, settings.Prometheus))
+	}
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, notFound("there is no "+r.URL.Path))
 	})
