@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"debug/buildinfo"
 	"encoding/json"
 	"flag"
@@ -50,7 +51,7 @@ func run(binary, lock, out, licences string) error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", lock, err)
 	}
-	parts := append(modules, packages...)
+	parts := slices.Concat(modules, packages)
 	encoded, err := cycloneDX(parts)
 	if err != nil {
 		return err
@@ -79,7 +80,7 @@ func modulesOf(binary string) ([]part, error) {
 		parts = append(parts, part{Name: m.Path, Version: m.Version, Ecosystem: "golang"})
 		names = append(names, m.Path)
 	}
-	folders, err := exec.Command("go", names...).Output()
+	folders, err := exec.CommandContext(context.Background(), "go", names...).Output()
 	if err != nil {
 		return nil, fmt.Errorf("finding the modules' folders: %w", err)
 	}

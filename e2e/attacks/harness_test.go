@@ -27,8 +27,6 @@ const (
 	// chartMemory is the memory limit that the chart gives a gateway, goMemory what it tells Go.
 	chartMemory = 2560 << 20
 	goMemory    = "1638MiB"
-	// settled is how long it takes until what was read is counted without the mesh's state, which is waited for.
-	settled = 16 * time.Second
 )
 
 // patience stretches what is waited for where the machine has little time.

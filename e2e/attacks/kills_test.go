@@ -39,6 +39,7 @@ func TestAgentReplaced(t *testing.T) {
 	agent := startCollector(t, "agent.yaml", env)
 	want := 0
 	write := func(c *collector, seconds int) {
+		pause(3 * time.Second) // what is there at the first look counts as old
 		for range seconds {
 			c.write("z.log", repeated(10, connection{source: "good", destination: "svc"}))
 			want += 10

@@ -22,7 +22,7 @@ func (f *finder) scans() {
 	}
 	all := map[pair]*tried{}
 	for _, e := range f.graph.Edges {
-		at := pair{int(e.Source), int(e.Destination)}
+		at := pair{e.Source, e.Destination}
 		t := all[at]
 		if t == nil {
 			t = &tried{ports: map[uint16]struct{}{}}
