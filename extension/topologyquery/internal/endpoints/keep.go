@@ -1,9 +1,11 @@
 package endpoints
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,21 +130,12 @@ func (s *service) known(name Name) uint32 {
 
 // put takes a slot over as it was kept; what it covers goes.
 func (s *series) put(one *slot) {
-	kept := s.slots[:0]
+	s.slots = slices.DeleteFunc(s.slots, func(other slot) bool {
+		return other.start < one.start+int64(one.width) && one.start < other.start+int64(other.width)
+	})
+	place, _ := slices.BinarySearchFunc(s.slots, one.start, func(other slot, start int64) int { return cmp.Compare(other.start, start) })
+	s.slots = slices.Insert(s.slots, place, *one)
 	s.size = 0
-	place := 0
-	for _, other := range s.slots {
-		if other.start < one.start+int64(one.width) && one.start < other.start+int64(other.width) {
-			continue
-		}
-		if other.start < one.start {
-			place++
-		}
-		kept = append(kept, other)
-	}
-	s.slots = append(kept, slot{})
-	copy(s.slots[place+1:], s.slots[place:])
-	s.slots[place] = *one
 	for i := range s.slots {
 		s.size += s.slots[i].bytes()
 	}

@@ -131,13 +131,13 @@ func newCounts(points int) Counts {
 }
 
 // take adds the counts of a series and tells whether there are any.
-func (e *Endpoint) take(s *series, q *Query, names []Name, callers map[uint32]*Caller) (any bool) {
+func (e *Endpoint) take(s *series, q *Query, names []Name, callers map[uint32]*Caller) (found bool) {
 	for i := range s.slots {
 		one := &s.slots[i]
 		if !one.in(q) {
 			continue
 		}
-		any = true
+		found = true
 		step := 0
 		if q.Points > 0 {
 			step = int(max(one.start-q.Start, 0) * int64(q.Points) / (q.End - q.Start))
@@ -160,7 +160,7 @@ func (e *Endpoint) take(s *series, q *Query, names []Name, callers map[uint32]*C
 			}
 		}
 	}
-	return any
+	return found
 }
 
 func (c *Counts) add(one cell, step int) {
