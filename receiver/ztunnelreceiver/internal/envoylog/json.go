@@ -30,7 +30,7 @@ var keys = map[string]Field{
 	"requested_server_name": ServerName, "route_name": Route,
 	"grpc_status": GRPCStatus, "grpc_status_number": GRPCStatus, "grpc-status": GRPCStatus, "response.grpc_status": GRPCStatus,
 	"connection_id": ConnectionID, "upstream_connection_id": UpstreamConnectionID,
-	"access_log_type": LogType, "content_type": ContentType, "content-type": ContentType,
+	"access_log_type": LogType, "log_type": LogType, "content_type": ContentType, "content-type": ContentType,
 }
 
 // parseJSON reads an object whose keys are the usual names of the fields. depth is how often one was found within a string of another:
