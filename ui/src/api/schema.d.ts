@@ -1536,6 +1536,8 @@ export interface operations {
                 group_by?: components["parameters"]["groupBy"];
                 /** @description Only edges that touch this namespace, with their nodes, and the namespace's own nodes. */
                 namespace?: string;
+                /** @description `hide`: an edge through a waypoint leads from client to server and has both `hops`. `show`: waypoints are nodes, and each such edge is two, from client to waypoint and from waypoint to server; the requests are on both, the second one's connections are those that the server's ztunnel tells. */
+                waypoints?: "hide" | "show";
                 /** @description Edges without traffic in the range as well. */
                 idle_edges?: boolean;
             };

@@ -10,7 +10,6 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/mesh"
-	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -30,8 +29,15 @@ type Builder struct {
 	wards     map[unique.Handle[edge.Party]]*ward
 	wardByKey map[nodeKey]*ward
 	hidden    []*Edge
-	marks     map[[2]outage.Name]mark
-	// hops are waypoints' own connections, clients those of who goes through them; bounded by the edges.
+	// hiding tells that what is added is hidden, waypoints which workloads are such.
+	hiding    bool
+	waypoints map[inventory.Name]bool
+	marks     marks
+	ways
+}
+
+// ways are the ways through waypoints: hops are waypoints' own connections, clients those of who goes through them; bounded by the edges.
+type ways struct {
 	hops    []hop
 	clients map[way][]client
 }
@@ -62,6 +68,11 @@ func (b *Builder) AddLive(e *live.Edge, counts *live.Counts) {
 }
 
 func (b *Builder) add(key *edge.Key, source, destination unique.Handle[edge.Party], counts *live.Counts) {
+	if key.Waypoint != "" {
+		b.halves(key, source, destination, counts)
+		b.hiding = b.options.Waypoints
+		defer func() { b.hiding = false }()
+	}
 	if key.BehindWaypoint() {
 		b.hops = append(b.hops, hop{*key, source, destination, counts})
 		return
@@ -79,10 +90,10 @@ func (b *Builder) addEdge(key *edge.Key, source, destination unique.Handle[edge.
 	}
 	b.slab = append(b.slab, Edge{
 		Protocol: key.Protocol, Security: Security(key.Security), Waypoint: key.Waypoint, Counts: counts,
-		judged: judged{client: b.ward(&key.Source, source), server: b.ward(&key.Destination, destination), outage: b.markOf(key)},
+		judged: judged{client: b.ward(&key.Source, source), server: b.ward(&key.Destination, destination), outage: b.marks.of(key)},
 	})
 	e := &b.slab[len(b.slab)-1]
-	if ns := b.options.Namespace; ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
+	if ns := b.options.Namespace; b.hiding || ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
 		b.hidden = append(b.hidden, e)
 		return e
 	}
@@ -187,7 +198,9 @@ func (b *Builder) Edges() *Graph {
 
 // Graph judges and returns the graph; the builder must not be used any more.
 func (b *Builder) Graph() *Graph {
+	b.hiding = b.options.Waypoints
 	b.fold()
+	b.hiding = false
 	b.rollUp()
 	b.tally()
 	order := make([]int, len(b.graph.Nodes))
@@ -252,7 +265,14 @@ func (b *Builder) rollUp() {
 		mesh bool
 	}
 	groups := map[int]*group{}
+	b.waypoints = waypointsOf(b.mesh)
 	for _, w := range b.mesh.Workloads() {
+		if b.leaveOut(w) {
+			p := partyOf(w)
+			one := Node{Type: string(ByWorkload), Namespace: w.Namespace, Name: w.Name.Name, wards: []*ward{b.ward(&p, unique.Make(p))}}
+			b.graph.Waypoints = append(b.graph.Waypoints, one)
+			continue
+		}
 		at, ok := b.known(w)
 		if !ok {
 			continue

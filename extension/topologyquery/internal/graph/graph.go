@@ -26,6 +26,7 @@ type Mesh interface {
 	Workloads() []*inventory.Workload
 	ByName() map[inventory.Name]*inventory.Workload
 	Hostname(hostname string) *mesh.Service
+	Services() []*mesh.Service
 	// Spread tells whether several clusters have workloads of a namespace, so that it is no cluster's.
 	Spread(namespace string) bool
 }
@@ -37,6 +38,8 @@ type Options struct {
 	GroupBy    GroupBy
 	// Namespace, unless empty, keeps the edges that touch it.
 	Namespace string
+	// Waypoints shows waypoints as nodes, and the two halves of each way through one as edges.
+	Waypoints bool
 	// Thresholds are the failure ratios from which on a node or an edge is degraded or failing.
 	DegradedAt, FailingAt float64
 	// Delivering tells of each node (machine) that has telemetry whether it delivers; bounded by what the sources keep.
@@ -87,7 +90,17 @@ type judged struct {
 	outage         mark
 	// denied tells that it is denied on purpose.
 	denied bool
+	tells  sides
 }
+
+// sides are the ends of an edge of whose health it tells.
+type sides uint8
+
+const (
+	bothSides sides = iota
+	clientSide
+	serverSide
+)
 
 // Graph is a graph of a window. Source and Destination of edges are indices into Nodes.
 type Graph struct {
@@ -97,6 +110,8 @@ type Graph struct {
 	From  string
 	Nodes []Node
 	Edges []*Edge
+	// Waypoints are the workloads that are waypoints and no nodes.
+	Waypoints []Node
 
 	quoted [][]byte
 }

@@ -130,12 +130,12 @@ func (v *verdict) worsen(other verdict) {
 }
 
 // level is what a number of failures says: nothing before they are enough to tell that so many of all fail.
-func (b *Builder) level(bad, all uint64) string {
+func (o *Options) level(bad, all uint64) string {
 	least := wilson(bad, all)
 	switch {
-	case bad < leastFailed || least < b.options.DegradedAt:
+	case bad < leastFailed || least < o.DegradedAt:
 		return Healthy
-	case least < b.options.FailingAt:
+	case least < o.FailingAt:
 		return Degraded
 	}
 	return Failing
@@ -152,15 +152,15 @@ func wilson(bad, all uint64) float64 {
 }
 
 // judge is what a tally says. Where requests are seen they decide, and what failed of their connections is a note.
-func (b *Builder) judgeTally(t *tally) verdict {
+func (o *Options) judgeTally(t *tally) verdict {
 	v := verdict{health: Healthy}
 	if t.denied >= leastFailed && 2*t.denied >= t.attempts {
 		v = verdict{Denied, t.connections(t.denied, true)}
 	}
-	if level := b.level(t.failed, t.attempts); level != Healthy {
+	if level := o.level(t.failed, t.attempts); level != Healthy {
 		v.worsen(verdict{level, t.connections(t.failed, false)})
 	}
-	if level := b.level(t.errors, t.requests); level != Healthy {
+	if level := o.level(t.errors, t.requests); level != Healthy {
 		v.worsen(verdict{level, percentOf(t.errors, t.requests) + " requests failed"})
 	}
 	if v.reason == "" {
@@ -206,13 +206,13 @@ func (t *tally) connections(n uint64, denied bool) string {
 }
 
 // isDark tells that no pod's machine delivers telemetry, though some of them are known to.
-func (b *Builder) isDark(pods []*mesh.Workload) bool {
+func (o *Options) isDark(pods []*mesh.Workload) bool {
 	known := false
 	for _, pod := range pods {
 		if !pod.InMesh() {
 			continue
 		}
-		delivering, ok := b.options.Delivering[pod.Node]
+		delivering, ok := o.Delivering[pod.Node]
 		if delivering || !ok {
 			return false
 		}
@@ -222,8 +222,8 @@ func (b *Builder) isDark(pods []*mesh.Workload) bool {
 }
 
 // isPartial tells that of some pod only what failed is told.
-func (b *Builder) isPartial(pods []*mesh.Workload) bool {
-	return slices.ContainsFunc(pods, func(pod *mesh.Workload) bool { return pod.InMesh() && b.options.Partial[pod.Node] })
+func (o *Options) isPartial(pods []*mesh.Workload) bool {
+	return slices.ContainsFunc(pods, func(pod *mesh.Workload) bool { return pod.InMesh() && o.Partial[pod.Node] })
 }
 
 const (
@@ -232,8 +232,8 @@ const (
 )
 
 // judgeEdge judges an edge.
-func (b *Builder) judgeEdge(e *Edge) verdict {
-	v := b.judgeTally(&e.tally)
+func (o *Options) judgeEdge(e *Edge) verdict {
+	v := o.judgeTally(&e.tally)
 	switch {
 	case e.outage.open != "":
 		v.worsen(verdict{e.outage.open, e.outage.summary})
@@ -250,9 +250,9 @@ func (b *Builder) judgeEdge(e *Edge) verdict {
 }
 
 // judgeWard judges a party by all of its edges, whatever the graph shows.
-func (b *Builder) judgeWard(w *ward) verdict {
-	v := b.judgeTally(&w.in)
-	if out := b.judgeTally(&w.out); v.health == Healthy && out.health != Healthy {
+func (o *Options) judgeWard(w *ward) verdict {
+	v := o.judgeTally(&w.in)
+	if out := o.judgeTally(&w.out); v.health == Healthy && out.health != Healthy {
 		if out.health == Failing || out.health == Denied {
 			v = verdict{out.health, "of its calls, " + out.reason}
 		}
@@ -261,9 +261,9 @@ func (b *Builder) judgeWard(w *ward) verdict {
 		}
 	}
 	root := verdict{}
-	for i := range b.options.Outages {
-		if o := &b.options.Outages[i]; o.Open() != "" && o.rootOf(w) {
-			root.worsen(verdict{o.Open(), o.Summary})
+	for i := range o.Outages {
+		if one := &o.Outages[i]; one.Open() != "" && one.rootOf(w) {
+			root.worsen(verdict{one.Open(), one.Summary})
 		}
 	}
 	switch {
@@ -284,15 +284,21 @@ func (b *Builder) judgeWard(w *ward) verdict {
 func (b *Builder) judge() {
 	g := &b.graph
 	for _, e := range g.Edges {
-		v := b.judgeEdge(e)
+		v := b.options.judgeEdge(e)
 		e.Health, e.Reason = v.health, v.reason
 	}
-	for i := range g.Nodes {
-		n := &g.Nodes[i]
+	for _, nodes := range [...][]Node{g.Nodes, g.Waypoints} {
+		b.options.judgeNodes(nodes)
+	}
+}
+
+func (o *Options) judgeNodes(nodes []Node) {
+	for i := range nodes {
+		n := &nodes[i]
 		worst, at, alike := verdict{health: Idle}, -1, 0
 		for j, w := range n.wards {
 			if w.verdict.health == "" {
-				w.verdict = b.judgeWard(w)
+				w.verdict = o.judgeWard(w)
 			}
 			switch {
 			case at < 0 || Worse(w.verdict.health, worst.health):

@@ -78,7 +78,7 @@ func (b *Builder) fold() {
 		if !slices.ContainsFunc(clients, func(c client) bool {
 			return c.counts.Fields[live.Closed] > 0 || c.counts.Fields[live.Opened] > 0 || c.counts.Failed > 0 || c.counts.Active > 0
 		}) {
-			b.addEdge(&h.key, h.source, h.destination, h.counts)
+			b.addEdge(&h.key, h.source, h.destination, h.counts).tells = serverSide // the half tells of the waypoint
 			continue
 		}
 		slices.SortStableFunc(clients, func(a, b client) int { return compareParties(a.source.Value(), b.source.Value()) })

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/edge"
+	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -127,4 +128,40 @@ func TestHopsAreJSON(t *testing.T) {
 	got.Hops = nil
 	require.NoError(t, json.Unmarshal(g.AppendEdge(nil, g.Edges[1]), &got))
 	assert.Nil(t, got.Hops, "nobody tells what lies behind that port")
+}
+
+func TestWaypointsAreShownOnDemand(t *testing.T) {
+	build := func(show bool) *Graph {
+		inv := testMesh()
+		front := &mesh.Service{Name: "cart", Namespace: "shop", Hostname: "cart.svc", Waypoint: "shop/quiet.svc"}
+		inv.Apply(mesh.Event{Entity: front})
+		b := NewBuilder(inv, Options{GroupBy: ByWorkload, DegradedAt: 0.05, FailingAt: 0.2, Waypoints: show}, 0)
+		client := ended(10)
+		client.Fields[live.Requests] = 100
+		b.Add(through("web"), client)
+		b.Add(through("quiet"), ended(3, live.ReasonCount{Reason: refused, Count: 3}))
+		return b.Graph()
+	}
+	type row struct {
+		from, to         string
+		closed, requests uint64
+	}
+	rows := func(g *Graph) (list []row, health map[string]string) {
+		health = map[string]string{}
+		for _, n := range append(g.Nodes, g.Waypoints...) {
+			health[n.Name] = n.Health
+		}
+		for _, e := range g.Edges {
+			list = append(list, row{g.Nodes[e.Source].Name, g.Nodes[e.Destination].Name, e.Counts.Fields[live.Closed], e.Counts.Fields[live.Requests]})
+		}
+		return list, health
+	}
+	hidden, asHidden := rows(build(false))
+	assert.Equal(t, []row{{"web", "cart-v1", 10, 100}}, hidden)
+	for _, n := range build(false).Nodes {
+		assert.NotEqual(t, "quiet", n.Name, "a waypoint is no node")
+	}
+	shown, asShown := rows(build(true))
+	assert.ElementsMatch(t, []row{{"web", "quiet", 10, 100}, {"quiet", "cart-v1", 3, 100}}, shown)
+	assert.Equal(t, asHidden, asShown, "health does not depend on what is shown")
 }

@@ -84,32 +84,34 @@ func (m *mark) merge(other mark) {
 	}
 }
 
-// marksOf are the edges that outages name, by the apps at their ends; bounded by the outages.
-func marksOf(outages []Outage) map[[2]outage.Name]mark {
+// marks are the edges that outages name, by the apps at their ends; bounded by the outages.
+type marks map[[2]outage.Name]mark
+
+func marksOf(outages []Outage) marks {
 	if len(outages) == 0 {
 		return nil
 	}
-	marks := map[[2]outage.Name]mark{}
+	all := marks{}
 	for i := range outages {
 		o := &outages[i]
 		for _, e := range o.Edges {
 			at := [2]outage.Name{e.Source, e.Destination}
-			m := marks[at]
+			m := all[at]
 			m.merge(mark{o.Open(), o.Summary, o.Denial})
-			marks[at] = m
+			all[at] = m
 		}
 	}
-	return marks
+	return all
 }
 
-func (b *Builder) markOf(key *edge.Key) mark {
-	if b.marks == nil {
+func (m marks) of(key *edge.Key) mark {
+	if m == nil {
 		return mark{}
 	}
 	name := func(p *edge.Party) outage.Name {
 		return outage.Name{Namespace: p.Namespace, Name: cmp.Or(p.App, p.Workload)}
 	}
-	return b.marks[[2]outage.Name{name(&key.Source), name(&key.Destination)}]
+	return m[[2]outage.Name{name(&key.Source), name(&key.Destination)}]
 }
 
 // ward finds or makes a party's ward.
@@ -125,7 +127,7 @@ func (b *Builder) ward(p *edge.Party, handle unique.Handle[edge.Party]) *ward {
 		if m.known != nil {
 			w.app = cmp.Or(w.app, m.known.App)
 			w.inMesh = m.known.InMesh
-			w.dark, w.partial = b.isDark(m.known.Pods), b.isPartial(m.known.Pods)
+			w.dark, w.partial = b.options.isDark(m.known.Pods), b.options.isPartial(m.known.Pods)
 		}
 		b.wardByKey[key] = w
 	}
@@ -155,8 +157,12 @@ func (b *Builder) tally() {
 	for _, list := range [...][]*Edge{b.graph.Edges, b.hidden} {
 		for _, e := range list {
 			e.denied = e.standsDenied()
-			e.client.out.add(e, false)
-			e.server.in.add(e, true)
+			if e.tells != serverSide {
+				e.client.out.add(e, false)
+			}
+			if e.tells != clientSide {
+				e.server.in.add(e, true)
+			}
 			e.tally.add(e, false)
 			e.seen = seenBy(e.client, e.server)
 		}

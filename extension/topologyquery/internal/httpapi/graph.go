@@ -86,11 +86,12 @@ func (s *graphs) get(r *http.Request, p *params) (*answer, error) {
 	w := s.ranges.window(p)
 	options := graph.Options{Start: w.start, End: w.end, GroupBy: p.groupBy(), Namespace: p.text("namespace")}
 	idle := p.boolean("idle_edges")
+	options.Waypoints = p.oneOf("waypoints", "hide", "hide", "show") == "show"
 	if p.err != nil {
 		return nil, p.err
 	}
 	// The question, and the state of the stores that the answer depends on.
-	key := fmt.Sprintf("%d %d %s %t %d %d %d %d %s", w.start, w.end, options.GroupBy, idle,
+	key := fmt.Sprintf("%d %d %s %t %t %d %d %d %d %s", w.start, w.end, options.GroupBy, idle, options.Waypoints,
 		s.live.Version(), s.mesh.Version(), s.outages.Version(), s.ranges.now(), options.Namespace)
 	if known := s.cache.get(key); known != nil {
 		return known, nil

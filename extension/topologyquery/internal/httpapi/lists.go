@@ -121,8 +121,7 @@ func (h *healthBody) worsen(other healthBody) {
 // healthOf are the healths of a graph's nodes by name.
 func healthOf(g *graph.Graph) map[inventory.Name]healthBody {
 	out := make(map[inventory.Name]healthBody, len(g.Nodes))
-	for i := range g.Nodes {
-		n := &g.Nodes[i]
+	for _, n := range slices.Concat(g.Nodes, g.Waypoints) {
 		out[inventory.Name{Namespace: n.Namespace, Name: n.Name}] = healthBody{n.Health, n.Reason}
 	}
 	return out

@@ -44,7 +44,7 @@ type Inventory struct {
 	// view is the workloads as of viewVersion, made when asked for.
 	view        []*Workload
 	viewByName  map[Name]*Workload // bounded by owners and gone
-	viewSpread  map[string]bool
+	viewSpread  map[string]bool    // namespaces, bounded by the same
 	viewVersion uint64
 }
 

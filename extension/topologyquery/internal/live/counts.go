@@ -81,6 +81,11 @@ func (c *Counts) Own() *Counts {
 	if c.Kept == nil {
 		return c
 	}
+	return c.Copy()
+}
+
+// Copy returns a copy that may be changed.
+func (c *Counts) Copy() *Counts {
 	own := *c
 	own.Kept = nil
 	own.Reasons, own.Responses = slices.Clone(c.Reasons), slices.Clone(c.Responses)

@@ -34,7 +34,6 @@ type pair struct {
 	// series are those that tell of the pair, reporters the node that reported each end last.
 	series        []*series
 	reporters     [2]string
-	servers       servers
 	hasSource     bool
 	sourceRoute   int // the route of the source's last report
 	pendingFailed [2][]reconcile.Failed
@@ -136,8 +135,8 @@ func (p *pair) report(key *flowKey) {
 	p.reporters[key.side] = key.node
 	if key.side == byDestination && key.destinationPod != "" {
 		server := end{pod: key.destinationPod, namespace: key.destinationNamespace}
-		p.servers.several = p.servers.several || p.servers.last != (end{}) && p.servers.last != server
-		p.servers.last = server
+		p.who.servers.several = p.who.servers.several || p.who.servers.last != (end{}) && p.who.servers.last != server
+		p.who.servers.last = server
 	}
 }
 

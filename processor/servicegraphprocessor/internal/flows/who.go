@@ -22,6 +22,7 @@ const mappedPrefix = "::ffff:"
 type who struct {
 	clusters, addresses [2]string
 	parties             [2]edge.Party
+	servers             servers
 	// The rest is as of a version of the names.
 	version  uint64
 	resolved bool
@@ -63,7 +64,7 @@ func (r *resolver) identify(key *flowKey, at pcommon.Timestamp) (id pairKey, loo
 				id.port = naming.CalledPort(destination, key.service, key.port)
 			}
 		}
-	case key.side == bySource && key.service != "" && (mesh.Synthetic(key.destinationPod) || r.names.Crosses(key.node, destination, key.service)):
+	case key.side == bySource && key.service != "" && (mesh.Synthetic(key.destinationPod) || r.names.Clients.Crosses(key.node, destination, key.service)):
 		id.destination = end{address: key.service}
 		if source != nil {
 			id.source = end{namespace: source.Namespace, address: source.App()}
@@ -81,7 +82,7 @@ func (r *resolver) clientOf(key *flowKey, named *mesh.Workload, found end) end {
 		if named != nil || key.sourcePod == "" {
 			return end{}
 		}
-		if app := r.names.AppNamed(key.sourceNamespace, key.sourcePod); app != "" {
+		if app := r.names.Clients.AppNamed(key.sourceNamespace, key.sourcePod); app != "" {
 			return end{namespace: key.sourceNamespace, address: app}
 		}
 		return end{}
@@ -93,10 +94,10 @@ func (r *resolver) clientOf(key *flowKey, named *mesh.Workload, found end) end {
 	if !ok || named != nil && named.Namespace == namespace && named.ServiceAccount == account {
 		return end{}
 	}
-	if app := r.names.AppNamed(namespace, key.sourcePod); app != "" && key.sourceNamespace == namespace {
+	if app := r.names.Clients.AppNamed(namespace, key.sourcePod); app != "" && key.sourceNamespace == namespace {
 		return end{namespace: namespace, address: app}
 	}
-	if namespace, app := r.names.AppOf(key.principal); app != "" {
+	if namespace, app := r.names.Clients.AppOf(key.principal); app != "" {
 		return end{namespace: namespace, address: app}
 	}
 	return end{}
@@ -143,8 +144,8 @@ func (r *resolver) resolve(p *pair, m moment.Moment) bool {
 	pods := [2]*mesh.Workload{r.podOf(p, ends[0]), r.podOf(p, ends[1])}
 	service := ends[byDestination].address // only where connections cross between networks
 	crosses := ends[bySource].isApp() && service != "" && r.names.Service(service) != nil
-	if crosses && !p.servers.several {
-		pods[byDestination] = r.podOf(p, p.servers.last)
+	if crosses && !p.who.servers.several {
+		pods[byDestination] = r.podOf(p, p.who.servers.last)
 	}
 	named := w.resolved
 	if named {
@@ -220,7 +221,7 @@ func (r *resolver) party(w *mesh.Workload, e end, cluster string) edge.Party {
 		return edge.Party{Workload: e.pod, Namespace: e.namespace, App: e.pod, Cluster: cluster}
 	}
 	if e.isApp() {
-		return r.names.AppParty(e.namespace, e.address, cluster)
+		return r.names.Clients.Party(e.namespace, e.address, cluster)
 	}
 	party, ok := r.names.Externals.Name(e.address)
 	if !ok {

@@ -93,9 +93,6 @@ func (d *Directory) Holder(addr netip.Addr) *mesh.Workload {
 	return d.state.Address(addr)
 }
 
-// HolderOf is Holder of an address in text form.
-func (d *Directory) HolderOf(text string) *mesh.Workload { return d.Holder(ParseAddr(text)) }
-
 // ParseAddr reads an address, IPv4 in IPv6 as IPv4. What is none gives the invalid address.
 func ParseAddr(text string) netip.Addr {
 	if text == "" {

@@ -7,6 +7,9 @@ import (
 	"github.com/nephilia/nephilia/internal/mesh"
 )
 
+// Clients say who clients are of which a ztunnel in another network knows no pod.
+type Clients struct{ names *Directory }
+
 // clients are the workloads that are one of each party, by what a server's ztunnel may know of a client in another network; bounded
 // by the mesh's state.
 type clients struct {
@@ -40,19 +43,21 @@ func (r *derived) clientsOf(workloads []*mesh.Workload) *clients {
 	return c
 }
 
+func (c Clients) known() *clients { return c.names.derive().clientsOf(c.names.state.Workloads()) }
+
 // AppNamed is the app of the workloads with that name: an app's, or an owner's. Empty if there is none.
-func (d *Directory) AppNamed(namespace, name string) string {
-	return onlyApp(d.derive().clientsOf(d.state.Workloads()).named[Pod{namespace, name}])
+func (c Clients) AppNamed(namespace, name string) string {
+	return onlyApp(c.known().named[Pod{namespace, name}])
 }
 
 // AppOf is the app that an identity belongs to: that of the workloads of its service account, or the service account where the mesh
 // has none of it. Empty if it is several apps', or no identity.
-func (d *Directory) AppOf(principal string) (namespace, app string) {
+func (c Clients) AppOf(principal string) (namespace, app string) {
 	namespace, account, ok := ParsePrincipal(principal)
-	if !ok || !d.Known() {
+	if !ok || !c.names.Known() {
 		return "", ""
 	}
-	of := d.derive().clientsOf(d.state.Workloads()).accounts[Pod{namespace, account}]
+	of := c.known().accounts[Pod{namespace, account}]
 	if len(of) == 0 && account != "default" {
 		return namespace, account
 	}
@@ -70,9 +75,9 @@ func onlyApp(of []*mesh.Workload) string {
 	return app
 }
 
-// AppParty is the end of an edge that an app is: its workload if it has one only, in the cluster that is told.
-func (d *Directory) AppParty(namespace, app, cluster string) edge.Party {
-	of := d.derive().clientsOf(d.state.Workloads()).named[Pod{namespace, app}]
+// Party is the end of an edge that an app is: its workload if it has one only, in the cluster that is told.
+func (c Clients) Party(namespace, app, cluster string) edge.Party {
+	of := c.known().named[Pod{namespace, app}]
 	var only *mesh.Workload
 	for _, w := range of {
 		if cluster != "" && w.ClusterID != cluster && len(of) > 1 {
@@ -100,11 +105,11 @@ func ParsePrincipal(principal string) (namespace, account string, ok bool) {
 }
 
 // Crosses tells whether a connection that a node's ztunnel made to a pod for a service went to the gateway of another network.
-func (d *Directory) Crosses(node string, to *mesh.Workload, hostname string) bool {
-	if to == nil || to.Network == "" || hostname == "" || offers(to, hostname) || d.IsWaypoint(to) {
+func (c Clients) Crosses(node string, to *mesh.Workload, hostname string) bool {
+	if to == nil || to.Network == "" || hostname == "" || offers(to, hostname) || c.names.IsWaypoint(to) {
 		return false
 	}
-	network := d.state.NetworkOf(node)
+	network := c.names.state.NetworkOf(node)
 	return network != "" && network != to.Network
 }
 

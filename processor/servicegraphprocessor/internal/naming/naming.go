@@ -47,6 +47,7 @@ type Directory struct {
 	Externals  *Externals
 	Weights    *Weights
 	Holders    *Holders
+	Clients    Clients
 	Proxies    *Proxies
 	Spoken     *Spoken
 	generation uint64 // moves with the mesh's state
@@ -68,7 +69,7 @@ func NewDirectory(cfg Config) *Directory {
 		emptied:   expiry.New[string, *mesh.Workload](maxGone, nil),
 		Weights:   newWeights(cfg.MaxWeights),
 	}
-	d.Proxies, d.Spoken = &Proxies{names: d}, newSpoken(d)
+	d.Proxies, d.Spoken, d.Clients = &Proxies{names: d}, newSpoken(d), Clients{d}
 	return d
 }
 

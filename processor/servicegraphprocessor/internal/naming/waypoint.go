@@ -167,7 +167,7 @@ func WaypointName(w *mesh.Workload) string { return Intern(w.Namespace + "/" + w
 // behind returns one workload of each party that implements a service, or the one that holds an address.
 func (d *Directory) behind(hostname, address string) []*mesh.Workload {
 	if hostname == "" {
-		if w := d.HolderOf(address); w != nil {
+		if w := d.Holder(ParseAddr(address)); w != nil {
 			return []*mesh.Workload{w}
 		}
 		return nil
