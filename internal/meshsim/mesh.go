@@ -32,13 +32,23 @@ type workload struct {
 	pods                    []*pod
 	calls                   []*call
 	layer                   int
-	serviceTime             float64 // median, seconds
-	errorRate               float64
-	rate                    float64 // expected requests per second
-	hostNetwork             bool
-	waypoint                *pod // through which it is called
-	sdk                     int  // how its spans name it, 0 by its pod
-	job                     *job // of what calls in runs, nil for all others
+	behaviour
+	adapted
+	job *job // of what calls in runs, nil for all others
+}
+
+// behaviour is how a workload works.
+type behaviour struct {
+	serviceTime float64 // median, seconds
+	errorRate   float64
+	rate        float64 // expected requests per second
+}
+
+// adapted is what traits make of a workload.
+type adapted struct {
+	hostNetwork bool
+	waypoint    *pod // through which it is called
+	sdk         int  // how its spans name it, 0 by its pod
 }
 
 // job is when a workload works that is started now and then, as by a CronJob, and how many requests a second it makes then.
@@ -100,14 +110,14 @@ func newMesh(o Options, random *rand.Rand) *mesh {
 	jobs := o.Workloads / 40
 	for i := range o.Workloads {
 		w := &workload{
-			app:         fmt.Sprintf("%s%s", words[i%len(words)], suffix(i/len(words))),
-			namespace:   fmt.Sprintf("team-%c", 'a'+random.IntN(namespaces)),
-			version:     "v1",
-			mesh:        true,
-			http:        true,
-			port:        8080,
-			serviceTime: 0.002 * math.Exp(random.Float64()*2.2),
-			vip:         netip.AddrFrom4([4]byte{10, 96, byte(i / 250), byte(1 + i%250)}),
+			app:       fmt.Sprintf("%s%s", words[i%len(words)], suffix(i/len(words))),
+			namespace: fmt.Sprintf("team-%c", 'a'+random.IntN(namespaces)),
+			version:   "v1",
+			mesh:      true,
+			http:      true,
+			port:      8080,
+			behaviour: behaviour{serviceTime: 0.002 * math.Exp(random.Float64()*2.2)},
+			vip:       netip.AddrFrom4([4]byte{10, 96, byte(i / 250), byte(1 + i%250)}),
 		}
 		switch {
 		case i < roots:

@@ -41,18 +41,23 @@ func (e *effects) schedule(at int64, apply func()) {
 type connection struct {
 	source      *pod
 	destination *pod // nil where none could be chosen
-	via         *pod // a waypoint between the two
 	to          *workload
 	port        uint16 // the client's
-	tunnelPort  uint16 // the HBONE connection's, as the server's side sees it
-	opened      int64
-	sent, recv  int64    // in the client's sense
-	live        [2]int64 // what of them the counters already show
+	tunnel
+	opened     int64
+	sent, recv int64    // in the client's sense
+	live       [2]int64 // what of them the counters already show
 	// failure at either side; empty where that side is content, and silent where it says nothing at all.
 	sourceError, destinationError string
 	sourceFlag, destinationFlag   string
 	destinationSilent             bool
 	early                         bool // denied before there was an upstream: addresses only
+}
+
+// tunnel is how a connection gets to the other node.
+type tunnel struct {
+	tunnelPort uint16 // the HBONE connection's, as the server's side sees it
+	via        *pod   // a waypoint between the two
 }
 
 type simulation struct {

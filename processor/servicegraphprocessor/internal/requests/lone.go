@@ -1,22 +1,14 @@
 package requests
 
 import (
-	"cmp"
-
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/nephilia/nephilia/internal/edge"
-	"github.com/nephilia/nephilia/internal/expiry"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/identity"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 )
-
-// answerer is who sends spans of servers: an app in its namespace, or a host by its name alone.
-type answerer struct{ namespace, name string }
-
-func answererOf(p edge.Party) answerer { return answerer{p.Namespace, cmp.Or(p.App, p.Workload)} }
 
 // addSent takes over a client's span for the connections that look for their requests.
 func (t *Table) addSent(x *Exchange) {
@@ -47,11 +39,11 @@ func (t *Table) unanswered(x *Exchange, now pcommon.Timestamp, final bool) {
 		return
 	}
 	to, ok := t.who.Callee(&x.call.Peer, t.who.NamespaceOf(x.origin))
-	if _, silent := t.voices.silent.Get(answererOf(to.Party)); !ok || !final && !silent || t.voices.answered(to.Party, x.call.Host) {
+	if !ok || !final && !t.voices.Missed(to.Party) || t.voices.Heard(to.Party, x.call.Host) {
 		return
 	}
 	x.lone = true
-	t.voices.silent.Put(answererOf(to.Party), struct{}{}, now)
+	t.voices.Miss(to.Party, now)
 	if x.call.Unanswered && to.Workload != nil {
 		return // the ztunnels tell of a connection in the mesh that failed
 	}
@@ -76,41 +68,4 @@ func (t *Table) loneRequest(x *Exchange, from naming.Identity, to *identity.Call
 		r.pod = to.Workload
 	}
 	return r
-}
-
-// voices are who sent spans of servers lately, and who did not.
-type voices struct {
-	answering, silent *expiry.Table[answerer, struct{}]
-}
-
-func newVoices(limit int) voices {
-	return voices{expiry.New[answerer, struct{}](limit, nil), expiry.New[answerer, struct{}](limit, nil)}
-}
-
-// answers notes that a server, which its client may have called by a name, sends spans.
-func (v *voices) answers(p edge.Party, host string, now pcommon.Timestamp) {
-	v.answering.Put(answererOf(p), struct{}{}, now)
-	v.silent.Delete(answererOf(p))
-	if host != "" {
-		v.answering.Put(answerer{name: host}, struct{}{}, now)
-	}
-}
-
-// answered tells whether a party, or who is called by a name, sends spans.
-func (v *voices) answered(p edge.Party, host string) bool {
-	if _, known := v.answering.Get(answererOf(p)); known {
-		return true
-	}
-	_, known := v.answering.Get(answerer{name: host})
-	return known && host != ""
-}
-
-func (v *voices) sweep(before pcommon.Timestamp) {
-	v.answering.Sweep(before)
-	v.silent.Sweep(before)
-}
-
-func (v *voices) rewind(now pcommon.Timestamp) {
-	v.answering.Rewind(now)
-	v.silent.Rewind(now)
 }

@@ -109,7 +109,7 @@ type Table struct {
 	who       *identity.Resolver
 	parties   *parties
 	ledger    ledger
-	voices    voices
+	voices    identity.Voices
 
 	byID map[spanID]*Exchange // bounded by MaxSpans
 	// order holds the exchanges in the order of arrival, waiting the requests that are not counted.
@@ -132,7 +132,7 @@ func NewTable(cfg Config, names *naming.Directory, store *edges.Store, waypoints
 		Sent: newSent(cfg.MaxSpans, cfg.ConnectionWait),
 		cfg:  cfg, names: names, telemetry: t, who: who, parties: between,
 		ledger: ledger{parties: between, max: cfg.MaxSpans, wait: cfg.Wait, store: store, waypoints: waypoints, telemetry: t},
-		voices: newVoices(cfg.MaxSpans),
+		voices: identity.NewVoices(cfg.MaxSpans),
 		byID:   map[spanID]*Exchange{},
 		seen:   seenSpans{newRecentSpans(cfg.MaxSpans), newRecentSpans(cfg.MaxSpans), newRecentSpans(cfg.MaxSpans)},
 	}
@@ -223,7 +223,7 @@ func (t *Table) applyServer(o *appspan.Origin, span ptrace.Span, arrival moment.
 			return // a waypoint has answered already
 		}
 		if x.lone {
-			t.voices.answers(t.who.Of(o).Party, x.call.Host, arrival.Now)
+			t.voices.Hear(t.who.Of(o).Party, x.call.Host, arrival.Now)
 			return
 		}
 		x.requests = append(x.requests, r)
@@ -311,7 +311,7 @@ func (t *Table) count(r *request, now pcommon.Timestamp, final bool) bool {
 		if r.asked != nil && r.asked.call != nil {
 			host = r.asked.call.Host
 		}
-		t.voices.answers(r.key.Destination, host, now)
+		t.voices.Hear(r.key.Destination, host, now)
 	}
 	t.ledger.enter(r, by, now)
 	return true
@@ -368,7 +368,7 @@ func (t *Table) Retry(m moment.Moment) {
 		t.unanswered(x, m.Now, true)
 		delete(t.byID, x.id)
 	}
-	t.voices.sweep(m.Now - min(m.Now, pcommon.Timestamp(instrumentedFor)))
+	t.voices.Sweep(m.Now - min(m.Now, pcommon.Timestamp(instrumentedFor)))
 }
 
 // Rewind takes note that the graph's clock went back to a time: nothing arrived later.
@@ -380,7 +380,7 @@ func (t *Table) Rewind(now pcommon.Timestamp) {
 		(*r).arrived = min((*r).arrived, now)
 	}
 	t.ledger.rewind(now)
-	t.voices.rewind(now)
+	t.voices.Rewind(now)
 	t.Sent.rewind(now)
 }
 
