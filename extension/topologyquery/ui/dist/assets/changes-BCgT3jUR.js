@@ -1,1 +1,0 @@
-import{a as e,o as t,y as n}from"./Icon-qX3aRsSV.js";function r(r,i,a){let{at:o}=t();return e(`/changes`,{namespace:i,name:r,limit:a,...o===void 0?{}:{end:n(o)}})}function i(){return e(`/changes`,{limit:1e3},{everyMs:1e4})}export{r as n,i as t};
