@@ -8,7 +8,7 @@ func BenchmarkAppend(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	table := store.Table("spans")
 	batch := sequence(0, 1000)
 	n := 0

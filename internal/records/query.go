@@ -23,7 +23,7 @@ type Test struct {
 // maxLookups is how many values are looked up in a filter; more are looked for at once in all rows.
 const maxLookups = 64
 
-// AnyText, as a Test's field, is every text of a record.
+// AnyText as the field of a Test is every text of a record.
 const AnyText = "*"
 
 // Clause is fulfilled if any of its tests is.

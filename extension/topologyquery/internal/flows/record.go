@@ -79,12 +79,12 @@ var texts = []textField{
 }
 
 var requestTexts = []textField{
-	{fieldMethod, func(f *Flow) *string { return &f.Request.Method }},
-	{fieldPath, func(f *Flow) *string { return &f.Request.Path }},
+	{fieldMethod, func(f *Flow) *string { return &f.Method }},
+	{fieldPath, func(f *Flow) *string { return &f.Path }},
 	{fieldResponseFlag, func(f *Flow) *string { return &f.Flags }},
 	{"details", func(f *Flow) *string { return &f.Details }},
 	{fieldRoute, func(f *Flow) *string { return &f.Route }},
-	{fieldRequestID, func(f *Flow) *string { return &f.Request.ID }},
+	{fieldRequestID, func(f *Flow) *string { return &f.ID }},
 	{fieldWaypoint, func(f *Flow) *string { return &f.Waypoint }},
 }
 

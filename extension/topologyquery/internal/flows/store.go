@@ -54,7 +54,7 @@ type Filter struct {
 
 // query is what asks for records of the flows that the filter selects.
 func (f *Filter) query() records.Query {
-	q := records.Query{Where: f.RequestFilter.where()}
+	q := records.Query{Where: f.where()}
 	if !f.Since.IsZero() {
 		q.From = f.Since.UnixNano()
 	}

@@ -85,9 +85,14 @@ func (s *Store) find(ctx context.Context, q *Query) ([]*group, error) {
 	wanted.Where = q.where()
 	groups := map[traceID]*group{} // bounded by maxGroups
 	err := s.table.Blocks(ctx, &wanted, func(b *records.Block, next int64) bool {
-		for _, row := range b.Rows {
+		var last traceID
+		for i, row := range b.Rows {
 			id := traceID(padded(b.Bytes(fieldTrace, row)))
-			if groups[id] == nil {
+			// Spans of a trace mostly follow each other.
+			if i > 0 && id == last {
+				continue
+			}
+			if last = id; groups[id] == nil {
 				groups[id] = &group{id: id, start: math.MaxInt64}
 			}
 		}
@@ -124,8 +129,12 @@ func gather(b *records.Block, groups map[traceID]*group) {
 	times, durations := b.Times(), b.Numbers(fieldDuration)
 	statuses, codes := b.Codes(fieldStatus)
 	failed := int32(slices.Index(statuses, "error"))
+	var last traceID
+	var g *group
 	for row, start := range times {
-		g := groups[traceID(padded(b.Bytes(fieldTrace, row)))]
+		if id := traceID(padded(b.Bytes(fieldTrace, row))); row == 0 || id != last {
+			last, g = id, groups[id]
+		}
 		if g == nil {
 			continue
 		}
@@ -167,7 +176,8 @@ func drop(groups map[traceID]*group, q *Query) {
 // listed tells whether a trace is within the query's range, and after the one that it goes on from.
 func (g *group) listed(q *Query) bool {
 	start := time.Unix(0, g.start)
-	return (q.Start.IsZero() || !start.Before(q.Start)) && (q.End.IsZero() || start.Before(q.End)) && q.follows(start, hex.EncodeToString(g.id[:]))
+	return (q.Start.IsZero() || !start.Before(q.Start)) && (q.End.IsZero() || start.Before(q.End)) &&
+		(q.After.IsZero() || q.follows(start, hex.EncodeToString(g.id[:])))
 }
 
 // compare orders traces as the query asks.
