@@ -24,7 +24,7 @@ function pages({ outage, trace, other }) {
     outages: ['/outages', '1 outage', 'Denied by policy', { role: 'region', name: 'Timeline of outages' }],
     outage: [`/outages/${outage}`, 'billing/no-checkout', 'What changed just before', 'AuthorizationPolicy billing/no-checkout added', 'Samples', 'the client saw: http status: 401 Unauthorized', { role: 'application', name: /Blast radius/ }],
     'API endpoints': ['/endpoints', '10 endpoints of 7 services', '/product/{id}', 'billing/payment', { role: 'table', name: 'Endpoints' }],
-    'API endpoints, one chosen': ['/endpoints?sel=GET%20shop/catalog/products/{id}', 'Counted from', "the application's spans", { role: 'table', name: 'Callers' }],
+    'API endpoints, one chosen': ['/endpoints?sel=GET%20shop/catalog/products/{id}', 'Counted from', 'the applications’ spans', { role: 'table', name: 'Callers' }],
     'API endpoints by caller': ['/endpoints?view=matrix', { role: 'button', name: /frontend-v1 to GET \/products\/\{id\} \d+/ }, { role: 'table', name: 'Callers and endpoints' }],
     'response times': ['/response-times', '/product/{id}', 'Slowest edges, by p95', 'How long connections live', { role: 'img', name: /Distribution: from/ }],
     traces: ['/traces', '100 traces', 'loadgen', { role: 'img', name: /durations, from/ }],
