@@ -135,7 +135,7 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 			}
 		}
 	}
-	if len(connections) > 0 {
+	if len(connections) > 0 && in.Flows != nil {
 		in.Flows.Add(connections)
 	}
 	in.changed()
