@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/jaegerapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/drops"
 )
@@ -112,6 +113,10 @@ func New(all *stores.Stores, settings Settings) *Server {
 	stream := &stream{hub: all.Events, flows: all.Flows, ranges: ranges, heartbeat: settings.Heartbeat, rejected: settings.Rejected}
 	mux.Handle("/api/v1/events", stream)
 	mux.Handle(exportPattern, compressed(&export{flows: all.Flows, responder: r}))
+	jaeger := &jaegerapi.API{Traces: all.Traces, Now: func() time.Time { return time.UnixMilli(ranges.now()).UTC() }}
+	for pattern, h := range jaeger.Routes() {
+		mux.Handle(pattern, compressed(r.pass(pattern, h)))
+	}
 	if settings.Prometheus != nil {
 		mux.Handle(prometheusPattern, r.pass(prometheusPattern, settings.Prometheus))
 	}

@@ -1,0 +1,438 @@
+// Package jaegerapi serves the stored traces by the HTTP APIs of Jaeger's query service, version 1 (that of its older UI, of Grafana's data
+// source and of Kiali) and version 3 (jaeger-idl, api_v3/query_service.proto).
+package jaegerapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
+)
+
+// Bounds on one answer: so many traces, and no further ones once there are so many spans.
+const (
+	maxTraces     = 200
+	maxSpans      = 50_000
+	defaultTraces = 20
+)
+
+// lookback is the range of a search that names none.
+const lookback = time.Hour
+
+// API answers. Paths are those that Jaeger's own query service has.
+type API struct {
+	// Traces is where traces are kept.
+	Traces traces.Reader
+	// Now is the data's own time.
+	Now func() time.Time
+}
+
+// Routes returns the handlers by pattern of http.ServeMux.
+func (a *API) Routes() map[string]http.Handler {
+	return map[string]http.Handler{
+		"/api/services":                      v1(a.services),
+		"/api/services/{service}/operations": v1(a.operationsOf),
+		"/api/operations":                    v1(a.operations),
+		"/api/traces":                        v1(a.search),
+		"/api/traces/{id}":                   v1(a.trace),
+		"/api/v3/services":                   v3(a.services3),
+		"/api/v3/operations":                 v3(a.operations3),
+		"/api/v3/traces":                     v3(a.search3),
+		"/api/v3/traces/{id}":                v3(a.trace3),
+		"/api/v3/trace-summaries":            v3(a.summaries3),
+	}
+}
+
+// failure is an error with the status that answers it.
+type failure struct {
+	status int
+	text   string
+}
+
+func (f *failure) Error() string { return f.text }
+
+func bad(format string, args ...any) error {
+	return &failure{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+var errNoTrace = &failure{http.StatusNotFound, "trace not found"}
+
+// statusOf is the status that answers an error.
+func statusOf(err error) int {
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+		return f.status
+	case errors.Is(err, context.DeadlineExceeded):
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusBadGateway
+}
+
+// structured is the form of all answers of version 1.
+type structured struct {
+	Data   any         `json:"data"`
+	Total  int         `json:"total"`
+	Limit  int         `json:"limit"`
+	Offset int         `json:"offset"`
+	Errors []codedText `json:"errors"`
+}
+
+type codedText struct {
+	Code int    `json:"code"`
+	Text string `json:"msg"`
+}
+
+func v1(answer func(r *http.Request) (data any, total int, err error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, total, err := answer(r)
+		if err != nil {
+			status := statusOf(err)
+			send(w, status, structured{Errors: []codedText{{status, err.Error()}}})
+			return
+		}
+		send(w, http.StatusOK, structured{Data: data, Total: total})
+	})
+}
+
+func v3(answer func(r *http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := answer(r)
+		if err != nil {
+			status := statusOf(err)
+			send(w, status, map[string]any{"error": map[string]any{"httpCode": status, "message": err.Error()}})
+			return
+		}
+		send(w, http.StatusOK, body)
+	})
+}
+
+func send(w http.ResponseWriter, status int, body any) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "private, no-cache")
+	w.WriteHeader(status)
+	_, _ = w.Write(encoded) // Whoever does not read it has gone.
+}
+
+func (a *API) serviceNames(ctx context.Context) ([]string, error) {
+	all, err := a.Traces.Services(ctx, time.Time{}, time.Time{})
+	names := make([]string, len(all))
+	for i := range all {
+		names[i] = all[i].Name
+	}
+	return names, err
+}
+
+func (a *API) services(r *http.Request) (data any, total int, err error) {
+	names, err := a.serviceNames(r.Context())
+	return names, len(names), err
+}
+
+func (a *API) services3(r *http.Request) (any, error) {
+	names, err := a.serviceNames(r.Context())
+	return map[string]any{"services": names}, err
+}
+
+func (a *API) operationNames(ctx context.Context, service string) ([]string, error) {
+	all, err := a.Traces.Services(ctx, time.Time{}, time.Time{})
+	for i := range all {
+		if all[i].Name == service {
+			return all[i].Operations, err
+		}
+	}
+	return []string{}, err
+}
+
+func (a *API) operationsOf(r *http.Request) (data any, total int, err error) {
+	names, err := a.operationNames(r.Context(), r.PathValue("service"))
+	return names, len(names), err
+}
+
+// operation is an operation's name. The kind of its spans is not kept.
+type operation struct {
+	Name string `json:"name"`
+	Kind string `json:"spanKind"`
+}
+
+func (a *API) listOperations(r *http.Request, service string) ([]operation, error) {
+	if service == "" {
+		return nil, bad("parameter 'service' is required")
+	}
+	names, err := a.operationNames(r.Context(), service)
+	list := make([]operation, len(names))
+	for i, name := range names {
+		list[i].Name = name
+	}
+	return list, err
+}
+
+func (a *API) operations(r *http.Request) (data any, total int, err error) {
+	list, err := a.listOperations(r, r.URL.Query().Get("service"))
+	return list, len(list), err
+}
+
+func (a *API) operations3(r *http.Request) (any, error) {
+	list, err := a.listOperations(r, r.URL.Query().Get("service"))
+	return map[string]any{"operations": list}, err
+}
+
+func (a *API) search(r *http.Request) (data any, total int, err error) {
+	values := r.URL.Query()
+	ids := values["traceID"]
+	if len(ids) > maxTraces {
+		return nil, 0, bad("at most %d traces at a time", maxTraces)
+	}
+	if len(ids) == 0 {
+		query, err := a.queryOf(values)
+		if err != nil {
+			return nil, 0, err
+		}
+		found, err := a.Traces.Search(r.Context(), query)
+		if err != nil {
+			return nil, 0, err
+		}
+		for i := range found {
+			ids = append(ids, found[i].TraceID)
+		}
+	}
+	list := []*trace{}
+	err = a.each(r.Context(), ids, func(t *traces.Trace) { list = append(list, traceOf(t)) })
+	return list, len(list), err
+}
+
+// each reads traces until their spans are too many for one answer.
+func (a *API) each(ctx context.Context, ids []string, take func(*traces.Trace)) error {
+	spans := 0
+	for _, id := range ids {
+		t, err := a.Traces.Trace(ctx, strings.ToLower(id))
+		if err != nil {
+			return err
+		}
+		if t == nil {
+			continue
+		}
+		if spans += len(t.Spans); spans > maxSpans && spans > len(t.Spans) {
+			return nil
+		}
+		take(t)
+	}
+	return nil
+}
+
+func (a *API) one(r *http.Request) (*traces.Trace, error) {
+	t, err := a.Traces.Trace(r.Context(), strings.ToLower(r.PathValue("id")))
+	if err == nil && t == nil {
+		err = errNoTrace
+	}
+	return t, err
+}
+
+func (a *API) trace(r *http.Request) (data any, total int, err error) {
+	t, err := a.one(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	return []*trace{traceOf(t)}, 1, nil
+}
+
+// queryOf reads a search of version 1. Times are unix microseconds, durations those of Go.
+func (a *API) queryOf(values url.Values) (traces.Query, error) {
+	q := traces.Query{Service: values.Get("service"), Operation: values.Get("operation")}
+	if q.Service == "" {
+		return q, bad("parameter 'service' is required")
+	}
+	at := func(text string) (time.Time, error) {
+		us, err := strconv.ParseInt(text, 10, 64)
+		return time.UnixMicro(us).UTC(), err
+	}
+	tags := []string{values.Get("tags")}
+	for _, tag := range values["tag"] {
+		if name, value, ok := strings.Cut(tag, ":"); ok {
+			encoded, _ := json.Marshal(map[string]string{name: value}) // Strings cannot fail.
+			tags = append(tags, string(encoded))
+		}
+	}
+	err := a.complete(&q, search{
+		start: values.Get("start"), end: values.Get("end"), at: at,
+		shortest: values.Get("minDuration"), longest: values.Get("maxDuration"), limit: values.Get("limit"), tags: tags,
+	})
+	return q, err
+}
+
+// search is what a search names, as text.
+type search struct {
+	start, end        string
+	at                func(text string) (time.Time, error)
+	shortest, longest string
+	limit             string
+	tags              []string // JSON objects of strings
+}
+
+func (a *API) complete(q *traces.Query, s search) error {
+	q.Order, q.Limit = traces.OrderNewest, defaultTraces
+	if s.limit != "" {
+		limit, err := strconv.Atoi(s.limit)
+		if err != nil || limit < 1 {
+			return bad("unable to parse param 'limit': %q", s.limit)
+		}
+		q.Limit = min(limit, maxTraces)
+	}
+	var err error
+	// Spans may be newer than the data's time.
+	q.End = a.Now().Add(lookback).UTC()
+	if s.end != "" {
+		if q.End, err = s.at(s.end); err != nil {
+			return bad("unable to parse param 'end': %q", s.end)
+		}
+	}
+	q.Start = q.End.Add(-2 * lookback)
+	if s.start != "" {
+		if q.Start, err = s.at(s.start); err != nil {
+			return bad("unable to parse param 'start': %q", s.start)
+		}
+	}
+	for _, d := range []struct {
+		name, text string
+		into       *time.Duration
+	}{{"minDuration", s.shortest, &q.MinDuration}, {"maxDuration", s.longest, &q.MaxDuration}} {
+		if d.text == "" {
+			continue
+		}
+		if *d.into, err = time.ParseDuration(d.text); err != nil {
+			return bad("unable to parse param '%s': %q", d.name, d.text)
+		}
+	}
+	if q.MaxDuration > 0 && q.MaxDuration < q.MinDuration {
+		return bad("'maxDuration' should be greater than 'minDuration'")
+	}
+	q.Attributes = map[string]string{}
+	for _, tags := range s.tags {
+		if tags == "" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(tags), &q.Attributes); err != nil {
+			return bad("malformed 'tags' parameter, expecting a JSON object of strings")
+		}
+	}
+	if value, ok := q.Attributes["error"]; ok {
+		// Jaeger makes this tag of a span's status.
+		delete(q.Attributes, "error")
+		if value == "true" {
+			q.Status = "error"
+		}
+	}
+	return nil
+}
+
+// queryOf3 reads a search of version 3, whose parameters come in two spellings. Times are RFC 3339.
+func (a *API) queryOf3(values url.Values) (traces.Query, error) {
+	get := func(names ...string) string {
+		for _, name := range names {
+			if value := values.Get("query." + name); value != "" {
+				return value
+			}
+		}
+		return ""
+	}
+	q := traces.Query{Service: get("service_name", "serviceName"), Operation: get("operation_name", "operationName")}
+	err := a.complete(&q, search{
+		start: get("start_time_min", "startTimeMin"), end: get("start_time_max", "startTimeMax"),
+		at:       func(text string) (time.Time, error) { return time.Parse(time.RFC3339Nano, text) },
+		shortest: get("duration_min", "durationMin"), longest: get("duration_max", "durationMax"),
+		limit: get("search_depth", "searchDepth", "num_traces", "numTraces"),
+		tags:  []string{get("attributes")},
+	})
+	return q, err
+}
+
+func (a *API) trace3(r *http.Request) (any, error) {
+	t, err := a.one(r)
+	if err != nil {
+		return nil, err
+	}
+	return result(t)
+}
+
+func (a *API) search3(r *http.Request) (any, error) {
+	query, err := a.queryOf3(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	found, err := a.Traces.Search(r.Context(), query)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(found))
+	for i := range found {
+		ids[i] = found[i].TraceID
+	}
+	var list []*traces.Trace
+	if err := a.each(r.Context(), ids, func(t *traces.Trace) { list = append(list, t) }); err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, &failure{http.StatusNotFound, "no traces found"}
+	}
+	return result(list...)
+}
+
+// result is the answer with traces: OTLP in JSON.
+func result(list ...*traces.Trace) (any, error) {
+	encoded, err := (&ptrace.JSONMarshaler{}).MarshalTraces(otlpOf(list))
+	if err != nil {
+		return nil, fmt.Errorf("encoding traces: %w", err)
+	}
+	return map[string]any{"result": json.RawMessage(encoded)}, nil
+}
+
+// summary is a trace in a list of version 3.
+type summary struct {
+	TraceID       string         `json:"traceId"`
+	RootService   string         `json:"rootServiceName"`
+	RootOperation string         `json:"rootOperationName"`
+	Start         string         `json:"minStartTimeUnixNano"`
+	End           string         `json:"maxEndTimeUnixNano"`
+	Spans         int            `json:"spanCount"`
+	Errors        int            `json:"errorSpanCount"`
+	Orphans       int            `json:"orphanSpanCount"`
+	Services      []serviceSpans `json:"services"`
+}
+
+type serviceSpans struct {
+	Name   string `json:"name"`
+	Spans  int    `json:"spanCount"`
+	Errors int    `json:"errorSpanCount"`
+}
+
+func (a *API) summaries3(r *http.Request) (any, error) {
+	query, err := a.queryOf3(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	found, err := a.Traces.Search(r.Context(), query)
+	if err != nil {
+		return nil, err
+	}
+	list := []summary{}
+	by := map[string]*traces.Summary{} // bounded by the query's limit
+	ids := make([]string, len(found))
+	for i := range found {
+		ids[i], by[found[i].TraceID] = found[i].TraceID, &found[i]
+	}
+	err = a.each(r.Context(), ids, func(t *traces.Trace) { list = append(list, summaryOf(t, by[t.TraceID])) })
+	return map[string]any{"summaries": list}, err
+}
