@@ -113,7 +113,7 @@ func assertWithin(t *testing.T, want, got int, format string, args ...any) {
 		fmt.Sprintf(format, args...)+fmt.Sprintf(": %d, want %d", got, want))
 }
 
-// requireRequests holds requests and errors of each pair to the applications' server spans.
+// requireRequests holds requests and errors of each pair to the applications' spans.
 func requireRequests(t *testing.T, tr *truth, graph *apiGraph) {
 	t.Helper()
 	got := map[[2]party]l7{}

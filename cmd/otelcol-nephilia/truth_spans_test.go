@@ -88,11 +88,13 @@ func (tr *truth) readSpans(t testing.TB, folder string) {
 			clients[spans[i].TraceID+spans[i].SpanID] = &spans[i]
 		}
 	}
+	answered := map[string]bool{}
 	for i := range spans {
 		server := &spans[i]
 		if server.Kind != kindServer {
 			continue
 		}
+		answered[server.TraceID+server.ParentSpanID] = true
 		addr, err := netip.ParseAddrPort(server.attribute("client.address"))
 		require.NoError(t, err)
 		pair := [2]party{tr.byIP[addr.Addr()], tr.pods[server.pod]}
@@ -113,5 +115,39 @@ func (tr *truth) readSpans(t testing.TB, folder string) {
 		c.clientStart, c.clientEnd = client.times(t)
 		c.serverStart, c.serverEnd = server.times(t)
 		tr.calls = append(tr.calls, c)
+	}
+	tr.countUnserved(t, spans, answered)
+}
+
+// countUnserved counts the client spans whose peers write no spans at all, such as databases.
+func (tr *truth) countUnserved(t testing.TB, spans []otlpSpan, answered map[string]bool) {
+	t.Helper()
+	serves := map[party]bool{}
+	for pair := range tr.spans {
+		serves[pair[1]] = true
+	}
+	for i := range spans {
+		client := &spans[i]
+		if client.Kind != kindClient || answered[client.TraceID+client.SpanID] {
+			continue
+		}
+		var peer party
+		for _, workload := range tr.pods {
+			// A service of the recordings has the name of its workload, without the version.
+			if name, _, _ := strings.Cut(workload.name, "-v"); name == client.attribute("server.address") {
+				peer = workload
+			}
+		}
+		if peer == (party{}) || serves[peer] {
+			continue
+		}
+		if client.Status.Code == statusError {
+			require.Empty(t, client.attribute("http.response.status_code"), "databases speak no HTTP")
+			continue // The connection failed, of which the ztunnels tell.
+		}
+		pair := [2]party{tr.pods[client.pod], peer}
+		counted := tr.spans[pair]
+		counted.requests++
+		tr.spans[pair] = counted
 	}
 }

@@ -70,8 +70,7 @@ type truth struct {
 	pods    map[party]party      // pod → workload
 	byIP    map[netip.Addr]party // address → workload
 	podIP   map[netip.Addr]party // address → pod
-	hosts   map[string]party     // Kubernetes service of a pod's workload, by host name
-	spans   map[[2]party]l7      // server spans by client and server workload
+	spans   map[[2]party]l7      // server spans, or client spans of peers without any, by client and server workload
 	calls   []call               // application calls of one client span and one server span
 	expect  []expectation
 	start   time.Time // of the scenario
@@ -79,7 +78,7 @@ type truth struct {
 	to      time.Time // last record
 }
 
-// l7 is the server spans of a pair of workloads.
+// l7 is the requests of a pair of workloads.
 type l7 struct{ requests, errors int }
 
 // call is one application call, seen by both sides.
@@ -109,7 +108,7 @@ func readTruth(t testing.TB, folder string) *truth {
 	t.Helper()
 	tr := &truth{
 		pods: map[party]party{}, byIP: map[netip.Addr]party{}, podIP: map[netip.Addr]party{},
-		hosts: map[string]party{}, spans: map[[2]party]l7{},
+		spans: map[[2]party]l7{},
 	}
 	tr.readWorkloads(t, folder)
 	logs, err := filepath.Glob(filepath.Join(folder, "ztunnel-*.log*"))

@@ -248,8 +248,18 @@ func denied(p *observe.Pair, f *observe.Fault) {
 // leastWell is how much must have gone well before for what goes wrong to be no standing condition.
 const leastWell = 3
 
-// workedBefore tells whether anything went well before a run of slots: what always failed is as it always was.
+// workedBefore tells whether anything went well before a run of slots: what always failed is as it always was. Where most goes well
+// from the beginning on, and points tell of it twice a minute or more often, what fails of it is told once.
 func (c counts) workedBefore(s span) bool {
 	bad, all := c.w.Ever(c.bad)-s.bad, c.w.Ever(c.total)-c.w.Sum(c.total, s.slots)
-	return all >= bad+leastWell
+	if all >= bad+leastWell {
+		return true
+	}
+	told := 0
+	for age := range min(c.w.SlotsFor(time.Minute), c.w.Known()) {
+		if c.w.At(c.total, age) > 0 {
+			told++
+		}
+	}
+	return told > 1 && c.w.Ever(c.total) >= 2*c.w.Ever(c.bad)+leastWell
 }
