@@ -236,7 +236,7 @@ func TestReplayDiscardsTheFormerOne(t *testing.T) {
 	e, _ := start(t, config)
 	play(t, e, "policy-deny")
 	require.NoError(t, e.Shutdown(t.Context()))
-	e, base := start(t, config)
+	_, base := start(t, config)
 	var nodes struct{ Nodes []any }
 	getJSON(t, base+"/api/v1/graph", http.StatusOK, &nodes)
 	assert.Empty(t, nodes.Nodes)

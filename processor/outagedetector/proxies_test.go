@@ -1,7 +1,6 @@
 package outagedetector
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -15,10 +14,9 @@ import (
 
 // worldAsker asks its node's ztunnel for names.
 type worldAsker struct {
-	namespace, app, node, name string
-	forwarded, failed          uint64
-	byResult                   map[string]uint64
-	took                       exphist.Histogram
+	namespace, app, node string
+	forwarded, failed    uint64
+	took                 exphist.Histogram
 }
 
 // names are lookups that walk through search domains: four queries each, of which one gives an address if all is well.
@@ -29,14 +27,6 @@ func (a *worldAsker) names(lookups uint64, resolved bool, took float64) {
 		a.failed += lookups
 	}
 	a.took.Add(exphist.NativeLayout, took, 4*lookups)
-}
-
-// told are lookups of a name with a result.
-func (a *worldAsker) told(lookups uint64, result string) {
-	if a.byResult == nil {
-		a.byResult = map[string]uint64{}
-	}
-	a.byResult[result] += lookups
 }
 
 // proxies says what ztunnels say of themselves beside connections.
@@ -69,14 +59,6 @@ func (p *proxies) append(w *world, md pmetric.Metrics) {
 			point := sum.DataPoints().AppendEmpty()
 			a.put(point, w, value)
 			return point
-		}
-		if a.name != "" {
-			for _, result := range slices.Sorted(maps.Keys(a.byResult)) {
-				p := point(semconv.MetricDNSLookups, a.byResult[result])
-				p.Attributes().PutStr(semconv.LabelQuestionName, a.name)
-				p.Attributes().PutStr(semconv.LabelResult, result)
-			}
-			continue
 		}
 		point(semconv.MetricDNSForwarded, a.forwarded)
 		point(semconv.MetricDNSFailed, a.failed)
@@ -129,7 +111,7 @@ func init() {
 		kind: rules.KindDNSFailure, root: "kube-system/kube-dns",
 		fires: func(s *shop) {
 			payment, checkout := s.ask()
-			all := append(payment, checkout)
+			all := slices.Concat(payment, []*worldAsker{checkout})
 			s.run(3*time.Minute, func() {
 				s.live()
 				for _, a := range all {
@@ -170,7 +152,7 @@ func init() {
 		kind: rules.KindDNSSlow, root: "kube-system/kube-dns",
 		fires: func(s *shop) {
 			payment, checkout := s.ask()
-			all := append(payment, checkout)
+			all := slices.Concat(payment, []*worldAsker{checkout})
 			for took, minutes := range map[float64]time.Duration{fast: 3} {
 				s.run(minutes*time.Minute, func() {
 					s.live()

@@ -23,7 +23,8 @@ func TestFailingNames(t *testing.T) {
 	l.add("", semconv.LookupTimeout, 9)
 	list, searched := l.failing()
 	assert.Equal(t, []FailingName{
-		{"rates.shiping.svc", semconv.LookupNoRecords, 4}, {"api.stripe.test", semconv.LookupServerFailure, 3},
+		{"rates.shiping.svc", semconv.LookupNoRecords, 4},
+		{"api.stripe.test", semconv.LookupServerFailure, 3},
 		{"postgres-0.postgres.data.svc.cluster.local", semconv.LookupNoRecords, 2},
 	}, list)
 	assert.EqualValues(t, 22, searched)
