@@ -153,6 +153,7 @@ func TestFullDisk(t *testing.T) {
 	c.start()
 	write(3)
 	c.eventually("counted after another kill", want, func() int { return c.closed("good") })
+	c.eventually("in the history", want, func() int { return c.inGraph("shop", "good") })
 }
 
 // TestIrregularFiles has a FIFO, a folder and an empty file among the logs.

@@ -38,7 +38,7 @@ func NewFactory() extension.Factory {
 		if !ok {
 			return nil, fmt.Errorf("%s is no storage extension", set.ID)
 		}
-		return &checked{Extension: stores, directory: cfg.(*upstream.Config).Directory, log: set.Logger, now: time.Now}, nil
+		return &checked{Extension: stores, cfg: cfg.(*upstream.Config), log: set.Logger, now: time.Now}, nil
 	}
 	return extension.NewFactory(factory.Type(), factory.CreateDefaultConfig, create, factory.Stability())
 }
@@ -46,14 +46,14 @@ func NewFactory() extension.Factory {
 // checked is a storage extension that looks at its databases before it opens them.
 type checked struct {
 	storage.Extension
-	directory string
-	log       *zap.Logger
-	now       func() time.Time
+	cfg *upstream.Config
+	log *zap.Logger
+	now func() time.Time
 }
 
 // Start sets aside what is damaged, before any component asks for it.
 func (c *checked) Start(ctx context.Context, host component.Host) error {
-	files, err := os.ReadDir(c.directory)
+	files, err := os.ReadDir(c.cfg.Directory)
 	if err != nil {
 		return fmt.Errorf("reading the storage's directory: %w", err)
 	}
@@ -61,7 +61,7 @@ func (c *checked) Start(ctx context.Context, host component.Host) error {
 		if !file.Type().IsRegular() || strings.Contains(file.Name(), aside) || strings.HasPrefix(file.Name(), upstream.TempDbPrefix) {
 			continue
 		}
-		path := filepath.Join(c.directory, file.Name())
+		path := filepath.Join(c.cfg.Directory, file.Name())
 		if err := checkFile(path); errors.Is(err, errDamaged) {
 			if err := c.setAside(path, err); err != nil {
 				return err
@@ -94,13 +94,24 @@ func (c *checked) setAside(path string, problem error) error {
 
 // GetClient opens a component's database. Where the disk is full it can still be read.
 func (c *checked) GetClient(ctx context.Context, kind component.Kind, id component.ID, name string) (storage.Client, error) {
-	open := func(ctx context.Context) (storage.Client, error) { return c.Extension.GetClient(ctx, kind, id, name) }
+	path := filepath.Join(c.cfg.Directory, fileName(kind, id, name))
+	open := func(ctx context.Context) (storage.Client, error) {
+		_, missing := os.Lstat(path)
+		client, err := c.Extension.GetClient(ctx, kind, id, name)
+		if err != nil && full(err) && errors.Is(missing, fs.ErrNotExist) {
+			// There was room for its beginning only, which bbolt would take for a database.
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("removing the beginning of a database: %w", err)
+			}
+		}
+		return client, err
+	}
 	client, err := open(ctx)
 	if err == nil || !full(err) {
 		return client, err
 	}
 	c.log.Error("The disk is full: what is stored is read, and nothing is stored until there is room", zap.String("component", id.String()), zap.Error(err))
-	return &waiting{open: open, log: c.log, component: id}, nil
+	return &waiting{open: open, path: path, timeout: c.cfg.Timeout, log: c.log, component: id}, nil
 }
 
 // full tells whether an error says that there is no room.

@@ -189,22 +189,40 @@ func TestFewDatabasesAreKeptAside(t *testing.T) {
 	}
 }
 
-// fullDisk is a storage that cannot open a database until there is room.
+// fullDisk is a storage that cannot open a database for writing until there is room.
 type fullDisk struct {
 	storage.Extension
 	room bool
+	// begins is the file of which it writes the beginning before it fails, if any.
+	begins string
 }
 
-func (f *fullDisk) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
-	if !f.room {
-		return nil, fmt.Errorf("writing: %w", syscall.ENOSPC)
+func (f *fullDisk) GetClient(ctx context.Context, kind component.Kind, id component.ID, name string) (storage.Client, error) {
+	if f.room {
+		return f.Extension.GetClient(ctx, kind, id, name)
 	}
-	return storage.NewNopClient(), nil
+	if f.begins != "" {
+		if err := os.WriteFile(f.begins, make([]byte, 8192), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("writing: %w", syscall.ENOSPC)
 }
 
-func TestFullDisk(t *testing.T) {
-	disk := &fullDisk{}
-	client := opened(t, &checked{Extension: disk, log: zap.NewNop(), now: time.Now})
+// filling is the extension on a directory whose disk is full.
+func filling(t *testing.T, directory string) (*checked, *fullDisk) {
+	t.Helper()
+	e, _ := started(t, directory)
+	c := e.(*checked)
+	disk := &fullDisk{Extension: c.Extension}
+	c.Extension = disk
+	return c, disk
+}
+
+func TestFullDiskWithoutDatabase(t *testing.T) {
+	c, disk := filling(t, t.TempDir())
+	disk.begins = filepath.Join(c.cfg.Directory, file)
+	client := opened(t, c)
 	value, err := client.Get(t.Context(), "a")
 	require.NoError(t, err)
 	assert.Nil(t, value)
@@ -215,6 +233,51 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, client.Close(t.Context()))
 	require.ErrorIs(t, client.Set(t.Context(), "a", nil), errClosed)
 	assert.True(t, full(errors.New("file resize error: "+syscall.ENOSPC.Error())))
+}
+
+func TestFullDiskWithDatabase(t *testing.T) {
+	directory := t.TempDir()
+	e, _ := started(t, directory)
+	client := opened(t, e)
+	require.NoError(t, client.Set(t.Context(), "a", []byte("b")))
+	require.NoError(t, client.Close(t.Context()))
+	before, err := os.ReadFile(filepath.Join(directory, file))
+	require.NoError(t, err)
+
+	c, disk := filling(t, directory)
+	client = opened(t, c)
+	stored, other := storage.GetOperation("a"), storage.GetOperation("c")
+	require.NoError(t, client.Batch(t.Context(), stored, other))
+	assert.Equal(t, "b", string(stored.Value))
+	assert.Nil(t, other.Value)
+	require.ErrorIs(t, client.Set(t.Context(), "a", []byte("d")), syscall.ENOSPC)
+	after, err := os.ReadFile(filepath.Join(directory, file))
+	require.NoError(t, err)
+	assert.Equal(t, before, after)
+
+	disk.room = true
+	require.NoError(t, client.Set(t.Context(), "c", []byte("d")))
+	for key, want := range map[string]string{"a": "b", "c": "d"} {
+		value, err := client.Get(t.Context(), key)
+		require.NoError(t, err)
+		assert.Equal(t, want, string(value))
+	}
+	require.NoError(t, client.Close(t.Context()))
+}
+
+// TestFileName asks contrib: what it opens must be what is read while the disk is full.
+func TestFileName(t *testing.T) {
+	for _, name := range []string{"", "boundary", "a/b~ü", strings.Repeat("long", 70)} {
+		for _, kind := range []component.Kind{component.KindReceiver, component.KindProcessor, component.KindExporter, component.KindExtension, component.KindConnector} {
+			directory := t.TempDir()
+			e, _ := started(t, directory)
+			id := component.MustNewIDWithName("ztunnel", "second/one")
+			client, err := e.GetClient(t.Context(), kind, id, name)
+			require.NoError(t, err)
+			require.NoError(t, client.Close(t.Context()))
+			assert.FileExists(t, filepath.Join(directory, fileName(kind, id, name)))
+		}
+	}
 }
 
 func FuzzCheck(f *testing.F) {

@@ -1,19 +1,30 @@
 package filestorage
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 	"sync"
+	"time"
+	"unicode/utf8"
 
+	"go.etcd.io/bbolt"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 )
 
-// waiting is the client of a database that cannot be opened because the disk is full. Each call tries again. Until one succeeds
-// nothing is stored, and what is read is as if nothing had been.
+// waiting is the client of a database that cannot be opened for writing because the disk is full. Each call tries again. Until one
+// succeeds nothing is stored, and what the file holds is read: a component that took it for empty would count anew what it had counted.
 type waiting struct {
 	open      func(context.Context) (storage.Client, error)
+	path      string
+	timeout   time.Duration
 	log       *zap.Logger
 	component component.ID
 
@@ -73,8 +84,58 @@ func (w *waiting) Batch(ctx context.Context, ops ...*storage.Operation) error {
 	if !full(err) {
 		return err
 	}
-	return nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return readFile(w.path, w.timeout, ops)
 }
+
+// readFile gets values from a database's file, none where there is no file. It does not write to it.
+func readFile(path string, timeout time.Duration, ops []*storage.Operation) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: timeout})
+	if err != nil {
+		return fmt.Errorf("opening %s to read: %w", path, err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(bucketName)
+		if bucket == nil {
+			return nil
+		}
+		for _, op := range ops {
+			op.Value = bytes.Clone(bucket.Get([]byte(op.Key)))
+		}
+		return nil
+	})
+	return errors.Join(err, db.Close())
+}
+
+// bucketName is contrib's name of the only bucket.
+var bucketName = []byte("default")
+
+// fileName is contrib's name of a component's database.
+func fileName(kind component.Kind, id component.ID, name string) string {
+	file := strings.ToLower(kind.String()) + "_" + id.Type().String() + "_" + id.Name()
+	if name != "" {
+		file += "_" + name
+	}
+	var safe strings.Builder
+	for _, c := range file {
+		if c < utf8.RuneSelf && (c == '.' || c == '-' || c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z') {
+			safe.WriteRune(c)
+		} else {
+			fmt.Fprintf(&safe, "~%04X", c)
+		}
+	}
+	if safe.Len() > maxFileName {
+		return fmt.Sprintf("%x", sha256.Sum256([]byte(safe.String())))
+	}
+	return safe.String()
+}
+
+// maxFileName is what Unix's file systems allow.
+const maxFileName = 255
 
 // Close implements storage.Client.
 func (w *waiting) Close(ctx context.Context) error {

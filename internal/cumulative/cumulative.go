@@ -96,3 +96,9 @@ func (c *Counter[V]) Advance(start, at pcommon.Timestamp, value V) (delta V, cha
 	c.Start, c.Time, c.Value, c.Known = start, at, value, true
 	return delta, change
 }
+
+// GoesBack tells whether a point that is not late has the stated start of the last one and a lower value. Of a producer whose counters get another
+// start whenever they begin anew, such a point is no reset: it took up a state that it had stored earlier, and tells again what it had told.
+func (c *Counter[V]) GoesBack(start, at pcommon.Timestamp, value V) bool {
+	return c.Known && at >= c.Time && start != 0 && c.Start == start && value < c.Value
+}

@@ -90,6 +90,18 @@ func TestCounter(t *testing.T) {
 	}
 }
 
+func TestGoesBack(t *testing.T) {
+	var c Counter[uint64]
+	assert.False(t, c.GoesBack(100, 200, 0), "nothing was told")
+	c.Advance(100, 200, 10)
+	assert.True(t, c.GoesBack(100, 300, 9))
+	assert.False(t, c.GoesBack(100, 300, 10))
+	assert.False(t, c.GoesBack(100, 199, 9), "late")
+	assert.False(t, c.GoesBack(150, 300, 9), "another counter")
+	c.Advance(0, 300, 12)
+	assert.False(t, c.GoesBack(0, 400, 9), "without a start nobody can tell")
+}
+
 func TestAdvanceDoesNotAllocate(t *testing.T) {
 	var c Counter[uint64]
 	at := pcommon.Timestamp(1)

@@ -147,6 +147,18 @@ func TestRestartedReporterContinues(t *testing.T) {
 	assert.EqualValues(t, 14, p.edges()[testEdge()].Closed)
 }
 
+// A receiver that was killed while its disk was full takes up an older state and reads again what came since.
+func TestReporterThatGoesBackIsNoReset(t *testing.T) {
+	p := newPipelines(t, nil)
+	p.learn(epoch, clientPod, serverPod, serverSvc)
+	for n, closed := range []uint64{8, 10, 8, 9, 10, 13} {
+		p.step(float64(n+1), func(b *batch) { b.flow(testRow(semconv.ReporterSource), values(closed)) })
+	}
+	edge := p.edges()[testEdge()]
+	assert.EqualValues(t, 13, edge.Closed)
+	assert.EqualValues(t, 130, edge.Sent)
+}
+
 func TestMovedPodIsNoReset(t *testing.T) {
 	p := newPipelines(t, nil)
 	p.learn(epoch, clientPod, serverPod, serverSvc)

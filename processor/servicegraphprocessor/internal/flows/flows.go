@@ -146,6 +146,10 @@ func (t *Table) applySum(node, name string, point pmetric.NumberDataPoint, arriv
 		}
 		counter = &failed.Counter
 	}
+	if counter.GoesBack(start, at, value) {
+		// The receiver was killed before it could store what it had told.
+		return
+	}
 	delta, change := counter.Advance(start, at, value)
 	switch {
 	case change == cumulative.Late:
@@ -176,6 +180,9 @@ func (t *Table) applyDuration(node string, point pmetric.ExponentialHistogramDat
 	s := t.find(&flow.flowKey, min(point.StartTimestamp(), at), at, arrival.Now)
 	if s == nil {
 		t.telemetry.Dropped(telemetry.DroppedFlowLimit, 1)
+		return
+	}
+	if s.duration.GoesBack(point.StartTimestamp(), at, point.Count()) {
 		return
 	}
 	pending := &s.pair.routes[s.route].pending[flow.side]
