@@ -15,15 +15,15 @@ describe('the graph', () => {
   const shows = (name) => page.getByRole('application', { name }).waitFor();
 
   for (const [expression, found] of [
-    ['failing', 4],
-    ['health=failing', 4],
+    ['failing', 2],
+    ['health=failing', 2],
     ['payment', 2],
     ['name~"^(cart|redis)"', 5],
     ['failures>30%', 2],
     ['failure=policy_denied', 1],
     ['p95>40ms and not source~loadgen', 2],
     ['port=6379 or port=5432', 3],
-    ['namespace=billing and health=failing', 2],
+    ['namespace=shop and health=failing', 2],
     ['mesh=false', 2],
     ['mtls=false', 3],
     ['protocol=tcp', 3],

@@ -14,7 +14,7 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 function pages({ outage, trace, other }) {
   return {
     overview: ['/', 'Nothing is broken', 'checkout → payment failed from 22:25:41 to 22:26:46', 'Namespaces', 'Traffic of the mesh', '3 ztunnels connected'],
-    graph: ['/graph', { role: 'application', name: /12 nodes, 14 edges, 2 failing/ }],
+    graph: ['/graph', { role: 'application', name: /12 nodes, 14 edges, 1 failing/ }],
     'graph of services': ['/graph?group=service', { role: 'application', name: /Service graph: \d+ nodes/ }],
     'graph of apps': ['/graph?group=app&box=both', { role: 'application', name: /11 nodes/ }],
     'graph of namespaces': ['/graph?group=namespace', { role: 'application', name: /5 nodes/ }],

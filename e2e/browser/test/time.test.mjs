@@ -87,7 +87,7 @@ describe('time travel', () => {
     await page.goto(`/outages?at=${BEFORE}`);
     await page.getByText('No outage has been seen').or(page.getByText('No outage matches')).waitFor();
     await page.goto(`/workloads/billing/payment-v1?at=${DURING}&last=30s`);
-    await page.getByText('Failing', { exact: true }).waitFor();
+    await page.getByText(/^Failing/).first().waitFor();
     await page.goto(`/flows?at=${DURING}&last=10s&verdict=denied`);
     await page.getByRole('cell', { name: 'Denied by policy' }).first().waitFor();
     await page.goto(`/flows?at=${BEFORE}&last=10s&verdict=denied`);
