@@ -53,7 +53,7 @@ test: ## Run the tests of the root module
 
 .PHONY: test-race
 test-race: ## Run the tests of what runs concurrently under the race detector (several times slower)
-	CGO_ENABLED=1 $(GO) test -race -short -tags $(TAGS) ./cmd/otelcol-nephilia ./exporter/... ./extension/... ./processor/... ./receiver/...
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 30m -tags $(TAGS) ./cmd/otelcol-nephilia ./exporter/... ./extension/... ./processor/... ./receiver/...
 
 .PHONY: test-replay
 test-replay: ## Hold the recordings' replay at SPEED (default 20) times their speed to the raw files, and its outages to those at full speed (a minute)
