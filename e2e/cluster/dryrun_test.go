@@ -18,7 +18,7 @@ func TestServerSideDryRun(t *testing.T) {
 	t.Parallel()
 	s := scenario{name: "dry run", seed: 5, seconds: 5}
 	c := newCluster(t, simulate(t, &s))
-	for _, name := range []string{"istio-control", "shop", "billing"} {
+	for _, name := range []string{"istio-control", "ztunnel", "shop", "billing"} {
 		c.createNamespace(t, name)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
