@@ -3,7 +3,6 @@ package topologyquery
 import (
 	"log/slog"
 	"net/http"
-	"time"
 
 	"go.uber.org/zap/exp/zapslog"
 
@@ -17,14 +16,9 @@ func (t *topologyQuery) prometheusAPI() http.Handler {
 	}
 	stored := t.storage.embedded.PromQL()
 	return promapi.New(promapi.Settings{
-		Engine:  stored,
-		Storage: stored,
-		Now: func() time.Time {
-			if _, now := t.stores.Sources.Clock(); now > 0 {
-				return time.UnixMilli(now)
-			}
-			return time.Now()
-		},
+		Engine:   stored,
+		Storage:  stored,
+		Now:      t.storage.now,
 		Logger:   slog.New(zapslog.NewHandler(t.settings.Logger.Core())),
 		Lookback: t.config.History.Lookback,
 	})

@@ -102,6 +102,14 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 	return s.restore(ctx)
 }
 
+// now is the data's time, and the wall clock's before there is any data.
+func (s *storage) now() time.Time {
+	if _, now := s.stores.Sources.Clock(); now > 0 {
+		return time.UnixMilli(now)
+	}
+	return time.Now()
+}
+
 // openRecords opens the flows, and the spans unless something else keeps them.
 func (s *storage) openRecords() error {
 	kinds := []records.Kind{flows.Kind}
@@ -112,13 +120,8 @@ func (s *storage) openRecords() error {
 		Directory: filepath.Join(s.directory, "records"),
 		MaxBytes:  s.config.Records.MaxSizeMiB << 20,
 		Retention: s.config.Records.Retention,
-		Now: func() time.Time {
-			if _, now := s.stores.Sources.Clock(); now > 0 {
-				return time.UnixMilli(now)
-			}
-			return time.Now()
-		},
-		Logger: s.telemetry.Logger,
+		Now:       s.now,
+		Logger:    s.telemetry.Logger,
 	}, kinds...)
 	if err != nil {
 		return err

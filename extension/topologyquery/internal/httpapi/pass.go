@@ -11,9 +11,9 @@ import (
 // prometheusPattern are the paths of Prometheus's API.
 const prometheusPattern = promapi.Prefix + "/"
 
-// pass lets a handler that writes its answer itself answer, bounded in number and time as those of this API.
+// pass lets a handler that writes its answer itself answer, compressed, and bounded in number and time as those of this API.
 func (s *responder) pass(pattern string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return compressed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
 		if err := s.gate.enter(r.Context()); err != nil {
 			s.observe(r.Context(), pattern, s.problem(w, r, err), time.Since(started))
@@ -21,11 +21,11 @@ func (s *responder) pass(pattern string, next http.Handler) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
 		defer cancel()
-		out := &passWriter{ResponseWriter: &deadlineWriter{w, http.NewResponseController(w)}, leave: s.gate.leave, status: http.StatusOK}
+		out := &passWriter{ResponseWriter: w, leave: s.gate.leave, status: http.StatusOK}
 		defer out.done()
 		next.ServeHTTP(out, r.WithContext(ctx))
 		s.observe(r.Context(), pattern, out.status, time.Since(started))
-	})
+	}))
 }
 
 // passWriter gives the slot back once the answer is made: a slow reader keeps nobody waiting.

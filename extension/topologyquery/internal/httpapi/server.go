@@ -115,7 +115,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 	mux.Handle(exportPattern, compressed(&export{flows: all.Flows, responder: r}))
 	jaeger := &jaegerapi.API{Traces: all.Traces, Now: func() time.Time { return time.UnixMilli(ranges.now()).UTC() }}
 	for pattern, h := range jaeger.Routes() {
-		mux.Handle(pattern, compressed(r.pass(pattern, h)))
+		mux.Handle(pattern, r.pass(pattern, h))
 	}
 	if settings.Prometheus != nil {
 		mux.Handle(prometheusPattern, r.pass(prometheusPattern, settings.Prometheus))

@@ -205,13 +205,19 @@ func (a *API) search(r *http.Request) (data any, total int, err error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		for i := range found {
-			ids = append(ids, found[i].TraceID)
-		}
+		ids = idsOf(found)
 	}
 	list := []*trace{}
 	err = a.each(r.Context(), ids, func(t *traces.Trace) { list = append(list, traceOf(t)) })
 	return list, len(list), err
+}
+
+func idsOf(found []traces.Summary) []string {
+	ids := make([]string, len(found))
+	for i := range found {
+		ids[i] = found[i].TraceID
+	}
+	return ids
 }
 
 // each reads traces until their spans are too many for one answer.
@@ -359,6 +365,15 @@ func (a *API) queryOf3(values url.Values) (traces.Query, error) {
 	return q, err
 }
 
+// find3 searches as a request of version 3 asks.
+func (a *API) find3(r *http.Request) ([]traces.Summary, error) {
+	query, err := a.queryOf3(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	return a.Traces.Search(r.Context(), query)
+}
+
 func (a *API) trace3(r *http.Request) (any, error) {
 	t, err := a.one(r)
 	if err != nil {
@@ -368,20 +383,12 @@ func (a *API) trace3(r *http.Request) (any, error) {
 }
 
 func (a *API) search3(r *http.Request) (any, error) {
-	query, err := a.queryOf3(r.URL.Query())
+	found, err := a.find3(r)
 	if err != nil {
 		return nil, err
-	}
-	found, err := a.Traces.Search(r.Context(), query)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]string, len(found))
-	for i := range found {
-		ids[i] = found[i].TraceID
 	}
 	var list []*traces.Trace
-	if err := a.each(r.Context(), ids, func(t *traces.Trace) { list = append(list, t) }); err != nil {
+	if err := a.each(r.Context(), idsOf(found), func(t *traces.Trace) { list = append(list, t) }); err != nil {
 		return nil, err
 	}
 	if len(list) == 0 {
@@ -419,20 +426,15 @@ type serviceSpans struct {
 }
 
 func (a *API) summaries3(r *http.Request) (any, error) {
-	query, err := a.queryOf3(r.URL.Query())
-	if err != nil {
-		return nil, err
-	}
-	found, err := a.Traces.Search(r.Context(), query)
+	found, err := a.find3(r)
 	if err != nil {
 		return nil, err
 	}
 	list := []summary{}
 	by := map[string]*traces.Summary{} // bounded by the query's limit
-	ids := make([]string, len(found))
 	for i := range found {
-		ids[i], by[found[i].TraceID] = found[i].TraceID, &found[i]
+		by[found[i].TraceID] = &found[i]
 	}
-	err = a.each(r.Context(), ids, func(t *traces.Trace) { list = append(list, summaryOf(t, by[t.TraceID])) })
+	err = a.each(r.Context(), idsOf(found), func(t *traces.Trace) { list = append(list, summaryOf(t, by[t.TraceID])) })
 	return map[string]any{"summaries": list}, err
 }

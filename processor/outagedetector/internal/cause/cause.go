@@ -227,10 +227,11 @@ func comparePairs(a, b *observe.Pair) int {
 	return cmp.Or(observe.CompareNames(a.Source.Name, b.Source.Name), observe.CompareNames(a.Destination.Name, b.Destination.Name))
 }
 
-func take(e *Explanation, open []Blame, belongs func(Blame) bool) (rest []Blame) {
+// take moves the blames that belong to part of an explanation there: to its edges, or to what fails or is silent because of them.
+func take(into *[]Blame, open []Blame, belongs func(Blame) bool) (rest []Blame) {
 	for _, b := range open {
 		if belongs(b) {
-			e.Edges = append(e.Edges, b)
+			*into = append(*into, b)
 		} else {
 			rest = append(rest, b)
 		}

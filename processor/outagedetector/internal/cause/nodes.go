@@ -29,7 +29,7 @@ func (f nodesDown) find(open []Blame) (found []*Explanation, rest []Blame) {
 		n := f.store.Nodes.ByName[name]
 		e := ofFault(outage.Subject{Type: TypeNode, Name: name}, &n.Down, name)
 		e.Recovered = recovered(n)
-		rest = take(e, open, func(b Blame) bool {
+		rest = take(&e.Edges, open, func(b Blame) bool {
 			_, lastBad := b.span()
 			return f.placement.belongs(b, name) && (n.Down.On || lastBad <= n.Down.Recovered+late)
 		})
@@ -120,7 +120,7 @@ func (f nodesFailing) find(open []Blame) (found []*Explanation, rest []Blame) {
 			Diagnosis: Diagnosis{Root: outage.Subject{Type: TypeNode, Name: name}, Kind: rules.KindNodeDown, Rule: rule, Severity: rule.Severity},
 			Extent:    Extent{Nodes: []string{name}}, Confirmed: true,
 		}
-		open = take(e, open, func(b Blame) bool {
+		open = take(&e.Edges, open, func(b Blame) bool {
 			return b.Fault().On && lostWith(b.Fault().Kind) && f.placement.failsOnlyOn(b.Pair.Destination, b.Fault().Since) == name
 		})
 		found = append(found, e)

@@ -22,10 +22,10 @@ func (f uncaptured) find(open []Blame) (found []*Explanation, rest []Blame) {
 	for _, u := range f.judge.Proxies.Uncaptured {
 		e := ofFault(u.Root, &u.Fault, u.Node)
 		e.Evidence, e.Confirmed = slices.Clone(u.Evidence), true
-		open = take(e, open, func(b Blame) bool {
+		open = take(&e.Edges, open, func(b Blame) bool {
 			return u.Apps[b.Pair.Destination.Name] && during(b, &u.Fault) && lostWith(b.Fault().Kind) && b.Family != observe.Silence
 		})
-		open = suffer(e, open, func(b Blame) bool {
+		open = take(&e.Affected, open, func(b Blame) bool {
 			return u.Apps[b.Pair.Source.Name] && during(b, &u.Fault)
 		})
 		if !lingers(e, &u.Fault) {
@@ -48,18 +48,6 @@ func during(b Blame, f *observe.Fault) bool {
 // lingers tells whether an explanation still says something: its fault goes on, or what followed from it does.
 func lingers(e *Explanation, f *observe.Fault) bool { return f.On || len(e.Edges)+len(e.Affected) > 0 }
 
-// suffer adds to an explanation what fails or is silent because of its edges.
-func suffer(e *Explanation, open []Blame, because func(Blame) bool) (rest []Blame) {
-	for _, b := range open {
-		if because(b) {
-			e.Affected = append(e.Affected, b)
-		} else {
-			rest = append(rest, b)
-		}
-	}
-	return rest
-}
-
 // unresolved makes an explanation of names that are not resolved, or late: what does not know an address makes no connection, and who
 // waits for one is slow or fails.
 type unresolved struct {
@@ -74,11 +62,11 @@ func (f unresolved) find(open []Blame) (found []*Explanation, rest []Blame) {
 		asks := func(app *observe.App) bool {
 			return u.Apps[app.Name] || u.Everyone && !f.store.Mesh.Captured(app.Name)
 		}
-		open = take(e, open, func(b Blame) bool {
+		open = take(&e.Edges, open, func(b Blame) bool {
 			return b.Fault().Kind == rules.KindDNSFailure && b.Family == observe.Connections && (u.Everyone || asks(b.Pair.Source)) ||
 				asks(b.Pair.Source) && outside(f.store, b.Pair.Destination) && during(b, &u.Fault)
 		})
-		open = suffer(e, open, func(b Blame) bool {
+		open = take(&e.Affected, open, func(b Blame) bool {
 			if !during(b, &u.Fault) {
 				return false
 			}
@@ -119,7 +107,7 @@ func (f unresolved) onDemand(found []*Explanation, open []Blame) ([]*Explanation
 	e := &Explanation{Diagnosis: Diagnosis{
 		Root: outage.Subject{Type: TypeService, Namespace: resolver.Namespace, Name: resolver.Name}, Kind: rules.KindDNSFailure, Rule: rule,
 	}}
-	open = take(e, open, func(b Blame) bool { return b.Family == observe.Connections && b.Fault().Kind == rules.KindDNSFailure })
+	open = take(&e.Edges, open, func(b Blame) bool { return b.Family == observe.Connections && b.Fault().Kind == rules.KindDNSFailure })
 	return append(found, e), open
 }
 
@@ -138,10 +126,10 @@ func (f overloaded) find(open []Blame) (found []*Explanation, rest []Blame) {
 		touches := func(b Blame) bool {
 			return f.store.Touches(b.Pair.Source, name) || f.store.Touches(b.Pair.Destination, name)
 		}
-		open = take(e, open, func(b Blame) bool {
+		open = take(&e.Edges, open, func(b Blame) bool {
 			return b.Family != observe.Silence && during(b, fault) && lostWith(b.Fault().Kind) && touches(b)
 		})
-		open = suffer(e, open, func(b Blame) bool { return during(b, fault) && touches(b) })
+		open = take(&e.Affected, open, func(b Blame) bool { return during(b, fault) && touches(b) })
 		if lingers(e, fault) {
 			found = append(found, e)
 		}

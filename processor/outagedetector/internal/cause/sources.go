@@ -38,7 +38,7 @@ func (f sources) find(open []Blame) (found []*Explanation, rest []Blame) {
 	for _, app := range suspects {
 		e := &Explanation{Diagnosis: Diagnosis{Root: subject(app)}}
 		whole := f.blamesSource(app, bySource[app])
-		open = take(e, open, func(b Blame) bool { return b.Pair.Source == app && (atFault(b) || whole && unreached(b)) })
+		open = take(&e.Edges, open, func(b Blame) bool { return b.Pair.Source == app && (atFault(b) || whole && unreached(b)) })
 		e.Kind, e.Rule = dominantKind(e.Edges)
 		found = append(found, e)
 	}
