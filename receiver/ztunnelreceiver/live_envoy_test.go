@@ -13,7 +13,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/envoylogs"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
 )
 
 // requestLine is the n-th line of a waypoint's log, as the container's runtime keeps it: longer ones in two parts.
@@ -82,7 +82,7 @@ func TestEnvoyLogs(t *testing.T) {
 		return newRig(t, clock, store, out, accesslogs.Config{Include: []string{ztunnel}}, func(c *Config) {
 			logs := c.EnvoyLogs.GetOrInsertDefault()
 			logs.Include = []string{filepath.Join(folder, "*_*", "istio-proxy", "*.log")}
-			logs.StartAt, logs.PollInterval = envoylogs.StartAtBeginning, 2*time.Millisecond
+			logs.StartAt, logs.PollInterval = tail.StartAtBeginning, 2*time.Millisecond
 		})
 	}
 	appendTo(ztunnel, accessText(0, 100))

@@ -29,6 +29,7 @@ import (
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadatatest"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/endpoints"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
 
@@ -94,7 +95,7 @@ func TestStartAtEnd(t *testing.T) {
 	path := filepath.Join(dir, "0.log")
 	appendTo(t, path, accessText(0, 5))
 	store := newMemory(map[string][]byte{})
-	logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: accesslogs.StartAtEnd}
+	logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: tail.StartAtEnd}
 	out := &sink{}
 	clock := &steppedClock{now: epoch}
 	r := newRig(t, clock, store, out, logs)
@@ -117,7 +118,7 @@ func TestStartAtEnd(t *testing.T) {
 func TestStartAtEndWithoutAnyFile(t *testing.T) {
 	dir := t.TempDir()
 	store := newMemory(map[string][]byte{})
-	logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: accesslogs.StartAtEnd}
+	logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: tail.StartAtEnd}
 	clock := &steppedClock{now: epoch}
 	r := newRig(t, clock, store, &sink{}, logs)
 	r.polls()
@@ -143,7 +144,7 @@ func TestDamagedLines(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
 	cfg.NodeName = "node-a"
 	logs := cfg.AccessLogs.GetOrInsertDefault()
-	logs.Include, logs.StartAt, logs.PollInterval = []string{dir + "/*.log"}, accesslogs.StartAtBeginning, 2*time.Millisecond
+	logs.Include, logs.StartAt, logs.PollInterval = []string{dir + "/*.log"}, tail.StartAtBeginning, 2*time.Millisecond
 	tel, err := telemetry.New(observed.NewTelemetrySettings())
 	require.NoError(t, err)
 	set := metadatatest.NewSettings(observed)
@@ -232,7 +233,7 @@ func TestLostStorage(t *testing.T) {
 			path := filepath.Join(dir, "0.log")
 			store := newMemory(map[string][]byte{})
 			clock := &steppedClock{now: epoch}
-			logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: accesslogs.StartAtBeginning}
+			logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: tail.StartAtBeginning}
 			r := newRig(t, clock, store, &sink{}, logs)
 			appendTo(t, path, accessText(0, 10))
 			r.polls()
@@ -244,7 +245,7 @@ func TestLostStorage(t *testing.T) {
 			out := &sink{}
 			after := newMemory(stored)
 			after.others = store.others
-			logs.StartAt = accesslogs.StartAtEnd
+			logs.StartAt = tail.StartAtEnd
 			next := newRig(t, clock, after, out, logs)
 			next.polls()
 			for range 6 {
@@ -281,7 +282,7 @@ func TestBacklogOfRefusedRecords(t *testing.T) {
 	cfg := createDefaultConfig().(*Config)
 	cfg.NodeName = "node-a"
 	logs := cfg.AccessLogs.GetOrInsertDefault()
-	logs.Include, logs.StartAt, logs.PollInterval = []string{dir + "/*.log"}, accesslogs.StartAtBeginning, 2*time.Millisecond
+	logs.Include, logs.StartAt, logs.PollInterval = []string{dir + "/*.log"}, tail.StartAtBeginning, 2*time.Millisecond
 	tel, err := telemetry.New(componenttest.NewNopTelemetrySettings())
 	require.NoError(t, err)
 	set := receivertest.NewNopSettings(metadata.Type)
@@ -350,7 +351,7 @@ func TestLive(t *testing.T) {
 	cfg := factory.CreateDefaultConfig().(*Config)
 	cfg.NodeName, cfg.FlushInterval = "node-a", 20*time.Millisecond
 	logs := cfg.AccessLogs.GetOrInsertDefault()
-	logs.Include, logs.StartAt, logs.PollInterval = []string{path}, accesslogs.StartAtBeginning, 5*time.Millisecond
+	logs.Include, logs.StartAt, logs.PollInterval = []string{path}, tail.StartAtBeginning, 5*time.Millisecond
 	metrics := cfg.Metrics.GetOrInsertDefault()
 	metrics.Endpoints = []endpoints.Config{{Endpoint: server.URL}}
 	metrics.CollectionInterval, metrics.Timeout = 20*time.Millisecond, 20*time.Millisecond

@@ -24,6 +24,7 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadata"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
 
@@ -160,7 +161,7 @@ func newRig(t *testing.T, clock *steppedClock, store *memory, out *sink, logs ac
 	cfg.AccessLogs.GetOrInsertDefault()
 	defaults := cfg.AccessLogs.Get()
 	defaults.Include, defaults.Exclude = logs.Include, logs.Exclude
-	defaults.StartAt = accesslogs.StartAtBeginning
+	defaults.StartAt = tail.StartAtBeginning
 	if logs.StartAt != "" {
 		defaults.StartAt = logs.StartAt
 	}

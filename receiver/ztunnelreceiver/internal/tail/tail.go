@@ -160,7 +160,7 @@ func (t *Tail) Start(ctx context.Context) error {
 	cfg.StartAt = t.cfg.StartAt
 	if known {
 		// What appeared since the last start is new, even if there was no file at all then.
-		cfg.StartAt = "beginning"
+		cfg.StartAt = StartAtBeginning
 	}
 	cfg.MaxLogSize = helper.ByteSize(t.cfg.MaxEntry + lineOverhead)
 	cfg.MaxLogSizeBehavior = fileconsumer.MaxLogSizeBehaviorTruncate

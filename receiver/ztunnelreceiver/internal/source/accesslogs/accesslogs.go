@@ -19,12 +19,6 @@ import (
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
 )
 
-// Where to begin in a log that is there at the very first start.
-const (
-	StartAtBeginning = "beginning"
-	StartAtEnd       = "end"
-)
-
 // Config says which files ztunnels write their logs to.
 type Config struct {
 	Include []string `mapstructure:"include"`
@@ -51,7 +45,7 @@ type NodeFromConfig struct {
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		StartAt:      StartAtEnd,
+		StartAt:      tail.StartAtEnd,
 		PollInterval: 200 * time.Millisecond,
 		Format:       string(tail.FormatAuto),
 		MaxEntrySize: 64 << 10,
@@ -60,32 +54,16 @@ func DefaultConfig() Config {
 
 // Validate implements xconfmap.Validator.
 func (c *Config) Validate() error {
-	var errs []error
-	if c.StartAt != StartAtBeginning && c.StartAt != StartAtEnd {
-		errs = append(errs, fmt.Errorf("start_at %q must be %q or %q", c.StartAt, StartAtBeginning, StartAtEnd))
-	}
-	if c.PollInterval <= 0 {
-		errs = append(errs, errors.New("poll_interval must be positive"))
-	}
+	var format error
 	switch tail.Format(c.Format) {
 	case tail.FormatAuto, tail.FormatCRI, tail.FormatBare:
 	default:
-		errs = append(errs, fmt.Errorf("format %q must be %q, %q or %q", c.Format, tail.FormatAuto, tail.FormatCRI, tail.FormatBare))
+		format = fmt.Errorf("format %q must be %q, %q or %q", c.Format, tail.FormatAuto, tail.FormatCRI, tail.FormatBare)
 	}
-	if c.MaxEntrySize < 1024 {
-		errs = append(errs, errors.New("max_entry_size must be at least 1024"))
-	}
-	if c.NodeFrom.PathRegexp != "" {
-		if c.NodeFrom.Static != "" {
-			errs = append(errs, errors.New("node_from: path_regexp and static exclude each other"))
-		}
-		if pattern, err := regexp.Compile(c.NodeFrom.PathRegexp); err != nil {
-			errs = append(errs, fmt.Errorf("node_from::path_regexp: %w", err))
-		} else if pattern.NumSubexp() != 1 {
-			errs = append(errs, errors.New("node_from::path_regexp must have one group, which gives the node"))
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(
+		tail.ValidateReading(c.StartAt, c.PollInterval, c.MaxEntrySize), format,
+		tail.ValidateOrigin("node_from", c.NodeFrom.PathRegexp, c.NodeFrom.Static, "the node"),
+	)
 }
 
 // ValidateFiles checks where the logs are; node is the collector's, and fromAPI tells that they come through the API server.
@@ -122,7 +100,7 @@ func openFiles(ctx context.Context, config *Config, env *source.Env) (source.Sou
 		Node: env.Node,
 	}
 	if env.ReadAgain {
-		settings.StartAt = StartAtBeginning
+		settings.StartAt = tail.StartAtBeginning
 	}
 	if config.NodeFrom.Static != "" {
 		settings.Node = config.NodeFrom.Static
@@ -166,8 +144,8 @@ func (s fileSink) Damaged(what tail.Damage, n int64) { s.env.Telemetry.LeftOut(s
 type pods struct{ *podlogs.Tail }
 
 func openPods(ctx context.Context, config *Config, env *source.Env) (source.Source, error) {
-	followed := podlogs.New(podlogs.Config{FromEnd: config.StartAt == StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize},
-		env.Kubernetes.LogSource(), podSink{env}, env.Sink, env.Ready)
+	followed := podlogs.New(podlogs.Config{FromEnd: config.StartAt == tail.StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize},
+		env.Kubernetes.LogSource(), podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: "pod"}, env}, env.Sink, env.Ready)
 	if env.Storage != nil {
 		if err := followed.Restore(ctx, env.Storage); err != nil {
 			return nil, errors.Join(err, followed.Stop())
@@ -188,33 +166,16 @@ func (pods) Run(context.Context) {}
 // Of implements source.Follower.
 func (pods) Of() string { return semconv.SourceAccessLog }
 
-type podSink struct{ env *source.Env }
+type podSink struct {
+	source.PodLogs
+	env *source.Env
+}
 
 // Entry implements podlogs.Sink.
 func (s podSink) Entry(node string, entry []byte) { s.env.Sink.Entry(node, entry, s.env.Clock.Now()) }
 
 // Damaged implements podlogs.Sink.
 func (s podSink) Damaged(what podlogs.Damage, n int64) { s.env.Telemetry.LeftOut(string(what), n) }
-
-// Skipped implements podlogs.Sink.
-func (s podSink) Skipped(n int64) {
-	s.env.Telemetry.ReceiverZtunnelLogLinesRepeated.Add(context.Background(), n)
-}
-
-// Reconnect implements podlogs.Sink.
-func (s podSink) Reconnect(pod kube.Pod, reason string, err error) {
-	s.env.Telemetry.Reconnected(reason)
-	if err != nil && !pod.Leaving {
-		s.env.Telemetry.Warn("A pod's log cannot be followed", zap.String("pod", pod.Namespace+"/"+pod.Name), zap.String("reason", reason), zap.Error(err))
-	}
-}
-
-// Gap implements podlogs.Sink.
-func (s podSink) Gap(pod kube.Pod) {
-	s.env.Telemetry.ReceiverZtunnelLogGaps.Add(context.Background(), 1)
-	s.env.Telemetry.Warn("Lines of a pod's log may be missing: it was rotated while it could not be followed, or its container restarted twice",
-		zap.String("pod", pod.Namespace+"/"+pod.Name))
-}
 
 // player takes recorded logs.
 type player struct{ env *source.Env }

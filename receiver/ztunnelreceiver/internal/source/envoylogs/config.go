@@ -3,18 +3,12 @@ package envoylogs
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
 
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
-)
-
-// Where to begin in a log that is there at the very first start.
-const (
-	StartAtBeginning = "beginning"
-	StartAtEnd       = "end"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
 )
 
 // Config says which files waypoints and gateways write their logs to, and in which format.
@@ -48,7 +42,7 @@ const podLogPath = `([^/_]+_[^/_]+)_[^/]+/[^/]+/[^/]+$`
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		StartAt:      StartAtEnd,
+		StartAt:      tail.StartAtEnd,
 		PollInterval: 200 * time.Millisecond,
 		MaxEntrySize: 64 << 10,
 	}
@@ -56,30 +50,11 @@ func DefaultConfig() Config {
 
 // Validate implements xconfmap.Validator.
 func (c *Config) Validate() error {
-	var errs []error
-	if c.StartAt != StartAtBeginning && c.StartAt != StartAtEnd {
-		errs = append(errs, fmt.Errorf("start_at %q must be %q or %q", c.StartAt, StartAtBeginning, StartAtEnd))
-	}
-	if c.PollInterval <= 0 {
-		errs = append(errs, errors.New("poll_interval must be positive"))
-	}
-	if c.MaxEntrySize < 1024 {
-		errs = append(errs, errors.New("max_entry_size must be at least 1024"))
-	}
-	if _, err := c.compile(); err != nil {
-		errs = append(errs, err)
-	}
-	if c.ProxyFrom.PathRegexp != "" {
-		if c.ProxyFrom.Static != "" {
-			errs = append(errs, errors.New("proxy_from: path_regexp and static exclude each other"))
-		}
-		if pattern, err := regexp.Compile(c.ProxyFrom.PathRegexp); err != nil {
-			errs = append(errs, fmt.Errorf("proxy_from::path_regexp: %w", err))
-		} else if pattern.NumSubexp() != 1 {
-			errs = append(errs, errors.New("proxy_from::path_regexp must have one group, which gives the proxy"))
-		}
-	}
-	return errors.Join(errs...)
+	_, err := c.compile()
+	return errors.Join(
+		tail.ValidateReading(c.StartAt, c.PollInterval, c.MaxEntrySize), err,
+		tail.ValidateOrigin("proxy_from", c.ProxyFrom.PathRegexp, c.ProxyFrom.Static, "the proxy"),
+	)
 }
 
 // ValidateFiles checks where the logs are; fromAPI tells that they come through the API server.

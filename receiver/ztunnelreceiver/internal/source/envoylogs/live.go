@@ -60,9 +60,9 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 
 func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSink, kept *store) (source.Source, error) {
 	followed := podlogs.New(podlogs.Config{
-		FromEnd: config.StartAt == StartAtEnd, MaxEntry: config.MaxEntrySize, Style: config.CompiledFormat().Style(),
+		FromEnd: config.StartAt == tail.StartAtEnd, MaxEntry: config.MaxEntrySize, Style: config.CompiledFormat().Style(),
 		Of: func(pod kube.Pod) string { return pod.Namespace + podSeparator + pod.Name },
-	}, env.Kubernetes.LogSource(), podSink{read}, env.Sink, env.Ready)
+	}, env.Kubernetes.LogSource(), podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: "waypoint"}, read}, env.Sink, env.Ready)
 	if kept != nil {
 		if err := followed.Restore(ctx, kept); err != nil {
 			return nil, errors.Join(err, followed.Stop())
@@ -202,29 +202,12 @@ func (s *lineSink) Damaged(what tail.Damage, n int64) {
 }
 
 // podSink takes lines of pods.
-type podSink struct{ *lineSink }
+type podSink struct {
+	source.PodLogs
+	*lineSink
+}
 
 // Damaged implements podlogs.Sink.
 func (s podSink) Damaged(what podlogs.Damage, n int64) {
 	s.env.Telemetry.LeftOut("envoy_"+string(what), n)
-}
-
-// Skipped implements podlogs.Sink.
-func (s podSink) Skipped(n int64) {
-	s.env.Telemetry.ReceiverZtunnelLogLinesRepeated.Add(context.Background(), n)
-}
-
-// Reconnect implements podlogs.Sink.
-func (s podSink) Reconnect(pod kube.Pod, reason string, err error) {
-	s.env.Telemetry.Reconnected(reason)
-	if err != nil && !pod.Leaving {
-		s.env.Telemetry.Warn("A waypoint's log cannot be followed", zap.String("pod", pod.Namespace+"/"+pod.Name), zap.String("reason", reason), zap.Error(err))
-	}
-}
-
-// Gap implements podlogs.Sink.
-func (s podSink) Gap(pod kube.Pod) {
-	s.env.Telemetry.ReceiverZtunnelLogGaps.Add(context.Background(), 1)
-	s.env.Telemetry.Warn("Lines of a waypoint's log may be missing: it was rotated while it could not be followed, or its container restarted twice",
-		zap.String("pod", pod.Namespace+"/"+pod.Name))
 }
