@@ -44,8 +44,8 @@ func (t *Table) unanswered(x *Exchange, now pcommon.Timestamp, final bool) {
 	}
 	x.lone = true
 	t.voices.Miss(to.Party, now)
-	if x.call.Unanswered && to.Workload != nil {
-		return // the ztunnels tell of a connection in the mesh that failed
+	if x.call.Unanswered {
+		return // The connection failed, of which ztunnels tell, also where it leaves the mesh. It says nothing of the peer's answers.
 	}
 	t.ledger.enter(t.loneRequest(x, from, &to), byClientSpan, now)
 }
