@@ -39,7 +39,15 @@ func TestJaegerAPI(t *testing.T) {
 		Data []struct{ Name, SpanKind string }
 	}
 	getJSON(t, base+"/api/operations?service=checkout", http.StatusOK, &operations)
-	assert.Len(t, operations.Data, len(names.Data))
+	assert.GreaterOrEqual(t, len(operations.Data), len(names.Data))
+	kinds := map[string]string{}
+	for _, operation := range operations.Data {
+		kinds[operation.Name] += operation.SpanKind
+	}
+	assert.Equal(t, "server", kinds["POST /orders"])
+	assert.Equal(t, "client", kinds["POST /charges"])
+	getJSON(t, base+"/api/operations?service=checkout&spanKind=client", http.StatusOK, &operations)
+	assert.Less(t, len(operations.Data), len(names.Data))
 
 	type jaegerTrace struct {
 		TraceID string
@@ -131,3 +139,67 @@ func TestJaegerAPI(t *testing.T) {
 }
 
 func rfc3339(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339Nano) }
+
+// The requests are those of Jaeger's monitor page, where policy denies what checkout asks of payment.
+func TestJaegerMonitor(t *testing.T) {
+	e, base := start(t, nil)
+	play(t, e, "policy-deny")
+	_, last := e.stores.Sources.Clock()
+	type family struct {
+		Name, Type, Help string
+		Metrics          []struct {
+			Labels       []struct{ Name, Value string }
+			MetricPoints []struct {
+				GaugeValue struct{ DoubleValue float64 }
+				Timestamp  time.Time
+			}
+		}
+	}
+	window := fmt.Sprintf("&endTs=%d&lookback=60000&step=60000&ratePer=240000", last)
+	ask := func(path, service string) family {
+		var f family
+		getJSON(t, base+path+"?service="+service+window+"&quantile=0.95", http.StatusOK, &f)
+		assert.Equal(t, "GAUGE", f.Type)
+		return f
+	}
+	newest := func(f family) float64 {
+		require.Len(t, f.Metrics, 1)
+		points := f.Metrics[0].MetricPoints
+		require.NotEmpty(t, points)
+		assert.Equal(t, time.UnixMilli(last).UTC(), points[len(points)-1].Timestamp)
+		return points[len(points)-1].GaugeValue.DoubleValue
+	}
+	calls := ask("/api/metrics/calls", "payment")
+	assert.Equal(t, "service_call_rate", calls.Name)
+	assert.Equal(t, "service_name", calls.Metrics[0].Labels[0].Name)
+	// 114 requests were answered, and 65 connections denied.
+	assert.InDelta(t, 179.0/240, newest(calls), 1e-9)
+	assert.InDelta(t, 65.0/179, newest(ask("/api/metrics/errors", "payment")), 1e-9)
+	assert.Zero(t, newest(ask("/api/metrics/errors", "catalog")))
+	assert.Positive(t, newest(ask("/api/metrics/latencies", "catalog")))
+	assert.Empty(t, ask("/api/metrics/calls", "nobody").Metrics)
+	byOperation := ask("/api/metrics/calls", "checkout&groupByOperation=true&spanKind=server")
+	assert.Equal(t, "service_operation_call_rate", byOperation.Name)
+	require.NotEmpty(t, byOperation.Metrics)
+	assert.Equal(t, "operation", byOperation.Metrics[0].Labels[1].Name)
+	assert.Less(t, newest(ask("/api/metrics/calls", "payment&spanKind=server")), newest(ask("/api/metrics/calls", "checkout&spanKind=client")))
+	assert.Empty(t, ask("/api/metrics/calls", "payment&spanKind=producer").Metrics)
+	var failure struct{ Errors []struct{ Msg string } }
+	for path, message := range map[string]string{
+		"calls?":                                       "unable to parse param 'service': please provide at least one service name",
+		"calls?service=a&step=x":                       "unable to parse param 'step': \"x\"",
+		"calls?service=a&endTs=-1":                     "unable to parse param 'endTs': \"-1\"",
+		"calls?service=a&spanKind=fast":                "unable to parse param 'spanKind': unsupported span kind: 'fast'",
+		"calls?service=a&groupByOperation=":            "",
+		"latencies?service=a":                          "unable to parse param 'quantile': \"\"",
+		"latencies?service=a&quantile=NaN":             "unable to parse param 'quantile': \"NaN\"",
+		"calls?service=a&lookback=999999999999&step=1": "unable to parse param 'step': more than 11000 points",
+	} {
+		if message == "" {
+			getJSON(t, base+"/api/metrics/"+path, http.StatusOK, nil)
+			continue
+		}
+		getJSON(t, base+"/api/metrics/"+path, http.StatusBadRequest, &failure)
+		assert.Equal(t, message, failure.Errors[0].Msg)
+	}
+}

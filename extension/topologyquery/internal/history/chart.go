@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,7 +22,14 @@ type Chart struct {
 	By         []string
 	Start, End time.Time
 	Step       time.Duration
+	// Per is the time over which a point's growth is taken, Step where it is 0.
+	Per time.Duration
+	// Quantile takes the place of the metric's own, unless it is 0.
+	Quantile float64
 }
+
+// per is the time over which a point's growth is taken.
+func (c *Chart) per() time.Duration { return cmp.Or(c.Per, c.Step) }
 
 // chartKind is how a chart's metric is made.
 type chartKind uint8
@@ -92,16 +100,16 @@ func (q *querier) promQL(c Chart) string {
 		sum += " by (" + strings.Join(c.By, ", ") + ") "
 	}
 	grown := fmt.Sprintf("%s - (last_over_time(%s[%s] offset %s) or 0 * %s)",
-		newest, selector, promDuration(q.lookback), promDuration(c.Step.Milliseconds()), newest)
+		newest, selector, promDuration(q.lookback), promDuration(c.per().Milliseconds()), newest)
 	switch m.kind {
 	case chartGauge:
 		return sum + "(" + newest + ")"
 	case chartQuantile:
-		return fmt.Sprintf("histogram_quantile(%s, %s(%s))", strconv.FormatFloat(m.quantile, 'f', -1, 64), sum, grown)
+		return fmt.Sprintf("histogram_quantile(%s, %s(%s))", strconv.FormatFloat(cmp.Or(c.Quantile, m.quantile), 'f', -1, 64), sum, grown)
 	case chartBuckets:
 		return sum + "(" + grown + ")"
 	}
-	return fmt.Sprintf("%s(clamp_min(%s, 0)) / %s", sum, grown, strconv.FormatFloat(c.Step.Seconds(), 'f', -1, 64))
+	return fmt.Sprintf("%s(clamp_min(%s, 0)) / %s", sum, grown, strconv.FormatFloat(c.per().Seconds(), 'f', -1, 64))
 }
 
 func promDuration(ms int64) string {
@@ -113,7 +121,7 @@ func promDuration(ms int64) string {
 
 // Chart evaluates a chart and returns its expression as well.
 func (s *Store) Chart(ctx context.Context, c Chart) (string, []Result, error) {
-	q, err := s.q.of(ctx, c.Start.Add(-c.Step).UnixMilli()-s.q.lookback, c.End.UnixMilli())
+	q, err := s.q.of(ctx, c.Start.Add(-c.per()).UnixMilli()-s.q.lookback, c.End.UnixMilli())
 	if err != nil {
 		return "", nil, err
 	}

@@ -113,7 +113,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 	stream := &stream{hub: all.Events, flows: all.Flows, ranges: ranges, heartbeat: settings.Heartbeat, rejected: settings.Rejected}
 	mux.Handle("/api/v1/events", stream)
 	mux.Handle(exportPattern, compressed(&export{flows: all.Flows, responder: r}))
-	jaeger := &jaegerapi.API{Traces: all.Traces, Now: func() time.Time { return time.UnixMilli(ranges.now()).UTC() }}
+	jaeger := &jaegerapi.API{Traces: all.Traces, Charts: all.Past, Now: func() time.Time { return time.UnixMilli(ranges.now()).UTC() }}
 	for pattern, h := range jaeger.Routes() {
 		mux.Handle(pattern, r.pass(pattern, h))
 	}

@@ -3,12 +3,14 @@
 package jaegerapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +34,8 @@ const lookback = time.Hour
 type API struct {
 	// Traces is where traces are kept.
 	Traces traces.Reader
+	// Charts draws the requests of edges.
+	Charts Charts
 	// Now is the data's own time.
 	Now func() time.Time
 }
@@ -49,6 +53,10 @@ func (a *API) Routes() map[string]http.Handler {
 		"/api/v3/traces":                     v3(a.search3),
 		"/api/v3/traces/{id}":                v3(a.trace3),
 		"/api/v3/trace-summaries":            v3(a.summaries3),
+		"/api/metrics/calls":                 metricsOf(a.calls),
+		"/api/metrics/errors":                metricsOf(a.errors),
+		"/api/metrics/latencies":             metricsOf(a.latencies),
+		"/api/metrics/minstep":               v1(minStep),
 	}
 }
 
@@ -147,46 +155,59 @@ func (a *API) services3(r *http.Request) (any, error) {
 	return map[string]any{"services": names}, err
 }
 
-func (a *API) operationNames(ctx context.Context, service string) ([]string, error) {
+// service is what is known of a service; without operations for one that nobody knows.
+func (a *API) service(ctx context.Context, name string) (traces.Service, error) {
 	all, err := a.Traces.Services(ctx, time.Time{}, time.Time{})
-	for i := range all {
-		if all[i].Name == service {
-			return all[i].Operations, err
-		}
+	if i := slices.IndexFunc(all, func(s traces.Service) bool { return s.Name == name }); i >= 0 {
+		return all[i], err
 	}
-	return []string{}, err
+	return traces.Service{Operations: []string{}}, err
 }
 
 func (a *API) operationsOf(r *http.Request) (data any, total int, err error) {
-	names, err := a.operationNames(r.Context(), r.PathValue("service"))
-	return names, len(names), err
+	one, err := a.service(r.Context(), r.PathValue("service"))
+	return one.Operations, len(one.Operations), err
 }
 
-// operation is an operation's name. The kind of its spans is not kept.
+// operation is an operation's name and the kind of its spans.
 type operation struct {
 	Name string `json:"name"`
 	Kind string `json:"spanKind"`
 }
 
-func (a *API) listOperations(r *http.Request, service string) ([]operation, error) {
+// listOperations lists what a service does; unknown stands for a kind that is not known.
+func (a *API) listOperations(r *http.Request, unknown string) ([]operation, error) {
+	values := r.URL.Query()
+	service, kind := values.Get("service"), cmp.Or(values.Get("spanKind"), values.Get("span_kind"))
 	if service == "" {
 		return nil, bad("parameter 'service' is required")
 	}
-	names, err := a.operationNames(r.Context(), service)
-	list := make([]operation, len(names))
-	for i, name := range names {
-		list[i].Name = name
+	one, err := a.service(r.Context(), service)
+	list := []operation{}
+	for _, o := range one.Kinds {
+		known := kindOf(o.Kind)
+		if kind == "" || strings.EqualFold(kind, known) {
+			list = append(list, operation{o.Name, cmp.Or(known, unknown)})
+		}
 	}
 	return list, err
 }
 
+// kindOf is a span's kind as Jaeger tells it: nothing where none was said.
+func kindOf(kind string) string {
+	if kind = strings.ToLower(kind); kind != "unspecified" {
+		return kind
+	}
+	return ""
+}
+
 func (a *API) operations(r *http.Request) (data any, total int, err error) {
-	list, err := a.listOperations(r, r.URL.Query().Get("service"))
+	list, err := a.listOperations(r, "")
 	return list, len(list), err
 }
 
 func (a *API) operations3(r *http.Request) (any, error) {
-	list, err := a.listOperations(r, r.URL.Query().Get("service"))
+	list, err := a.listOperations(r, "internal")
 	return map[string]any{"operations": list}, err
 }
 
@@ -224,7 +245,7 @@ func idsOf(found []traces.Summary) []string {
 func (a *API) each(ctx context.Context, ids []string, take func(*traces.Trace)) error {
 	spans := 0
 	for _, id := range ids {
-		t, err := a.Traces.Trace(ctx, strings.ToLower(id))
+		t, err := a.Traces.Trace(ctx, fullID(id))
 		if err != nil {
 			return err
 		}
@@ -239,8 +260,13 @@ func (a *API) each(ctx context.Context, ids []string, take func(*traces.Trace)) 
 	return nil
 }
 
+// fullID is a trace's id as it is stored: Jaeger leaves out zeros at the beginning.
+func fullID(id string) string {
+	return strings.Repeat("0", max(32-len(id), 0)) + strings.ToLower(id)
+}
+
 func (a *API) one(r *http.Request) (*traces.Trace, error) {
-	t, err := a.Traces.Trace(r.Context(), strings.ToLower(r.PathValue("id")))
+	t, err := a.Traces.Trace(r.Context(), fullID(r.PathValue("id")))
 	if err == nil && t == nil {
 		err = errNoTrace
 	}

@@ -80,8 +80,8 @@ func traceOf(t *traces.Trace) *trace {
 		if s.ParentID != "" {
 			one.References = append(one.References, reference{"CHILD_OF", t.TraceID, s.ParentID})
 		}
-		if s.Kind != "" {
-			one.Tags = append(one.Tags, tag{"span.kind", "string", strings.ToLower(s.Kind)})
+		if kind := kindOf(s.Kind); kind != "" {
+			one.Tags = append(one.Tags, tag{"span.kind", "string", kind})
 		}
 		switch s.Status {
 		case "error":

@@ -261,21 +261,21 @@ func (j *Jaeger) Services(ctx context.Context, _, _ time.Time) ([]Service, error
 	slices.Sort(answer.Services)
 	out := []Service{}
 	for i, name := range answer.Services {
-		service := Service{Name: name, Operations: []string{}}
+		var operations []Operation
 		if i < maxServices {
-			if service.Operations, err = j.operations(ctx, name); err != nil {
+			if operations, err = j.operations(ctx, name); err != nil {
 				return nil, err
 			}
 		}
-		out = append(out, service)
+		out = append(out, newService(name, operations))
 	}
 	return out, nil
 }
 
-func (j *Jaeger) operations(ctx context.Context, service string) ([]string, error) {
+func (j *Jaeger) operations(ctx context.Context, service string) ([]Operation, error) {
 	body, err := j.get(ctx, "/api/v3/operations", url.Values{"service": {service}})
 	if errors.Is(err, errNone) {
-		return []string{}, nil
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err
@@ -283,15 +283,15 @@ func (j *Jaeger) operations(ctx context.Context, service string) ([]string, erro
 	var answer struct {
 		Operations []struct {
 			Name string `json:"name"`
+			Kind string `json:"spanKind"`
 		} `json:"operations"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return nil, fmt.Errorf("reading Jaeger's answer: %w", err)
 	}
-	names := []string{}
+	var operations []Operation
 	for _, operation := range answer.Operations {
-		names = append(names, operation.Name)
+		operations = append(operations, Operation{operation.Name, strings.ToLower(operation.Kind)})
 	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+	return operations, nil
 }

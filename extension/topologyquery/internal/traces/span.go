@@ -91,6 +91,24 @@ type Summary struct {
 type Service struct {
 	Name       string   `json:"name"`
 	Operations []string `json:"operations"`
+	// Kinds are the operations with the kinds of their spans.
+	Kinds []Operation `json:"-"`
+}
+
+// Operation is the name of spans of a kind: internal, server, client, producer or consumer; unspecified or empty where it is not known.
+type Operation struct{ Name, Kind string }
+
+// newService is a service that has these operations.
+func newService(name string, operations []Operation) Service {
+	s := Service{Name: name, Operations: []string{}, Kinds: operations}
+	slices.SortFunc(s.Kinds, func(a, b Operation) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Kind, b.Kind))
+	})
+	for _, operation := range s.Kinds {
+		s.Operations = append(s.Operations, operation.Name)
+	}
+	s.Operations = slices.Compact(s.Operations)
+	return s
 }
 
 // Query selects traces: those with a span that has all that is asked for.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -36,12 +37,12 @@ type Store struct {
 
 	mu sync.Mutex
 	// offered are the services of blocks that do not change; bounded by the blocks.
-	offered map[string]map[string][]string
+	offered map[string]map[string][]Operation
 }
 
 // NewStore returns a store over the records of Kind. appOf may be nil.
 func NewStore(table *records.Table, appOf AppOf) *Store {
-	return &Store{table: table, appOf: appOf, offered: map[string]map[string][]string{}}
+	return &Store{table: table, appOf: appOf, offered: map[string]map[string][]Operation{}}
 }
 
 // Add stores spans; a span that is stored already is not stored again.
@@ -280,7 +281,7 @@ func (s *Store) Trace(ctx context.Context, id string) (*Trace, error) {
 
 // Services implements Reader.
 func (s *Store) Services(ctx context.Context, start, end time.Time) ([]Service, error) {
-	all := map[string]map[string]struct{}{} // bounded by maxOperations, as is each of it
+	all := map[string]map[Operation]struct{}{} // bounded by maxOperations, as is each of it
 	err := s.table.Blocks(ctx, &records.Query{From: nanos(start), Until: nanos(end)}, func(b *records.Block, _ int64) bool {
 		for service, operations := range s.offeredIn(b) {
 			known := all[service]
@@ -288,7 +289,7 @@ func (s *Store) Services(ctx context.Context, start, end time.Time) ([]Service, 
 				if len(all) >= maxOperations {
 					continue
 				}
-				known = map[string]struct{}{}
+				known = map[Operation]struct{}{}
 				all[service] = known
 			}
 			for _, operation := range operations {
@@ -301,12 +302,7 @@ func (s *Store) Services(ctx context.Context, start, end time.Time) ([]Service, 
 	})
 	out := make([]Service, 0, len(all))
 	for name, operations := range all {
-		service := Service{Name: name, Operations: make([]string, 0, len(operations))}
-		for operation := range operations {
-			service.Operations = append(service.Operations, operation)
-		}
-		slices.Sort(service.Operations)
-		out = append(out, service)
+		out = append(out, newService(name, slices.Collect(maps.Keys(operations))))
 	}
 	slices.SortFunc(out, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
 	return out, err
@@ -316,7 +312,7 @@ func (s *Store) Services(ctx context.Context, start, end time.Time) ([]Service, 
 const maxOffered = 4096
 
 // offeredIn returns the operations of a block by service.
-func (s *Store) offeredIn(b *records.Block) map[string][]string {
+func (s *Store) offeredIn(b *records.Block) map[string][]Operation {
 	s.mu.Lock()
 	known, ok := s.offered[b.ID()]
 	s.mu.Unlock()
@@ -325,23 +321,22 @@ func (s *Store) offeredIn(b *records.Block) map[string][]string {
 	}
 	services, serviceOf := b.Codes(fieldService)
 	names, nameOf := b.Codes(fieldName)
-	pairs := map[[2]int32]struct{}{} // bounded by the block
-	offered := map[string][]string{}
+	kinds, kindOf := b.Codes(fieldKind)
+	seen := map[[3]int32]struct{}{} // bounded by the block
+	offered := map[string][]Operation{}
 	for row := range b.Len() {
-		var pair [2]int32
-		if row < len(serviceOf) {
-			pair[0] = serviceOf[row]
+		var codes [3]int32
+		for i, of := range [...][]int32{serviceOf, nameOf, kindOf} {
+			if row < len(of) {
+				codes[i] = of[row]
+			}
 		}
-		if row < len(nameOf) {
-			pair[1] = nameOf[row]
-		}
-		if _, again := pairs[pair]; again {
+		if _, again := seen[codes]; again {
 			continue
 		}
-		pairs[pair] = struct{}{}
-		service, name := at(services, pair[0]), at(names, pair[1])
-		if len(offered[service]) < maxOperations {
-			offered[service] = append(offered[service], name)
+		seen[codes] = struct{}{}
+		if service := at(services, codes[0]); len(offered[service]) < maxOperations {
+			offered[service] = append(offered[service], Operation{at(names, codes[1]), at(kinds, codes[2])})
 		}
 	}
 	if b.ID() != "" {

@@ -127,7 +127,9 @@ func testSearch(t *testing.T, s *Store) {
 	services, err := s.Services(t.Context(), time.Time{}, time.Time{})
 	require.NoError(t, err)
 	assert.Equal(t, []Service{
-		{"cart", []string{"outbound redis"}}, {"checkout", []string{"POST /orders"}}, {"frontend", []string{"GET /product/{id}", "POST /checkout"}},
+		newService("cart", []Operation{{"outbound redis", "unspecified"}}),
+		newService("checkout", []Operation{{"POST /orders", "unspecified"}}),
+		newService("frontend", []Operation{{"GET /product/{id}", "unspecified"}, {"POST /checkout", "unspecified"}}),
 	}, services)
 }
 
@@ -373,7 +375,9 @@ func TestJaeger(t *testing.T) {
 			assert.Nil(t, none)
 			services, err := j.Services(t.Context(), time.Time{}, time.Time{})
 			require.NoError(t, err)
-			assert.Equal(t, []Service{{"checkout", []string{"of checkout"}}, {"frontend", []string{"of frontend"}}}, services)
+			assert.Equal(t, []Service{
+				newService("checkout", []Operation{{"of checkout", "server"}}), newService("frontend", []Operation{{"of frontend", "server"}}),
+			}, services)
 			odd, err := j.Trace(t.Context(), "../services")
 			require.NoError(t, err)
 			assert.Nil(t, odd)
