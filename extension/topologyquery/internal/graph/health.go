@@ -263,7 +263,7 @@ func (o *Options) judgeWard(w *ward) verdict {
 	root := verdict{}
 	for i := range o.Outages {
 		if one := &o.Outages[i]; one.Open() != "" && one.rootOf(w) {
-			root.worsen(verdict{one.Open(), one.Summary})
+			root.worsen(verdict{one.Open(), one.clause()})
 		}
 	}
 	switch {

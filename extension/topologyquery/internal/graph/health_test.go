@@ -51,7 +51,7 @@ func TestHealthIsSaidWithItsReason(t *testing.T) {
 		},
 		"an open outage": {
 			counts: happened(100, 0, 0, nil), edge: Failing, server: Failing, client: Healthy, reason: "quiet is slow",
-			outages: []Outage{{Root: Root{"shop", "quiet"}, IsOpen: true, Critical: true, Summary: "quiet is slow", Edges: between}},
+			outages: []Outage{{Root: Root{"shop", "quiet"}, IsOpen: true, Critical: true, Summary: "quiet is slow since 10:02:03. All depend on it.", Edges: between}},
 		},
 		"one that ended": {
 			counts: happened(100, 0, 0, nil), edge: Healthy, server: Healthy, client: Healthy,

@@ -2,7 +2,9 @@ package graph
 
 import (
 	"cmp"
+	"regexp"
 	"strconv"
+	"strings"
 	"unique"
 
 	"github.com/nephilia/nephilia/internal/edge"
@@ -66,6 +68,15 @@ func (o *Outage) Open() string {
 	return Degraded
 }
 
+// period is the clock in an outage's sentence, in UTC; where health is told, everybody sees what time it is.
+var period = regexp.MustCompile(` since \d\d:\d\d:\d\d\b`)
+
+// clause is the outage's sentence as the reason of a health: what fails and why, without its clock and without what follows from it.
+func (o *Outage) clause() string {
+	text, _, _ := strings.Cut(period.ReplaceAllLiteralString(o.Summary, ""), ". ")
+	return strings.TrimSuffix(text, ".")
+}
+
 // rootOf tells whether the outage begins with a workload or its app.
 func (o *Outage) rootOf(w *ward) bool {
 	return o.Root.Name != "" && o.Root.Namespace == w.key.namespace && (o.Root.Name == w.app || o.Root.Name == w.key.name)
@@ -97,7 +108,7 @@ func marksOf(outages []Outage) marks {
 		for _, e := range o.Edges {
 			at := [2]outage.Name{e.Source, e.Destination}
 			m := all[at]
-			m.merge(mark{o.Open(), o.Summary, o.Denial})
+			m.merge(mark{o.Open(), o.clause(), o.Denial})
 			all[at] = m
 		}
 	}
