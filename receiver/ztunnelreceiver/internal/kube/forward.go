@@ -20,6 +20,8 @@ const (
 	forwardProtocol = "portforward.k8s.io"
 	// maxForwardError bounds what is read of a kubelet's complaint.
 	maxForwardError = 1 << 10
+	// complaintTimeout bounds how long the end of the data waits for the complaint, which comes by a stream of its own.
+	complaintTimeout = 5 * time.Second
 )
 
 // Forward opens a connection to a port on the localhost of a pod, through the API server and the pod's kubelet. It needs the right to
@@ -96,7 +98,7 @@ func (f *forwarded) Read(data []byte) (int, error) {
 			if f.failure != nil {
 				err = f.failure
 			}
-		default:
+		case <-time.After(complaintTimeout):
 		}
 	}
 	return n, err
