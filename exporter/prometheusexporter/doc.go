@@ -1,5 +1,4 @@
-// Package prometheusexporter is the collector's prometheus exporter, letting go of what it has taken over. It keeps the newest
-// point of each series, and with it references to the batch that the point came in: all that ever came in one batch stays in
-// memory until its last series has a newer point. The service graph sends thousands of edges at a time, of which some stay
-// quiet for a minute; so the exporter held a minute of everything.
+// Package prometheusexporter is the collector's prometheus exporter, with the same type and options, for many series: it keeps the newest
+// point of each series as Prometheus is told of it, its labels shared with other series, where contrib's keeps a metric with a map of
+// attributes for each and translates all of them at each scrape.
 package prometheusexporter
