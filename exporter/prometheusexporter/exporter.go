@@ -1,6 +1,7 @@
 package prometheusexporter
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ import (
 
 // maxScrapes bounds the scrapes that go on at a time: each holds the values of all series while its reader takes them.
 const maxScrapes = 4
+
+// writeSize is how many bytes are written at a time.
+const writeSize = 64 << 10
 
 // shutdownTimeout is how long those that read are waited for in the end.
 const shutdownTimeout = 5 * time.Second
@@ -132,7 +136,8 @@ func (e *prometheusExporter) write(w http.ResponseWriter, r *http.Request, forma
 	return errors.Join(e.encode(compressed, format), compressed.Close())
 }
 
-func (e *prometheusExporter) encode(out io.Writer, format expfmt.Format) error {
+func (e *prometheusExporter) encode(to io.Writer, format expfmt.Format) error {
+	out := bufio.NewWriterSize(to, writeSize)
 	encoder := expfmt.NewEncoder(out, format)
 	for _, f := range e.series.families(time.Since(e.began)) {
 		if err := encoder.Encode(f.exposed(e.cfg.SendTimestamps)); err != nil {
@@ -140,9 +145,11 @@ func (e *prometheusExporter) encode(out io.Writer, format expfmt.Format) error {
 		}
 	}
 	if closer, ok := encoder.(expfmt.Closer); ok {
-		return closer.Close()
+		if err := closer.Close(); err != nil {
+			return fmt.Errorf("writing the end: %w", err)
+		}
 	}
-	return nil
+	return out.Flush()
 }
 
 func acceptsGzip(header string) bool {
