@@ -244,5 +244,11 @@ func Of(name string) *Reason {
 // that they were cut.
 func Decisive(name string) bool {
 	r := Of(name)
-	return r.Fault != Client && !r.Vague && r.Name != semconv.ErrorTypeConnectionReset
+	return r.Fault != Client && r.Name != semconv.ErrorTypeConnectionReset && r.Name != semconv.ErrorTypeOther
+}
+
+// Cut tells whether a reason says no more than that the connection failed: whoever saw it from nearer may know why.
+func Cut(name string) bool {
+	r := Of(name)
+	return r.Kind != "" && r.Fault != Client && (r.Vague || r.Name == semconv.ErrorTypeConnectionReset)
 }

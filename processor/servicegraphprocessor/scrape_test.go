@@ -20,14 +20,18 @@ type tcp struct {
 	opened, closed, failed int64
 	clientSent, serverSent int64
 	waypoint               bool // the connections lead to the server's waypoint
+	behind                 bool // the connections are that waypoint's
 	noService              bool // the client called the server's own address
 }
 
 func (b *batch) tcp(at float64, s tcp) {
 	when := pcommon.NewTimestampFromTime(second0(at))
-	destination := "server"
+	source, destination := "client", "server"
 	if s.waypoint {
 		destination = "waypoint"
+	}
+	if s.behind {
+		source = "waypoint"
 	}
 	service := "server.shop.svc"
 	if s.noService {
@@ -40,7 +44,7 @@ func (b *batch) tcp(at float64, s tcp) {
 		p.SetDoubleValue(float64(value))
 		for name, value := range map[string]string{
 			"reporter": s.reporter, "response_flags": flags, "request_protocol": "tcp",
-			"source_workload": "client", "source_workload_namespace": "shop", "source_canonical_service": "client",
+			"source_workload": source, "source_workload_namespace": "shop", "source_canonical_service": source,
 			"source_canonical_revision": "v1", "source_cluster": "Kubernetes",
 			"destination_workload": destination, "destination_workload_namespace": "shop", "destination_canonical_service": destination,
 			"destination_canonical_revision": "v1", "destination_cluster": "Kubernetes", "destination_service": service,
@@ -314,6 +318,42 @@ func TestWhatAWaypointClosedDidNotFail(t *testing.T) {
 	scrape(26, 15, 14, 1000)
 	p.step(60, nil)
 	assert.Equal(t, map[string]uint64{semconv.ErrorTypeConnectFailed: 5}, p.edges()[key].Failed, "nothing was received")
+}
+
+// Where nothing but counters tell of a waypoint's connections, their failures count as those that a log tells.
+func TestCountersTellWhatFailsBehindAWaypoint(t *testing.T) {
+	key := testEdge()
+	key.Waypoint = "shop/waypoint"
+	key.Source = edge.Party{Workload: "waypoint", Namespace: "shop", App: "waypoint", Version: "v1", Cluster: "Kubernetes"}
+	for name, test := range map[string]struct {
+		flags  string
+		steps  [][4]int64 // opened, closed, failed, answered with bytes
+		failed map[string]uint64
+	}{
+		"denied":                   {"DENY", [][4]int64{{4, 0, 0, 100}, {9, 5, 5, 200}}, map[string]uint64{semconv.ErrorTypePolicyDenied: 5}},
+		"refused":                  {"CONNECT", [][4]int64{{4, 0, 0, 100}, {9, 5, 5, 100}}, map[string]uint64{semconv.ErrorTypeConnectFailed: 5}},
+		"some refused":             {"CONNECT", [][4]int64{{4, 0, 0, 100}, {9, 2, 2, 200}}, map[string]uint64{semconv.ErrorTypeConnectFailed: 2}},
+		"pool let go":              {"CONNECT", [][4]int64{{4, 0, 0, 100}, {4, 4, 4, 200}}, map[string]uint64{}},
+		"pool let go and refilled": {"CONNECT", [][4]int64{{4, 0, 0, 100}, {5, 4, 4, 200}}, map[string]uint64{semconv.ErrorTypeConnectFailed: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPipelines(t, nil)
+			p.learn(epoch, clientPod, serverPod, waypointPod, waypointSvc, frontedSvc)
+			at := 1.0
+			for _, s := range append([][4]int64{{}}, test.steps...) {
+				p.step(at, func(b *batch) {
+					b.tcp(at-0.5, tcp{
+						node: "node-b", reporter: "destination", start: 0.5, behind: true, flags: test.flags,
+						opened: s[0], closed: s[1], failed: s[2], serverSent: s[3],
+					})
+				})
+				at += 5
+			}
+			p.step(at+60, nil)
+			require.NotNil(t, p.edges()[key])
+			assert.Equal(t, test.failed, p.edges()[key].Failed)
+		})
+	}
 }
 
 func TestTheLogKnowsBetterWhatFailed(t *testing.T) {

@@ -75,9 +75,8 @@ func (b *Builder) fold() {
 	for i := range b.hops {
 		h := &b.hops[i]
 		clients := b.clients[way{h.key.Waypoint, h.destination, h.key.Port}]
-		if !slices.ContainsFunc(clients, func(c client) bool {
-			return c.counts.Fields[live.Closed] > 0 || c.counts.Fields[live.Opened] > 0 || c.counts.Failed > 0 || c.counts.Active > 0
-		}) {
+		pooled := len(clients) > 0 && !anew(h.counts) // of nobody's connections in particular
+		if !pooled && !slices.ContainsFunc(clients, func(c client) bool { return anew(c.counts) || c.counts.Active > 0 }) {
 			b.addEdge(&h.key, h.source, h.destination, h.counts).tells = serverSide // the half tells of the waypoint
 			continue
 		}
@@ -92,6 +91,11 @@ func (b *Builder) fold() {
 		}
 	}
 	b.hops, b.clients = nil, nil
+}
+
+// anew tells whether connections began or ended.
+func anew(c *live.Counts) bool {
+	return c.Fields[live.Closed] > 0 || c.Fields[live.Opened] > 0 || c.Failed > 0
 }
 
 func compareParties(a, b edge.Party) int {
@@ -137,22 +141,18 @@ func (c *client) well() uint64 {
 // cut is how many of a client's connections failed without its own ztunnel knowing more than that they were cut.
 func (c *client) cut() (n uint64) {
 	for _, r := range c.counts.Reasons {
-		if cutOnly(r.Reason.ErrorType) {
+		if reasons.Cut(r.Reason.ErrorType) {
 			n += r.Count
 		}
 	}
 	return n
 }
 
-func cutOnly(errorType string) bool {
-	return reasons.Of(errorType).Kind != "" && reasons.Of(errorType).Fault != reasons.Client && !reasons.Decisive(errorType)
-}
-
 // explain gives n of the connections that were cut the reason that is known behind the waypoint.
 func (c *client) explain(reason live.Reason, n uint64) {
 	left := n
 	for i := range c.counts.Reasons {
-		if r := &c.counts.Reasons[i]; cutOnly(r.Reason.ErrorType) {
+		if r := &c.counts.Reasons[i]; reasons.Cut(r.Reason.ErrorType) {
 			take := min(r.Count, left)
 			r.Count -= take
 			left -= take

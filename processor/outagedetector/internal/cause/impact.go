@@ -60,7 +60,7 @@ func (f *Finder) Impact(e *Explanation) []outage.Impact {
 		app := queue[0]
 		queue = queue[1:]
 		for _, in := range app.In {
-			if _, ok := how[in.Source]; ok || in.Behind && len(Clients(in)) > 0 || f.store.Now-in.LastActive > int64(inUse) {
+			if _, ok := how[in.Source]; ok || in.Behind && len(in.Clients()) > 0 || f.store.Now-in.LastActive > int64(inUse) {
 				continue
 			}
 			depth[in.Source.Name] = depth[app.Name] + 1
@@ -96,7 +96,7 @@ func (f *Finder) Impact(e *Explanation) []outage.Impact {
 // callers are those who make an edge's connections, or for whom a waypoint makes them.
 func callers(p *observe.Pair) []*observe.App {
 	var sources []*observe.App
-	for _, in := range Clients(p) {
+	for _, in := range p.Clients() {
 		sources = append(sources, in.Source)
 	}
 	if len(sources) == 0 {

@@ -88,16 +88,3 @@ func (f waypoints) serving(p *observe.Pair) []*observe.Endpoint {
 	}
 	return p.Destination.Endpoints
 }
-
-// Clients are the edges of those for whom a waypoint makes an edge's connections; none if it is no waypoint's.
-func Clients(p *observe.Pair) (edges []*observe.Pair) {
-	if !p.Behind {
-		return nil
-	}
-	for _, in := range p.Destination.In {
-		if in.Waypoint == p.Waypoint && !in.Behind {
-			edges = append(edges, in)
-		}
-	}
-	return edges
-}

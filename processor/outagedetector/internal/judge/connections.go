@@ -58,6 +58,12 @@ func shut(p *observe.Pair, c counts, f *observe.Fault, now int64) {
 // alwaysDenied tells whether an edge was denied ever since it was first seen, or never got through, and no policy changed that: then the
 // denial is as it should be.
 func (j *connections) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool {
+	// A waypoint keeps its connections: before they are replaced and denied, its clients' requests may tell that they work.
+	for _, client := range p.Clients() {
+		if client.LastSuccess != 0 && reason.First-client.FirstSeen > int64(firstSight) {
+			return false
+		}
+	}
 	if named := namedDenial(p, reason); named != nil {
 		if j.store.Mesh.PolicyChanged(named.Policy) != 0 {
 			return false

@@ -135,6 +135,25 @@ func TestDenials(t *testing.T) {
 	assert.False(t, c.Pair("shop/spy", "shop/api").Wrong())
 }
 
+// TestDenialsBehindAWaypoint holds a denial to be new where a waypoint's clients got through before it made the first connection that is told.
+func TestDenialsBehindAWaypoint(t *testing.T) {
+	for name, before := range map[string]int{"new": 10, "as ever": 0} {
+		t.Run(name, func(t *testing.T) {
+			c := newCourt()
+			client := c.Edge("shop/web", "shop/api").Through("shop/waypoint")
+			hop := c.Edge("shop/waypoint", "shop/api").Through("shop/waypoint")
+			c.sit(before, func() { client.OK(10) })
+			c.sit(4, func() {
+				client.OK(10)
+				hop.Fail(10, semconv.ErrorTypePolicyDenied, "")
+			})
+			p := c.Pair("shop/waypoint", "shop/api")
+			assert.Equal(t, before > 0, p.Faults[observe.Connections].On)
+			assert.Equal(t, before == 0, p.Barred)
+		})
+	}
+}
+
 // TestOnePod holds a pod that fails among many that do not to be blamed on the edges to it.
 func TestOnePod(t *testing.T) {
 	c := newCourt()

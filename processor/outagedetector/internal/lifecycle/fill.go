@@ -105,7 +105,7 @@ func (o *entry) tally(b cause.Blame) {
 	if t == nil {
 		return
 	}
-	t.Behind = len(cause.Clients(b.Pair)) > 0
+	t.Behind = len(b.Pair.Clients()) > 0
 	if b.Weak {
 		return
 	}
@@ -131,7 +131,7 @@ func (o *entry) share(b cause.Blame, now int64) {
 	if behind == nil || !behind.Behind {
 		return
 	}
-	clients := cause.Clients(p)
+	clients := p.Clients()
 	o.Waypoint = p.Waypoint
 	weights, all := make([]uint64, len(clients)), uint64(0)
 	for i, c := range clients {

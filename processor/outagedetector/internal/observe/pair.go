@@ -205,6 +205,19 @@ var totalOf = [lanes]Lane{Failed: Closed, RequestsFailed: Requests, Slow: Timed,
 // Mark remembers what has been counted up to a boundary, so that what begins afterwards is counted from there.
 func (p *Pair) Mark() { p.runs.marks, p.runs.records = p.Win.life, [2]uint64{} }
 
+// Clients are the edges of those for whom a waypoint makes an edge's connections; none if it is no waypoint's.
+func (p *Pair) Clients() (edges []*Pair) {
+	if !p.Behind {
+		return nil
+	}
+	for _, in := range p.Destination.In {
+		if in.Waypoint == p.Waypoint && !in.Behind {
+			edges = append(edges, in)
+		}
+	}
+	return edges
+}
+
 // Succeeded tells whether anything went well since the last mark. A failure whose reason is still being looked for is among the
 // connections that ended but not yet among the failed ones; its flow record tells.
 func (p *Pair) Succeeded() bool {

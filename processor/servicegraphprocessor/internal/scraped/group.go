@@ -229,28 +229,6 @@ func (s *standing) activeBefore() uint64 {
 	return min(source.active(), destination.active())
 }
 
-// leadsToWaypoint tells whether a group's connections end at a waypoint on their way. Where nobody tells the mesh's state, it
-// shows by a tunnel that only its client's ztunnel tells of: none speaks for a waypoint.
-func (t *Table) leadsToWaypoint(g *group) bool {
-	if !t.names.Known() {
-		return g.flow.MutualTLS && g.standing.current[byDestination] == levels{}
-	}
-	return t.names.LeadsToWaypoint(g.flow.Destination, g.flow.Service)
-}
-
-// leaveOutClosings takes what failed on the way to a waypoint for answered where the client received something since the last
-// time: ztunnel counts each connection that the waypoint closes first as a failed one, and its counters cannot tell it from
-// one that failed.
-func (g *group) leaveOutClosings() {
-	source := &g.pending[bySource]
-	g.answered = g.answered || source.counts[counterReceived] > 0
-	closings := func(f reconcile.Failed) bool { return f.Reason.Type == semconv.ErrorTypeConnectFailed }
-	if g.answered && slices.ContainsFunc(source.failed, closings) {
-		source.failed = slices.DeleteFunc(source.failed, closings)
-		g.answered = false
-	}
-}
-
 func (g *group) reconcile(now pcommon.Timestamp, limits reconcile.Limits, scratch []reconcile.Failed) []reconcile.Failed {
 	s, d := &g.pending[bySource], &g.pending[byDestination]
 	l, counted := &g.leads, &g.totals.counted
@@ -273,6 +251,8 @@ func (t *Table) Settle(m moment.Moment) {
 		t.touched[i] = nil
 		if t.leadsToWaypoint(g) {
 			g.leaveOutClosings()
+		} else if t.hopOf(g).Kind == naming.HopBehind {
+			g.leaveOutPooled()
 		}
 		t.reported = g.reconcile(m.Now, t.cfg.Reconcile, t.reported)
 		if !g.waits {
@@ -364,10 +344,15 @@ func (t *Table) bind(g *group, m moment.Moment) bool {
 		return true
 	}
 	flow, waypoint := g.flow, ""
-	switch hop := t.names.MergePartyHop(flow.Source, flow.Destination, flow.Service); {
-	case hop.Kind == naming.HopBehind, hop.Kind == naming.HopThrough && len(hop.Backends) > 1:
-		t.release(g, m.Now)
-		return true
+	switch hop := t.hopOf(g); {
+	case hop.Kind == naming.HopBehind:
+		waypoint = hop.Waypoint
+	case hop.Kind == naming.HopThrough && len(hop.Backends) > 1:
+		// Where the access log tells of the connections, it gives them to the backends.
+		if !t.flows.Empty() {
+			t.release(g, m.Now)
+			return true
+		}
 	case hop.Kind == naming.HopThrough:
 		flow.Destination, waypoint = naming.PartyOf(hop.Backends[0]), hop.Waypoint
 	}
