@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"cmp"
 	"net/http"
 	"slices"
 	"strconv"
@@ -46,30 +45,13 @@ func (s *compatRoutes) dependencies(r *http.Request, p *params) (*answer, error)
 		return nil, err
 	}
 	defer release()
-	type link struct {
-		Parent    string `json:"parent"`
-		Child     string `json:"child"`
-		CallCount uint64 `json:"callCount"`
-	}
-	calls := map[[2]string]uint64{}
-	for _, e := range g.Edges {
-		n := max(e.Counts.Fields[live.Requests], e.Counts.Fields[live.Closed], e.Counts.Fields[live.Opened])
-		pair := [2]string{g.Nodes[e.Source].Name, g.Nodes[e.Destination].Name}
-		if n > 0 && (wanted == "" || pair[0] == wanted || pair[1] == wanted) {
-			calls[pair] += n
-		}
-	}
-	links := []link{}
-	for pair, n := range calls {
-		links = append(links, link{pair[0], pair[1], n})
-	}
-	slices.SortFunc(links, func(a, b link) int { return cmp.Or(cmp.Compare(a.Parent, b.Parent), cmp.Compare(a.Child, b.Child)) })
+	links := slices.DeleteFunc(g.Links(), func(l graph.Link) bool { return wanted != "" && l.Parent != wanted && l.Child != wanted })
 	return jsonAnswer(struct {
-		Data   []link `json:"data"`
-		Total  int    `json:"total"`
-		Limit  int    `json:"limit"`
-		Offset int    `json:"offset"`
-		Errors any    `json:"errors"`
+		Data   []graph.Link `json:"data"`
+		Total  int          `json:"total"`
+		Limit  int          `json:"limit"`
+		Offset int          `json:"offset"`
+		Errors any          `json:"errors"`
 	}{Data: links})
 }
 

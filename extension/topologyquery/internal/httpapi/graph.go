@@ -168,6 +168,14 @@ func (s *graphs) build(ctx context.Context, options graph.Options, idle bool) (g
 	return g, release, nil
 }
 
+// Graph is build for the APIs of other tools.
+func (s *graphs) Graph(ctx context.Context, options graph.Options) (g *graph.Graph, release func(), err error) {
+	if time.Duration(options.End-options.Start)*time.Millisecond > s.ranges.most {
+		return nil, nil, badParameter("start", "the range is longer than "+s.ranges.most.String())
+	}
+	return s.build(ctx, options, false)
+}
+
 // workloads is the graph of workloads in a window, for health and neighbours.
 func (s *graphs) workloads(ctx context.Context, w window) (g *graph.Graph, release func(), err error) {
 	return s.build(ctx, graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByWorkload}, false)

@@ -63,11 +63,11 @@ func allowHosts(names []string, rejected func(ctx context.Context, reason string
 	})
 }
 
-// readOnly refuses everything but GET and HEAD, and queries of Prometheus's API, whose clients post them as forms.
+// readOnly refuses everything but GET and HEAD, and POST where questions are posted.
 func readOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		posted := r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, prometheusPattern)
-		if r.Method != http.MethodGet && r.Method != http.MethodHead && !posted {
+		asks := r.Method == http.MethodPost && posted(r.URL.Path)
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && !asks {
 			w.Header().Set("Allow", "GET, HEAD")
 			writeProblem(w, &problem{Title: "Method not allowed", Status: http.StatusMethodNotAllowed, Detail: "this API is read-only"})
 			return

@@ -27,20 +27,6 @@ func newPolicyBody(policy *mesh.Policy) policyBody {
 	return policyBody{policy.Namespace, policy.Name, policy.Scope, policy.Action, policy.DryRun, true}
 }
 
-// rootNamespace holds the policies that apply to the whole mesh.
-const rootNamespace = "istio-system"
-
-// selects tells whether a policy applies to a workload.
-func selects(policy *mesh.Policy, w *inventory.Workload) bool {
-	switch policy.Scope {
-	case "GLOBAL":
-		return w.InMesh
-	case "NAMESPACE":
-		return w.InMesh && (policy.Namespace == w.Namespace || policy.Namespace == rootNamespace)
-	}
-	return slices.ContainsFunc(w.Pods, func(pod *mesh.Workload) bool { return slices.Contains(pod.Policies, policy.Key()) })
-}
-
 // policyMesh is what the policies' routes read of the mesh. inventory.Inventory is one.
 type policyMesh interface {
 	Workloads() []*inventory.Workload
@@ -88,7 +74,7 @@ func (s *policyRoutes) list(r *http.Request, p *params) (*answer, error) {
 		item := policyItem{policyBody: policy, Denied: denied[key]}
 		if present, ok := s.mesh.Policy(key); ok {
 			for _, workload := range workloads {
-				if selects(present, workload) {
+				if workload.Selected(present) {
 					item.Selects++
 				}
 			}
@@ -181,7 +167,7 @@ func (s *policyRoutes) get(r *http.Request, p *params) (*answer, error) {
 		body.Rules = json.RawMessage(policy.Rules)
 	}
 	for _, workload := range s.mesh.Workloads() {
-		if present && selects(policy, workload) {
+		if present && workload.Selected(policy) {
 			body.Workloads = append(body.Workloads, nameBody{workload.Namespace, workload.Name.Name})
 		}
 	}

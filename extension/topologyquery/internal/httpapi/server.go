@@ -12,6 +12,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/jaegerapi"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/mcpapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/drops"
 )
@@ -113,6 +114,13 @@ func New(all *stores.Stores, settings Settings) *Server {
 	stream := &stream{hub: all.Events, flows: all.Flows, ranges: ranges, heartbeat: settings.Heartbeat, rejected: settings.Rejected}
 	mux.Handle("/api/v1/events", stream)
 	mux.Handle(exportPattern, compressed(&export{flows: all.Flows, responder: r}))
+	assistants := r.pass(mcpPattern, mcpapi.New(mcpapi.Settings{
+		Version: settings.Build.Version, Outages: all.Outages, Changes: all.Changes, Mesh: all.Inventory, Flows: all.Flows, Traces: all.Traces,
+		Graphs: graphs, Sources: all.Sources, Engine: all.Past.Engine(), MaxRange: settings.Limits.MaxRange, Wall: time.Now,
+	}))
+	for _, path := range mcpPaths {
+		mux.Handle(path, assistants)
+	}
 	jaeger := &jaegerapi.API{Traces: all.Traces, Charts: all.Past, Now: func() time.Time { return time.UnixMilli(ranges.now()).UTC() }}
 	for pattern, h := range jaeger.Routes() {
 		mux.Handle(pattern, r.pass(pattern, h))

@@ -227,7 +227,7 @@ func (s *workloadRoutes) get(r *http.Request, p *params) (*answer, error) {
 	denied := deniedBy(g.Edges, func(e *graph.Edge) bool { return is(&g.Nodes[e.Destination]) })
 	for _, policy := range s.mesh.Policies() {
 		key := policy.Key()
-		if selects(policy, w) || denied[key] > 0 {
+		if w.Selected(policy) || denied[key] > 0 {
 			body.Policies = append(body.Policies, selectedPolicy{newPolicyBody(policy), denied[key]})
 		}
 	}
