@@ -16,6 +16,7 @@ const (
 	AttrServiceVersion    = "service.version"
 	AttrServiceInstanceID = "service.instance.id"
 	AttrNodeName          = "k8s.node.name"
+	AttrHostName          = "host.name"
 	AttrClusterName       = "k8s.cluster.name"
 	AttrPodName           = "k8s.pod.name"
 	AttrNamespaceName     = "k8s.namespace.name"
@@ -250,6 +251,16 @@ const (
 	DirectionOutbound = "outbound"
 )
 
+// What OpenTelemetry calls the ends of a connection, in flow spans.
+const (
+	AttrPeerService        = "peer.service"
+	AttrServerAddress      = "server.address"
+	AttrServerPort         = "server.port"
+	AttrNetworkTransport   = "network.transport"
+	AttrNetworkPeerAddress = "network.peer.address"
+	AttrNetworkPeerPort    = "network.peer.port"
+)
+
 // Request records: what a waypoint or gateway logs of a request. The addresses, services, errors and policies have the names that they
 // have in flow records.
 const (
@@ -262,7 +273,6 @@ const (
 	AttrResponseBodySize   = "http.response.body.size"
 	AttrForwardedFor       = "http.request.header.x-forwarded-for"
 	AttrProtocolVersion    = "network.protocol.version"
-	AttrServerAddress      = "server.address"
 	AttrUserAgent          = "user_agent.original"
 	AttrGRPCStatusCode     = "rpc.grpc.status_code"
 	AttrServicePort        = "destination.service.port"

@@ -26,6 +26,8 @@ func (t *Table) attachAll(now pcommon.Timestamp, force bool) {
 			trace, parent := x.Span()
 			f.span.SetTraceID(trace)
 			f.span.SetParentSpanID(parent)
+			start, end := x.Client()
+			f.within(start, end, attachSlack+rounding)
 		}
 		f.done(t)
 	}
@@ -35,6 +37,9 @@ func (t *Table) attachAll(now pcommon.Timestamp, force bool) {
 
 // requestOf finds the one request that a connection was made for: nil if there is none, or more than one could be it.
 func (t *Table) requestOf(f *flowSpan) *requests.Exchange {
+	if !f.outbound {
+		return nil
+	}
 	var only *requests.Exchange
 	n := 0
 	targets := [2]string{f.service, ""}

@@ -44,7 +44,7 @@ type flowSpan struct {
 
 // spanWriter is the resource and scope of held spans.
 type spanWriter struct {
-	node     string
+	side
 	resource pcommon.Resource
 	scope    pcommon.InstrumentationScope
 }
@@ -91,37 +91,41 @@ func (t *Table) Len() int { return t.held }
 
 // Apply takes the flow spans that have to wait out of a batch.
 func (t *Table) Apply(resource pcommon.Resource, scope ptrace.ScopeSpans, arrival moment.Arrival) {
-	node, _ := resource.Attributes().Get(semconv.AttrNodeName)
 	var writer *spanWriter
 	scope.Spans().RemoveIf(func(span ptrace.Span) bool {
 		if writer == nil {
-			writer = &spanWriter{node: naming.Intern(node.Str()), resource: pcommon.NewResource(), scope: pcommon.NewInstrumentationScope()}
+			writer = &spanWriter{side: sideOf(resource), resource: pcommon.NewResource(), scope: pcommon.NewInstrumentationScope()}
 			resource.CopyTo(writer.resource)
 			scope.Scope().CopyTo(writer.scope)
 		}
 		return t.apply(writer, span, arrival)
 	})
+	if writer != nil && scope.Spans().Len() > 0 {
+		t.nameSide(&writer.side, arrival.Now, resource.Attributes())
+	}
 }
 
 // apply takes over a flow span and tells whether it has to wait, which takes it out of its batch.
 func (t *Table) apply(writer *spanWriter, span ptrace.Span, arrival moment.Arrival) bool {
 	key, f := readFlowSpan(span)
+	f.writer, f.node = writer, writer.node
 	paired := key.client.IsValid() && key.server.IsValid()
 	arrived := arrival.Of(f.end)
 	f.deadline = arrived + pcommon.Timestamp(t.cfg.Wait)
-	if f.outbound && t.sent.Instrumented(f.source, arrived) {
+	if f.outbound && t.sent.Instrumented(f.source, arrived) || !paired && t.mayBeNamed(&writer.side, arrival.Now) {
 		f.attachUntil = arrived + pcommon.Timestamp(t.cfg.RequestWait)
 	}
 	switch {
 	case !paired && f.attachUntil == 0:
 		t.telemetry.FlowSpan(telemetry.FlowSpanSingle)
+		t.namePeer(f, span)
 		return false
 	case t.held >= t.cfg.MaxSpans:
 		t.telemetry.FlowSpan(telemetry.FlowSpanEvicted)
+		t.namePeer(f, span)
 		return false
 	}
 	t.held++
-	f.writer, f.node = writer, writer.node
 	f.span = ptrace.NewSpan()
 	span.MoveTo(f.span)
 	if !paired {
@@ -250,6 +254,7 @@ func (f *flowSpan) done(t *Table) {
 	if f.mate != nil {
 		f.mate.span.SetTraceID(f.span.TraceID())
 		f.mate.span.SetParentSpanID(f.span.SpanID())
+		f.mate.within(f.span.StartTimestamp(), f.span.EndTimestamp(), rounding)
 		t.leaving = append(t.leaving, f.mate)
 	}
 }
@@ -270,11 +275,13 @@ func (t *Table) leave() ptrace.Traces {
 		if !ok {
 			resource := traces.ResourceSpans().AppendEmpty()
 			f.writer.resource.CopyTo(resource.Resource())
+			t.nameSide(&f.writer.side, f.end, resource.Resource().Attributes())
 			scope := resource.ScopeSpans().AppendEmpty()
 			f.writer.scope.CopyTo(scope.Scope())
 			spans = scope.Spans()
 			scopes[f.writer] = spans
 		}
+		t.namePeer(f, f.span)
 		f.span.MoveTo(spans.AppendEmpty())
 	}
 	t.held -= len(t.leaving)

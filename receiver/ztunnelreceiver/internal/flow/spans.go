@@ -133,10 +133,30 @@ func (p *Processor) addSpan(n *node, entry []byte) {
 	span.SetStartTimestamp(pcommon.Timestamp(rec.Time - rec.Duration))
 	span.SetEndTimestamp(pcommon.Timestamp(rec.Time))
 	p.putAccess(span.Attributes(), n, entry)
+	p.texts.putNetwork(span.Attributes(), rec)
 	if rec.Failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 		span.Status().SetMessage(p.texts.get(rec.Error))
 	}
+}
+
+// putNetwork writes what OpenTelemetry calls the ends of a connection: the server's address is the service's, its port the
+// application's, and the peer is the other end of the socket.
+func (c *textCache) putNetwork(attrs pcommon.Map, rec *accesslog.Record) {
+	server, port := destination(rec)
+	peer := &rec.Dst.Addr
+	if rec.Direction == accesslog.DirectionInbound {
+		peer = &rec.Src.Addr
+	}
+	if len(rec.DstService) > 0 {
+		server = rec.DstService
+	}
+	c.put(attrs, semconv.AttrServerAddress, server)
+	if port != 0 {
+		attrs.PutInt(semconv.AttrServerPort, int64(port))
+	}
+	attrs.PutStr(semconv.AttrNetworkTransport, semconv.ProtocolTCP)
+	c.putAddr(attrs, peer, semconv.AttrNetworkPeerAddress, semconv.AttrNetworkPeerPort)
 }
 
 func (b *spanBatch) spanName(texts *textCache, direction string, peer []byte) string {
@@ -195,6 +215,7 @@ func (p *Processor) spansOf(n *node) ptrace.SpanSlice {
 	p.texts.put(attrs, semconv.AttrPodName, pod)
 	p.texts.put(attrs, semconv.AttrNamespaceName, namespace)
 	attrs.PutStr(semconv.AttrNodeName, n.name)
+	attrs.PutStr(semconv.AttrHostName, n.name)
 	putNonEmpty(attrs, semconv.AttrClusterName, p.cfg.Cluster)
 	ss := rs.ScopeSpans().AppendEmpty()
 	ss.Scope().SetName(semconv.ScopeReceiver)
