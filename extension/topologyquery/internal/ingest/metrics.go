@@ -257,6 +257,9 @@ func (b *batch) number(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		b.dropped[datatime.Implausible.String()]++
 		return
 	}
+	if r.kind == kindFailed && value == 0 {
+		return // no failure yet, of no reason
+	}
 	s := b.find(resource, resourceKey, metric, r, point.Attributes())
 	if s == nil {
 		return

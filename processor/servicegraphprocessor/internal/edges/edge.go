@@ -59,7 +59,11 @@ type open struct {
 type shown struct {
 	counts
 	failed []FailedCount
+	// between is what of them counts between the services.
+	between connections
 }
+
+type connections struct{ total, failed uint64 }
 
 type counts struct{ opened, closed, sent, received uint64 }
 

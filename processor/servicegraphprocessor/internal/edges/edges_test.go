@@ -167,3 +167,47 @@ func (c *memoryClient) Batch(_ context.Context, ops ...*storage.Operation) error
 	}
 	return nil
 }
+
+// TestConnectionsBetweenServices follows what Grafana's service graph is told of two services' connections.
+func TestConnectionsBetweenServices(t *testing.T) {
+	s := newTestStore(t, nil)
+	now := second
+	tell := func(e *Edge, closed, failed uint64) map[string][2]int64 {
+		c := Connections{Closed: closed}
+		if failed > 0 {
+			c.Failed = []FailedCount{{reconcile.Reason{Type: semconv.ErrorTypePolicyDenied}, failed}}
+		}
+		now += second
+		s.Edges.Add(e, &c, second, now)
+		got := map[string][2]int64{}
+		for _, metric := range s.Emit(now).ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().All() {
+			which := slices.Index([]string{graphRequestTotal, graphRequestFailedTotal}, metric.Name())
+			if which < 0 {
+				continue
+			}
+			for _, point := range metric.Sum().DataPoints().All() {
+				kind, _ := point.Attributes().Get(labelConnectionType)
+				values := got[kind.Str()]
+				values[which] = point.IntValue()
+				got[kind.Str()] = values
+			}
+		}
+		return got
+	}
+	key := keyOf(80)
+	tcp := s.Edges.Find(key, semconv.ProtocolTCP, second)
+	assert.Equal(t, map[string][2]int64{"tcp": {3, 0}}, tell(tcp, 3, 0), "all connections of a service whose requests nobody sees")
+	assert.Equal(t, map[string][2]int64{"tcp": {5, 2}}, tell(tcp, 2, 2))
+
+	between := s.Services.Find(ServiceKeyOf(key.Source, key.Destination).For(semconv.ProtocolTCP), second)
+	s.Services.Add(between, 10, 0, now)
+	s.Edges.AddRequests(tcp, "SELECT", 10, 0, second, now)
+	assert.Equal(t, map[string][2]int64{"database": {11, 1}}, tell(tcp, 4, 1), "of one whose requests are seen, those that failed")
+
+	key.Port = 8080
+	http := s.Edges.Find(key, semconv.ProtocolHTTP, second)
+	assert.Equal(t, map[string][2]int64{"": {7, 1}}, tell(http, 7, 1))
+	hop := key
+	hop.Source.Workload, hop.Waypoint = "waypoint", "/waypoint"
+	assert.Empty(t, tell(s.Edges.Find(hop, semconv.ProtocolHTTP, second), 5, 5), "a waypoint's own connections")
+}

@@ -150,6 +150,9 @@ func (e *Edge) appendConnections(m *emission, now pcommon.Timestamp) {
 	c := &m.connections
 	e.point(c.opened, now, s.opened)
 	e.point(c.closed, now, s.closed)
+	if len(s.failed) == 0 {
+		e.point(c.failed, now, 0) // so that there is a series before it says anything
+	}
 	for _, f := range s.failed {
 		attrs := e.point(c.failed, now, f.N).Attributes()
 		put(attrs, semconv.LabelErrorType, f.Type)

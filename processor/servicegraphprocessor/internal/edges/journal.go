@@ -44,6 +44,16 @@ func (e *Edge) record(j *journal.Journal) {
 		c.Uint(&e.ID)
 		e.responses.Code(c)
 	}
+	if e.shown.between != (connections{}) {
+		c := j.Record(records.Between)
+		c.Uint(&e.ID)
+		e.shown.between.code(c)
+	}
+}
+
+func (n *connections) code(c *journal.Coder) {
+	records.Count(c, &n.total)
+	records.Count(c, &n.failed)
 }
 
 // record writes an endpoint, or that it is gone.
@@ -100,6 +110,14 @@ func (r *Restored) Read(kind uint64, c *journal.Coder) bool {
 		if e := r.edges[id]; e != nil {
 			e.responses = counts
 		}
+	case records.Between:
+		var id uint64
+		var between connections
+		c.Uint(&id)
+		between.code(c)
+		if e := r.edges[id]; e != nil {
+			e.shown.between = between
+		}
 	case records.EdgeGone:
 		var id uint64
 		c.Uint(&id)
@@ -113,14 +131,18 @@ func (r *Restored) Read(kind uint64, c *journal.Coder) bool {
 		var id naming.Pod
 		id.Code(c)
 		delete(r.endpoints, id)
-	case records.Service:
+	case records.Service, records.ServiceUntyped:
 		s := &Service{}
-		s.key.code(c)
+		if s.key.codeUntyped(c); kind == records.Service {
+			c.Text(&s.key.connection)
+		}
 		s.code(c)
 		r.services[s.key] = s
-	case records.ServiceGone:
+	case records.ServiceGone, records.ServiceUntypedGone:
 		var key ServiceKey
-		key.code(c)
+		if key.codeUntyped(c); kind == records.ServiceGone {
+			c.Text(&key.connection)
+		}
 		delete(r.services, key)
 	default:
 		return false

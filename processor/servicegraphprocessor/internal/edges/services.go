@@ -10,6 +10,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/journal"
+	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
 )
@@ -26,6 +27,10 @@ const (
 	labelClientNamespace = "client_service_namespace"
 	labelServerNamespace = "server_service_namespace"
 	labelConnectionType  = "connection_type"
+
+	connectionMessaging = "messaging_system"
+	connectionDatabase  = "database"
+	connectionTCP       = "tcp"
 )
 
 // maxRecordBounds bounds the buckets of one histogram that are read from a journal.
@@ -34,11 +39,24 @@ const maxRecordBounds = 1 << 10
 // ServiceKey identifies an edge between two services as Grafana knows them.
 type ServiceKey struct {
 	client, clientNamespace, server, serverNamespace string
+	// connection is the type of the connection: empty for HTTP and gRPC.
+	connection string
 }
 
 // ServiceKeyOf is the key of the edge between the services of two parties.
 func ServiceKeyOf(client, server edge.Party) ServiceKey {
-	return ServiceKey{serviceName(client), client.Namespace, serviceName(server), server.Namespace}
+	return ServiceKey{serviceName(client), client.Namespace, serviceName(server), server.Namespace, ""}
+}
+
+// For is the key of the edge that requests of a protocol, as spans tell it, count on.
+func (k ServiceKey) For(protocol string) ServiceKey {
+	switch protocol {
+	case semconv.ProtocolMessaging:
+		k.connection = connectionMessaging
+	case semconv.ProtocolTCP:
+		k.connection = connectionDatabase
+	}
+	return k
 }
 
 func serviceName(p edge.Party) string {
@@ -122,6 +140,34 @@ func (t *Services) ObserveClient(s *Service, seconds float64, now pcommon.Timest
 	t.touch(s, now)
 }
 
+// addConnections counts what an edge's connections tell: of a service whose requests are seen those that failed, so that no request came
+// of them, and all of any other. The hop from a waypoint is part of its clients' requests.
+func (t *Services) addConnections(e *Edge) {
+	if e.overflow || e.Key.BehindWaypoint() {
+		return
+	}
+	told, failed := &e.shown.between, FailedTotal(e.shown.failed)
+	key := ServiceKeyOf(e.Key.Source, e.Key.Destination)
+	total := told.total + beyond(failed, told.failed)
+	switch {
+	case !e.HasRoutes():
+		total = max(total, e.shown.closed)
+		if e.Key.Protocol == semconv.ProtocolTCP {
+			key.connection = connectionTCP
+		}
+	case t.byKey[key.For(e.Key.Protocol)] != nil:
+		key = key.For(e.Key.Protocol)
+	}
+	now := connections{total, max(failed, told.failed)}
+	if now == *told {
+		return
+	}
+	if s := t.Find(key, e.start); s != nil {
+		t.Add(s, now.total-told.total, now.failed-told.failed, e.seen)
+		*told = now
+	}
+}
+
 func (t *Services) touch(s *Service, now pcommon.Timestamp) {
 	s.seen = max(s.seen, now)
 	if !s.dirty {
@@ -184,10 +230,15 @@ func (s *Service) putAttributes(attrs pcommon.Map) {
 	attrs.PutStr(labelServer, s.key.server)
 	attrs.PutStr(labelClientNamespace, s.key.clientNamespace)
 	attrs.PutStr(labelServerNamespace, s.key.serverNamespace)
-	attrs.PutStr(labelConnectionType, "")
+	attrs.PutStr(labelConnectionType, s.key.connection)
 }
 
 func (k *ServiceKey) code(c *journal.Coder) {
+	k.codeUntyped(c)
+	c.Text(&k.connection)
+}
+
+func (k *ServiceKey) codeUntyped(c *journal.Coder) {
 	records.Texts(c, &k.client, &k.clientNamespace, &k.server, &k.serverNamespace)
 }
 

@@ -54,6 +54,10 @@ func (s *Store) Emitted() pcommon.Timestamp { return s.emitted }
 func (s *Store) Emit(now pcommon.Timestamp) pmetric.Metrics {
 	refresh := now - min(now, pcommon.Timestamp(s.cfg.Refresh))
 	m := newEmission(s.cfg.Version, now)
+	for _, e := range s.Edges.dirty {
+		e.Show()
+		s.Services.addConnections(e)
+	}
 	s.Edges.emit(m, now, refresh)
 	s.Endpoints.emit(m, now)
 	s.Services.emit(m, now)

@@ -19,15 +19,19 @@ const (
 	Edge
 	Pair
 	Endpoint
-	Service
+	ServiceUntyped // of an earlier release, which did not tell connections apart
 	Weight
 	EdgeGone
 	PairGone
 	EndpointGone
-	ServiceGone
+	ServiceUntypedGone
 	Node
 	WeightGone
 	Responses
+	Service
+	ServiceGone
+	// Between is what of an edge counts between the services.
+	Between
 )
 
 var errCount = errors.New("count out of range")

@@ -134,7 +134,7 @@ func (l *ledger) add(r *request, e *edges.Edge, now pcommon.Timestamp) {
 		}
 	}
 	services := l.store.Services
-	if s := services.Find(edges.ServiceKeyOf(r.key.Source, r.key.Destination), start); s != nil {
+	if s := services.Find(edges.ServiceKeyOf(r.key.Source, r.key.Destination).For(r.answer.Protocol), start); s != nil {
 		services.Add(s, total, failed, now)
 		if !r.lone {
 			services.ObserveServer(s, seconds, durations)
