@@ -102,7 +102,7 @@ func TestChaos(t *testing.T) {
 			defer l.paused.Unlock()
 			pause(4 * time.Second)
 			c.kill()
-			store := []string{"storage/receiver_ztunnel_", "storage/processor_service_graph_", "storage/processor_outage_detector_", "state/journal*"}[random.IntN(4)]
+			store := []string{"storage/receiver_ztunnel_", "storage/processor_service_graph_", "storage/processor_outage_detector_", "state/journal*", "records/*/*.parquet"}[random.IntN(5)]
 			for _, path := range c.data(store) {
 				content, err := os.ReadFile(path)
 				if err != nil {

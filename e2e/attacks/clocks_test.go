@@ -103,6 +103,10 @@ func TestSpanFarAhead(t *testing.T) {
 		"all of it": func(now time.Time) (time.Time, time.Time) {
 			return now.Add(26 * time.Hour), now.Add(26*time.Hour + time.Millisecond)
 		},
+		"1970":                 func(time.Time) (time.Time, time.Time) { return time.Unix(0, 1), time.Unix(1, 0) },
+		"since 1970":           func(now time.Time) (time.Time, time.Time) { return time.Unix(0, 0), now },
+		"2100":                 func(time.Time) (time.Time, time.Time) { return time.Unix(4102444800, 0), time.Unix(4102444801, 0) },
+		"its end before start": func(now time.Time) (time.Time, time.Time) { return now, now.Add(-time.Hour) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,6 +213,26 @@ func TestNodeAheadAmongOthers(t *testing.T) {
 	}
 	if outliers := c.own("otelcol_receiver_ztunnel_clock_outliers"); outliers != 300 {
 		t.Errorf("%d lines with a wrong clock are said, want 300", outliers)
+	}
+}
+
+// TestNodeBehindAndBack has one node among others whose clock is behind, then steps forward, then back again: every line counts.
+func TestNodeBehindAndBack(t *testing.T) {
+	t.Parallel()
+	c := startCollector(t, "standalone.yaml", nil, `receivers: {ztunnel: {access_logs: {node_from: {path_regexp: '/(node-[ab])\.log'}}}}`)
+	want := 0
+	for _, off := range []time.Duration{0, -time.Hour, 0, time.Hour, -10 * time.Minute, 0} {
+		for range 5 {
+			c.write("node-a.log", repeated(10, connection{source: "src-a", destination: "dst-a"}))
+			c.write("node-b.log", repeated(10, connection{source: "src-b", destination: "dst-b", at: time.Now().Add(off)}))
+			want += 10
+			time.Sleep(time.Second)
+		}
+	}
+	c.eventually("of the node that is right", want, func() int { return c.closed("src-a") })
+	c.eventually("of the node that is wrong", want, func() int { return c.closed("src-b") })
+	if lag := c.lag(); lag < -time.Minute || lag > time.Duration(15*float64(time.Second)**patience) {
+		t.Errorf("the data's clock is %s behind", lag)
 	}
 }
 

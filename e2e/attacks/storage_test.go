@@ -2,6 +2,7 @@ package attacks
 
 import (
 	"crypto/rand"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,12 +53,14 @@ func TestDamagedFiles(t *testing.T) {
 	}
 	stores := map[string]string{
 		"receiver": "storage/receiver_ztunnel_", "graph": "storage/processor_service_graph_", "outages": "storage/processor_outage_detector_",
-		"history's log": "tsdb/wal/0*", "mesh's state": "state/journal*",
+		"history's log": "tsdb/wal/0*", "mesh's state": "state/journal*", "connections": "records/flows/*.parquet", "spans": "records/spans/*.parquet",
 	}
+	now := func(int) (time.Time, time.Time) { return time.Now().Add(-5 * time.Millisecond), time.Now() }
 	whole := startCollector(t, "standalone.yaml", nil)
 	whole.write("0.log", repeated(500, connection{source: "good", destination: "svc"}))
+	whole.post("traces", traces("good", 'a', 20, now))
 	whole.eventually("before", 500, func() int { return whole.closed("good") })
-	pause(2 * time.Second)
+	pause(5 * time.Second)
 	whole.kill()
 	for store, pattern := range stores {
 		for damage, do := range damages {
@@ -82,6 +85,13 @@ func TestDamagedFiles(t *testing.T) {
 				}
 				c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
 				c.eventually("counted", 600, func() int { return c.closed("good") })
+				c.post("traces", traces("good", 'b', 20, now))
+				for _, route := range []string{"flows?source=shop/good", "traces?service=good"} {
+					status, body := c.get("/api/v1/"+route+"&limit=1000", nil)
+					if found := strings.Count(string(body), `"time":`) + strings.Count(string(body), `"trace_id":`); status != http.StatusOK || found < 20 {
+						t.Errorf("%s: %d, %d records", route, status, found)
+					}
+				}
 				if c.said("\terror\t") == "" && store != "history's log" {
 					t.Error("nothing is said")
 				}

@@ -68,6 +68,14 @@ func (b *buffer) Get(ctx context.Context, key string) ([]byte, error) {
 		if value, err = b.store.Get(ctx, keyPrefix+key); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", key, err)
 		}
+		// fileconsumer reads its whole archive at each poll, and a read from a storage extension costs as much as a write.
+		b.mu.Lock()
+		if newer, ok := b.written[key]; ok {
+			value = newer
+		} else {
+			b.written[key] = value
+		}
+		b.mu.Unlock()
 	}
 	if value == nil && key == archiveKey {
 		// fileconsumer takes an archive that was never written for a damaged one.

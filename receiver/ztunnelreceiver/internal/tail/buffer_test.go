@@ -76,3 +76,29 @@ func TestBufferKeepsWhatCouldNotBeWritten(t *testing.T) {
 	assert.Equal(t, "1", string(failed[0].Value))
 	assert.Equal(t, "2", string(again[0].Value))
 }
+
+// countedStore counts reads.
+type countedStore struct {
+	mapStore
+	reads int
+}
+
+func (c *countedStore) Get(ctx context.Context, key string) ([]byte, error) {
+	c.reads++
+	return c.mapStore.Get(ctx, key)
+}
+
+func TestBufferReadsTheStorageOnce(t *testing.T) {
+	store := &countedStore{mapStore: mapStore{keyPrefix + "there": []byte("1")}}
+	b := newBuffer(store, func() {})
+	for range 3 {
+		value, err := b.Get(t.Context(), "there")
+		require.NoError(t, err)
+		assert.Equal(t, "1", string(value))
+		value, err = b.Get(t.Context(), "not there")
+		require.NoError(t, err)
+		assert.Nil(t, value)
+	}
+	assert.Equal(t, 2, store.reads)
+	assert.Empty(t, b.changes())
+}
