@@ -13,16 +13,12 @@ import (
 	"sync/atomic"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress/zstd"
 	"github.com/parquet-go/parquet-go/encoding"
 	"github.com/parquet-go/parquet-go/format"
 )
 
 // groupRows is how many rows a row group has at most: what is read, decoded and checked at a time.
 const groupRows = 64 << 10
-
-// codec is shared, so that its encoders are.
-var codec = &zstd.Codec{Level: zstd.SpeedDefault, Concurrency: 1}
 
 // Keys of a file's metadata, unix nanoseconds each: when its first and last record arrived, and from which time on it has records, those
 // apart that are older than anything kept.

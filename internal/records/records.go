@@ -9,6 +9,7 @@ package records
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
@@ -75,13 +76,16 @@ func (k *Kind) identity(r *Record) uint64 {
 
 // recent remembers the newest identities, between one and two times as many as size.
 type recent struct {
-	size     int
-	now, old map[uint64]struct{} // bounded by size
+	size int
+	now  map[uint64]struct{} // bounded by runSize
+	// newer and older are sorted, which takes a fifth of a map's memory; bounded by size.
+	newer, older []uint64
 }
 
-func newRecent(size int) *recent {
-	return &recent{size: size, now: make(map[uint64]struct{}), old: map[uint64]struct{}{}}
-}
+// runSize is how many identities are sorted at a time.
+const runSize = 64 << 10
+
+func newRecent(size int) *recent { return &recent{size: size, now: map[uint64]struct{}{}} }
 
 // add remembers an identity and tells whether it is new.
 func (s *recent) add(id uint64) bool {
@@ -91,11 +95,31 @@ func (s *recent) add(id uint64) bool {
 	if _, known := s.now[id]; known {
 		return false
 	}
-	_, known := s.old[id]
-	if len(s.now) >= s.size {
-		s.now, s.old = s.old, s.now
+	for _, sorted := range [...][]uint64{s.newer, s.older} {
+		if _, known := slices.BinarySearch(sorted, id); known {
+			return false
+		}
+	}
+	if s.now[id] = struct{}{}; len(s.now) == min(runSize, s.size) {
+		if len(s.newer)+len(s.now) > s.size {
+			s.newer, s.older = s.older[:0], s.newer
+		}
+		s.newer = merge(s.newer, slices.Sorted(maps.Keys(s.now)))
 		clear(s.now)
 	}
-	s.now[id] = struct{}{}
-	return !known
+	return true
+}
+
+// merge adds sorted numbers to others.
+func merge(to, run []uint64) []uint64 {
+	i, j := len(to)-1, len(run)-1
+	to = append(to, run...)
+	for at := len(to) - 1; j >= 0; at-- {
+		if i >= 0 && to[i] > run[j] {
+			to[at], i = to[i], i-1
+		} else {
+			to[at], j = run[j], j-1
+		}
+	}
+	return to
 }

@@ -22,7 +22,7 @@ const (
 	maxBuffered      = 256 << 10
 	maxBufferedBytes = 96 << 20
 	// remembered is how many identities are known at least.
-	remembered = 128 << 10
+	remembered = 1 << 20
 	// maxAside bounds the names of damaged files that are told.
 	maxAside = 100
 	// asideFolder is where damaged files are moved to.
