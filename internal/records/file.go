@@ -135,7 +135,7 @@ func (p *filePart) column(name string) (c column, err error) {
 			if err != nil {
 				return err
 			}
-			c.take(page)
+			c.take(page, p.count)
 			parquet.Release(page)
 		}
 		if n := max(len(c.ints), len(c.codes), len(c.ends)); n != p.count {
@@ -146,14 +146,15 @@ func (p *filePart) column(name string) (c column, err error) {
 	return c, err
 }
 
-// take adds a page's values to a column.
-func (c *column) take(page parquet.Page) {
+// take adds a page's values to a column of so many rows.
+func (c *column) take(page parquet.Page, rows int) {
 	data := page.Data()
 	switch {
 	case page.Dictionary() != nil:
 		if len(c.dict) == 0 {
 			c.dict = dictionary(page.Dictionary())
 		}
+		c.codes = slices.Grow(c.codes, max(rows-len(c.codes), 0))
 		for _, code := range data.Int32() {
 			if code < 0 || int(code) >= len(c.dict) {
 				panic(fmt.Sprintf("a value is number %d of %d", code, len(c.dict)))
@@ -161,10 +162,11 @@ func (c *column) take(page parquet.Page) {
 			c.codes = append(c.codes, code)
 		}
 	case data.Kind() == encoding.Int64:
-		c.ints = append(c.ints, data.Int64()...)
+		c.ints = append(slices.Grow(c.ints, max(rows-len(c.ints), 0)), data.Int64()...)
 	default:
 		bytes, offsets := data.ByteArray()
 		base := int32(len(c.data)) - int32(offsets[0])
+		c.ends = slices.Grow(c.ends, max(rows-len(c.ends), 0))
 		c.data = append(c.data, bytes[offsets[0]:offsets[len(offsets)-1]]...)
 		for _, end := range offsets[1:] {
 			c.ends = append(c.ends, int32(end)+base)

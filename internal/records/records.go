@@ -110,6 +110,12 @@ func (s *recent) add(id uint64) bool {
 	return true
 }
 
+// fill remembers what was known before, in any order.
+func (s *recent) fill(ids []uint64) {
+	slices.Sort(ids)
+	s.older = slices.Compact(ids)
+}
+
 // merge adds sorted numbers to others.
 func merge(to, run []uint64) []uint64 {
 	i, j := len(to)-1, len(run)-1

@@ -145,7 +145,8 @@ func (t *Table) rememberNewest() {
 			}
 		}
 	}
-	for _, p := range slices.Backward(newest) {
+	known := make([]uint64, 0, count)
+	for _, p := range newest {
 		columns := make([]column, len(t.kind.Identity))
 		r := Record{Fields: make([]Field, len(columns))}
 		var err error
@@ -163,9 +164,12 @@ func (t *Table) rememberNewest() {
 			for i := range columns {
 				r.Fields[i].Text = columns[i].text(row)
 			}
-			t.recent.add(t.kind.identity(&r))
+			if id := t.kind.identity(&r); id != 0 {
+				known = append(known, id)
+			}
 		}
 	}
+	t.recent.fill(known)
 }
 
 // formOf tells how a field is stored, and whether it has a column. The caller holds the lock.

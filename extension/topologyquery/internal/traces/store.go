@@ -38,11 +38,12 @@ type Store struct {
 	mu sync.Mutex
 	// offered are the services of blocks that do not change; bounded by the blocks.
 	offered map[string]map[string][]Operation
+	digests digests
 }
 
 // NewStore returns a store over the records of Kind. appOf may be nil.
 func NewStore(table *records.Table, appOf AppOf) *Store {
-	return &Store{table: table, appOf: appOf, offered: map[string]map[string][]Operation{}}
+	return &Store{table: table, appOf: appOf, offered: map[string]map[string][]Operation{}, digests: digests{of: map[string][]group{}}}
 }
 
 // Add stores spans; a span that is stored already is not stored again.
@@ -54,14 +55,6 @@ func (s *Store) Add(td ptrace.Traces) {
 
 // traceID is a trace's id.
 type traceID [16]byte
-
-// group is what is known of a trace from the spans that were looked at.
-type group struct {
-	id         traceID
-	start, end int64
-	spans      int
-	errors     int
-}
 
 // Search implements Reader.
 func (s *Store) Search(ctx context.Context, q Query) ([]Summary, error) {
@@ -85,19 +78,23 @@ func (s *Store) find(ctx context.Context, q *Query) ([]*group, error) {
 	wanted := inRange
 	wanted.Where = q.where()
 	groups := map[traceID]*group{} // bounded by maxGroups
+	listed := q.listed()
 	err := s.table.Blocks(ctx, &wanted, func(b *records.Block, next int64) bool {
-		var last traceID
-		for i, row := range b.Rows {
-			id := traceID(padded(b.Bytes(fieldTrace, row)))
-			// Spans of a trace mostly follow each other.
-			if i > 0 && id == last {
-				continue
+		inBlock := s.digests.block(b)
+		if len(b.Rows) == b.Len() {
+			for i := range inBlock {
+				know(groups, inBlock[i].id)
 			}
-			if last = id; groups[id] == nil {
-				groups[id] = &group{id: id, start: math.MaxInt64}
+		} else {
+			for _, row := range b.Rows {
+				know(groups, traceID(padded(b.Bytes(fieldTrace, row))))
 			}
 		}
-		gather(b, groups)
+		for i := range inBlock {
+			if g := groups[inBlock[i].id]; g != nil {
+				g.add(&inBlock[i])
+			}
+		}
 		if len(groups) > maxGroups {
 			drop(groups, q)
 		}
@@ -106,15 +103,7 @@ func (s *Store) find(ctx context.Context, q *Query) ([]*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := make([]*group, 0, len(groups))
-	for _, g := range groups {
-		if g.listed(q) {
-			found = append(found, g)
-		}
-	}
-	slices.SortFunc(found, q.compare)
-	found = found[min(q.Offset, len(found)):]
-	return found[:min(len(found), q.Limit)], nil
+	return q.first(groups, listed), nil
 }
 
 // padded is an id of the length that ids have.
@@ -123,76 +112,6 @@ func padded(id []byte) []byte {
 		return id
 	}
 	return append(make([]byte, len(traceID{})-len(id)), id...)
-}
-
-// gather adds a block's spans to the traces that are known.
-func gather(b *records.Block, groups map[traceID]*group) {
-	times, durations := b.Times(), b.Numbers(fieldDuration)
-	statuses, codes := b.Codes(fieldStatus)
-	failed := int32(slices.Index(statuses, "error"))
-	var last traceID
-	var g *group
-	for row, start := range times {
-		if id := traceID(padded(b.Bytes(fieldTrace, row))); row == 0 || id != last {
-			last, g = id, groups[id]
-		}
-		if g == nil {
-			continue
-		}
-		end := start
-		if row < len(durations) {
-			end += durations[row]
-		}
-		g.start, g.end = min(g.start, start), max(g.end, end)
-		g.spans++
-		if row < len(codes) && codes[row] == failed {
-			g.errors++
-		}
-	}
-}
-
-// enough tells whether the list is full of traces that began after a time, so that none from before can be in it.
-func enough(groups map[traceID]*group, q *Query, after int64) bool {
-	n := 0
-	for _, g := range groups {
-		if g.start > after && g.listed(q) {
-			n++
-		}
-	}
-	return n >= q.Limit+q.Offset
-}
-
-// drop forgets the half of the traces that comes last.
-func drop(groups map[traceID]*group, q *Query) {
-	all := make([]*group, 0, len(groups))
-	for _, g := range groups {
-		all = append(all, g)
-	}
-	slices.SortFunc(all, q.compare)
-	for _, g := range all[len(all)/2:] {
-		delete(groups, g.id)
-	}
-}
-
-// listed tells whether a trace is within the query's range, and after the one that it goes on from.
-func (g *group) listed(q *Query) bool {
-	start := time.Unix(0, g.start)
-	return (q.Start.IsZero() || !start.Before(q.Start)) && (q.End.IsZero() || start.Before(q.End)) &&
-		(q.After.IsZero() || q.follows(start, hex.EncodeToString(g.id[:])))
-}
-
-// compare orders traces as the query asks.
-func (q *Query) compare(a, b *group) int {
-	first := 0
-	switch q.Order {
-	case OrderSlowest:
-		first = cmp.Compare(b.end-b.start, a.end-a.start)
-	case OrderSpans:
-		first = cmp.Compare(b.spans, a.spans)
-	case OrderErrors:
-		first = cmp.Compare(b.errors, a.errors)
-	}
-	return cmp.Or(first, cmp.Compare(b.start, a.start), slices.Compare(a.id[:], b.id[:]))
 }
 
 // summaries reads the spans of traces, those that are near each other at once.
