@@ -11,7 +11,9 @@ import (
 
 	"github.com/prometheus/common/model"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configgrpc"
 	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/confignet"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/confmap"
 
@@ -37,6 +39,8 @@ type Config struct {
 	Limits     LimitsConfig `mapstructure:"limits"`
 	Events     EventsConfig `mapstructure:"events"`
 	Links      LinksConfig  `mapstructure:"links"`
+	// GRPC, where set, is the server of Jaeger's gRPC APIs: its remote storage and its query service.
+	GRPC configoptional.Optional[configgrpc.ServerConfig] `mapstructure:"grpc"`
 	// ServersConfig are other servers that keep what would be kept here.
 	ServersConfig `mapstructure:",squash"`
 
@@ -209,6 +213,10 @@ func createDefaultConfig() component.Config {
 	server := confighttp.NewDefaultServerConfig()
 	server.NetAddr.Endpoint = "localhost:16680"
 	server.ReadHeaderTimeout = 10 * time.Second
+	grpcServer := configgrpc.NewDefaultServerConfig()
+	grpcServer.NetAddr = confignet.NewDefaultAddrConfig()
+	grpcServer.NetAddr.Transport = confignet.TransportTypeTCP
+	grpcServer.NetAddr.Endpoint = "localhost:17271"
 	return &Config{
 		HTTP: HTTPConfig{ServerConfig: server},
 		Live: LiveConfig{Window: 15 * time.Minute, MaxEdges: 100_000, MaxSeries: 2_000_000},
@@ -232,6 +240,7 @@ func createDefaultConfig() component.Config {
 		Health: HealthConfig{DegradedAt: 0.01, FailingAt: 0.2, SilentAfter: 30 * time.Second},
 		Limits: LimitsConfig{MaxConcurrent: 16, MaxQueued: 64, Timeout: 25 * time.Second, MaxRange: 31 * 24 * time.Hour, MaxMemoryMiB: 1024},
 		Events: EventsConfig{MaxClients: 256, Queue: 64, Heartbeat: 10 * time.Second},
+		GRPC:   configoptional.Default(grpcServer),
 		ServersConfig: ServersConfig{
 			Prometheus: configoptional.Default(PrometheusConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
 			Jaeger:     configoptional.Default(JaegerConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),

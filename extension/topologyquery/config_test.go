@@ -33,6 +33,8 @@ func TestConfig(t *testing.T) {
 	all := load(t, "all")
 	assert.Equal(t, "localhost:8080", all.HTTP.NetAddr.Endpoint)
 	assert.True(t, all.HTTP.Auth.HasValue())
+	assert.False(t, load(t, "").GRPC.HasValue())
+	assert.Equal(t, "localhost:17272", all.GRPC.Get().NetAddr.Endpoint)
 	assert.Equal(t, LiveConfig{Window: 30 * time.Minute, MaxEdges: 1000, MaxSeries: 10000}, all.Live)
 	assert.Equal(t, HistoryConfig{
 		Resolution: time.Second, Retention: 72 * time.Hour, MaxSizeMiB: 100, OutOfOrderWindow: time.Hour, Metrics: []string{"mesh.", "istio_"},

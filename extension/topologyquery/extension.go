@@ -40,6 +40,7 @@ type topologyQuery struct {
 
 	server   *http.Server
 	listener net.Listener
+	grpc     *grpcServer
 	stop     context.CancelFunc
 	done     sync.WaitGroup
 	closing  sync.Once
@@ -66,6 +67,9 @@ func (t *topologyQuery) Start(ctx context.Context, host component.Host) error {
 		return errors.Join(err, t.Shutdown(ctx))
 	}
 	if err := t.serve(ctx, host); err != nil {
+		return errors.Join(err, t.Shutdown(ctx))
+	}
+	if err := t.serveGRPC(ctx, host); err != nil {
 		return errors.Join(err, t.Shutdown(ctx))
 	}
 	background, stop := context.WithCancel(context.Background())
@@ -119,6 +123,7 @@ func (t *topologyQuery) serve(ctx context.Context, host component.Host) error {
 		AllowedHosts: t.config.HTTP.allowedHosts(),
 		Memory:       t.storage.memory,
 		Prometheus:   t.prometheusAPI(),
+		Retention:    t.config.History.Retention,
 		Dropped:      t.dropped,
 		Hooks: httpapi.Hooks{
 			Observe:  t.observe,
@@ -176,6 +181,7 @@ func (t *topologyQuery) shutdown(ctx context.Context) error {
 		}
 		cancel()
 	}
+	t.grpc.stop()
 	if t.stop != nil {
 		t.stop()
 	}

@@ -3,25 +3,8 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/promapi"
 )
-
-// prometheusPattern are the paths of Prometheus's API.
-const prometheusPattern = promapi.Prefix + "/"
-
-// mcpPattern is where assistants find their tools; mcpPaths are all of its spellings, the first of them Jaeger's.
-const mcpPattern = "/mcp"
-
-var mcpPaths = []string{"/api/ai/mcp", "/mcp", "/mcp/{$}"}
-
-// posted tells whether a path is asked by POST: queries of Prometheus's API, whose clients post them as forms, and calls of tools.
-func posted(path string) bool {
-	return strings.HasPrefix(path, prometheusPattern) || slices.Contains(mcpPaths[:2], strings.TrimSuffix(path, "/"))
-}
 
 // pass lets a handler that writes its answer itself answer, compressed, and bounded in number and time as those of this API.
 func (s *responder) pass(pattern string, next http.Handler) http.Handler {

@@ -11,8 +11,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/budget"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/jaegerapi"
-	"github.com/nephilia/nephilia/extension/topologyquery/internal/mcpapi"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/drops"
 )
@@ -34,6 +33,8 @@ type Settings struct {
 	Memory *budget.Budget
 	// Prometheus is Prometheus's HTTP API over the history, nil where another server stores it.
 	Prometheus http.Handler
+	// Retention is how long the history is kept, 0 for ever.
+	Retention time.Duration
 	// Dropped is what was not taken over, by component and reason.
 	Dropped func() []drops.Total
 	Hooks
@@ -114,19 +115,8 @@ func New(all *stores.Stores, settings Settings) *Server {
 	stream := &stream{hub: all.Events, flows: all.Flows, ranges: ranges, heartbeat: settings.Heartbeat, rejected: settings.Rejected}
 	mux.Handle("/api/v1/events", stream)
 	mux.Handle(exportPattern, compressed(&export{flows: all.Flows, responder: r}))
-	assistants := r.pass(mcpPattern, mcpapi.New(mcpapi.Settings{
-		Version: settings.Build.Version, Outages: all.Outages, Changes: all.Changes, Mesh: all.Inventory, Flows: all.Flows, Traces: all.Traces,
-		Graphs: graphs, Sources: all.Sources, Engine: all.Past.Engine(), MaxRange: settings.Limits.MaxRange, Wall: time.Now,
-	}))
-	for _, path := range mcpPaths {
-		mux.Handle(path, assistants)
-	}
-	jaeger := &jaegerapi.API{Traces: all.Traces, Charts: all.Past, Now: func() time.Time { return time.UnixMilli(ranges.now()).UTC() }}
-	for pattern, h := range jaeger.Routes() {
+	for pattern, h := range foreign(all, &settings, graphs) {
 		mux.Handle(pattern, r.pass(pattern, h))
-	}
-	if settings.Prometheus != nil {
-		mux.Handle(prometheusPattern, r.pass(prometheusPattern, settings.Prometheus))
 	}
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, notFound("there is no "+r.URL.Path))
@@ -143,6 +133,11 @@ func New(all *stores.Stores, settings Settings) *Server {
 
 // Handler returns the server's routes.
 func (s *Server) Handler() http.Handler { return s.handler }
+
+// Graph makes the graph of a window. release gives its memory back: nothing of it may be used afterwards.
+func (s *Server) Graph(ctx context.Context, options graph.Options) (g *graph.Graph, release func(), err error) {
+	return s.publisher.graphs.Graph(ctx, options)
+}
 
 // Publish makes events of what changes, until the context ends. changed is signalled after each write.
 func (s *Server) Publish(ctx context.Context, changed <-chan struct{}) { s.publisher.run(ctx, changed) }

@@ -185,7 +185,7 @@ func (a *API) listOperations(r *http.Request, unknown string) ([]operation, erro
 	one, err := a.service(r.Context(), service)
 	list := []operation{}
 	for _, o := range one.Kinds {
-		known := kindOf(o.Kind)
+		known := Kind(o.Kind)
 		if kind == "" || strings.EqualFold(kind, known) {
 			list = append(list, operation{o.Name, cmp.Or(known, unknown)})
 		}
@@ -193,8 +193,8 @@ func (a *API) listOperations(r *http.Request, unknown string) ([]operation, erro
 	return list, err
 }
 
-// kindOf is a span's kind as Jaeger tells it: nothing where none was said.
-func kindOf(kind string) string {
+// Kind is a span's kind as Jaeger tells it: nothing where none was said.
+func Kind(kind string) string {
 	if kind = strings.ToLower(kind); kind != "unspecified" {
 		return kind
 	}
@@ -245,7 +245,7 @@ func idsOf(found []traces.Summary) []string {
 func (a *API) each(ctx context.Context, ids []string, take func(*traces.Trace)) error {
 	spans := 0
 	for _, id := range ids {
-		t, err := a.Traces.Trace(ctx, fullID(id))
+		t, err := a.Traces.Trace(ctx, FullID(id))
 		if err != nil {
 			return err
 		}
@@ -260,13 +260,13 @@ func (a *API) each(ctx context.Context, ids []string, take func(*traces.Trace)) 
 	return nil
 }
 
-// fullID is a trace's id as it is stored: Jaeger leaves out zeros at the beginning.
-func fullID(id string) string {
+// FullID is a trace's id as it is stored: Jaeger leaves out zeros at the beginning.
+func FullID(id string) string {
 	return strings.Repeat("0", max(32-len(id), 0)) + strings.ToLower(id)
 }
 
 func (a *API) one(r *http.Request) (*traces.Trace, error) {
-	t, err := a.Traces.Trace(r.Context(), fullID(r.PathValue("id")))
+	t, err := a.Traces.Trace(r.Context(), FullID(r.PathValue("id")))
 	if err == nil && t == nil {
 		err = errNoTrace
 	}

@@ -80,7 +80,7 @@ func traceOf(t *traces.Trace) *trace {
 		if s.ParentID != "" {
 			one.References = append(one.References, reference{"CHILD_OF", t.TraceID, s.ParentID})
 		}
-		if kind := kindOf(s.Kind); kind != "" {
+		if kind := Kind(s.Kind); kind != "" {
 			one.Tags = append(one.Tags, tag{"span.kind", "string", kind})
 		}
 		switch s.Status {
@@ -132,6 +132,9 @@ var kinds = map[string]ptrace.SpanKind{ // bounded: constant
 }
 
 var statuses = map[string]ptrace.StatusCode{"ok": ptrace.StatusCodeOk, "error": ptrace.StatusCodeError} // bounded: constant
+
+// OTLP writes a trace as OTLP, with a resource for each sender.
+func OTLP(t *traces.Trace) ptrace.Traces { return otlpOf([]*traces.Trace{t}) }
 
 // otlpOf writes traces as OTLP, with a resource for each sender.
 func otlpOf(list []*traces.Trace) ptrace.Traces {
