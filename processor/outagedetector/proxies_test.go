@@ -1,9 +1,13 @@
 package outagedetector
 
 import (
+	"cmp"
 	"slices"
+	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -223,5 +227,52 @@ func init() {
 			s.proxies.busy = map[string]float64{"node-b": 0}
 			s.run(3*time.Minute, func() { s.live(); s.proxies.busy["node-b"] += 0.7 * s.interval.Seconds() })
 		},
+	}
+}
+
+// TestWhoDoesNotResolve finds who is behind names that are not resolved: by who asks in vain, and who does not meanwhile.
+func TestWhoDoesNotResolve(t *testing.T) {
+	type askers struct {
+		payment  []*worldAsker
+		checkout *worldAsker
+	}
+	well := func(a *worldAsker) { a.names(2, true, fast) }
+	vain := func(a *worldAsker) { a.names(2, false, fast) }
+	for name, test := range map[string]struct {
+		ill  func(a askers)
+		root string // none where it is empty
+	}{
+		"all ask in vain":                     {func(a askers) { vain(a.payment[0]); vain(a.payment[1]); vain(a.checkout) }, "kube-system/kube-dns"},
+		"one app does, nobody knows for what": {func(a askers) { vain(a.payment[0]); vain(a.payment[1]); well(a.checkout) }, "kube-system/kube-dns"},
+		"one node does":                       {func(a askers) { vain(a.payment[0]); well(a.payment[1]); well(a.checkout) }, "node/node-a"},
+		"one node waits": {
+			func(a askers) { a.payment[0].names(1, false, gone); well(a.payment[1]); well(a.checkout) }, "node/node-a",
+		},
+		"what used to be asked for is not asked for any more, misspelt names go on": {
+			func(a askers) { a.payment[0].names(1, false, fast); well(a.payment[1]); well(a.checkout) }, "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t, only(rules.NamesInVain))
+			var a askers
+			a.payment, a.checkout = s.ask()
+			typo := func() { a.payment[0].names(1, false, fast) }
+			s.run(3*time.Minute, func() {
+				s.live()
+				for _, one := range append(a.payment, a.checkout) {
+					well(one)
+				}
+				typo()
+			})
+			s.run(time.Minute, func() { s.live(); test.ill(a) })
+			found := s.outages()
+			if test.root == "" {
+				assert.Empty(t, found)
+				return
+			}
+			require.Len(t, found, 1)
+			root := found[0].Root
+			assert.Equal(t, test.root, cmp.Or(root.Namespace, root.Type)+"/"+root.Name)
+		})
 	}
 }

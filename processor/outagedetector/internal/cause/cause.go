@@ -82,7 +82,9 @@ type Explanation struct {
 
 // Diagnosis is what is wrong, and with whom.
 type Diagnosis struct {
-	Root     outage.Subject
+	Root outage.Subject
+	// Former is the root by which the same was known before more was told, nil if there is none.
+	Former   *outage.Subject
 	Kind     string
 	Policy   string
 	Rule     *rules.Rule

@@ -58,7 +58,7 @@ type unresolved struct {
 func (f unresolved) find(open []Blame) (found []*Explanation, rest []Blame) {
 	for _, u := range f.judge.Names.All {
 		e := ofFault(u.Root, &u.Fault, u.Nodes...)
-		e.Evidence, e.Told, e.Confirmed = slices.Clone(u.Evidence), slices.Clone(u.Edges), true
+		e.Evidence, e.Told, e.Former, e.Confirmed = slices.Clone(u.Evidence), slices.Clone(u.Edges), u.Former, true
 		asks := func(app *observe.App) bool {
 			return u.Apps[app.Name] || u.Everyone && !f.store.Mesh.Captured(app.Name)
 		}

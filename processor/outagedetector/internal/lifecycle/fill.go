@@ -52,7 +52,7 @@ func (r *Registry) fill(o *entry, e *cause.Explanation, now int64) {
 	}
 	for _, told := range e.Told {
 		key := told.Source.Namespace + "/" + told.Source.Name + ">" + told.Destination.Namespace + "/" + told.Destination.Name
-		if _, known := o.Edges[key]; known || len(o.Edges) < maxEdges {
+		if _, known := o.Edges[key]; known && told.Total > 0 || !known && len(o.Edges) < maxEdges {
 			o.Edges[key] = &tally{Edge: told}
 		}
 	}

@@ -127,12 +127,16 @@ func (r *Registry) Round(explanations []*cause.Explanation) []Transition {
 	rest := explanations[:0:0]
 	roots := r.byRoot()
 	for _, e := range explanations {
-		if o := samePolicy(roots[e.Root], e, taken); o != nil {
-			taken[o] = true
-			r.update(o, e, now)
-		} else {
-			rest = append(rest, e)
+		o := samePolicy(roots[e.Root], e, taken)
+		if o == nil && e.Former != nil {
+			o = samePolicy(roots[*e.Former], e, taken)
 		}
+		if o == nil {
+			rest = append(rest, e)
+			continue
+		}
+		taken[o] = true
+		r.update(o, e, now)
 	}
 	for _, e := range rest {
 		if o := r.sharesEdges(e, taken); o != nil {

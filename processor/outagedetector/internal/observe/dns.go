@@ -31,6 +31,8 @@ type Asker struct {
 	Win               Window
 	// InVain is since when all is in vain that used to succeed, 0 where it is not.
 	InVain int64
+	// Ill is when it was seen last to ask in vain or to wait.
+	Ill int64
 	// Result is the newest way in which the name was not resolved.
 	Result string
 
