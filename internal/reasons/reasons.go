@@ -105,7 +105,10 @@ var All = []Reason{
 	{
 		Name: semconv.ErrorTypeRevoked, Label: "Certificate revoked", Fault: Mesh, Kind: "identity_error",
 		Meaning: "The other end's certificate is on the list of revoked ones (CRL).",
-		Texts:   begins("connection closed: peer certificate revoked"),
+		Texts: all(
+			begins("connection closed: peer certificate revoked", "tls handshake error: invalid peer certificate: Revoked", "tls error: invalid peer certificate: Revoked"),
+			contains("invalid peer certificate: Revoked", "fatal alert: CertificateRevoked", "certificate revoked by CRL"),
+		),
 	},
 	{
 		Name: semconv.ErrorTypeTLSFailure, Fault: Mesh, Kind: "tls_failure",

@@ -276,3 +276,50 @@ func TestWhoDoesNotResolve(t *testing.T) {
 		})
 	}
 }
+
+// TestLateConnections finds a ztunnel that is too busy by its connections alone: all of its node last longer, in and out, and no others.
+func TestLateConnections(t *testing.T) {
+	for name, test := range map[string]struct {
+		late func(l link) bool
+		root string // none where it is empty
+	}{
+		"all of a node": {
+			func(l link) bool {
+				return l.edge == toCheckout || l.edge == toPayment || l.edge == toShipping || l.edge == toRedis
+			}, "node/node-b",
+		},
+		"one app":  {func(l link) bool { return l.edge == toPayment || l.edge == toCheckout || l.edge == toFrontend }, ""},
+		"all":      {func(link) bool { return true }, ""},
+		"two apps": {func(l link) bool { return l.edge == toPayment || l.edge == toRedis }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t, only(rules.ZtunnelOverloaded))
+			more := s.pod("load/cron", "cron-1", "node-a")
+			other := s.pod("load/report", "report-1", "node-c")
+			live := func(late func(link) bool) func() {
+				links := append(s.links(), link{"load/cron>load/report", more.namespace + "/cron", "load/report", 10, 0, false, []*worldPod{other}})
+				return func() {
+					for _, l := range links {
+						took := 12 * time.Millisecond
+						if late(l) {
+							took = 600 * time.Millisecond
+						}
+						s.edge(l.source, l.destination).last(l.calls, took, l.pods...)
+					}
+				}
+			}
+			healthy := func(link) bool { return false }
+			s.run(2*time.Minute, live(healthy))
+			s.run(time.Minute, live(test.late))
+			s.run(time.Minute, live(healthy))
+			found := s.outages()
+			if test.root == "" {
+				assert.Empty(t, found)
+				return
+			}
+			require.Len(t, found, 1)
+			assert.Equal(t, test.root, found[0].Root.Type+"/"+found[0].Root.Name)
+			assert.NotNil(t, found[0].EndedAt)
+		})
+	}
+}

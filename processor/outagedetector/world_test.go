@@ -71,6 +71,8 @@ type worldEdge struct {
 	hasActive                bool
 	failed                   map[[2]string]uint64
 	requests, requestsFailed uint64
+	lasted                   uint64 // connections of which it is known for how many seconds they were open
+	seconds                  float64
 	durations                map[int32]uint64 // by index of an exponential histogram of scale 2
 	changed                  bool
 	w                        *world
@@ -202,6 +204,12 @@ func (e *worldEdge) ok(n uint64, pods ...*worldPod) *worldEdge {
 	e.opened, e.closed, e.sent, e.changed = e.opened+n, e.closed+n, e.sent+100*n, true
 	e.serve(n, pods, func(p *worldPod, n uint64) { p.closed += n })
 	return e
+}
+
+// last are n connections that went well after so long.
+func (e *worldEdge) last(n uint64, each time.Duration, pods ...*worldPod) *worldEdge {
+	e.lasted, e.seconds = e.lasted+n, e.seconds+float64(n)*each.Seconds()
+	return e.ok(n, pods...)
 }
 
 // ignore are n connections that carried bytes to the server and none back.
@@ -420,6 +428,18 @@ func (e *worldEdge) points(point func(string, uint64) pcommon.Map, scope pmetric
 		p := sum.DataPoints().AppendEmpty()
 		p.SetTimestamp(e.w.stamp())
 		p.SetIntValue(e.active)
+		e.key.PutAttributes(p.Attributes())
+	}
+	if e.lasted > 0 {
+		m := scope.Metrics().AppendEmpty()
+		m.SetName(semconv.MetricEdgeConnectionDuration)
+		histogram := m.SetEmptyExponentialHistogram()
+		histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		p := histogram.DataPoints().AppendEmpty()
+		p.SetStartTimestamp(pcommon.NewTimestampFromTime(begin))
+		p.SetTimestamp(e.w.stamp())
+		p.SetCount(e.lasted)
+		p.SetSum(e.seconds)
 		e.key.PutAttributes(p.Attributes())
 	}
 	if e.requests == 0 {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/judge"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
@@ -14,6 +15,7 @@ import (
 // finish completes explanations.
 type finish struct {
 	store     *observe.Store
+	judge     *judge.Judge
 	placement placement
 	weighing  weighing
 }
@@ -207,7 +209,7 @@ func (f finish) deciding(e *Explanation) bool {
 			return false
 		}
 		for name, n := range f.store.Nodes.ByName {
-			if n.Proxy.Busy.High > 0 && (f.store.Touches(b.Pair.Source, name) || f.store.Touches(b.Pair.Destination, name)) {
+			if (n.Proxy.Busy.High > 0 || f.judge.Proxies.Late.Suspected(name)) && (f.store.Touches(b.Pair.Source, name) || f.store.Touches(b.Pair.Destination, name)) {
 				return true
 			}
 		}

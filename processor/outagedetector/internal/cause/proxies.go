@@ -112,17 +112,21 @@ func (f unresolved) onDemand(found []*Explanation, open []Blame) ([]*Explanation
 }
 
 // overloaded makes an explanation of every ztunnel that is too busy: all that passes it is late, some of it fails.
-type overloaded struct{ store *observe.Store }
+type overloaded struct {
+	store *observe.Store
+	judge *judge.Judge
+}
 
 func (f overloaded) find(open []Blame) (found []*Explanation, rest []Blame) {
 	for _, name := range f.store.Nodes.Names() {
 		n := f.store.Nodes.ByName[name]
-		fault := &n.Proxy.Overload
+		fault := n.Proxy.Overloaded()
 		if !fault.On && (fault.Recovered == 0 || f.store.Now-fault.Recovered > judge.Remembered) || n.Down.On {
 			continue
 		}
 		e := ofFault(outage.Subject{Type: TypeNode, Name: name}, fault, name)
 		e.Evidence, e.Confirmed = []outage.Evidence{judge.LoadEvidence(n)}, true
+		e.Told = f.judge.Proxies.Late.Edges(name, fault.Since)
 		touches := func(b Blame) bool {
 			return f.store.Touches(b.Pair.Source, name) || f.store.Touches(b.Pair.Destination, name)
 		}

@@ -37,10 +37,11 @@ type Judge struct {
 func New(store *observe.Store) *Judge {
 	j := &Judge{
 		ControlPlane: ControlPlane{store: store}, Certificates: Certificates{store: store}, Attribution: attribution.New(store),
-		Names: Names{store: store}, Proxies: Proxies{store: store}, store: store, connections: connections{store},
+		Names: Names{store: store}, Proxies: Proxies{store: store, Late: Late{store: store, since: map[*observe.Pair]int64{}}}, store: store, connections: connections{store},
 		silences: silences{store}, stalls: stalls{store}, nodes: nodes{store}, budgets: budgets{store: store},
 	}
 	j.endpoints = endpoints{store, &j.connections}
+	j.Proxies.Late.names = &j.Names
 	return j
 }
 
@@ -89,6 +90,7 @@ func (j *Judge) edge(p *observe.Pair, now int64) {
 		judgeCounts(p, observe.Latency, p.Rules.Get(rules.SlowRequests), slowOf(p), now)
 	}
 	j.stalls.judge(p, now)
+	j.Proxies.Late.note(p, now)
 	judgeCounts(p, observe.NoAnswer, p.Rules.Get(rules.NoAnswer), unansweredOf(p), now)
 	if p.Faults[observe.Silence].On {
 		j.silences.judge(p, now)

@@ -26,6 +26,8 @@ type Uncaptured struct {
 type Proxies struct {
 	// Uncaptured are those that wait, and those that did until a short while ago.
 	Uncaptured []*Uncaptured
+	// Late is on which nodes all connections last longer than usual.
+	Late Late
 
 	store *observe.Store
 }
@@ -34,6 +36,7 @@ type Proxies struct {
 const Remembered = int64(time.Minute)
 
 func (j *Proxies) judge(now int64) {
+	j.Late.judge(now)
 	base := j.store.Catalogue.Base()
 	former := j.Uncaptured
 	j.Uncaptured = nil
@@ -149,7 +152,7 @@ func (j *Proxies) load(n *observe.Node, rule *rules.Rule, now int64) {
 	}
 	b, f := &n.Proxy.Busy, &n.Proxy.Overload
 	if rule == nil {
-		f.On = false
+		f.On, n.Proxy.Late.On = false, false
 		return
 	}
 	if !b.Note(load) {
@@ -158,9 +161,14 @@ func (j *Proxies) load(n *observe.Node, rule *rules.Rule, now int64) {
 		}
 		return
 	}
-	high := load.Busy >= rule.MinRatio && load.Busy >= rule.Factor*b.Usual
-	if b.Known() <= usualScrapes {
-		high = false
+	newest, enough := b.Newest(), rule.MinIntervals
+	high := b.Known() > usualScrapes && newest.Share >= rule.MinRatio && newest.Share >= rule.Factor*b.Usual.Share
+	// One that is kept from running is busy for far longer before it rests: with few threads at work, or after few scrapes, that tells.
+	if b.Known() > leastScrapes && newest.Share >= max(rule.MinRatio*starvedShare, b.Usual.Share*starvedFactor) && newest.Stretch >= starvedStretch*b.Usual.Stretch {
+		high = true
+		if time.Duration(load.At-load.Since) >= surelyLong {
+			enough = 1
+		}
 	}
 	switch {
 	case !high && f.On && load.Busy >= rule.MinRatio/2:
@@ -176,7 +184,7 @@ func (j *Proxies) load(n *observe.Node, rule *rules.Rule, now int64) {
 			b.HighSince = int64(load.Since)
 		}
 		b.High++
-		if !f.On && b.High >= rule.MinIntervals {
+		if !f.On && b.High >= enough {
 			*f = observe.Fault{On: true, Rule: rule, Kind: rule.Kind, Since: b.HighSince, Fired: now, Tally: observe.Tally{Ratio: load.Busy}}
 		}
 		if f.On {
@@ -185,15 +193,27 @@ func (j *Proxies) load(n *observe.Node, rule *rules.Rule, now int64) {
 	}
 }
 
-// usualScrapes is how many scrapes must have shown what is usual.
-const usualScrapes = 6
+const (
+	// usualScrapes is how many scrapes must have shown what is usual, leastScrapes how many where much speaks for it.
+	usualScrapes, leastScrapes = 6, 2
+	// starvedShare is which part of the rule's busy share is enough of a ztunnel that is kept from running, starvedFactor how many times as
+	// busy as usual it is, starvedStretch how many times as long it is busy before it rests.
+	starvedShare, starvedFactor, starvedStretch = 0.4, 3, 8
+	// surelyLong is over what time one scrape tells enough.
+	surelyLong = 10 * time.Second
+)
 
-// LoadEvidence says how busy a node's ztunnel is.
+// LoadEvidence says how busy a node's ztunnel is, or how long its connections last.
 func LoadEvidence(n *observe.Node) outage.Evidence {
-	load, _ := n.Proxy.Load.Load()
+	if f := n.Proxy.Overloaded(); f == &n.Proxy.Late {
+		return outage.Evidence{
+			Time: time.Unix(0, f.Since).UTC(), Source: "ztunnel " + n.Name, Kind: outage.EvidenceObservation,
+			Text: fmt.Sprintf("connections to and from all pods of %s last %.0f times as long as usual, those of other nodes do not", n.Name, f.Times),
+		}
+	}
 	return outage.Evidence{
 		Time: time.Unix(0, n.Proxy.Overload.Since).UTC(), Source: "scrape " + n.Name, Kind: outage.EvidenceScrape,
-		Text: fmt.Sprintf("the ztunnel's threads are busy for %.0f %% of the time, usually %.0f %%; %d sockets of pods are open",
-			100*n.Proxy.Overload.Ratio, 100*n.Proxy.Busy.Usual, load.Outbound),
+		Text: fmt.Sprintf("the ztunnel's threads are busy for %.0f %% of the time, usually %.0f %%",
+			100*n.Proxy.Overload.Ratio, 100*n.Proxy.Busy.Usual.Share),
 	}
 }

@@ -16,10 +16,10 @@ import (
 
 // Proxy is a node's ztunnel as far as it says itself how it does.
 type Proxy struct {
-	// Load is how busy it is, Overload what is wrong with that.
-	Load     nodeload.Tracker
-	Busy     Busyness
-	Overload Fault
+	// Load is how busy it is, Overload what is wrong with that; Late is what is wrong where only its connections tell.
+	Load           nodeload.Tracker
+	Busy           Busyness
+	Overload, Late Fault
 	// Pending are the pods whose proxy it cannot set up, by UID; bounded by maxPending.
 	Pending map[string]*PendingPod
 	// Ended is when it was last told to end, 0 if never.
@@ -172,23 +172,29 @@ func (m *Mesh) Waiting(n *Node) []string {
 	return pods
 }
 
-// Busyness is how busy a ztunnel's threads were, newest last.
+// Overloaded is what tells that it is too busy, by its scrapes or by its connections.
+func (p *Proxy) Overloaded() *Fault {
+	if !p.Overload.On && (p.Late.On || p.Late.Recovered > p.Overload.Recovered) {
+		return &p.Late
+	}
+	return &p.Overload
+}
+
+// Busyness is how busy a ztunnel's threads were.
 type Busyness struct {
 	at     pcommon.Timestamp
-	recent [busyScrapes]float64
+	newest Busy
 	known  int
-	// Usual is what was normal, by a fading mean; -1 before anything is.
-	Usual float64
+	// Usual is what was normal, by a fading mean.
+	Usual Busy
 	// High is in how many scrapes in a row it was far busier than usual, HighSince since when.
 	High      int
 	HighSince int64
 }
 
-// busyScrapes is how many scrapes show what is usual.
-const busyScrapes = 6
-
-// Newest is the busy share of the newest scrape.
-func (b *Busyness) Newest() float64 { return b.recent[(b.known+busyScrapes-1)%busyScrapes] }
+// Busy is the share of time in which a ztunnel's threads are busy, and for how many seconds each time before they have nothing to do: a
+// thread that is kept from running is busy for long.
+type Busy struct{ Share, Stretch float64 }
 
 // Note takes over the newest scrape's; it is false if there is none since the last.
 func (b *Busyness) Note(load nodeload.Load) bool {
@@ -196,10 +202,16 @@ func (b *Busyness) Note(load nodeload.Load) bool {
 		return false
 	}
 	b.at = load.At
-	b.recent[b.known%busyScrapes] = load.Busy
+	b.newest = Busy{load.Busy, load.Busy * float64(max(load.Workers, 1)) / max(load.Parks, leastParks)}
 	b.known++
 	return true
 }
+
+// leastParks is how often a second threads have nothing to do at least.
+const leastParks = 0.1
+
+// Newest is that of the newest scrape, Known how many were noted.
+func (b *Busyness) Newest() Busy { return b.newest }
 
 // Known is how many scrapes were noted.
 func (b *Busyness) Known() int { return b.known }
@@ -207,5 +219,7 @@ func (b *Busyness) Known() int { return b.known }
 // Learn takes the newest scrape for usual.
 func (b *Busyness) Learn() {
 	const weight = 1.0 / 16
-	b.Usual += (b.Newest() - b.Usual) * max(weight, 1/float64(b.known))
+	weigh := max(weight, 1/float64(b.known))
+	b.Usual.Share += (b.newest.Share - b.Usual.Share) * weigh
+	b.Usual.Stretch += (b.newest.Stretch - b.Usual.Stretch) * weigh
 }

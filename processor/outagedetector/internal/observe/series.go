@@ -225,7 +225,10 @@ func (s *seriesTable) lifetimes(metric pmetric.Metric) (boundary int64) {
 			seconds, _ = series.lifetime.sum.Advance(point.StartTimestamp(), point.Timestamp(), seconds)
 		}
 		if n > 0 && seconds >= 0 {
-			series.pair.Lasted = seconds / float64(n)
+			p := series.pair
+			p.Lasted = seconds / float64(n)
+			p.Win.Add(t, Lasted, n)
+			p.Win.Add(t, Lifetime, uint64(min(seconds/LifetimeUnit.Seconds(), mostAdded)))
 		}
 	})
 }

@@ -25,9 +25,14 @@ const (
 	Slow
 	Bytes
 	Unanswered
-	Active // 1 if anything happened at all
+	Lasted   // connections that ended and of which it is known how long they lasted
+	Lifetime // how long these lasted together, in LifetimeUnits
+	Active   // 1 if anything happened at all
 	lanes
 )
+
+// LifetimeUnit is what Lifetime counts.
+const LifetimeUnit = 100 * time.Microsecond
 
 // Window counts events in slots of data time, newest Slots of them, and keeps a fading memory of older ones.
 type Window struct {

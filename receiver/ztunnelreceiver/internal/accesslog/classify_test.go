@@ -119,6 +119,8 @@ func TestClassify(t *testing.T) {
 		{"io error: received corrupt message of type InvalidContentType", tls, ""},
 		{"io error: cannot decrypt peer's message", tls, ""},
 		{"connection closed: peer certificate revoked by CRL", semconv.ErrorTypeRevoked, ""},
+		{"tls handshake error: invalid peer certificate: Revoked", semconv.ErrorTypeRevoked, ""},
+		{"io error: received fatal alert: CertificateRevoked", semconv.ErrorTypeRevoked, ""},
 
 		{"identity error: signing gRPC error (Unavailable): error trying to connect: Connection refused (os error 111)", identity, ""},
 		{"identity error: failed to create CSR: certificate: x", identity, ""},
