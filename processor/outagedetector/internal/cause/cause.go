@@ -43,6 +43,9 @@ func (b Blame) blame(root Blame) {
 			f.Cause, f.CauseFamily = root.Pair, root.Family
 		}
 	}
+	if f := &b.Pair.Faults[observe.Connections]; f.On && f.Ratio < mereShare && b.Family != observe.Silence {
+		f.Cause, f.CauseFamily = root.Pair, root.Family
+	}
 }
 
 // span is from when to when it is seen.
@@ -76,8 +79,9 @@ type Explanation struct {
 	Extent
 	Candidates []outage.Candidate
 	Evidence   []outage.Evidence
-	// Confirmed tells that nothing still to come is likely to change the root; Suspected that it may soon turn out to be a node's doing.
-	Confirmed, Suspected bool
+	// Confirmed tells that nothing still to come is likely to change the root; Suspected that it may soon turn out to be a node's doing,
+	// Waiting that it may be that of what the root waits for.
+	Confirmed, Suspected, Waiting bool
 }
 
 // Diagnosis is what is wrong, and with whom.
@@ -189,8 +193,22 @@ func (f *Finder) Explain() []*Explanation {
 	return found
 }
 
-// Primary is the fault that stands for an edge: a broken connection says more than the failed request on it.
+const (
+	// mereShare is below what share of failed connections many more failed requests say more, and manyMore how many times more.
+	mereShare = 0.25
+	manyMore  = 4
+)
+
+// Primary is the fault that stands for an edge: a broken connection says more than the failed request on it, unless few are broken and
+// many requests fail.
 func Primary(p *observe.Pair) (observe.Family, bool) {
+	if f := &p.Faults[observe.Connections]; f.On && f.Ratio < mereShare && f.Kind != rules.KindPolicyDenied {
+		for _, family := range [...]observe.Family{observe.RequestErrors, observe.Latency} {
+			if other := &p.Faults[family]; other.On && other.Failed > manyMore*f.Failed {
+				return family, true
+			}
+		}
+	}
 	for _, family := range [...]observe.Family{
 		observe.Connections, observe.Stalled, observe.NoAnswer, observe.RequestErrors, observe.Latency, observe.Silence,
 	} {

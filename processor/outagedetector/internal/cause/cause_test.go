@@ -91,6 +91,34 @@ func TestCallersAreImpact(t *testing.T) {
 	assert.Equal(t, map[string]string{"api": HowCalls, "web": HowDependsOn, "gen": HowDependsOn}, impact)
 }
 
+// TestWaitingForWhatFailsOthers holds a caller whose callee no longer answers it, and fails others, to fail because of that.
+func TestWaitingForWhatFailsOthers(t *testing.T) {
+	i := newInquiry()
+	web, api, job := i.Edge("load/gen", "shop/web"), i.Edge("shop/web", "data/queue"), i.Edge("shop/job", "data/queue")
+	i.pass(30, func() { web.OK(20); api.OK(20); job.OK(10) })
+	found := i.pass(3, func() {
+		web.Err(20)
+		job.Fail(10, semconv.ErrorTypeConnectionReset, "")
+	})
+	require.Len(t, found, 1)
+	assert.Equal(t, map[string]string{"data/queue": rules.KindConnectionReset}, roots(found))
+	assert.Equal(t, []string{"job>queue", "web>queue"}, edges(found[0].Edges))
+	assert.Equal(t, []string{"gen>web"}, edges(found[0].Affected))
+}
+
+// TestFewBrokenConnections holds many failed requests to say more of an edge than the few of its connections that are refused meanwhile.
+func TestFewBrokenConnections(t *testing.T) {
+	i := newInquiry()
+	in, api := i.Edge("shop/web", "shop/api"), i.Edge("shop/api", "data/db")
+	i.pass(30, func() { in.OK(100); api.OK(100) })
+	found := i.pass(3, func() {
+		in.Err(94)
+		in.Fail(6, semconv.ErrorTypeConnectionRefused, "")
+		api.Fail(94, semconv.ErrorTypeConnectionReset, "")
+	})
+	assert.Equal(t, map[string]string{"data/db": rules.KindConnectionReset}, roots(found))
+}
+
 // TestTwoCauses holds what fails apart to be two explanations.
 func TestTwoCauses(t *testing.T) {
 	i := newInquiry()

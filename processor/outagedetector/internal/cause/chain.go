@@ -123,7 +123,7 @@ func (c *chains) accounts(b Blame, out *observe.Pair) (Blame, float64) {
 		return c.weak(b, out)
 	}
 	theirs := other.Fault()
-	if other.Family == observe.Silence || theirs.Since > since+headStart+int64(out.Win.Length()) {
+	if other.Family == observe.Silence || out.Onset(other.Family) > since+headStart+int64(out.Win.Length()) {
 		return Blame{}, 0
 	}
 	// Slowness passes as slowness or as failure; failure passes as failure, and as slowness where callers retry.
@@ -156,6 +156,9 @@ const few = 12
 // weak is a call that fails too seldom for its own rule but as often as its caller's failures need.
 func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 	since, failed := c.began(b)
+	if b.Family != observe.Stalled && c.failsOthers(out) && starved(out, since, c.store.Now) {
+		return Blame{Pair: out, Family: observe.Stalled, Weak: true}, weakShare
+	}
 	if failed > few {
 		return Blame{}, 0
 	}

@@ -49,6 +49,7 @@ func (f finish) complete(e *Explanation) {
 	f.evidence(e)
 	f.weighing.candidates(e, now)
 	e.Suspected = e.Root.Type == TypeWorkload && (f.suspected(e, now) || f.deciding(e))
+	e.Waiting = e.Root.Type == TypeWorkload && f.waiting(e, now)
 	e.Confirmed = e.Confirmed || !e.Suspected && f.settled(e, now) && !f.awaited(e, now)
 	if e.Kind == rules.KindPolicyDenied && e.Failed >= provenDenials && f.store.Mesh.PolicyChanged(e.Policy) != 0 {
 		e.Severity = rules.Critical
@@ -78,6 +79,60 @@ func (f finish) awaited(e *Explanation, now int64) bool {
 		}
 	}
 	return false
+}
+
+const (
+	// starvedBelow is below what share of the answers that are usual a call no longer gets any, and leastMissed how many must be missing.
+	starvedBelow = 0.25
+	leastMissed  = 4
+)
+
+// waiting tells whether the root's requests fail or are slow because they wait, and something that it calls no longer answers: what
+// hangs is known to do so later than that its callers' callers give up.
+func (f finish) waiting(e *Explanation, now int64) bool {
+	var slow, failed uint64
+	for _, b := range e.Edges {
+		if b.Family != observe.RequestErrors && b.Family != observe.Latency || b.Weak || b.Fault().Attributed {
+			return false
+		}
+		slots := b.Pair.Win.SlotsFor(time.Duration(now-e.Since) + b.Pair.Win.Length())
+		slow += b.Pair.Win.Sum(observe.Slow, slots)
+		failed += b.Pair.Win.Sum(observe.RequestsFailed, slots)
+	}
+	if 2*slow < failed {
+		return false
+	}
+	for _, b := range e.Edges {
+		for _, out := range b.Pair.Destination.Out {
+			if starved(out, e.Since, now) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// starved tells whether an edge gets far fewer answers since about a time than it always did: to requests, where they are known.
+func starved(p *observe.Pair, since, now int64) bool {
+	w := &p.Win
+	w.Advance(now)
+	slots := 0
+	for slots < w.Known() && w.Start(slots)+int64(w.Length()) > since {
+		slots++
+	}
+	if slots == 0 {
+		return false
+	}
+	all, bad := observe.Requests, []observe.Lane{observe.RequestsFailed}
+	if w.Normal(all, slots) == 0 {
+		all, bad = observe.Closed, []observe.Lane{observe.Failed, observe.Unanswered}
+	}
+	answered, usual := float64(w.Sum(all, slots)), w.Normal(all, slots)
+	for _, lane := range bad {
+		answered, usual = answered-float64(w.Sum(lane, slots)), usual-w.Normal(lane, slots)
+	}
+	expected := usual / max(w.NormalSlots(slots), 1) * float64(now-w.Start(slots-1)) / float64(w.Length())
+	return expected >= leastMissed && answered < starvedBelow*expected
 }
 
 // failsLately tells whether an edge fails or is slow since about a time.

@@ -128,6 +128,8 @@ func (r *Registry) leftover(e *cause.Explanation) bool {
 func (r *Registry) patience(e *cause.Explanation) int64 {
 	confirm := int64(r.settings.Confirm)
 	switch {
+	case e.Waiting:
+		return 5 * confirm
 	case e.Suspected:
 		return 3 * confirm
 	case !e.Confirmed:

@@ -164,7 +164,8 @@ func (r *Registry) Round(explanations []*cause.Explanation) []Transition {
 func (r *Registry) begin(e *cause.Explanation, now int64) *entry {
 	id := r.identity(e)
 	for i, o := range r.ended {
-		again := o.Outage.Root == e.Root && o.Outage.Kind == e.Kind && o.Outage.Policy == e.Policy && e.Since-o.LastBad <= int64(r.settings.Flap)
+		again := o.Outage.Root == e.Root && o.Outage.Policy == e.Policy &&
+			(o.Outage.Kind == e.Kind && e.Since-o.LastBad <= int64(r.settings.Flap) || e.Since <= o.LastBad && e.Since > 0)
 		if again || o.Outage.ID == id {
 			r.ended = slices.Delete(r.ended, i, i+1)
 			r.open = append(r.open, o)

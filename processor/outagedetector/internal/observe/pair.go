@@ -169,6 +169,8 @@ type burst struct {
 	exact bool
 	// before is what had been counted when it began: bad events and all.
 	before [2]uint64
+	// opened is when the first connection of the run was opened that never got an answer, 0 if there is none.
+	opened int64
 }
 
 const burstGap = int64(30 * time.Second)
@@ -201,6 +203,25 @@ func (r *runs) begin(b *burst, lane Lane, t int64) {
 
 // totalOf is the lane of which another counts a part.
 var totalOf = [lanes]Lane{Failed: Closed, RequestsFailed: Requests, Slow: Timed, Unanswered: Closed}
+
+// waited takes over that a failed connection had been open since a time and never got an answer.
+func (r *runs) waited(opened int64) {
+	if b := &r.bursts[Failed]; b.opened == 0 || opened < b.opened {
+		b.opened = opened
+	}
+}
+
+// Onset is since when what a fault is about has been wrong: connections that hang are known to fail only once they are given up.
+func (p *Pair) Onset(family Family) int64 {
+	since := p.Faults[family].Since
+	switch opened := p.runs.bursts[Failed].opened; {
+	case family == Connections && opened > 0:
+		since = min(since, opened)
+	case family == NoAnswer:
+		since -= int64(p.Lasted * float64(time.Second))
+	}
+	return since
+}
 
 // Mark remembers what has been counted up to a boundary, so that what begins afterwards is counted from there.
 func (p *Pair) Mark() { p.runs.marks, p.runs.records = p.Win.life, [2]uint64{} }

@@ -40,10 +40,15 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 	}
 	p.runs.recorded(Failed, t)
 	outbound := attr(attrs, semconv.AttrDirection) == semconv.DirectionOutbound
+	answer := semconv.AttrBytesRecv
 	if outbound {
 		p.runs.records[0]++
 	} else {
 		p.runs.records[1]++
+		answer = semconv.AttrBytesSent
+	}
+	if number(attrs, answer) == 0 {
+		p.runs.waited(t - max(number(attrs, semconv.AttrDuration), 0))
 	}
 	// The client's side of a refused tunnel does not know why; the server's record does.
 	r := reasonIn(&p.Reasons, strings.Clone(errorType), strings.Clone(attr(attrs, semconv.AttrPolicy)), t)

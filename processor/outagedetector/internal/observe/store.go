@@ -233,3 +233,8 @@ func attr(attrs pcommon.Map, name string) string {
 	v, _ := attrs.Get(name)
 	return v.Str()
 }
+
+func number(attrs pcommon.Map, name string) int64 {
+	v, _ := attrs.Get(name)
+	return v.Int()
+}
