@@ -79,6 +79,7 @@ func (l *live) open(ctx context.Context, set receiver.Settings, host component.H
 	if l.times.begin(now, last) {
 		l.tel.ReceiverZtunnelClockSteps.Add(ctx, 1)
 	}
+	l.flow.Begin(l.times.last)
 	l.flow.Advance(l.times.next())
 	return l.openSources(ctx, set, host)
 }

@@ -303,6 +303,14 @@ func (p *Processor) Series() int { return p.series.len() }
 // Pending returns how many log records and spans wait to be flushed.
 func (p *Processor) Pending() (logs, spans int) { return p.logs.count, p.spans.count }
 
+// Begin says where the last boundary before the first entry lies, unless a checkpoint has told one: what is older counts as late. Without
+// it, series begin with the first entry of all.
+func (p *Processor) Begin(at time.Time) {
+	if p.series.boundary == 0 {
+		p.series.boundary = at.UnixNano()
+	}
+}
+
 // Advance says where the next boundary lies: entries at or after it are held until a later call moves it past
 // them. Without it, every entry counts at once and the order of calls alone decides between which two points it
 // falls. Call it after FlushMetrics of the boundary before.

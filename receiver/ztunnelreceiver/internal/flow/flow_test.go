@@ -80,6 +80,19 @@ func TestStartIsTheBoundaryBefore(t *testing.T) {
 	assert.Equal(t, map[string]time.Time{"a": after(time.Second), "b": after(time.Second), "c": after(5 * time.Second)}, starts)
 }
 
+func TestABacklogCountsFromTheStartOn(t *testing.T) {
+	obs := counter{}
+	p := New(Config{RecordMetrics: true, Expiry: time.Minute}, obs)
+	p.Begin(after(time.Hour))
+	p.Advance(after(time.Hour + 5*time.Second))
+	p.Entry("n", line(after(0), "a", "s", ""), after(time.Hour+time.Second))
+	counts, starts := closed(p.FlushMetrics(after(time.Hour+5*time.Second), false))
+	assert.Equal(t, map[string]int64{"a": 1}, counts)
+	assert.Equal(t, after(time.Hour), starts["a"], "what began long before is of an unknown past to those who read it")
+	assert.Equal(t, 1, p.Series(), "it was read just now")
+	assert.Equal(t, int64(1), obs[CountLate])
+}
+
 func TestExpiredSeriesStartAnew(t *testing.T) {
 	obs := counter{}
 	p := New(Config{RecordMetrics: true, Expiry: time.Minute}, obs)
