@@ -133,6 +133,10 @@ describe('the graph', () => {
     await page.waitForURL(/labels=rate,p95,bytes/);
     await page.getByRole('radio', { name: 'By mTLS' }).check();
     await page.waitForURL(/colour=mtls/);
+    const shown = page.waitForResponse(/\/api\/v1\/graph\?.*waypoints=show/);
+    await page.getByRole('checkbox', { name: 'Waypoints' }).check();
+    assert.ok((await shown).ok());
+    await page.waitForURL(/waypoints=show/);
     await page.keyboard.press('Escape');
     await page.getByRole('button', { name: 'Show traffic moving' }).click();
     await page.locator('canvas.traffic').waitFor();

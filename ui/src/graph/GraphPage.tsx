@@ -35,7 +35,9 @@ export default function GraphPage() {
   const { query } = useLocation();
   const group = query.get('group') ?? 'workload';
   const namespace = query.get('namespace') ?? '';
-  const { data: graph, error, isPending, refetch } = useGraph({ group_by: group, namespace: namespace || undefined }, { range });
+  const waypoints = query.get('waypoints') === 'show' ? 'show' : undefined;
+  const params = { group_by: group, namespace: namespace || undefined, waypoints };
+  const { data: graph, error, isPending, refetch } = useGraph(params, { range });
   const { data: outages } = useOutages();
 
   const boxing = group === 'namespace' ? 'none' : ((query.get('box') ?? 'namespace') as Boxing);
@@ -56,7 +58,7 @@ export default function GraphPage() {
   );
   // With every box folded it is another, far smaller picture, and has a layout of its own.
   const whole = view !== undefined && view.boxes.length === 0 && view.nodes.some((node) => node.folded);
-  const { positions, ready, round, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}`, {
+  const { positions, ready, round, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}${waypoints ? ' waypoints' : ''}`, {
     direction: useMedia(portrait) ? 'down' : 'right',
     part: namespace !== '' || focus !== undefined || hide !== '',
   });
@@ -103,7 +105,7 @@ export default function GraphPage() {
           </button>
         </div>
       )}
-      {query.get('vs') && graph && <CompareBar graph={graph} params={{ group_by: group, namespace: namespace || undefined }} choose={choose} />}
+      {query.get('vs') && graph && <CompareBar graph={graph} params={params} choose={choose} />}
       <div className="graph-body">
         <div className="graph-stage">
           {error && !graph ? (

@@ -54,6 +54,7 @@ function Display() {
   const [labels, setLabels] = useParam('labels', DEFAULT_LABELS);
   const [width, setWidth] = useParam('width', 'none');
   const [colour, setColour] = useParam('colour', 'health');
+  const [waypoints, setWaypoints] = useParam('waypoints', 'hide');
   const chosen = new Set(labels.split(','));
   const toggle = (label: EdgeLabel) => {
     if (chosen.has(label)) chosen.delete(label);
@@ -74,6 +75,12 @@ function Display() {
                 <input type="checkbox" checked={chosen.has(value)} onChange={() => toggle(value)} /> {label}
               </label>
             ))}
+          </fieldset>
+          <fieldset>
+            <legend>Nodes</legend>
+            <label className="check">
+              <input type="checkbox" checked={waypoints === 'show'} onChange={() => setWaypoints(waypoints === 'show' ? 'hide' : 'show')} /> Waypoints
+            </label>
           </fieldset>
           <Choice title="Boxes" options={BOXINGS} value={box} set={setBox} />
           <Choice title="Edge width" options={EDGE_WIDTHS} value={width} set={setWidth} />
