@@ -31,18 +31,21 @@ func TestVirtualAddressIsTheService(t *testing.T) {
 	dual.Addresses = append(dual.Addresses, "fd00:96::1")
 	for name, tc := range map[string]struct {
 		behind  []*mesh.Workload
-		gone    *mesh.Workload
+		gone    []*mesh.Workload
 		address string
 		want    edge.Party
 	}{
-		"one workload":          {behind: []*mesh.Workload{server("1", "server")}, want: only},
-		"in a mapped address":   {behind: []*mesh.Workload{server("1", "server")}, address: "::ffff:10.96.0.1", want: only},
-		"in IPv6":               {behind: []*mesh.Workload{server("1", "server")}, address: "fd00:96::1", want: only},
-		"one that is gone":      {gone: server("1", "server"), want: only},
+		"one workload":        {behind: []*mesh.Workload{server("1", "server")}, want: only},
+		"in a mapped address": {behind: []*mesh.Workload{server("1", "server")}, address: "::ffff:10.96.0.1", want: only},
+		"in IPv6":             {behind: []*mesh.Workload{server("1", "server")}, address: "fd00:96::1", want: only},
+		"one that is gone":    {gone: []*mesh.Workload{server("1", "server")}, want: only},
+		"two that went at once": {
+			gone: []*mesh.Workload{server("1", "server"), server("2", "server")}, want: edge.Party{Workload: "server", Namespace: "shop", App: "server"},
+		},
 		"none ever":             {want: edge.Party{Workload: "server", Namespace: "shop", App: "server"}},
 		"versions of one app":   {behind: []*mesh.Workload{server("1", "web"), server("2", "web")}, want: edge.Party{Workload: "server", Namespace: "shop", App: "web", Cluster: "Kubernetes"}},
 		"several apps":          {behind: []*mesh.Workload{server("1", "web"), server("2", "api")}, want: edge.Party{Workload: "server", Namespace: "shop", App: "server", Cluster: "Kubernetes"}},
-		"another pod goes away": {behind: []*mesh.Workload{server("1", "server")}, gone: server("2", "old"), want: only},
+		"another pod goes away": {behind: []*mesh.Workload{server("1", "server")}, gone: []*mesh.Workload{server("2", "old")}, want: only},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPipelines(t, nil)
@@ -50,9 +53,9 @@ func TestVirtualAddressIsTheService(t *testing.T) {
 			for _, w := range tc.behind {
 				p.learn(epoch, w)
 			}
-			if tc.gone != nil {
-				p.learn(epoch, tc.gone)
-				require.NoError(t, p.logs.ConsumeLogs(context.Background(), entityEvents(t, epoch, true, tc.gone)))
+			for _, w := range tc.gone {
+				p.learn(epoch, w)
+				require.NoError(t, p.logs.ConsumeLogs(context.Background(), entityEvents(t, epoch, true, w)))
 			}
 			address := tc.address
 			if address == "" {

@@ -114,8 +114,8 @@ func (d *Directory) Called(addr netip.Addr) *mesh.Service {
 // there: the party behind the service, or behind it last, where there is one only, else the service itself.
 func (d *Directory) ServiceParty(s *mesh.Service, port uint16) (edge.Party, uint16) {
 	behind := d.behind(s.Hostname, "")
-	if last, ok := d.emptied.Get(s.Key()); ok && len(behind) == 0 {
-		behind = append(behind, last)
+	if last, ok := d.emptied.Get(s.Key()); ok && len(behind) == 0 && !last.several {
+		behind = append(behind, last.workload)
 	}
 	if len(behind) == 1 {
 		return PartyOf(behind[0]), BackendPort(behind[0], s.Hostname, port)

@@ -53,7 +53,7 @@ type Directory struct {
 	generation uint64 // moves with the mesh's state
 	begun      pcommon.Timestamp
 	gone       *expiry.Table[Pod, *mesh.Workload]
-	emptied    *expiry.Table[string, *mesh.Workload] // the last workload of a service that has none
+	emptied    *expiry.Table[string, lastBehind] // by service
 	derived    derived
 }
 
@@ -66,7 +66,7 @@ func NewDirectory(cfg Config) *Directory {
 		Holders:   newHolders(state),
 		Externals: newExternals(cfg.MaxExternal),
 		gone:      expiry.New[Pod, *mesh.Workload](maxGone, nil),
-		emptied:   expiry.New[string, *mesh.Workload](maxGone, nil),
+		emptied:   expiry.New[string, lastBehind](maxGone, nil),
 		Weights:   newWeights(cfg.MaxWeights),
 	}
 	d.Proxies, d.Spoken, d.Clients = &Proxies{names: d}, newSpoken(d), Clients{d}
@@ -90,10 +90,22 @@ func (d *Directory) Apply(event mesh.Event) bool {
 		}
 		d.Holders.leave(w)
 		for service := range w.Services {
-			d.emptied.Put(service, w, pcommon.Timestamp(d.generation))
+			last, _ := d.emptied.Get(service)
+			d.emptied.Put(service, last.followedBy(w, event.Time), pcommon.Timestamp(d.generation))
 		}
 	}
 	return true
+}
+
+// lastBehind is the workload that left a service last; several, if more than one party did so at that time.
+type lastBehind struct {
+	workload *mesh.Workload
+	at       pcommon.Timestamp
+	several  bool
+}
+
+func (l lastBehind) followedBy(w *mesh.Workload, at pcommon.Timestamp) lastBehind {
+	return lastBehind{w, at, l.workload != nil && l.at == at && (l.several || PartyOf(l.workload) != PartyOf(w))}
 }
 
 // Version moves when a name, or what becomes of a hop to a waypoint, may have changed.

@@ -252,7 +252,7 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 		p.counts[CountTruncated]++
 	}
 	if err != nil {
-		p.countError(err)
+		p.counts[counterOf(err)]++
 		return
 	}
 	if outlier {
@@ -286,15 +286,15 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 	}
 }
 
-func (p *Processor) countError(err error) {
+// counterOf counts entries that could not be read.
+func counterOf(err error) Counter {
 	switch {
 	case errors.Is(err, accesslog.ErrForeign):
-		p.counts[CountForeign]++
+		return CountForeign
 	case errors.Is(err, accesslog.ErrIncomplete):
-		p.counts[CountIncomplete]++
-	default:
-		p.counts[CountCut]++
+		return CountIncomplete
 	}
+	return CountCut
 }
 
 // Series returns how many series are held, the overflow ones included.

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -363,6 +364,16 @@ func TestDrainIsClosedAndNotFailed(t *testing.T) {
 		assert.NotEqual(t, semconv.MetricConnectionsFailed, metric)
 	})
 	assert.Zero(t, p.FlushSpans().SpanCount())
+}
+
+func TestAClientThatLeavesAtOnceDoesNotTellOfTheServer(t *testing.T) {
+	for duration, want := range map[string]uint64{"5ms": 0, "1000ms": 1} {
+		p := New(Config{RecordMetrics: true}, nil)
+		entry := bytes.Replace(line(after(0), "a", "s", `error="receive: client disconnected before all data was written"`), []byte(`"20ms"`), []byte(`"`+duration+`"`), 1)
+		p.Entry("n", bytes.Replace(entry, []byte("bytes_recv=100"), []byte("bytes_recv=0"), 1), after(0))
+		p.FlushMetrics(after(5*time.Second), false)
+		assert.Equal(t, want, p.series.slots[0].unanswered, duration)
+	}
 }
 
 func TestOpenedIsARecordAndNoConnection(t *testing.T) {

@@ -3,6 +3,7 @@ package flow
 import (
 	"encoding/binary"
 	"math"
+	"time"
 
 	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -268,6 +269,14 @@ func (t *seriesTable) expire(before int64) int64 {
 	return n
 }
 
+// patience is how long a client waits at least for an answer: one that leaves before does not tell that none would have come.
+const patience = time.Second
+
+// gaveUp tells whether the client left a connection after it had waited.
+func gaveUp(rec *accesslog.Record) bool {
+	return rec.Failure.Type == semconv.ErrorTypeClientAborted && (!rec.HasDuration || time.Duration(rec.Duration) >= patience)
+}
+
 // aggregate counts a record in its series.
 func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
 	t := &p.series
@@ -300,7 +309,7 @@ func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
 	case rec.Failure.Closing:
 		p.counts[CountClosing]++
 	}
-	if sent > 0 && received == 0 && !rec.Failure.Drained && (!rec.Failed() || rec.Failure.Type == semconv.ErrorTypeClientAborted) {
+	if sent > 0 && received == 0 && !rec.Failure.Drained && (!rec.Failed() || gaveUp(rec)) {
 		s.unanswered++
 	}
 	if rec.HasDuration {
