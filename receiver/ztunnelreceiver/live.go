@@ -88,7 +88,7 @@ func (l *live) open(ctx context.Context, set receiver.Settings, host component.H
 func (l *live) openSources(ctx context.Context, set receiver.Settings, host component.Host) error {
 	env := &source.Env{
 		Sink: l.ingest, Telemetry: l.tel, Node: l.cfg.NodeName, Cluster: l.cfg.ClusterName, Refresh: l.cfg.RefreshInterval,
-		Settings: set, Host: host, Clock: l.clock, Storage: l.client, ReadAgain: l.lost, Ready: l.awaitRoom,
+		Settings: set, Host: host, Clock: l.clock, Storage: l.client, ReadAgain: l.lost, CountedUntil: l.flow.CountedUntil, Ready: l.awaitRoom,
 	}
 	found := cluster.Env{Sink: l.ingest, Telemetry: l.tel, Now: l.clock.Now, Cluster: l.cfg.ClusterName}
 	if !l.cfg.ConfigDump.HasValue() { // a config dump knows more of its ztunnel

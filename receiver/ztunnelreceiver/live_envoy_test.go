@@ -57,7 +57,7 @@ func (s *sink) requests() map[string]map[string]int {
 	return paths
 }
 
-// TestEnvoyLogs reads a waypoint's log beside a ztunnel's, over a crash within a line, each request once.
+// TestEnvoyLogs reads a waypoint's log beside a ztunnel's, over a crash within a line and the loss of what was stored, each request once.
 func TestEnvoyLogs(t *testing.T) {
 	folder := t.TempDir()
 	pod := filepath.Join(folder, "bakery_waypoint-6b9d7c5f4-x7k2p_0e1f", "istio-proxy")
@@ -78,11 +78,12 @@ func TestEnvoyLogs(t *testing.T) {
 		return b.String()
 	}
 	clock, store, out := &steppedClock{now: epoch.Add(time.Minute)}, newMemory(map[string][]byte{}), &sink{}
+	startAt := tail.StartAtBeginning
 	start := func() *rig {
 		return newRig(t, clock, store, out, accesslogs.Config{Include: []string{ztunnel}}, func(c *Config) {
 			logs := c.EnvoyLogs.GetOrInsertDefault()
 			logs.Include = []string{filepath.Join(folder, "*_*", "istio-proxy", "*.log")}
-			logs.StartAt, logs.PollInterval = tail.StartAtBeginning, 2*time.Millisecond
+			logs.StartAt, logs.PollInterval = startAt, 2*time.Millisecond
 		})
 	}
 	appendTo(ztunnel, accessText(0, 100))
@@ -98,18 +99,31 @@ func TestEnvoyLogs(t *testing.T) {
 	store.mu.Lock()
 	store.err = nil
 	store.mu.Unlock()
-	appendTo(waypoint, requestLine(105)[80:]+text(106, 200)+"no line of any format\n")
+	appendTo(waypoint, requestLine(105)[80:]+text(106, 200)+"no line of any format\n"+text(200, 201))
 	appendTo(ztunnel, accessText(100, 150))
 	r = start()
 	r.polls(0, 1)
 	r.boundaryNow()
 	requests := out.requests()
 	require.Len(t, requests, 1)
+	assert.Len(t, requests["bakery/waypoint waypoint-6b9d7c5f4-x7k2p"], 103+1+94+1)
+	connections, _ := out.sums(t)
+	assert.Equal(t, 150, connections)
+	require.NoError(t, r.close(t.Context()))
+
+	others := store.others
+	store, startAt = newMemory(map[string][]byte{}), tail.StartAtEnd
+	store.others = others
+	appendTo(waypoint, text(3_000_000, 3_000_010))
+	r = start()
+	r.polls(0, 1)
+	for range 3 { // the first is one that was flushed before
+		r.boundaryNow()
+	}
+	requests = out.requests()
+	assert.Len(t, requests["bakery/waypoint waypoint-6b9d7c5f4-x7k2p"], 103+1+94+1+10)
 	for path, n := range requests["bakery/waypoint waypoint-6b9d7c5f4-x7k2p"] {
 		assert.Equal(t, 1, n, path)
 	}
-	assert.Len(t, requests["bakery/waypoint waypoint-6b9d7c5f4-x7k2p"], 103+1+94)
-	connections, _ := out.sums(t)
-	assert.Equal(t, 150, connections)
 	require.NoError(t, r.close(t.Context()))
 }

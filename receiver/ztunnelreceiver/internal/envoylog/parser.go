@@ -246,8 +246,32 @@ func mayBeGRPC(rec *Record) bool {
 	if string(v[Method]) != "POST" || bytes.HasPrefix(v[Protocol], []byte("HTTP/1")) {
 		return false
 	}
-	path := withoutQuery(v[Path])
-	return len(path) > 3 && path[0] == '/' && bytes.Count(path, []byte{'/'}) == 2 && path[len(path)-1] != '/'
+	return isRPC(withoutQuery(v[Path]))
+}
+
+// isRPC tells whether a path is /package.Service/Method: names of a protocol's, the method's with a capital unless the service has a package.
+func isRPC(path []byte) bool {
+	if len(path) == 0 || path[0] != '/' {
+		return false
+	}
+	service, method, ok := bytes.Cut(path[1:], []byte{'/'})
+	if !ok || !isName(method) || !isName(service) {
+		return false
+	}
+	return method[0]-'A' < 26 || bytes.IndexByte(service, '.') > 0
+}
+
+// isName tells whether a text is a name, or several with dots between, as protocols have them.
+func isName(text []byte) bool {
+	begins := true
+	for _, c := range text {
+		letter := (c|0x20)-'a' < 26 || c == '_'
+		if begins && !letter || !letter && !isDigit(c) && c != '.' {
+			return false
+		}
+		begins = c == '.'
+	}
+	return !begins
 }
 
 // withoutQuery is a path without query and fragment.

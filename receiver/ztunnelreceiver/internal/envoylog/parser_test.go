@@ -203,6 +203,10 @@ func TestGRPC(t *testing.T) {
 		`"method":"POST","protocol":"HTTP/2","path":"/a.B/C","grpc_status":"-"`:                           -1,
 		`"method":"GET","protocol":"HTTP/2","path":"/a","grpc_status":"Unknown"`:                          -1,
 		`"method":"POST","protocol":"HTTP/1.1","path":"/a.B/C","grpc_status":"2"`:                         -1,
+		`"method":"POST","protocol":"HTTP/2","path":"/Greeter/SayHello","grpc_status":"2"`:                2,
+		`"method":"POST","protocol":"HTTP/2","path":"/api/buns","response.grpc_status":2`:                 -1,
+		`"method":"POST","protocol":"HTTP/2","path":"/v1.0/buns","response.grpc_status":2`:                -1,
+		`"method":"POST","protocol":"HTTP/2","path":"/carts/4711","response.grpc_status":2`:               -1,
 		`"method":"POST","protocol":"HTTP/2","path":"/a/b","content_type":"text/plain","grpc_status":"2"`: -1,
 	} {
 		var r envoylog.Record

@@ -126,6 +126,8 @@ type Env struct {
 	Storage storage.Client
 	// ReadAgain tells that what was stored is lost: logs are to be read from their beginning, whatever is configured.
 	ReadAgain bool
+	// CountedUntil, in unix nanoseconds, is when what ended before was counted then, and is not to be counted again; otherwise 0.
+	CountedUntil int64
 	// Kubernetes is nil without it.
 	Kubernetes *cluster.Source
 	// Ready is to be called after entries were brought, without the lock: it waits while too many have not left.

@@ -15,8 +15,9 @@ import (
 const (
 	// maxProxies bounds the proxies of which it is known how well their logs are read; the lines of others are read all the same.
 	maxProxies = 10_000
-	// maxSkew is how far ahead of when it was read a line's own time may be.
-	maxSkew = time.Hour
+	// maxSkew is how far ahead of when it was read a line's own time may be, maxAhead how far ahead of the lines around it in a recording.
+	maxSkew  = time.Hour
+	maxAhead = 10 * time.Second
 )
 
 // Why lines were left out, for the telemetry.
@@ -68,8 +69,9 @@ func (r *reader) proxyOf(key string, describe func() proxy) *proxy {
 // stamp says when a line was read and what is to be done about its own time.
 type stamp struct {
 	observed time.Time
+	ahead    time.Duration
 	shift    time.Duration
-	// outlier tells that the line's own time is not to be believed.
+	// outlier tells that the line's own time is not to be believed, ahead how far it may be ahead of when the line was read.
 	outlier bool
 }
 
@@ -79,12 +81,15 @@ func (r *reader) line(p *proxy, line []byte, at stamp) {
 	switch {
 	case err == nil:
 		if kind == envoylog.KindOther {
+			p.reading.own()
 			return
 		}
 	case errors.Is(err, envoylog.ErrCut):
 		r.env.Telemetry.LeftOut(reasonCut, 1)
 	case errors.Is(err, envoylog.ErrAmbiguous):
 		r.env.Telemetry.LeftOut(reasonAmbiguous, 1)
+	case p.reading.goesOn(line):
+		return
 	default:
 		r.env.Telemetry.LeftOut(reasonForeign, 1)
 	}
@@ -96,14 +101,14 @@ func (r *reader) line(p *proxy, line []byte, at stamp) {
 	}
 	p.learn(r.record.Values[envoylog.Cluster])
 	end := r.record.End() + int64(at.shift)
-	if at.outlier || !at.observed.IsZero() && end > at.observed.Add(maxSkew).UnixNano() {
+	if at.outlier || !at.observed.IsZero() && end > at.observed.Add(at.ahead).UnixNano() {
 		end = at.observed.UnixNano()
 	}
 	if second := end / int64(time.Second); second > r.second {
 		r.second = second
 		r.env.Sink.Up(semconv.SourceEnvoyLog, "", true, time.Unix(0, end))
 	}
-	if kind != envoylog.KindRequest {
+	if kind != envoylog.KindRequest || end < r.env.CountedUntil {
 		return
 	}
 	if record, ok := r.env.Sink.NewRequest(p.Proxy); ok {
@@ -162,5 +167,5 @@ func (p player) Part(part *replay.Part) {
 	of := p.reader.proxyOf(key, func() proxy {
 		return proxy{Proxy: source.Proxy{Gateway: part.Gateway, Name: part.Name}, told: true}
 	})
-	p.reader.line(of, part.Raw, stamp{observed: part.Time, shift: part.Shift, outlier: part.Outlier})
+	p.reader.line(of, part.Raw, stamp{observed: part.Time, ahead: maxAhead, shift: part.Shift, outlier: part.Outlier})
 }

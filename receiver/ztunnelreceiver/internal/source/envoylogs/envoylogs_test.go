@@ -76,6 +76,10 @@ func TestRecord(t *testing.T) {
 
 	p.Part(&replay.Part{Kind: replay.KindRequest, Name: "bakery-waypoint", Time: at.Add(time.Second), Outlier: true, Raw: fmt.Appendf(nil, logLine, "curl")})
 	assert.Equal(t, at.Add(time.Second), out.records[1].Timestamp().AsTime(), "a time that is not to be believed")
+
+	hours := strings.Replace(fmt.Sprintf(logLine, "curl"), " 512 24 ", " 512 1800000 ", 1)
+	p.Part(&replay.Part{Kind: replay.KindRequest, Name: "bakery-waypoint", Time: at.Add(2 * time.Second), Shift: time.Hour, Raw: []byte(hours)})
+	assert.Equal(t, at.Add(2*time.Second), out.records[2].Timestamp().AsTime(), "the lines around it are not half an hour later")
 }
 
 func TestProblems(t *testing.T) {
@@ -88,6 +92,9 @@ func TestProblems(t *testing.T) {
 	part("a", good)
 	for range 20 {
 		part("b", "2026-11-25T09:00:02.118301Z\tinfo\tFLAG: --concurrency=\"0\"")
+	}
+	for _, line := range []string{"info\tEffective config: binaryPath: /usr/local/bin/envoy", "configPath: ./etc/istio/proxy", "proxyMetadata:", "  DNS_AGENT: \"\"", "statusPort: 15020"} {
+		part("b", strings.Replace(line, "info", "2026-11-25T09:00:02.118301Z\tinfo", 1))
 	}
 	part("b", `{"res_code":"200"}`)
 	assert.Empty(t, out.problem)

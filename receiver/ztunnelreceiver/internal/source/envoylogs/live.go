@@ -41,6 +41,9 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 		Include: config.Include, Exclude: config.Exclude, StartAt: config.StartAt, PollInterval: config.PollInterval,
 		Format: tail.FormatAuto, Style: format.Style(), MaxEntry: config.MaxEntrySize, NodeFrom: pattern,
 	}
+	if env.ReadAgain {
+		settings.StartAt = tail.StartAtBeginning
+	}
 	if config.ProxyFrom.Static != "" {
 		settings.Node, settings.NodeFrom = config.ProxyFrom.Static, nil
 	}
@@ -60,7 +63,7 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 
 func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSink, kept *store) (source.Source, error) {
 	followed := podlogs.New(podlogs.Config{
-		FromEnd: config.StartAt == tail.StartAtEnd, MaxEntry: config.MaxEntrySize, Style: config.CompiledFormat().Style(),
+		FromEnd: config.StartAt == tail.StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize, Style: config.CompiledFormat().Style(),
 		Of: func(pod kube.Pod) string { return pod.Namespace + podSeparator + pod.Name },
 	}, env.Kubernetes.LogSource(), podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: "waypoint"}, read}, env.Sink, env.Ready)
 	if kept != nil {
@@ -173,7 +176,7 @@ type lineSink struct {
 // Entry implements tail.Sink and podlogs.Sink. of is NAMESPACE_POD or NAMESPACE/NAME.
 func (s *lineSink) Entry(of string, line []byte) {
 	p := s.reader.proxyOf(of, func() proxy { return proxyNamed(of) })
-	s.reader.line(p, line, stamp{observed: s.env.Clock.Now()})
+	s.reader.line(p, line, stamp{observed: s.env.Clock.Now(), ahead: maxSkew})
 }
 
 // proxyNamed is a proxy as its log's name describes it. It is a gateway until its lines say otherwise.
