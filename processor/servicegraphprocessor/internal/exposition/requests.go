@@ -2,11 +2,14 @@ package exposition
 
 import (
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 )
@@ -21,6 +24,25 @@ func (l *Labels) Response() responses.Response {
 		r.Flags = naming.Intern(l.Flags)
 	}
 	return r
+}
+
+// Failed tells whether the requests failed by the server's doing, or the mesh's: not if their clients left.
+func (l *Labels) Failed() bool {
+	code, err := strconv.Atoi(l.Code)
+	switch {
+	case code == 101, hasFlag(l.Flags, "DC"), hasFlag(l.Flags, "DR"):
+		return false
+	case err == nil && code == 0:
+		return Told(l.Flags) && l.Flags != "-"
+	case code >= 400:
+		return code >= 500
+	}
+	status, err := strconv.ParseInt(l.GRPCStatus, 10, 64)
+	return err == nil && appspan.ServerFault(status)
+}
+
+func hasFlag(flags, flag string) bool {
+	return slices.Contains(strings.Split(flags, ","), flag)
 }
 
 // Middle is the value that stands for an explicit bucket.

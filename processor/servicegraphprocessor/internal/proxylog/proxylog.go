@@ -7,6 +7,7 @@
 package proxylog
 
 import (
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -43,6 +44,8 @@ type Table struct {
 
 	held []*request            // bounded by MaxRequests
 	told map[*edges.Edge]*told // bounded by the edges
+	// at are those of told by where their requests went, in the order in which they came. Bounded by the edges.
+	at map[place][]*told
 	// heard are the waypoints whose logs are read; bounded by the mesh's state and MaxRequests.
 	heard map[string]pcommon.Timestamp
 	// seen are the requests that a waypoint logged, by the gateway that sent them. Bounded by MaxRequests.
@@ -57,6 +60,12 @@ type Table struct {
 type passed struct {
 	proxy   string
 	gateway bool
+}
+
+// place is a party behind a waypoint.
+type place struct {
+	edge.Party
+	waypoint string
 }
 
 // told is what logs told of an edge.
@@ -86,7 +95,7 @@ type hop struct {
 func NewTable(cfg Config, names *naming.Directory, store *edges.Store, t *telemetry.Telemetry) *Table {
 	return &Table{
 		cfg: cfg, names: names, store: store, telemetry: t,
-		told: map[*edges.Edge]*told{}, heard: map[string]pcommon.Timestamp{}, seen: map[hop]pcommon.Timestamp{}, out: plog.NewLogs(),
+		told: map[*edges.Edge]*told{}, at: map[place][]*told{}, heard: map[string]pcommon.Timestamp{}, seen: map[hop]pcommon.Timestamp{}, out: plog.NewLogs(),
 	}
 }
 
@@ -259,6 +268,8 @@ func (t *Table) note(e *edges.Edge, code uint16, now pcommon.Timestamp) {
 	if l == nil {
 		l = &told{}
 		t.told[e] = l
+		to := placeOf(e)
+		t.at[to] = append(t.at[to], l)
 		t.store.Edges.Use(e)
 	}
 	l.last = now
@@ -302,9 +313,30 @@ func (t *Table) Tells(e *edges.Edge) bool {
 	if t.told[e] != nil {
 		return true
 	}
-	_, heard := t.heard[e.Key.Waypoint]
+	return t.Hears(e.Key.Waypoint)
+}
+
+// Hears implements requests.Logs.
+func (t *Table) Hears(waypoint string) bool {
+	_, heard := t.heard[waypoint]
 	return heard
 }
+
+// Claim implements requests.Logs. One of the same code is taken if there is one.
+func (t *Table) Claim(to edge.Party, waypoint string, code uint16, now pcommon.Timestamp) bool {
+	clients := t.at[place{to, waypoint}]
+	for _, anyCode := range [...]bool{false, true} {
+		for _, l := range clients {
+			l.forget(now)
+			if l.take(1, code, anyCode) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func placeOf(e *edges.Edge) place { return place{e.Key.Destination, e.Key.Waypoint} }
 
 // Beyond implements requests.Logs. What the log told of the same code is what it told; what is left of other codes may be the same
 // requests, too: a server has answered what its client no longer waited for.
@@ -372,6 +404,10 @@ func (t *Table) Sweep(now pcommon.Timestamp) {
 	for e, l := range t.told {
 		if moment.Since(l.last, now, t.cfg.Expiry) {
 			delete(t.told, e)
+			to := placeOf(e)
+			if t.at[to] = slices.DeleteFunc(t.at[to], func(of *told) bool { return of == l }); len(t.at[to]) == 0 {
+				delete(t.at, to)
+			}
 			t.store.Edges.Release(e)
 		}
 	}

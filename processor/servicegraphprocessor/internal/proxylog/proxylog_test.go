@@ -208,8 +208,15 @@ func TestBeyond(t *testing.T) {
 	assert.Equal(t, map[string]int{
 		"till oven-v1 200 <nil> waypoint_log": 4, "till oven-v1 0 <nil> waypoint_log": 1, "till oven-v1 500 <nil> spans": 5, "till oven-v1 200 <nil> spans": 1,
 	}, b.counted(300*second))
+	b.logged(line{proxy: "bakery/waypoint", client: "10.0.0.2", upstream: "10.0.0.3", service: "oven.bakery.svc", code: 200, at: 400 * second})
+	b.settled(401*second, false)
+	assert.True(t, b.Hears("bakery/waypoint"))
+	assert.False(t, b.Claim(e.Key.Source, "bakery/waypoint", 200, 401*second), "nobody asked that one")
+	assert.True(t, b.Claim(e.Key.Destination, "bakery/waypoint", 200, 401*second), "of whichever client")
+	assert.False(t, b.Claim(e.Key.Destination, "bakery/waypoint", 200, 401*second), "it was the only one")
 	b.Sweep(2 * 3600 * second)
 	assert.False(t, b.Tells(e))
+	assert.False(t, b.Claim(e.Key.Destination, "bakery/waypoint", 200, 2*3600*second))
 }
 
 func TestForeignUnknownAndTooMany(t *testing.T) {

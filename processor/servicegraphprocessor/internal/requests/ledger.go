@@ -10,6 +10,7 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
@@ -68,13 +69,23 @@ func (l *ledger) protocolOf(r *request) string {
 }
 
 // settle adds the requests that ended before now to their edges. Where a log tells of the edge, it is waited for; at the end it will tell
-// what it has not yet, if anybody reads on.
+// what it has not yet, if anybody reads on. What came through a waypoint from a client that no span tells of is not counted again where the
+// waypoint tells it, with its client.
 func (l *ledger) settle(m moment.Moment) {
 	left := l.ready[:0]
 	for _, r := range l.ready {
 		if r.end >= m.Now && !m.Final {
 			left = append(left, r)
 			continue
+		}
+		if w := r.key.Waypoint; w != "" && r.key.Source.Workload == naming.Unknown {
+			if !m.Final && l.waypoints.logs.Hears(w) && !m.Past(r.end, l.wait) {
+				left = append(left, r)
+				continue
+			}
+			if l.waypoints.tells(r, m.Now) {
+				continue
+			}
 		}
 		switch e := l.edgeOf(r, m.Now); {
 		case e == nil:

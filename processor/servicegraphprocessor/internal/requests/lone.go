@@ -39,15 +39,27 @@ func (t *Table) unanswered(x *Exchange, now pcommon.Timestamp, final bool) {
 		return
 	}
 	to, ok := t.who.Callee(&x.call.Peer, t.who.NamespaceOf(x.origin))
-	if !ok || !final && !t.voices.Missed(to.Party) || t.voices.Heard(to.Party, x.call.Host) {
+	heard := ok && t.voices.Heard(to.Party, x.call.Host)
+	if !ok || !final && !t.voices.Missed(to.Party) || heard && !(final && t.answeredOnTheWay(x, &to)) {
 		return
 	}
 	x.lone = true
-	t.voices.Miss(to.Party, now)
+	if !heard {
+		t.voices.Miss(to.Party, now)
+	}
 	if x.call.Unanswered {
 		return // The connection failed, of which ztunnels tell, also where it leaves the mesh. It says nothing of the peer's answers.
 	}
 	t.ledger.enter(t.loneRequest(x, from, &to), byClientSpan, now)
+}
+
+// answeredOnTheWay tells whether a waypoint answered a call, with a code of proxies, of which the service's pods tell nothing.
+func (t *Table) answeredOnTheWay(x *Exchange, to *identity.Callee) bool {
+	switch x.call.Status {
+	case 403, 429, 503, 504:
+		return to.Service != nil && t.names.WaypointOf(to.Service.Hostname, "") != ""
+	}
+	return false
 }
 
 // loneRequest is a request as its client tells it.

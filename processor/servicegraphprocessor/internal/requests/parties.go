@@ -201,7 +201,7 @@ func (p *parties) serviceOf(r *request, server *mesh.Workload, final bool) (stri
 
 // waypointOf is the waypoint that a request came through, as the server saw it or as the waypoint's own span says.
 func (p *parties) waypointOf(r *request, c *client) string {
-	if c.by != byClientSpan {
+	if c.by == byAddress {
 		return ""
 	}
 	if w := p.names.Holder(r.answer.Seen()); w != nil && p.names.IsWaypoint(w) {

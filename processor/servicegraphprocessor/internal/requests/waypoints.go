@@ -1,8 +1,8 @@
 package requests
 
 import (
+	"maps"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,7 +13,6 @@ import (
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/exposition"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
@@ -55,6 +54,8 @@ type Waypoints struct {
 	targets   *exposition.Targets[waypointSeries]
 	edges     map[*edges.Edge]*waypointEdge // bounded by the series
 	pending   []*waypointEdge
+	// scraped is when a waypoint was last scraped; bounded by the targets.
+	scraped map[string]pcommon.Timestamp
 }
 
 // waypointSeries is one series of a waypoint.
@@ -92,6 +93,9 @@ type waypointIncrement struct {
 type Logs interface {
 	// Tells tells whether a log tells of an edge, so that what others tell waits for it.
 	Tells(e *edges.Edge) bool
+	// Hears tells whether a waypoint's log is read. Claim takes a request to a party that it told of any client; false if there is none left.
+	Hears(waypoint string) bool
+	Claim(to edge.Party, waypoint string, code uint16, now pcommon.Timestamp) bool
 	// Beyond tells how much of what others tell of an edge no log has told, and counts that by what answered it.
 	Beyond(e *edges.Edge, now pcommon.Timestamp, total, failed, durations uint64, of responses.Counts) (uint64, uint64, uint64)
 }
@@ -102,6 +106,7 @@ func NewWaypoints(cfg WaypointsConfig, names *naming.Directory, store *edges.Sto
 		cfg: cfg, names: names, store: store, logs: logs, telemetry: t,
 		targets: exposition.NewTargets[waypointSeries](cfg.MaxSeries),
 		edges:   map[*edges.Edge]*waypointEdge{},
+		scraped: map[string]pcommon.Timestamp{},
 	}
 }
 
@@ -211,12 +216,22 @@ func (t *Waypoints) find(source *exposition.Source, kind uint64, attrs pcommon.M
 	target.Scrape(at)
 	id := t.targets.Hash(kind, attrs)
 	if s, ok := target.Series[id]; ok {
+		t.scraped[s.edge.edge.Key.Waypoint] = at
 		return s
 	}
 	labels := exposition.ReadLabels(attrs)
 	// A gateway or sidecar that reports as source sees the same requests as the server's side.
-	if labels.Reporter != semconv.ReporterWaypoint && labels.Reporter != semconv.ReporterDestination || !exposition.Told(labels.Destination.Workload) {
+	if labels.Reporter != semconv.ReporterWaypoint && labels.Reporter != semconv.ReporterDestination {
 		return nil
+	}
+	if !exposition.Told(labels.Destination.Workload) {
+		// The waypoint answered itself, before it had chosen a pod.
+		service := t.names.Service(labels.Service)
+		if service == nil {
+			return nil
+		}
+		port, _ := t.names.OnlyPort(labels.Service)
+		labels.Destination, _ = t.names.ServiceParty(service, port)
 	}
 	// Any pod can be labelled as a waypoint.
 	if !t.names.SpeaksFor(source.Waypoint, labels.Service, labels.Destination) {
@@ -227,7 +242,7 @@ func (t *Waypoints) find(source *exposition.Source, kind uint64, attrs pcommon.M
 		t.telemetry.Dropped(telemetry.DroppedFlowLimit, 1)
 		return nil
 	}
-	s := &waypointSeries{failed: failedRequest(&labels), response: labels.Response()}
+	s := &waypointSeries{failed: labels.Failed(), response: labels.Response()}
 	unstated := start == 0 || start >= at
 	if unstated || start < target.First {
 		s.total.First = cumulative.Baseline
@@ -273,12 +288,13 @@ func (t *Waypoints) edgeOf(source *exposition.Source, labels *exposition.Labels,
 	return w
 }
 
-func failedRequest(l *exposition.Labels) bool {
-	if code, err := strconv.Atoi(l.Code); err == nil && (code >= 500 || code == 0) {
-		return true
-	}
-	code, err := strconv.ParseInt(l.GRPCStatus, 10, 64)
-	return err == nil && appspan.ServerFault(code)
+// scrapedLately is how long after its last scrape a waypoint is believed to tell its requests.
+const scrapedLately = 3 * time.Minute
+
+// tells tells whether a waypoint told a request, or will tell it with its next scrape.
+func (t *Waypoints) tells(r *request, now pcommon.Timestamp) bool {
+	at, ok := t.scraped[r.key.Waypoint]
+	return ok && !moment.Since(at, now, scrapedLately) || t.logs.Claim(r.key.Destination, r.key.Waypoint, r.answer.Status, now)
 }
 
 // hold returns where a waypoint's increments of an edge gather until the next flush.
@@ -359,6 +375,9 @@ func (t *Waypoints) bySpan(e *edges.Edge, now pcommon.Timestamp, failed bool) (t
 // Rewind takes note that the graph's clock went back to a time: no scrape was later.
 func (t *Waypoints) Rewind(now pcommon.Timestamp) {
 	t.targets.Rewind(now, func(s *waypointSeries) { s.total.Time = min(s.total.Time, now) })
+	for name, at := range t.scraped {
+		t.scraped[name] = min(at, now)
+	}
 	for _, w := range t.edges {
 		for _, lead := range [...]*reconcile.Lead{&w.total, &w.failed, &w.durations} {
 			lead.Rewind(now)
@@ -371,6 +390,7 @@ func (t *Waypoints) Rewind(now pcommon.Timestamp) {
 
 // Sweep forgets series and targets that are silent for long.
 func (t *Waypoints) Sweep(now pcommon.Timestamp) {
+	maps.DeleteFunc(t.scraped, func(_ string, at pcommon.Timestamp) bool { return moment.Since(at, now, t.cfg.Expiry) })
 	t.targets.Sweep(now, t.cfg.Expiry, func(target *waypointTarget, id uint64, s *waypointSeries) {
 		if !moment.Since(s.total.Time, now, t.cfg.Expiry) {
 			return
