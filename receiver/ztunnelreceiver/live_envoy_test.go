@@ -93,7 +93,7 @@ func TestEnvoyLogs(t *testing.T) {
 	r.polls(0, 1)
 	r.boundaryNow()
 	assert.Len(t, out.requests()["bakery/waypoint waypoint-6b9d7c5f4-x7k2p"], 103)
-	assert.True(t, out.beats()["envoy_log "], "the source has a heartbeat")
+	assert.True(t, out.beats()["envoy_log node-a"], "the source has a heartbeat, of its node")
 	r.crash()
 
 	store.mu.Lock()

@@ -106,7 +106,7 @@ func (r *reader) line(p *proxy, line []byte, at stamp) {
 	}
 	if second := end / int64(time.Second); second > r.second {
 		r.second = second
-		r.env.Sink.Up(semconv.SourceEnvoyLog, "", true, time.Unix(0, end))
+		r.env.Sink.Up(semconv.SourceEnvoyLog, r.env.Node, true, time.Unix(0, end))
 	}
 	if kind != envoylog.KindRequest || end < r.env.CountedUntil {
 		return
@@ -136,10 +136,10 @@ func (r *reader) tellProblems() {
 	}
 	r.ailing = worst
 	if worst == nil {
-		r.env.Sink.Ails(semconv.SourceEnvoyLog, "", "", "")
+		r.env.Sink.Ails(semconv.SourceEnvoyLog, r.env.Node, "", "")
 		return
 	}
-	r.env.Sink.Ails(semconv.SourceEnvoyLog, "", semconv.ProblemNotUnderstood, "Of the log of "+worst.Name+": "+worst.reading.problem())
+	r.env.Sink.Ails(semconv.SourceEnvoyLog, r.env.Node, semconv.ProblemNotUnderstood, "Of the log of "+worst.Name+": "+worst.reading.problem())
 }
 
 // player takes recorded logs.
@@ -154,7 +154,7 @@ func NewPlayer(env *source.Env, config *Config) source.Player {
 // Begin implements source.Player.
 func (p player) Begin(contents replay.Contents) {
 	if contents.Requests {
-		p.reader.env.Sink.Up(semconv.SourceEnvoyLog, "", true, time.Time{})
+		p.reader.env.Sink.Up(semconv.SourceEnvoyLog, p.reader.env.Node, true, time.Time{})
 	}
 }
 

@@ -58,7 +58,7 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 	if err := followed.Start(ctx); err != nil {
 		return nil, err
 	}
-	return files{logs{}, followed}, nil
+	return files{logs{env.Node}, followed}, nil
 }
 
 func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSink, kept *store) (source.Source, error) {
@@ -77,11 +77,11 @@ func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSi
 			env.Telemetry.Warn("The stored positions in waypoints' logs are damaged; these are read from now on", zap.Int("pods", damaged))
 		}
 	})
-	return pods{logs{}, followed}, nil
+	return pods{logs{env.Node}, followed}, nil
 }
 
-// logs is what files and pods have in common as a source.
-type logs struct{}
+// logs is what files and pods have in common as a source: one for all proxies of a node, or of all nodes.
+type logs struct{ node string }
 
 // Run implements source.Source: logs are read until they are told to stop.
 func (logs) Run(context.Context) {}
@@ -101,18 +101,18 @@ type (
 	}
 )
 
-// Readable implements source.Follower: one for all, because no log is a node's.
-func (f files) Readable() map[string]bool { return together(f.Tail.Readable()) }
+// Readable implements source.Follower.
+func (f files) Readable() map[string]bool { return f.together(f.Tail.Readable()) }
 
 // Readable implements source.Follower.
-func (p pods) Readable() map[string]bool { return together(p.Tail.Readable()) }
+func (p pods) Readable() map[string]bool { return p.together(p.Tail.Readable()) }
 
-func together(readable map[string]bool) map[string]bool {
+func (l logs) together(readable map[string]bool) map[string]bool {
 	all := true
 	for _, ok := range readable {
 		all = all && ok
 	}
-	return map[string]bool{"": all}
+	return map[string]bool{l.node: all}
 }
 
 // Changes implements source.Follower.
