@@ -25,7 +25,7 @@ import (
 )
 
 // maxScrapes bounds the scrapes that go on at a time: each holds the values of all series while its reader takes them.
-const maxScrapes = 4
+const maxScrapes = 8
 
 // writeSize is how many bytes are written at a time.
 const writeSize = 64 << 10
@@ -39,7 +39,7 @@ type prometheusExporter struct {
 	telemetry *metadata.TelemetryBuilder
 	series    *seriesStore
 	began     time.Time
-	scrapes   chan struct{}
+	scrapes   scrapes
 	server    *http.Server
 	serving   sync.WaitGroup
 }
@@ -51,7 +51,7 @@ func newPrometheusExporter(cfg *Config, settings exporter.Settings) (*prometheus
 	}
 	e := &prometheusExporter{
 		cfg: cfg, settings: settings.TelemetrySettings, telemetry: telemetry, series: newSeriesStore(cfg), began: time.Now(),
-		scrapes: make(chan struct{}, maxScrapes),
+		scrapes: scrapes{open: map[*scrape]struct{}{}},
 	}
 	err = telemetry.RegisterPrometheusExporterSeriesCallback(func(_ context.Context, o metric.Int64Observer) error {
 		o.Observe(int64(e.series.len()))
@@ -103,21 +103,20 @@ func (e *prometheusExporter) consume(ctx context.Context, md pmetric.Metrics) er
 
 // serve answers a scrape, in the format that the client prefers.
 func (e *prometheusExporter) serve(w http.ResponseWriter, r *http.Request) {
-	select {
-	case e.scrapes <- struct{}{}:
-		defer func() { <-e.scrapes }()
-	default:
+	out := e.scrapes.enter(w)
+	if out == nil {
 		e.telemetry.PrometheusExporterScrapesRefused.Add(r.Context(), 1)
 		w.Header().Set("Retry-After", "10")
 		http.Error(w, "other scrapes go on", http.StatusServiceUnavailable)
 		return
 	}
+	defer e.scrapes.leave(out)
 	format := expfmt.Negotiate(r.Header)
 	if e.cfg.EnableOpenMetrics {
 		format = expfmt.NegotiateIncludingOpenMetrics(r.Header)
 	}
 	w.Header().Set("Content-Type", string(format))
-	if err := e.write(w, r, format); err != nil {
+	if err := e.write(out, r, format); err != nil {
 		// The client has gone, or is too slow.
 		e.settings.Logger.Debug("Did not finish a scrape", zap.Error(err))
 	}

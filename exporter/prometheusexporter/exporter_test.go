@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -125,7 +126,7 @@ func started(t testing.TB, factory exporter.Factory, cfg component.Config) (expo
 	return e, address
 }
 
-func scrape(t testing.TB, address, format string) string {
+func read(t testing.TB, address, format string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+address+"/metrics", http.NoBody)
 	require.NoError(t, err)
@@ -178,7 +179,7 @@ func TestSameAsContrib(t *testing.T) {
 			md.MarkReadOnly()
 			require.NoError(t, e.ConsumeMetrics(context.Background(), md))
 			for _, format := range []string{textFormat, openMetrics, protobufFormat} {
-				want, got := strings.Split(scrape(t, contribAddress, format), "\n"), strings.Split(scrape(t, address, format), "\n")
+				want, got := strings.Split(read(t, contribAddress, format), "\n"), strings.Split(read(t, address, format), "\n")
 				slices.Sort(want)
 				slices.Sort(got)
 				assert.Equal(t, want, got, format)
@@ -222,32 +223,55 @@ func TestLetsGo(t *testing.T) {
 		require.NoError(t, e.ConsumeMetrics(context.Background(), batch(number, busy)))
 	}
 	assert.Less(t, heap()-min(before, heap()), uint64(batches*busy*10), "bytes that are held")
-	text := scrape(t, address, textFormat)
+	text := read(t, address, textFormat)
 	assert.Equal(t, batches, strings.Count(text, `edge="quiet-`))
 	assert.Contains(t, text, fmt.Sprintf(`edge="busy-7",otel_scope_name="",otel_scope_schema_url="",otel_scope_version=""} %d`, batches-1))
 }
 
-// TestSlowScrapes has as many clients that do not read as scrapes may go on: others are turned away, and what comes is taken.
+// TestSlowScrapes has more clients that do not read than scrapes may go on: they make room for one that does, and what comes is taken.
 func TestSlowScrapes(t *testing.T) {
 	e, address := started(t, NewFactory(), createDefaultConfig())
 	require.NoError(t, e.ConsumeMetrics(context.Background(), batch(1, 100_000)))
-	for range maxScrapes {
+	for range 2 * maxScrapes {
 		connection, err := net.Dial("tcp", address)
 		require.NoError(t, err)
 		defer connection.Close()
 		_, err = io.WriteString(connection, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		require.NoError(t, err)
-		_, err = io.ReadFull(connection, make([]byte, 100))
+		_, err = io.ReadFull(connection, make([]byte, 12))
 		require.NoError(t, err)
 	}
+	require.NoError(t, e.ConsumeMetrics(context.Background(), batch(2, 1000)))
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
-	response, err := client.Get("http://" + address + "/metrics")
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	assert.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
-	assert.NotEmpty(t, response.Header.Get("Retry-After"))
-	require.NoError(t, e.ConsumeMetrics(context.Background(), batch(2, 1000)))
+	require.Eventually(t, func() bool {
+		response, err := client.Get("http://" + address + "/metrics")
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		return err == nil && response.StatusCode == http.StatusOK && strings.Count(string(text), `edge="busy-`) == 100_000
+	}, time.Minute, 100*time.Millisecond)
+}
+
+func TestScrapesMakeRoom(t *testing.T) {
+	s := scrapes{open: map[*scrape]struct{}{}}
+	var first *scrape
+	for range maxScrapes {
+		one := s.enter(httptest.NewRecorder())
+		require.NotNil(t, one)
+		if first == nil {
+			first = one
+		}
+	}
+	assert.Nil(t, s.enter(httptest.NewRecorder()), "all make progress")
+	first.progressed = time.Now().Add(-stalled)
+	require.NotNil(t, s.enter(httptest.NewRecorder()))
+	assert.NotContains(t, s.open, first)
+	assert.Len(t, s.open, maxScrapes)
+	s.leave(first)
+	assert.Len(t, s.open, maxScrapes)
 }
 
 func TestAcceptsGzip(t *testing.T) {
