@@ -110,8 +110,14 @@ service: {extensions: [basicauth, file_storage, topology_query, health_check]}
 	for _, path := range paths {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions, http.MethodDelete, http.MethodTrace} {
 			for _, header := range []http.Header{
-				nil, {"Authorization": {"Basic "}}, {"Authorization": {"Basic YWxpY2U6eA=="}}, {"Authorization": {"Bearer x"}}, {"Authorization": {"Basic Og=="}},
-				{"X-Forwarded-For": {"127.0.0.1"}}, {"Authorization": {"Basic " + strings.Repeat("A", 60_000)}}, {"Cookie": {"a=b"}},
+				nil,
+				{"Authorization": {"Basic "}},
+				{"Authorization": {"Basic YWxpY2U6eA=="}},
+				{"Authorization": {"Bearer x"}},
+				{"Authorization": {"Basic Og=="}},
+				{"X-Forwarded-For": {"127.0.0.1"}},
+				{"Authorization": {"Basic " + strings.Repeat("A", 60_000)}},
+				{"Cookie": {"a=b"}},
 			} {
 				if status := ask(method, path, header); status != http.StatusUnauthorized && status != http.StatusBadRequest {
 					t.Errorf("%s %s with %.60v: %d", method, path, header, status)
