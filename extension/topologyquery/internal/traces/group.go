@@ -33,7 +33,7 @@ func (g *group) add(other *group) {
 // digests are the traces of blocks that do not change, so that lists of all need not read all spans again.
 type digests struct {
 	mu sync.Mutex
-	of map[string][]group
+	of map[string][]group // bounded by maxDigested
 	// traces are those of all blocks; bounded by maxDigested.
 	traces int
 }
