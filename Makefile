@@ -87,6 +87,10 @@ attacks: $(BINARY) ## Attack the built binary: clocks, restarts, floods, forgeri
 chaos: $(BINARY) ## Kill, flood, damage and plague the binary at random for CHAOS (default 10m, nightly 8h) from SEED (default 1), and count in the end
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 0 ./attacks -run '^TestChaos$$' -chaos $${CHAOS:-10m} -seed $${SEED:-1} $(ARGS)
 
+.PHONY: e2e-peers
+e2e-peers: $(BINARY) ## Have the client that a Jaeger has for its storage read a recording (builds it within Jaeger's source: five minutes the first time)
+	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 60m ./peers
+
 .PHONY: e2e-browser
 e2e-browser: $(BINARY) ## Run the browser tests of the UI on recordings (needs Node and Debian's chromium)
 	cd e2e/browser && npm ci && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) npm test

@@ -200,7 +200,9 @@ func TestKialiAPI(t *testing.T) {
 		assert.Equal(t, status, response.StatusCode, "%s: %s", tool, body)
 		return string(body)
 	}
-	assert.Contains(t, ask("get_mesh_status", `{"mcp_mode":"true"}`, http.StatusOK), `"monitored_namespaces"`)
+	said := ask("get_mesh_status", `{"mcp_mode":"true"}`, http.StatusOK)
+	assert.Contains(t, said, `"monitored_namespaces"`)
+	assert.Contains(t, said, `resolved; critical; felt by shop/checkout`)
 	assert.Contains(t, ask("get_mesh_traffic_graph", `{"namespaces":"shop,billing","graphType":"workload","mcp_mode":"true"}`, http.StatusOK), `"topUnhealthy"`)
 	traces := ask("list_traces", `{"namespace":"shop","serviceName":"checkout","errorOnly":true,"lookbackSeconds":600,"limit":2,"mcp_mode":"true"}`, http.StatusOK)
 	var listed struct {

@@ -187,6 +187,7 @@ func TestMCPAnswersQuestions(t *testing.T) {
 		assert.Equal(t, "of 179 from shop/checkout to payment.billing.svc.cluster.local, policies denied 65: 65 by billing/no-checkout", denied.Answer)
 		assert.Equal(t, "billing/no-checkout", denied.Policies[0].Policy)
 		assert.Equal(t, 65, denied.Policies[0].Denied)
+		assert.Equal(t, "DENY", denied.Policies[0].Action, "what is gone by now is known still")
 		require.NotEmpty(t, denied.Samples)
 		assert.Contains(t, denied.Samples[0].Identity, "checkout")
 		assert.Equal(t, one.ID, denied.Outages[0].ID)

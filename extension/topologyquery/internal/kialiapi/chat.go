@@ -22,6 +22,8 @@ const (
 	maxArguments = 64 << 10 // bytes
 	maxRows      = 200
 	maxAlerts    = 20
+	// recent is how long ago an outage may have ended that is an alert still.
+	recent = 15 * time.Minute
 )
 
 // arguments are those of a tool: numbers, booleans and text. Names are in camel case, or in snake case as the tools themselves have them.
@@ -127,10 +129,13 @@ func (a *API) meshStatus(r *http.Request, _ arguments) (any, error) {
 		return statusDegraded
 	}
 	control, alerts := statusHealthy, []object{}
-	open := a.Outages.List(time.Time{}, time.Time{}, semconv.OutageStateOpen)
-	for _, o := range open {
-		if o.Kind == "control_plane_down" {
-			control = statusFailure
+	open := 0
+	for _, o := range a.Outages.List(end.Add(-recent), time.Time{}, "") {
+		if o.State == semconv.OutageStateOpen {
+			open++
+			if o.Kind == "control_plane_down" {
+				control = statusFailure
+			}
 		}
 		if len(alerts) < maxAlerts {
 			var felt []string
@@ -139,7 +144,7 @@ func (a *API) meshStatus(r *http.Request, _ arguments) (any, error) {
 			}
 			alerts = append(alerts, object{
 				"component": strings.TrimPrefix(o.Root.Namespace+"/"+o.Root.Name, "/"), "message": o.Summary, "cluster": "",
-				"impact": o.Severity + "; felt by " + cmp.Or(strings.Join(felt, ", "), "nobody else"),
+				"impact": o.State + "; " + o.Severity + "; felt by " + cmp.Or(strings.Join(felt, ", "), "nobody else"),
 			})
 		}
 	}
@@ -155,7 +160,7 @@ func (a *API) meshStatus(r *http.Request, _ arguments) (any, error) {
 			"observability_stack": object{"prometheus": statusHealthy, "jaeger": statusHealthy},
 		},
 		"connectivity_graph": []object{{"from": "ztunnel", "to": "istiod", "status": control}, {"from": "nephilia", "to": "ztunnel", "status": word(ready == len(ztunnels))}},
-		"critical_alerts":    alerts, "open_outages": len(open),
+		"critical_alerts":    alerts, "open_outages": open,
 		"environment": object{"istio_version": "", "kiali_version": version, "timestamp": end.Format(time.RFC3339), "trust_domain": "cluster.local"},
 	}, nil
 }

@@ -131,9 +131,14 @@ func (s graphTools) policies(denied map[string]uint64, apps map[string]bool) []p
 		}
 	}
 	for key, n := range left {
-		if key != "" {
-			out = append(out, policyRow{Policy: key, Denied: n})
+		if key == "" {
+			continue
 		}
+		row := policyRow{Policy: key, Denied: n}
+		if gone, _ := s.Mesh.Policy(key); gone != nil {
+			row.Action, row.Scope, row.Rules = gone.Action, gone.Scope, gone.Rules
+		}
+		out = append(out, row)
 	}
 	slices.SortStableFunc(out, func(a, b policyRow) int {
 		return cmp.Or(cmp.Compare(b.Denied, a.Denied), cmp.Compare(a.Policy, b.Policy))

@@ -52,6 +52,8 @@ type Changes interface {
 type Mesh interface {
 	Workloads() []*inventory.Workload
 	Policies() []*mesh.Policy
+	// Policy also returns one that is gone; present is false then.
+	Policy(key string) (policy *mesh.Policy, present bool)
 }
 
 // Flows are the records of connections and requests. flows.Store is one.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -225,7 +226,7 @@ func (s queryTools) queryPromQL(ctx context.Context, in promQLIn) (out promQLOut
 
 // number is a value as JSON can say it: those that it cannot, as text.
 func number(v float64) any {
-	if v-v != 0 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return fmt.Sprint(v)
 	}
 	return v
