@@ -275,6 +275,11 @@ func verify(o *outage.Outage) []string {
 		switch o.Kind {
 		case "http_errors":
 			queries = append(queries, "sum(rate(mesh_edge_request_failed_total"+edge+"[1m])) / sum(rate(mesh_edge_requests_total"+edge+"[1m]))")
+		case "dns_failure", "dns_slow":
+			queries = append(queries, fmt.Sprintf("sum(rate(mesh_dns_failed_total{%s=%q}[1m])) / sum(rate(mesh_dns_queries_total{%[1]s=%[2]q}[1m]))",
+				semconv.LabelSourceCanonicalService, e.Source.Name))
+		case "traffic_loss":
+			queries = append(queries, "sum(rate(mesh_edge_connections_opened_total"+edge+"[1m]))")
 		case "latency":
 			queries = append(queries, "histogram_quantile(0.95, sum(rate(mesh_edge_request_duration_seconds"+edge+"[1m])))")
 		default:
