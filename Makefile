@@ -104,8 +104,9 @@ test-deploy: $(BINARY) $(TOOLS)/helm ## Check the chart, the kustomize bases and
 	cd e2e/cluster && $(GO) test -count=1 ./chart
 
 .PHONY: deploy
-deploy: $(BINARY) $(TOOLS)/helm ## Take config/ into the chart and render the kustomize bases from it
-	cp config/agent.yaml config/gateway.yaml config/standalone.yaml deploy/helm/nephilia/files/
+deploy: $(BINARY) $(TOOLS)/helm ## Take config/, the alert rules and the dashboards into the chart and render the kustomize bases from it
+	cp config/agent.yaml config/gateway.yaml config/standalone.yaml deploy/alerts/nephilia.rules.yaml deploy/helm/nephilia/files/
+	cp deploy/grafana/*.json deploy/helm/nephilia/files/dashboards/
 	cd e2e/cluster && $(GO) test -count=1 ./chart -run '^TestKustomize$$' -update
 
 # The real parts take five minutes to build on two cores; then they are there until their versions change.

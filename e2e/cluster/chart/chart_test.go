@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	securityv1 "github.com/openshift/api/security/v1"
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 const (
@@ -85,11 +87,10 @@ func objects[T runtime.Object](d decoded) (found []T) {
 func decode(t *testing.T, manifest string) decoded {
 	t.Helper()
 	kinds := runtime.NewScheme()
-	if err := scheme.AddToScheme(kinds); err != nil {
-		t.Fatal(err)
-	}
-	if err := monitoringv1.AddToScheme(kinds); err != nil {
-		t.Fatal(err)
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, monitoringv1.AddToScheme, gatewayv1.Install, securityv1.Install} {
+		if err := add(kinds); err != nil {
+			t.Fatal(err)
+		}
 	}
 	decoder := serializer.NewCodecFactory(kinds, serializer.EnableStrict).UniversalDeserializer()
 	var all decoded
@@ -128,7 +129,7 @@ func TestObjects(t *testing.T) {
 			}
 			checkReferences(t, all)
 			for pod, spec := range podSpecs(all) {
-				checkSecurity(t, pod, spec)
+				checkSecurity(t, pod, spec, mayBeRoot[name+"/"+pod])
 			}
 			checkPolicies(t, all)
 			checkBudgets(t, all)
@@ -151,8 +152,16 @@ func podSpecs(all decoded) map[string]*corev1.PodTemplateSpec {
 	return specs
 }
 
+// mayBeRoot are the pods of values that ask for root, or leave the choice of a user to the platform.
+var mayBeRoot = map[string]bool{
+	"node-positions/nephilia-agent": true, "talos/nephilia-agent": true, "openshift/nephilia-gateway": true,
+}
+
+// nodeFolders are what pods may mount of their node.
+var nodeFolders = []string{"/var/log/pods", "/var/lib/docker/containers"}
+
 // checkSecurity holds a pod to the restricted Pod Security Standard, but for the log's volume and, where it was asked for, root.
-func checkSecurity(t *testing.T, name string, template *corev1.PodTemplateSpec) {
+func checkSecurity(t *testing.T, name string, template *corev1.PodTemplateSpec, asRoot bool) {
 	t.Helper()
 	spec := &template.Spec
 	if spec.HostNetwork || spec.HostPID || spec.HostIPC {
@@ -162,12 +171,11 @@ func checkSecurity(t *testing.T, name string, template *corev1.PodTemplateSpec) 
 	if security == nil || security.SeccompProfile == nil || security.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("%s has no seccomp profile", name)
 	}
-	asRoot := slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.HostPath != nil && v.Name == "data" })
 	if !asRoot && (security.RunAsNonRoot == nil || !*security.RunAsNonRoot || security.RunAsUser == nil || *security.RunAsUser == 0) {
 		t.Errorf("%s runs as root", name)
 	}
 	for _, volume := range spec.Volumes {
-		if volume.HostPath != nil && volume.HostPath.Path != "/var/log/pods" && !asRoot {
+		if volume.HostPath != nil && !slices.Contains(nodeFolders, volume.HostPath.Path) && !asRoot {
 			t.Errorf("%s mounts %s of its node", name, volume.HostPath.Path)
 		}
 	}
@@ -189,7 +197,7 @@ func checkSecurity(t *testing.T, name string, template *corev1.PodTemplateSpec) 
 			t.Errorf("%s lacks a probe", name)
 		}
 		for _, mount := range container.VolumeMounts {
-			if mount.Name == "logs" && !mount.ReadOnly {
+			if slices.Contains(nodeFolders, mount.MountPath) && !mount.ReadOnly {
 				t.Errorf("%s may write to its node's logs", name)
 			}
 		}
@@ -199,7 +207,7 @@ func checkSecurity(t *testing.T, name string, template *corev1.PodTemplateSpec) 
 // checkReferences finds names of objects that nobody creates, and selectors that find nothing.
 func checkReferences(t *testing.T, all decoded) {
 	t.Helper()
-	configMaps, accounts := map[string]bool{"istio-ca-root-cert": true}, map[string]bool{}
+	configMaps, accounts := map[string]bool{"istio-ca-root-cert": true}, map[string]bool{"default": true}
 	for _, c := range objects[*corev1.ConfigMap](all) {
 		configMaps[c.Name] = true
 	}
@@ -378,24 +386,27 @@ func validate(t *testing.T, binary, pod string, spec *corev1.PodSpec, configMaps
 	}
 }
 
-// TestOneSourceOfConfiguration holds the chart's files to those that everybody else starts.
-func TestOneSourceOfConfiguration(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(chart, "files", "*.yaml"))
-	if err != nil || len(files) != 3 {
-		t.Fatalf("the chart holds %v (%v)", files, err)
+// TestOneSource holds the chart's files to those that everybody else uses.
+func TestOneSource(t *testing.T) {
+	sources := map[string]string{"nephilia.rules.yaml": "deploy/alerts"}
+	for _, name := range []string{"agent.yaml", "gateway.yaml", "standalone.yaml"} {
+		sources[name] = "config"
 	}
-	for _, file := range files {
-		ours, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	dashboards, err := filepath.Glob(filepath.Join(repository, "deploy/grafana/*.json"))
+	if err != nil || len(dashboards) == 0 {
+		t.Fatalf("no dashboards (%v)", err)
+	}
+	for _, path := range dashboards {
+		sources["dashboards/"+filepath.Base(path)] = "deploy/grafana"
+	}
+	for name, folder := range sources {
+		if ours, theirs := read(t, "deploy/helm/nephilia/files/"+name), read(t, folder+"/"+filepath.Base(name)); ours != theirs {
+			t.Errorf("the chart's %s is not %s's: run make deploy", name, folder)
 		}
-		theirs, err := os.ReadFile(filepath.Join(repository, "config", filepath.Base(file)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(ours, theirs) {
-			t.Errorf("%s is not config/%s: run make deploy", file, filepath.Base(file))
-		}
+	}
+	own, err := filepath.Glob(filepath.Join(chart, "files", "dashboards", "*"))
+	if err != nil || len(own) != len(dashboards) {
+		t.Errorf("the chart holds dashboards %v (%v)", own, err)
 	}
 }
 
@@ -431,6 +442,9 @@ func kustomized(manifest string) string {
 	for line := range strings.Lines(manifest) {
 		if strings.HasPrefix(line, "# Source: ") || strings.Contains(line, "app.kubernetes.io/managed-by:") || strings.Contains(line, "helm.sh/chart:") {
 			continue
+		}
+		if strings.TrimSpace(line) == "" {
+			continue // what templates leave behind that have nothing to say
 		}
 		b.WriteString(line)
 	}

@@ -17,6 +17,9 @@ func TestRefusedValues(t *testing.T) {
 		"no label":                {`history.replicaLabel="no label"`, "replicaLabel"},
 		"nobody in particular":    {`metrics.from="everybody"`, "from"},
 		"root where none need be": {`agent.runAsUser=-1`, "runAsUser"},
+		"exposing what is not":    {`ingress={"enabled":true,"hosts":["a"]}`, "api.exposed"},
+		"an ingress for nobody":   {`ingress.enabled=true`, "hosts"},
+		"a relative link":         {`agent.logLinks=["docker"]`, "logLinks"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := helm(t, "template", "nephilia", chart, "--set-json", test.value)
@@ -47,6 +50,34 @@ func TestMetricsExporters(t *testing.T) {
 			if n := strings.Count(render(t, args...), "exporters: "+exporters+"\n"); n != 1 {
 				t.Errorf("%v, %s: %d pipelines with %s", values, mode, n, exporters)
 			}
+		}
+	}
+}
+
+// TestPlatforms wants each platform to get what it lacks, and nobody else.
+func TestPlatforms(t *testing.T) {
+	for platform, wanted := range map[string]map[string]int{
+		"":          {"kind: ResourceQuota": 0, "kind: SecurityContextConstraints": 0, "runAsUser: 0\n": 0, "fsGroup: 65532": 1, "type: spc_t": 0},
+		"gke":       {"kind: ResourceQuota": 1, "kind: SecurityContextConstraints": 0, "runAsUser: 0\n": 0, "fsGroup: 65532": 1, "type: spc_t": 0},
+		"openshift": {"kind: ResourceQuota": 0, "kind: SecurityContextConstraints": 1, "runAsUser: 0\n": 0, "fsGroup: 65532": 0, "type: spc_t": 1},
+		"talos":     {"kind: ResourceQuota": 0, "kind: SecurityContextConstraints": 0, "runAsUser: 0\n": 1, "fsGroup: 65532": 1, "type: spc_t": 0},
+	} {
+		rendered := render(t, "--set", "global.platform="+platform)
+		for text, n := range wanted {
+			if found := strings.Count(rendered, text); found != n {
+				t.Errorf("%q: %q is there %d times instead of %d", platform, text, found, n)
+			}
+		}
+	}
+}
+
+// TestOverrides wants a part's value to win over the release's, and lists to add up.
+func TestOverrides(t *testing.T) {
+	rendered := render(t, "--set-json", `podSecurityContext={"fsGroup":1}`, "--set-json", `gateway.podSecurityContext={"fsGroup":2}`,
+		"--set-json", `extraEnv=[{"name":"A","value":"1"}]`, "--set-json", `agent.extraEnv=[{"name":"B","value":"2"}]`)
+	for text, n := range map[string]int{"fsGroup: 1\n": 1, "fsGroup: 2\n": 1, "- name: A\n": 2, "- name: B\n": 1} {
+		if found := strings.Count(rendered, text); found != n {
+			t.Errorf("%q is there %d times instead of %d", text, found, n)
 		}
 	}
 }

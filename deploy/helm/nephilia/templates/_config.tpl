@@ -14,6 +14,15 @@ receivers:
       logs: files
       metrics: true
       config_dump: {{ .Values.kubernetes.configDump }}
+    {{- with .Values.agent.waypointLogs }}
+    envoy_logs:
+      include:
+        {{- range . }}
+        - {{ printf "/var/log/pods/*_%s_*/istio-proxy/*.log*" . | quote }}
+        {{- end }}
+      exclude: ["/**/*.gz", "/**/*.tmp"]
+      storage: file_storage
+    {{- end }}
     metrics:
       endpoints: []
     config_dump:

@@ -43,29 +43,80 @@ sidecar.istio.io/inject: "false"
 {{- end }}
 {{- end }}
 
+{{- /* Takes (list . "gateway"). OpenShift gives each namespace its users and groups. */}}
 {{- define "nephilia.serverSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile:
-  type: RuntimeDefault
+{{- $default := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- if ne (include "nephilia.platform" (index . 0)) "openshift" }}
+{{- $default = merge $default (dict "runAsUser" 65532 "runAsGroup" 65532 "fsGroup" 65532 "fsGroupChangePolicy" "OnRootMismatch") }}
+{{- end }}
+{{- include "nephilia.podSecurity" (append . $default) }}
+{{- end }}
+
+{{- define "nephilia.agentSecurity" -}}
+{{- $user := int .Values.agent.runAsUser }}
+{{- $group := int .Values.agent.runAsGroup }}
+{{- /* A folder on the node belongs to root, as do Talos's logs. */}}
+{{- if or .Values.agent.positions.hostPath (eq (include "nephilia.platform" .) "talos") }}
+{{- $user = 0 }}
+{{- $group = 0 }}
+{{- end }}
+{{- $default := dict "runAsUser" $user "runAsGroup" $group "runAsNonRoot" (ne $user 0) "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- /* SELinux lets ordinary containers read no logs of others. */}}
+{{- if eq (include "nephilia.platform" .) "openshift" }}
+{{- $default = merge $default (dict "seLinuxOptions" (dict "type" "spc_t")) }}
+{{- end }}
+{{- include "nephilia.podSecurity" (list . "agent" $default) }}
+{{- end }}
+
+{{- /* What a pod gets: a default, the release's values, the part's. Takes (list . "agent" default). */}}
+{{- define "nephilia.podSecurity" -}}
+{{- $part := index (index . 0).Values (index . 1) }}
+{{- $security := merge (deepCopy $part.podSecurityContext) (deepCopy (index . 0).Values.podSecurityContext) (index . 2) }}
+{{- with default (index . 0).Values.seLinuxOptions $part.seLinuxOptions }}
+{{- $security = set $security "seLinuxOptions" . }}
+{{- end }}
+{{- toYaml $security }}
 {{- end }}
 
 {{- define "nephilia.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- $default := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) }}
+{{- toYaml (merge (deepCopy (index (index . 0).Values (index . 1)).securityContext) (deepCopy (index . 0).Values.securityContext) $default) }}
+{{- end }}
+
+{{- /* A list of the release's values and the part's. Takes (list . "agent" "extraVolumes"). */}}
+{{- define "nephilia.joined" -}}
+{{- with concat (index (index . 0).Values (index . 2)) (index (index . 0).Values (index . 1) (index . 2)) }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "nephilia.platform" -}}
+{{- (.Values.global).platform }}
+{{- end }}
+
+{{- /* The service account of a part. Takes (list . "agent"). */}}
+{{- define "nephilia.account" -}}
+{{- $root := index . 0 }}
+{{- if $root.Values.serviceAccount.name }}
+{{- $root.Values.serviceAccount.name }}
+{{- else if not $root.Values.serviceAccount.create }}default
+{{- else if eq (index . 1) "standalone" }}
+{{- include "nephilia.fullname" $root }}
+{{- else }}
+{{- printf "%s-%s" (include "nephilia.fullname" $root) (index . 1) }}
+{{- end }}
 {{- end }}
 
 {{- define "nephilia.ztunnelNamespace" -}}
 {{- default .Values.mesh.istioNamespace .Values.mesh.ztunnelNamespace }}
 {{- end }}
 
+{{- define "nephilia.istiodNamespace" -}}
+{{- default .Values.mesh.istioNamespace .Values.mesh.istiodNamespace }}
+{{- end }}
+
 {{- define "nephilia.xdsEndpoint" -}}
-{{- default (printf "istiod.%s.svc:15012" .Values.mesh.istioNamespace) .Values.mesh.xdsEndpoint }}
+{{- default (printf "istiod.%s.svc:15012" (include "nephilia.istiodNamespace" .)) .Values.mesh.xdsEndpoint }}
 {{- end }}
 
 {{- /* How istiod is reached. */}}
@@ -135,6 +186,14 @@ capabilities:
 {{- if .Values.metrics.enabled }}
 - name: NEPHILIA_PROMETHEUS
   value: $(POD_IP):9464
+{{- end }}
+{{- include "nephilia.telemetryEnv" . }}
+{{- end }}
+
+{{- define "nephilia.telemetryEnv" -}}
+{{- if .Values.telemetry.enabled }}
+- name: NEPHILIA_TELEMETRY_HOST
+  value: $(POD_IP)
 {{- end }}
 {{- end }}
 
