@@ -10,9 +10,10 @@ export GOFLAGS := $(GOFLAGS) -trimpath -buildvcs=false
 export CGO_ENABLED ?= 0
 
 BINARY   := bin/otelcol-nephilia
+LEAN     := bin/otelcol-nephilia-lean
 TOOLS    := bin/tools
 METADATA := $(wildcard $(shell git ls-files --cached --others --exclude-standard '*metadata.yaml'))
-SOURCES  := $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.go' go.mod go.sum 'extension/topologyquery/*'))
+SOURCES  := $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.go' go.mod go.sum 'distribution/go.*' 'extension/topologyquery/*'))
 
 # The modules beside the root one.
 MODULES  := $(patsubst %/,%,$(dir $(wildcard bench/go.mod e2e/go.mod e2e/cluster/go.mod)))
@@ -24,18 +25,26 @@ CLUSTER_PARTS := $(CLUSTER)/kube-apiserver $(CLUSTER)/pilot-discovery $(CLUSTER)
 ##@ Use
 
 .PHONY: run
-run: $(BINARY) ## Run the demo: a recorded mesh in a loop, UI and API on http://localhost:16680
+run: $(LEAN) ## Run the demo: a recorded mesh in a loop, UI and API on http://localhost:16680
 	@mkdir -p data/demo
 	@echo "Nephilia: http://$${NEPHILIA_API:-localhost:16680}/ (stop with Ctrl-C)"
-	NEPHILIA_DATA=$${NEPHILIA_DATA:-data/demo} $(BINARY) --config config/demo.yaml
+	NEPHILIA_DATA=$${NEPHILIA_DATA:-data/demo} $(LEAN) --config config/demo.yaml
 
 .PHONY: build
-build: ## Build bin/otelcol-nephilia
+build: ## Build bin/otelcol-nephilia with all components of builder-config.yaml, as the image has them
 	@mkdir -p bin
-	$(GO) build -tags $(TAGS) -ldflags="-s -w" -o $(BINARY) ./cmd/otelcol-nephilia
+	cd distribution && $(GO) build -tags $(TAGS) -ldflags="-s -w" -o ../$(BINARY) .
+
+.PHONY: build-lean
+build-lean: ## Build bin/otelcol-nephilia-lean with the components of builder-lean.yaml, which config/ needs
+	@mkdir -p bin
+	$(GO) build -tags $(TAGS) -ldflags="-s -w" -o $(LEAN) ./cmd/otelcol-nephilia
 
 $(BINARY): $(SOURCES)
 	@$(MAKE) --no-print-directory build
+
+$(LEAN): $(SOURCES)
+	@$(MAKE) --no-print-directory build-lean
 
 ##@ Check
 
@@ -159,20 +168,21 @@ bench-scale: $(BINARY) ## Measure how agents and gateways grow with a mesh (docs
 
 .PHONY: generate
 generate: $(TOOLS)/builder $(TOOLS)/mdatagen ## Generate the distribution, every component's metadata code, and what is written from the registry of reasons
+	$(TOOLS)/builder --config builder-lean.yaml --skip-get-modules --skip-compilation
 	$(TOOLS)/builder --config builder-config.yaml --skip-get-modules --skip-compilation
-	gofmt -w cmd/otelcol-nephilia/*.go
+	gofmt -w cmd/otelcol-nephilia/*.go distribution/*.go
 	@for metadata in $(METADATA); do echo "mdatagen $$metadata"; $(TOOLS)/mdatagen $$metadata || exit 1; done
 	$(GO) test -count=1 -tags $(TAGS) ./internal/reasons ./processor/outagedetector -run '^(TestWritten|TestReadmeCatalogue)$$' -update
 
 .PHONY: sbom
 sbom: $(BINARY) ## List what the binary and the UI are made of (bin/sbom.cdx.json) and their licences (docs/licences.md)
-	$(GO) run -tags $(TAGS) ./cmd/sbom -binary $(BINARY) -out bin/sbom.cdx.json -licences docs/licences.md
+	$(GO) run -tags $(TAGS) ./cmd/sbom -binary $(BINARY) -module distribution -out bin/sbom.cdx.json -licences docs/licences.md
 
 .PHONY: reproducible
 reproducible: $(BINARY) ## Build the binary again, from a copy of the tree in another place and without the build cache, and compare (many minutes)
 	@set -euo pipefail; copy=$$(mktemp -d); trap 'chmod -R u+w "$$copy"; rm -rf "$$copy"' EXIT; \
 	mkdir "$$copy/tree" && git ls-files --cached --others --exclude-standard | tar -c -T - | tar -x -C "$$copy/tree"; \
-	cd "$$copy/tree" && GOCACHE=$${CACHE:-$$copy/cache} $(GO) build -tags $(TAGS) -ldflags="-s -w" -o "$$copy/again" ./cmd/otelcol-nephilia; \
+	cd "$$copy/tree/distribution" && GOCACHE=$${CACHE:-$$copy/cache} $(GO) build -tags $(TAGS) -ldflags="-s -w" -o "$$copy/again" .; \
 	sha256sum "$(CURDIR)/$(BINARY)" "$$copy/again"; cmp "$(CURDIR)/$(BINARY)" "$$copy/again" && echo "the same, bit by bit"
 
 .PHONY: mdatagen

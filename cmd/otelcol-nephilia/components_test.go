@@ -31,9 +31,12 @@ type manifestModule struct {
 	Import string `yaml:"import"`
 }
 
-func readManifest(t *testing.T) manifest {
+// readManifest reads the manifest of what is built here; builder-config.yaml is that of the distribution.
+func readManifest(t *testing.T) manifest { return readManifestOf(t, "builder-lean.yaml") }
+
+func readManifestOf(t *testing.T, name string) manifest {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join(root, "builder-config.yaml"))
+	content, err := os.ReadFile(filepath.Join(root, name))
 	require.NoError(t, err)
 	var m manifest
 	require.NoError(t, yaml.Unmarshal(content, &m))
@@ -99,6 +102,17 @@ func TestManifestIsWhatGoModHolds(t *testing.T) {
 		}
 		assert.Contains(t, lines, module.GoMod)
 	}
+}
+
+// The distribution holds all of this, in the same versions, and is built with the same tags.
+func TestDistributionHoldsTheLeanOne(t *testing.T) {
+	lean, full := readManifest(t), readManifestOf(t, "builder-config.yaml")
+	assert.Equal(t, lean.Dist.BuildTags, full.Dist.BuildTags)
+	assert.Subset(t, full.Receivers, lean.Receivers)
+	assert.Subset(t, full.Processors, lean.Processors)
+	assert.Subset(t, full.Exporters, lean.Exporters)
+	assert.Subset(t, full.Connectors, lean.Connectors)
+	assert.Subset(t, full.Extensions, lean.Extensions)
 }
 
 // The Makefile builds with the manifest's tags.

@@ -28,18 +28,19 @@ type part struct {
 
 func main() {
 	binary := flag.String("binary", "bin/otelcol-nephilia", "the collector's binary")
+	module := flag.String("module", ".", "the folder of the module that the binary was built from")
 	lock := flag.String("lock", "ui/package-lock.json", "the UI's locked dependencies")
 	out := flag.String("out", "bin/sbom.cdx.json", "where the list goes")
 	licences := flag.String("licences", "", "where the table of licences goes; empty for none")
 	flag.Parse()
-	if err := run(*binary, *lock, *out, *licences); err != nil {
+	if err := run(*binary, *module, *lock, *out, *licences); err != nil {
 		fmt.Fprintln(os.Stderr, "sbom:", err)
 		os.Exit(1)
 	}
 }
 
-func run(binary, lock, out, licences string) error {
-	modules, err := modulesOf(binary)
+func run(binary, module, lock, out, licences string) error {
+	modules, err := modulesOf(binary, module)
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", binary, err)
 	}
@@ -65,8 +66,8 @@ func run(binary, lock, out, licences string) error {
 	return os.WriteFile(licences, table(parts), 0o644)
 }
 
-// modulesOf are the modules that a binary says it was built of.
-func modulesOf(binary string) ([]part, error) {
+// modulesOf are the modules that a binary says it was built of; module is the folder of its own.
+func modulesOf(binary, module string) ([]part, error) {
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
 		return nil, err
@@ -80,7 +81,9 @@ func modulesOf(binary string) ([]part, error) {
 		parts = append(parts, part{Name: m.Path, Version: m.Version, Ecosystem: "golang"})
 		names = append(names, m.Path)
 	}
-	folders, err := exec.CommandContext(context.Background(), "go", names...).Output()
+	list := exec.CommandContext(context.Background(), "go", names...)
+	list.Dir = module
+	folders, err := list.Output()
 	if err != nil {
 		return nil, fmt.Errorf("finding the modules' folders: %w", err)
 	}

@@ -73,3 +73,16 @@ func document(t *testing.T, path string) (titles int, anchors []string, text str
 	}
 	return titles, anchors, text
 }
+
+// TestTroubleshooting wants every problem that a source can have to be explained.
+func TestTroubleshooting(t *testing.T) {
+	names, err := os.ReadFile(filepath.Join(root, "internal/semconv/semconv.go"))
+	require.NoError(t, err)
+	explained, err := os.ReadFile(filepath.Join(root, "docs/troubleshooting.md"))
+	require.NoError(t, err)
+	problems := regexp.MustCompile(`(?m)^\tProblem\w+\s*= "(\w+)"$`).FindAllStringSubmatch(string(names), -1)
+	require.NotEmpty(t, problems)
+	for _, problem := range problems {
+		assert.Contains(t, string(explained), "| `"+problem[1]+"` |")
+	}
+}

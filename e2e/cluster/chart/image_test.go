@@ -78,8 +78,8 @@ func TestImageContext(t *testing.T) {
 			t.Fatalf("a pattern that this test does not know: %s", line)
 		}
 	}
-	cmd := exec.Command("go", "list", "-deps", "-json=Standard,Module,Dir,GoFiles,EmbedFiles", "-tags", only(t, read(t, "Makefile"), `(?m)^TAGS +:= (\S+)`), "./cmd/otelcol-nephilia")
-	cmd.Dir = repository
+	cmd := exec.Command("go", "list", "-deps", "-json=Standard,Module,Dir,GoFiles,EmbedFiles", "-tags", only(t, read(t, "Makefile"), `(?m)^TAGS +:= (\S+)`), ".")
+	cmd.Dir = filepath.Join(repository, "distribution")
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
