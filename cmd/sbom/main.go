@@ -75,6 +75,9 @@ func modulesOf(binary, module string) ([]part, error) {
 	var parts []part
 	names := []string{"list", "-m", "-f", "{{.Path}}\t{{.Dir}}"}
 	for _, m := range info.Deps {
+		if m.Version == "(devel)" {
+			continue // of this repository
+		}
 		if m.Replace != nil {
 			m = m.Replace
 		}
