@@ -27,6 +27,7 @@ CLUSTER_PARTS := $(CLUSTER)/kube-apiserver $(CLUSTER)/pilot-discovery $(CLUSTER)
 .PHONY: run
 run: $(LEAN) ## Run the demo: a recorded mesh in a loop, UI and API on http://localhost:16680
 	@mkdir -p data/demo
+	@[ -e $(BINARY) ] || ln $(LEAN) $(BINARY)
 	@echo "Nephilia: http://$${NEPHILIA_API:-localhost:16680}/ (stop with Ctrl-C)"
 	NEPHILIA_DATA=$${NEPHILIA_DATA:-data/demo} $(LEAN) --config config/demo.yaml
 
