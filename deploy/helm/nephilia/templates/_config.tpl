@@ -14,14 +14,14 @@ receivers:
       logs: files
       metrics: true
       config_dump: {{ .Values.kubernetes.configDump }}
-    {{- with .Values.agent.waypointLogs }}
+    {{- if .Values.agent.waypointLogs }}
     envoy_logs:
       include:
-        {{- range . }}
+        {{- range .Values.agent.waypointLogs }}
         - {{ printf "/var/log/pods/*_%s_*/istio-proxy/*.log*" . | quote }}
         {{- end }}
-      exclude: ["/**/*.gz", "/**/*.tmp"]
-      storage: file_storage
+    {{- else }}
+    envoy_logs: null
     {{- end }}
     metrics:
       endpoints: []
