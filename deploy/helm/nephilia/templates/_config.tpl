@@ -14,15 +14,13 @@ receivers:
       logs: files
       metrics: true
       config_dump: {{ .Values.kubernetes.configDump }}
-    {{- if .Values.agent.waypointLogs }}
     envoy_logs:
       include:
         {{- range .Values.agent.waypointLogs }}
         - {{ printf "/var/log/pods/*_%s_*/istio-proxy/*.log*" . | quote }}
+        {{- else }}
+        - /var/log/pods/none
         {{- end }}
-    {{- else }}
-    envoy_logs: null
-    {{- end }}
     metrics:
       endpoints: []
     config_dump:
