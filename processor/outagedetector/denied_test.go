@@ -87,3 +87,16 @@ func TestDenialByANewPolicy(t *testing.T) {
 		assert.Equal(t, semconv.OutageStateResolved, s.outages()[0].State)
 	}
 }
+
+// TestAddressLeftBehind holds who goes on calling the address of a pod that is gone to be failed by nobody, while others serve.
+func TestAddressLeftBehind(t *testing.T) {
+	s := newShop(t, nil)
+	probe := s.edge("load/probe", "billing/payment")
+	s.run(2*time.Minute, func() { s.live(); probe.ok(2, s.payment[0]) })
+	s.entity(s.workload(s.payment[0]), true)
+	s.run(time.Minute, func() { s.live(); probe.fail(2, semconv.ErrorTypeUnknownParty, "", s.payment[0]) })
+	assert.Empty(t, s.outages())
+	s.entity(s.workload(s.payment[0]), false)
+	s.run(time.Minute, func() { s.live(); probe.fail(2, semconv.ErrorTypeUnknownParty, "", s.payment[0]) })
+	assert.Len(t, s.outages(), 1)
+}

@@ -22,13 +22,13 @@ func (j *connections) judge(p *observe.Pair, now int64) {
 	if f.On {
 		c.follow(f, now)
 		name(p, f)
-		if c.recovered(f, now) || j.admitted(f, now) {
+		if c.recovered(f, now) || j.admitted(f, now) || j.leftBehind(p, observe.Failed) {
 			shut(p, c, f, now)
 		}
 		return
 	}
 	rule, reason := dominant(p, p.Win.Start(observe.Slots-1))
-	if rule == nil || j.store.FailuresOnly(p) {
+	if rule == nil || j.store.FailuresOnly(p) || j.leftBehind(p, observe.Failed) {
 		return
 	}
 	s, found := c.excess(rule)
@@ -114,6 +114,28 @@ func (j *connections) admitted(f *observe.Fault, now int64) bool {
 	}
 	changed := j.store.Mesh.PolicyChanged(f.Policy)
 	return changed > f.Since && now-changed >= int64(settleTime) && f.LastBad < changed+int64(settleTime)
+}
+
+// leftBehindFor is how long nothing but pods that are gone must have failed.
+const leftBehindFor = 20 * time.Second
+
+// leftBehind tells whether all that went wrong on an edge lately was sent to pods that are gone, while others serve in their place: who goes
+// on calling an address that nobody has any more is not failed by the workload.
+func (j *connections) leftBehind(p *observe.Pair, bad observe.Lane) bool {
+	wrong := p.Win.Sum(bad, p.Win.SlotsFor(leftBehindFor))
+	if wrong == 0 || p.Win.Length() > leftBehindFor {
+		return false
+	}
+	var gone uint64
+	for _, e := range p.Destination.Endpoints {
+		e.Win.Advance(j.store.Now)
+		failed := e.Win.Sum(observe.Failed, e.Win.SlotsFor(leftBehindFor))
+		if failed > 0 && !j.store.Gone(e) {
+			return false
+		}
+		gone += failed
+	}
+	return gone >= wrong
 }
 
 // firstSight is within what time of its beginning an edge shows what always was.

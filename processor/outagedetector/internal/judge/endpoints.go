@@ -18,7 +18,8 @@ type endpoints struct {
 func (j *endpoints) judge(e *observe.Endpoint, now int64) {
 	e.Win.Advance(now)
 	rule := j.store.Catalogue.For("", "", e.App.Name.Namespace, e.App.Name.Name).Get(rules.PartialOutage)
-	if rule == nil {
+	if rule == nil || j.store.Gone(e) {
+		e.Fault.On, e.Errors.On = false, false
 		return
 	}
 	j.family(e, &e.Fault, rule, counts{w: &e.Win, bad: observe.Failed, total: observe.Closed}, observe.Connections, now)

@@ -91,7 +91,11 @@ func (j *Judge) edge(p *observe.Pair, now int64) {
 	}
 	j.stalls.judge(p, now)
 	j.Proxies.Late.note(p, now)
-	judgeCounts(p, observe.NoAnswer, p.Rules.Get(rules.NoAnswer), unansweredOf(p), now)
+	if f := &p.Faults[observe.NoAnswer]; !j.connections.leftBehind(p, observe.Unanswered) {
+		judgeCounts(p, observe.NoAnswer, p.Rules.Get(rules.NoAnswer), unansweredOf(p), now)
+	} else if f.On {
+		shut(p, unansweredOf(p), f, now)
+	}
 	if p.Faults[observe.Silence].On {
 		j.silences.judge(p, now)
 	} else if p.LastActive == now {

@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -55,6 +56,12 @@ func (s *Endpoints) TakeDirty(buffer []*Endpoint) []*Endpoint {
 		e.dirty = false
 	}
 	return buffer
+}
+
+// Gone tells whether a pod is no longer part of the mesh, while others serve its app.
+func (s *Store) Gone(e *Endpoint) bool {
+	pods := s.Mesh.Pods(e.App.Name)
+	return len(pods) > 0 && !slices.ContainsFunc(pods, func(w *mesh.Workload) bool { return w.Name == e.Pod })
 }
 
 // On are the serving pods of a node, in a stable order.
