@@ -156,10 +156,11 @@ const few = 12
 // weak is a call that fails too seldom for its own rule but as often as its caller's failures need.
 func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 	since, failed := c.began(b)
-	if b.Family != observe.Stalled && c.failsOthers(out) && starved(out, since, c.store.Now) {
+	failsOthers := c.failsOthers(out)
+	if b.Family != observe.Stalled && failsOthers && starved(out, since, c.store.Now) {
 		return Blame{Pair: out, Family: observe.Stalled, Weak: true}, weakShare
 	}
-	if failed > few {
+	if failed > few && !failsOthers {
 		return Blame{}, 0
 	}
 	out.Win.Advance(c.store.Now)
@@ -173,7 +174,7 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 	}
 	slots := out.Win.SlotsFor(time.Duration(c.store.Now-since) + out.Win.Length())
 	least := 0.3
-	if c.failsOthers(out) {
+	if failsOthers {
 		least = 0.1
 	}
 	for _, lane := range [...]struct {
@@ -182,7 +183,7 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 	}{
 		{observe.Connections, observe.Closed}, {observe.NoAnswer, observe.Closed}, {observe.RequestErrors, observe.Requests}, {observe.Latency, observe.Timed},
 	} {
-		if lane.family == observe.Latency && b.Family == observe.RequestErrors || lane.family == observe.Connections && out.Barred {
+		if lane.family == observe.Latency && b.Family == observe.RequestErrors && !failsOthers || lane.family == observe.Connections && out.Barred {
 			continue
 		}
 		bad, total := out.Win.Sum(badLane[lane.family], slots), out.Win.Sum(lane.total, slots)
