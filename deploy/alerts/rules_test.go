@@ -1,4 +1,3 @@
-// Package alerts holds the alert rules that ship to the metrics that there are.
 package alerts
 
 import (
