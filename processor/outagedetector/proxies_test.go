@@ -277,6 +277,43 @@ func TestWhoDoesNotResolve(t *testing.T) {
 	}
 }
 
+// TestSlowBehindCaches finds a resolver that is slow although most answers come out of ztunnels' caches, and waits for more than one that
+// came late.
+func TestSlowBehindCaches(t *testing.T) {
+	for name, test := range map[string]struct {
+		slow  int // intervals
+		found int
+	}{"one answer": {1, 0}, "for a minute": {12, 1}} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t, only(rules.NamesSlow))
+			payment, checkout := s.ask()
+			n := 0
+			live := func(slow bool) func() {
+				return func() {
+					s.live()
+					for i, a := range append(payment, checkout) {
+						a.names(4, true, fast)
+						if slow && n%3 == i {
+							a.names(1, true, late)
+						}
+					}
+					n++
+				}
+			}
+			s.run(3*time.Minute, live(false))
+			s.run(time.Duration(test.slow)*s.interval, live(true))
+			s.run(2*time.Minute, live(false))
+			found := s.outages()
+			require.Len(t, found, test.found)
+			for _, o := range found {
+				assert.Equal(t, rules.KindDNSSlow, o.Kind)
+				assert.Equal(t, "kube-dns", o.Root.Name)
+				assert.NotNil(t, o.EndedAt)
+			}
+		})
+	}
+}
+
 // TestLateConnections finds a ztunnel that is too busy by its connections alone: all of its node last longer, in and out, and no others.
 func TestLateConnections(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -3,6 +3,7 @@ package judge
 import (
 	"cmp"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -58,13 +59,29 @@ func (p *pool) add(o pool) {
 type answers struct {
 	pool
 	usual struct{ slow, ended, succeeded float64 }
+	// longer is what they were answered over more time: how often whom slowly, in which slots, and in how many of these is enough.
+	longer struct {
+		pool
+		times, enough int
+		slots         uint64
+	}
 }
+
+const (
+	// leastSlow is which share of answers is slow at least where ztunnels' caches give most of them, slowTimes how often that was seen, in
+	// slowSlots slots: queries for one name wait for one answer, so that many are slow when one is.
+	leastSlow, slowTimes, slowSlots = 0.02, 4, 3
+)
 
 // slow tells whether answers take longer than chance explains.
 func (a *answers) slow(rule *rules.Rule) bool {
 	usual := max(rule.Noise, (a.usual.slow+1)/(a.usual.ended+100))
-	return a.pool.slow >= rule.MinCount && stats.WilsonLower(a.pool.slow, a.ended) >= rule.MinRatio/2 &&
-		stats.BinomialTail(a.pool.slow, a.ended, min(usual, 0.9)) <= rule.Chance
+	excess := func(p *pool, share float64) bool {
+		return p.slow >= rule.MinCount && stats.WilsonLower(p.slow, p.ended) >= share && stats.BinomialTail(p.slow, p.ended, min(usual, 0.9)) <= rule.Chance
+	}
+	longer := &a.longer
+	return excess(&a.pool, rule.MinRatio/2) ||
+		longer.times >= slowTimes && bits.OnesCount64(longer.slots) >= longer.enough && excess(&longer.pool, leastSlow)
 }
 
 // gone tells whether they are so late, or so often missing, that the names count as not resolved.
@@ -128,12 +145,24 @@ func (j *Names) inquire(rule *rules.Rule) inquiry {
 		if a.InVain != 0 {
 			q.vain = append(q.vain, a)
 		}
-		newest := pool{}
-		for age := range max(lately/2, 1) {
-			newest.add(answered(a, age))
+		newest, longer, slow := pool{}, pool{}, uint64(0)
+		for age := range lately {
+			one := answered(a, age)
+			longer.add(one)
+			if age < max(lately/2, 1) {
+				newest.add(one)
+			}
+			if one.slow > 0 {
+				slow |= 1 << age
+			}
 		}
+		scrapes := int(int64(lately) * int64(a.Win.Length()) / max(j.every(a), int64(a.Win.Length())))
 		for _, to := range []*answers{&q.all, answersOf(q.byNode, a.Node), answersOf(q.byApp, a.App)} {
 			to.add(newest)
+			to.longer.add(longer)
+			to.longer.slots |= slow
+			to.longer.times += bits.OnesCount64(slow)
+			to.longer.enough = max(to.longer.enough, min(scrapes, slowSlots))
 			ended := a.Win.Normal(observe.Closed, lately)
 			to.usual.ended += ended
 			to.usual.slow += a.Win.Normal(observe.Slow, lately)
@@ -236,6 +265,9 @@ func (j *Names) follow(found []*Unresolved, rule *rules.Rule, now int64) {
 				// The counters do not know yet what single lookups have told.
 				u.Root, u.Edges, u.Former = old.Root, old.Edges, old.Former
 			}
+			if u.Root == old.Root {
+				u.Evidence = old.Evidence // what began it says enough
+			}
 			u.Fault.Since, u.Fault.Fired = min(u.Fault.Since, old.Fault.Since), old.Fault.Fired
 			if old.Fault.Kind == rules.KindDNSFailure && u.Root == old.Root {
 				u.Fault.Kind, u.Fault.Rule = old.Fault.Kind, old.Fault.Rule
@@ -250,12 +282,19 @@ func (j *Names) follow(found []*Unresolved, rule *rules.Rule, now int64) {
 	j.All = found
 }
 
+// stillSlow is within what time an answer was slow where names are resolved slowly.
+const stillSlow = 15 * time.Second
+
 // recovered tells whether any of those who asked in vain, or waited, got an answer in time since.
 func (j *Names) recovered(u *Unresolved) (well bool) {
+	slow := false
+	defer func() { well = well && !slow }()
 	j.store.DNS.All(func(a *observe.Asker) {
 		if !u.Apps[a.App] || a.Name != "" && !under(a.Name, u.Root.Name) {
 			return
 		}
+		// Most answers are a cache's: that some are in time says nothing while others are not.
+		slow = slow || u.Fault.Kind == rules.KindDNSSlow && a.Win.Sum(observe.Slow, a.Win.SlotsFor(stillSlow)) > 0
 		for age := range min(3, a.Win.Known()) {
 			if a.Win.Start(age) >= u.Fault.LastBad-a.Win.Start(0)+a.Win.Start(1) && observe.Succeeded(&a.Win, age) > a.Win.At(observe.Slow, age) {
 				well = true

@@ -46,10 +46,11 @@ func (j *Names) ofSlow(q *inquiry, rule *rules.Rule, now int64) []*Unresolved {
 	if len(apps) == 0 {
 		ill = q.all
 	}
-	// Whoever gets answers in time since then speaks against the resolver.
+	// Whoever gets all answers in time since then speaks against the resolver; where caches give most, that takes a while to tell.
+	sure := float64(ill.pool.slow) >= rule.MinRatio*float64(ill.ended) || now-since >= int64(rule.Window)
 	wellApps, wellNodes := map[outage.Name]bool{}, map[string]bool{}
 	for _, a := range q.counted {
-		if p := j.answeredSince(a, since+j.every(a)); a.Ill < since && p.ended >= rule.MinCount && float64(p.slow) < rule.MinRatio*float64(p.ended) {
+		if p := j.answeredSince(a, since+j.every(a)); sure && a.Ill < since && p.ended >= rule.MinCount && p.slow == 0 {
 			wellNodes[a.Node] = true
 			wellApps[a.App] = wellApps[a.App] || !slices.Contains(apps, a.App)
 		}
@@ -346,6 +347,11 @@ func (j *Names) tell(u *Unresolved, members []*observe.Asker, now int64) {
 		}
 		if since != 0 {
 			u.Fault.Since = earliest(u.Fault.Since, since)
+		}
+	}
+	for _, old := range j.All {
+		if old.Fault.On && old.Root == u.Root {
+			u.Fault.Since = earliest(u.Fault.Since, old.Fault.Since)
 		}
 	}
 	edges, nodes := map[outage.Edge]*outage.Edge{}, map[string]bool{}

@@ -155,9 +155,9 @@ func (d *DNS) of(attrs pcommon.Map) *Asker {
 	return a
 }
 
-// Waits tells whether an app that used to get addresses has asked for some since a time and got none.
+// Waits tells whether an app that used to get addresses has asked for some since a time and got none, or got some late.
 func (d *DNS) Waits(app outage.Name, since int64) bool {
-	waits, well := false, false
+	waits, well, late := false, false, false
 	d.All(func(a *Asker) {
 		if a.App != app || a.Name != "" {
 			return
@@ -167,12 +167,12 @@ func (d *DNS) Waits(app outage.Name, since int64) bool {
 		if w.Normal(Closed, age) == w.Normal(Failed, age) {
 			return
 		}
-		waits = waits || w.Sum(Opened, age+1) > 0
+		waits, late = waits || w.Sum(Opened, age+1) > 0, late || w.Sum(Slow, age+1) > 0
 		for i := range age {
 			well = well || Succeeded(w, i) > 0
 		}
 	})
-	return waits && !well
+	return late || waits && !well
 }
 
 func (d *DNS) sweep() { d.askers.Sweep(pcommon.Timestamp(max(d.clock.Now-forgetting, 0))) }
