@@ -239,7 +239,7 @@ var Defaults = append(ofReasons(), []Rule{
 	},
 	{
 		ID: NamesSlow, Kind: KindDNSSlow, Title: "Names take long to resolve",
-		Signal:   "forwarded queries that take longer than a second (`mesh.dns.duration`), of all; thresholds are those of `names_in_vain`",
+		Signal:   "forwarded queries that take longer than a second (`mesh.dns.duration`), of all, or fewer again and again, since caches answer most; thresholds are those of `names_in_vain`",
 		Sentence: "Names {take|took} long to resolve {when}: {failed} of {total} queries to {root} {take|took} more than a second.",
 		Bare:     "Names {take|took} long to resolve {when}: {root} {answers|answered} late.",
 		Severity: Warning, Thresholds: Thresholds{MinCount: 3, Window: 30 * time.Second},
@@ -253,7 +253,9 @@ var Defaults = append(ofReasons(), []Rule{
 	},
 	{
 		ID: ZtunnelOverloaded, Kind: KindZtunnelOverloaded, Title: "A ztunnel is overloaded",
-		Signal:   "the share of time in which a ztunnel's threads are busy (`tokio_worker_total_busy_duration_seconds_total`), against what is usual",
+		Signal: "the share of time in which a ztunnel's threads are busy (`tokio_worker_total_busy_duration_seconds_total`), against what is usual, and for how " +
+			"long they are before they rest (`tokio_worker_park_count_total`); where neither shows anything, connections that last longer than usual " +
+			"(`mesh.edge.connection.duration`) on all edges of its node and on no others",
 		Sentence: "The ztunnel of {root} {is|was} overloaded {when}: all that {passes|passed} it {is|was} late ({failed} of {total}).",
 		Bare:     "The ztunnel of {root} {is|was} overloaded {when}: all that {passes|passed} it {is|was} late.",
 		Severity: Warning, Thresholds: Thresholds{MinRatio: 0.5, Factor: 4, MinIntervals: 2},
