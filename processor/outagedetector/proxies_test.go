@@ -360,3 +360,34 @@ func TestLateConnections(t *testing.T) {
 		})
 	}
 }
+
+// TestNoPodIsCaptured blames the node whose ztunnel can set up the proxy of none of its pods, until the last one is served.
+func TestNoPodIsCaptured(t *testing.T) {
+	s := newShop(t, only(rules.CapturePending))
+	s.health()
+	pods := map[string]string{"3aca0446": "shipping-1", "8655c4f9": "payment-2"}
+	say := func(text string) {
+		for uid, pod := range pods {
+			s.message("node-c", "inpod::statemanager", text, plog.SeverityNumberInfo)
+			attrs := s.logs.ResourceLogs().At(s.logs.ResourceLogs().Len() - 1).ScopeLogs().At(0).LogRecords().At(0).Attributes()
+			attrs.PutStr(semconv.AttrFieldPrefix+"uid", uid)
+			attrs.PutStr(semconv.AttrFieldPrefix+"namespace", map[string]string{"shipping-1": "shop", "payment-2": "billing"}[pod])
+			attrs.PutStr(semconv.AttrFieldPrefix+"name", pod)
+		}
+	}
+	say("pod received, starting proxy")
+	say("failed to start proxy: Bind([::]:15008, Os { code: 98, kind: AddrInUse })")
+	again := func() {
+		s.live()
+		say("retrying workload")
+		say("retrying workload failed: failed to bind to address [::]:15008: Address already in use (os error 98)")
+	}
+	s.run(time.Minute, again)
+	delete(pods, "8655c4f9")
+	s.run(20*time.Second, again)
+	s.run(time.Minute, s.live)
+	found := s.outages()
+	require.Len(t, found, 1)
+	assert.Equal(t, "node/node-c", found[0].Root.Type+"/"+found[0].Root.Name)
+	assert.NotNil(t, found[0].EndedAt)
+}

@@ -308,7 +308,9 @@ func dominantKind(edges []Blame) (string, *rules.Rule) {
 func mergeSameRoot(found []*Explanation) []*Explanation {
 	merged := found[:0]
 	for _, e := range found {
-		same := slices.IndexFunc(merged, func(other *Explanation) bool { return other.Root == e.Root && other.Policy == e.Policy })
+		same := slices.IndexFunc(merged, func(other *Explanation) bool {
+			return other.Root == e.Root && other.Policy == e.Policy && !rules.Apart(other.Kind, e.Kind)
+		})
 		if same < 0 {
 			merged = append(merged, e)
 			continue

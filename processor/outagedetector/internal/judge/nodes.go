@@ -101,6 +101,11 @@ func (j *nodes) up(n *observe.Node, metrics *observe.Source, still bool, now int
 		f.On, f.Recovered, n.Doubted = false, 0, 0
 		return
 	}
+	if !still && n.Proxy.AllWait(now) {
+		// Its ztunnel is back and cannot serve its pods, which is another outage.
+		f.On, f.Recovered = false, now
+		return
+	}
 	if still || on.failed > 0 && on.wellPods == 0 {
 		f.LastBad, f.Recovered = now, 0
 		return

@@ -47,7 +47,7 @@ func (j *Proxies) judge(now int64) {
 			continue
 		}
 		if pending != nil {
-			j.capture(n, pending, now)
+			j.capture(n, pending, former, now)
 		}
 		j.load(n, overload, now)
 	}
@@ -66,7 +66,7 @@ func (j *Proxies) judge(now int64) {
 }
 
 // capture finds the pods of a node that wait for their proxy.
-func (j *Proxies) capture(n *observe.Node, rule *rules.Rule, now int64) {
+func (j *Proxies) capture(n *observe.Node, rule *rules.Rule, former []*Uncaptured, now int64) {
 	byApp := map[outage.Name]*Uncaptured{}
 	add := func(namespace, pod string, since int64, evidence outage.Evidence) {
 		app, known := j.store.Mesh.AppOf(namespace, pod)
@@ -114,10 +114,12 @@ func (j *Proxies) capture(n *observe.Node, rule *rules.Rule, now int64) {
 	slices.SortFunc(found, func(a, b *Uncaptured) int {
 		return cmp.Or(cmp.Compare(a.Root.Namespace, b.Root.Namespace), cmp.Compare(a.Root.Name, b.Root.Name))
 	})
-	if len(found) > 1 && j.startsNone(n, found) {
-		// All pods that came since wait: it is the node's doing.
+	root := outage.Subject{Type: "node", Name: n.Name}
+	goesOn := slices.ContainsFunc(former, func(u *Uncaptured) bool { return u.Root == root && u.Fault.On })
+	if len(found) > 1 && (n.Proxy.AllWait(now) || j.startsNone(n, found)) || len(found) > 0 && goesOn {
+		// All pods that came since wait: it is the node's doing, also while one after the other is served again.
 		whole := found[0]
-		whole.Root = outage.Subject{Type: "node", Name: n.Name}
+		whole.Root = root
 		for _, u := range found[1:] {
 			whole.Fault.Since = min(whole.Fault.Since, u.Fault.Since)
 			whole.Pods = append(whole.Pods, u.Pods...)

@@ -8,6 +8,7 @@ import (
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/cause"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 )
 
 // byRoot are the open outages by their roots, each list oldest first.
@@ -22,7 +23,7 @@ func (r *Registry) byRoot() map[outage.Subject][]*entry {
 // samePolicy finds among outages with an explanation's root the one that it goes on with.
 func samePolicy(outages []*entry, e *cause.Explanation, taken map[*entry]bool) *entry {
 	for _, o := range outages {
-		if !taken[o] && (o.Outage.Policy == "" || e.Policy == "" || o.Outage.Policy == e.Policy) {
+		if !taken[o] && !rules.Apart(o.Outage.Kind, e.Kind) && (o.Outage.Policy == "" || e.Policy == "" || o.Outage.Policy == e.Policy) {
 			return o
 		}
 	}

@@ -54,6 +54,16 @@ func (p *PendingPod) Waits(now int64) bool {
 	return now-p.Last <= retryEvery+2*retryTakes
 }
 
+// AllWait tells whether a ztunnel was told of several pods and can set up the proxy of none.
+func (p *Proxy) AllWait(now int64) bool {
+	for uid := range p.pods {
+		if one, ok := p.Pending[uid]; !ok || !one.Waits(now) {
+			return false
+		}
+	}
+	return len(p.pods) > 1
+}
+
 // message takes over a line about pods that come, wait and go, and tells whether it was one.
 func (p *Proxy) message(m *Mesh, record plog.LogRecord, body string, t int64, evidence outage.Evidence) bool {
 	uid := strings.Trim(attr(record.Attributes(), semconv.AttrFieldPrefix+"uid"), `"`)
@@ -80,6 +90,7 @@ func (p *Proxy) message(m *Mesh, record plog.LogRecord, body string, t int64, ev
 	case strings.HasPrefix(body, "received signal"), strings.HasPrefix(body, "drain requested"), strings.Contains(body, "drain requested"):
 		p.Ended = max(p.Ended, t)
 		clear(p.Pending)
+		clear(p.pods) // it is told of all of them anew
 	default:
 		return false
 	}

@@ -280,5 +280,11 @@ var Defaults = append(ofReasons(), []Rule{
 	},
 }...)
 
+// Apart tells whether two kinds of one root are two outages: a node that is down is another thing than one whose ztunnel cannot serve its
+// pods, which it says itself.
+func Apart(a, b string) bool {
+	return a == KindNodeDown && b == KindCapturePending || a == KindCapturePending && b == KindNodeDown
+}
+
 // ForReason is the id of the rule that judges connections that failed with an error type, empty where they are nobody's outage.
 func ForReason(errorType string) string { return reasons.Of(errorType).Kind }
