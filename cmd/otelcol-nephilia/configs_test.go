@@ -28,6 +28,7 @@ func TestShippedConfigs(t *testing.T) {
 		"NEPHILIA_XDS":              nowhere,
 		"NEPHILIA_XDS_INSECURE":     "true",
 		"NEPHILIA_ZTUNNEL_METRICS":  "http://" + nowhere + "/metrics",
+		"NEPHILIA_TARGETS":          "[" + nowhere + "]",
 		"NEPHILIA_ZTUNNEL_ADMIN":    "http://" + nowhere + "/config_dump",
 		"NEPHILIA_GATEWAY":          nowhere,
 		"NEPHILIA_TELEMETRY_PORT":   "0",

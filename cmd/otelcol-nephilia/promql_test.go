@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http/httptest"
@@ -43,6 +44,8 @@ type emitted struct {
 	// own are the labels of each of the collector's own metrics: those that were seen, and those that a component's
 	// metadata promise, for much is counted only where something goes wrong.
 	own map[string]map[string]bool
+	// answered are the dashboards' expressions for which the collectors' own Prometheus API had data.
+	answered map[string]bool
 }
 
 // emit plays recordings into a TSDB, by remote write as to any Prometheus, and adds what collectors say of themselves.
@@ -52,7 +55,7 @@ func emit(t *testing.T, recordings ...string) *emitted {
 	db, err := tsdb.Open(t.TempDir(), nil, nil, opts, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
-	e := &emitted{db: db, parser: parser.NewParser(parser.Options{}), own: ownMetrics(t)}
+	e := &emitted{db: db, parser: parser.NewParser(parser.Options{}), own: ownMetrics(t), answered: map[string]bool{}}
 	e.engine = promql.NewEngine(promql.EngineOpts{MaxSamples: 50_000_000, Timeout: time.Minute, Parser: e.parser})
 	t.Cleanup(func() { assert.NoError(t, e.engine.Close()) })
 	server := httptest.NewServer(remote.NewWriteHandler(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), db,
@@ -64,7 +67,8 @@ func emit(t *testing.T, recordings ...string) *emitted {
 			port := freePort(t)
 			c := startCollector(t, options{
 				config: "replay.yaml", overlays: []string{"examples/remote-write.yaml"},
-				env: map[string]string{"NEPHILIA_RECORDING": filepath.Join(root, "recordings", recording), "NEPHILIA_REPLAY_SPEED": "max", "NEPHILIA_REMOTE_WRITE": server.URL},
+				env: map[string]string{"NEPHILIA_RECORDING": filepath.Join(root, "recordings", recording), "NEPHILIA_REPLAY_SPEED": "max", "NEPHILIA_REMOTE_WRITE": server.URL,
+					"NEPHILIA_HISTOGRAMS": "both"},
 				set: []string{
 					"processors::outage_detector::slos: [{namespace: shop, objective: 0.999}]",
 					fmt.Sprintf("service::telemetry::metrics: {level: normal, readers: [{pull: {exporter: {prometheus: {host: localhost, port: %s}}}}]}", port),
@@ -75,6 +79,11 @@ func emit(t *testing.T, recordings ...string) *emitted {
 			e.spans = append(e.spans, [2]time.Time{truth.from, truth.to})
 			c.get(t, "/api/v1/graph", between(truth.from, truth.to), &apiGraph{})
 			e.store(t, scrape(t, c, port), truth.from)
+			for _, d := range dashboards(t) {
+				for expression := range d.expressions() {
+					e.answered[expression] = e.answered[expression] || answers(t, c, expression, truth)
+				}
+			}
 		}))
 	}
 	for config, last := range map[string]string{"gateway.yaml": "otelcol_exporter_sent_metric_points", "agent.yaml": "otelcol_exporter_queue_size"} {
@@ -279,22 +288,74 @@ type dashboard struct {
 	}
 }
 
-// TestPromQL holds the dashboards and the alert rules to the series that there are.
-func TestPromQL(t *testing.T) {
-	e := emit(t, "payment-refused", "policy-deny", "shipping-500", "node-loss")
+// dashboards are those that are shipped, by their files' names.
+func dashboards(t *testing.T) map[string]*dashboard {
 	paths, err := filepath.Glob(filepath.Join(root, "deploy", "grafana", "*.json"))
 	require.NoError(t, err)
 	require.NotEmpty(t, paths)
-	ids := map[string]string{}
+	all := map[string]*dashboard{}
 	for _, path := range paths {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			raw, err := os.ReadFile(path)
-			require.NoError(t, err)
-			var d dashboard
-			require.NoError(t, json.Unmarshal(raw, &d))
+		raw, err := os.ReadFile(path)
+		require.NoError(t, err)
+		var d dashboard
+		require.NoError(t, json.Unmarshal(raw, &d))
+		all[filepath.Base(path)] = &d
+	}
+	return all
+}
+
+// values are what the dashboard's variables stand for, of which those that are asked for are everything.
+func (d *dashboard) values() *strings.Replacer {
+	replaced := []string{"$__rate_interval", "1m", "$__range", "3m"}
+	for _, variable := range d.Templating.List {
+		if variable.Type == "query" {
+			replaced = append(replaced, "$"+variable.Name, ".*")
+		}
+	}
+	return strings.NewReplacer(replaced...)
+}
+
+// expressions are the panels', with values.
+func (d *dashboard) expressions() iter.Seq[string] {
+	values := d.values()
+	return func(yield func(string) bool) {
+		for _, panel := range d.Panels {
+			for _, target := range panel.Targets {
+				if !yield(values.Replace(target.Expr)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// answers tells whether a collector's own Prometheus API has data for an expression within a recording.
+func answers(t *testing.T, c *collector, expression string, truth *truth) bool {
+	query := between(truth.from, truth.to.Add(time.Minute))
+	query.Set("query", expression)
+	query.Set("step", "15")
+	var answer struct {
+		Data struct{ Result []json.RawMessage }
+	}
+	c.get(t, "/prometheus/api/v1/query_range", query, &answer)
+	return len(answer.Data.Result) > 0
+}
+
+// TestPromQL holds the dashboards and the alert rules to the series that there are.
+func TestPromQL(t *testing.T) {
+	e := emit(t, "payment-refused", "policy-deny", "shipping-500", "node-loss")
+	ids := map[string]string{}
+	for name, d := range dashboards(t) {
+		t.Run(name, func(t *testing.T) {
 			assert.Empty(t, ids[d.UID], "two dashboards with one uid")
-			ids[d.UID] = path
-			e.checkDashboard(t, &d)
+			ids[d.UID] = name
+			e.checkDashboard(t, d)
+			if name == "collector.json" {
+				return // of what a collector says of itself its own store has nothing
+			}
+			for expression := range d.expressions() {
+				assert.True(t, e.answered[expression], "/prometheus has nothing for %s", expression)
+			}
 		})
 	}
 	t.Run("alerts", func(t *testing.T) {
@@ -318,18 +379,16 @@ func TestPromQL(t *testing.T) {
 }
 
 func (e *emitted) checkDashboard(t *testing.T, d *dashboard) {
-	replaced := []string{"$__rate_interval", "1m", "$__range", "3m"}
+	values := d.values()
 	for _, variable := range d.Templating.List {
 		if variable.Type != "query" {
 			continue
 		}
-		replaced = append(replaced, "$"+variable.Name, ".*")
 		query := fmt.Sprint(variable.Query.(map[string]any)["query"])
 		parts := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`).FindStringSubmatch(query)
 		require.NotNil(t, parts, query)
-		e.check(t, "sum by ("+parts[2]+") ("+strings.NewReplacer(replaced...).Replace(parts[1])+")", "")
+		e.check(t, "sum by ("+parts[2]+") ("+values.Replace(parts[1])+")", "")
 	}
-	values := strings.NewReplacer(replaced...)
 	queries := 0
 	for _, panel := range d.Panels {
 		for _, target := range panel.Targets {

@@ -1,9 +1,12 @@
 package alerts
 
 import (
+	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -13,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/nephilia/nephilia/internal/reasons"
 )
 
 // emitted are the metrics of docs/data-model.md that the rules read, under the names that a Prometheus gives them.
@@ -63,6 +68,35 @@ func TestRulesReadMetricsThatThereAre(t *testing.T) {
 			})
 		}
 	}
+}
+
+var update = flag.Bool("update", false, "write the kinds of outages into docs/runbooks.md")
+
+// TestRunbooks holds the page that alerts link to to what there is: a section of each kind of outage, and of each other alert.
+func TestRunbooks(t *testing.T) {
+	const path, begin, end = "../../docs/runbooks.md", "<!-- kinds -->\n", "<!-- /kinds -->"
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	page := string(raw)
+	before, rest, ok := strings.Cut(page, begin)
+	require.True(t, ok)
+	_, after, ok := strings.Cut(rest, end)
+	require.True(t, ok)
+	var kinds strings.Builder
+	for _, kind := range reasons.Kinds {
+		fmt.Fprintf(&kinds, "### %s\n\n%s. %s\n\n", kind.Name, kind.Label, kind.Advice)
+	}
+	want := before + begin + kinds.String() + end + after
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(want), 0o600))
+	}
+	assert.Equal(t, want, page, "run make golden")
+	rules, err := os.ReadFile("nephilia.rules.yaml")
+	require.NoError(t, err)
+	for _, match := range regexp.MustCompile(`runbooks\.md#(\w+)`).FindAllStringSubmatch(string(rules), -1) {
+		assert.Contains(t, strings.ToLower(page), "### "+match[1]+"\n")
+	}
+	assert.Equal(t, strings.Count(string(rules), "- alert: "), strings.Count(string(rules), "runbook_url: "))
 }
 
 // TestEveryAlertIsTested holds promtool's tests, which end-to-end tests run, to name every alert.

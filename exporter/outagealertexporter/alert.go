@@ -27,9 +27,17 @@ var ownLabels = []string{
 	"alertname", semconv.LabelOutageID, semconv.LabelKind, semconv.LabelSeverity, semconv.LabelRootType, semconv.LabelRootNamespace, semconv.LabelRootName,
 }
 
+// labelNamespace is what routes of the Prometheus operator's AlertmanagerConfigs match.
+const labelNamespace = "namespace"
+
 // labelsOf are the labels under which an outage is told, the configured ones among them.
 func labelsOf(o *outage.Outage, more map[string]string) map[string]string {
-	labels := make(map[string]string, len(ownLabels)+len(more))
+	labels := make(map[string]string, len(ownLabels)+1+len(more))
+	// An empty label is no label to an Alertmanager.
+	if o.Root.Namespace != "" {
+		labels[labelNamespace] = o.Root.Namespace
+		labels[semconv.LabelRootNamespace] = o.Root.Namespace
+	}
 	for name, value := range more {
 		labels[name] = value
 	}
@@ -39,10 +47,6 @@ func labelsOf(o *outage.Outage, more map[string]string) map[string]string {
 	labels[semconv.LabelSeverity] = o.Severity
 	labels[semconv.LabelRootType] = o.Root.Type
 	labels[semconv.LabelRootName] = o.Root.Name
-	// An empty label is no label to an Alertmanager.
-	if o.Root.Namespace != "" {
-		labels[semconv.LabelRootNamespace] = o.Root.Namespace
-	}
 	return labels
 }
 
@@ -54,8 +58,11 @@ const (
 )
 
 // annotationsOf say what a person wants to read about an outage.
-func annotationsOf(o *outage.Outage) map[string]string {
+func annotationsOf(o *outage.Outage, runbook string) map[string]string {
 	annotations := map[string]string{"summary": shortened(o.Summary)}
+	if runbook != "" {
+		annotations["runbook_url"] = runbook + "#" + o.Kind
+	}
 	var evidence []string
 	for _, e := range o.Evidence[:min(len(o.Evidence), shownEvidence)] {
 		evidence = append(evidence, fmt.Sprintf("%s %s: %s", e.Time.UTC().Format("15:04:05"), e.Source, e.Text))

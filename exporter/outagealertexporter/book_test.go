@@ -41,7 +41,7 @@ func ended(o *outage.Outage, at time.Time) *outage.Outage {
 
 func newTestBook(most int) *book {
 	return newBook(most, func(o *outage.Outage) alert {
-		return alert{Labels: labelsOf(o, nil), Annotations: annotationsOf(o), StartsAt: o.StartedAt}
+		return alert{Labels: labelsOf(o, nil), Annotations: annotationsOf(o, ""), StartsAt: o.StartedAt}
 	})
 }
 
@@ -141,21 +141,23 @@ func TestAlert(t *testing.T) {
 	labels := labelsOf(o, map[string]string{"cluster": "one"})
 	assert.Equal(t, map[string]string{
 		"alertname": "MeshOutage", "outage_id": "0123", "kind": "policy_denied", "severity": "critical",
-		"root_type": "workload", "root_namespace": "billing", "root_name": "payment", "cluster": "one",
+		"root_type": "workload", "root_namespace": "billing", "root_name": "payment", "namespace": "billing", "cluster": "one",
 	}, labels)
+	assert.Equal(t, "east", labelsOf(o, map[string]string{"namespace": "east"})["namespace"], "as configured")
 	assert.Equal(t, map[string]string{
 		"summary":     o.Summary,
 		"description": "02:51:07 ztunnel node-a: connection closed due to policy rejection: explicitly denied by: billing/no-checkout",
 		"impact":      "shop/checkout",
 		"policy":      "billing/no-checkout",
-	}, annotationsOf(o))
+		"runbook_url": "https://runbooks.example/mesh#policy_denied",
+	}, annotationsOf(o, "https://runbooks.example/mesh"))
 	assert.Equal(t, "http://mesh/ui/outages/0123", pageOf("http://mesh/ui/", "0123"))
 
 	for n := range 30 {
 		o.Impact = append(o.Impact, outage.Impact{Name: outage.Name{Name: fmt.Sprint("app-", n)}})
 	}
 	o.Summary = strings.Repeat("é", maxAnnotation)
-	long := annotationsOf(o)
+	long := annotationsOf(o, "")
 	assert.True(t, strings.HasSuffix(long["impact"], "app-8, 21 more"), long["impact"])
 	assert.LessOrEqual(t, len(long["summary"]), maxAnnotation+len("…"))
 }

@@ -20,6 +20,8 @@ type Config struct {
 	ResendInterval time.Duration `mapstructure:"resend_interval"`
 	// ExternalURL is where people reach Nephilia's UI; alerts link to the outage's page there.
 	ExternalURL string `mapstructure:"external_url"`
+	// RunbookURL is the page that says what to do, of which each kind of outage is a section; empty for none.
+	RunbookURL string `mapstructure:"runbook_url"`
 	// Labels are added to every alert.
 	Labels map[string]string `mapstructure:"labels"`
 	// MaxAlerts bounds the alerts that are kept: open outages and ends that could not be told yet.
@@ -31,10 +33,12 @@ type Config struct {
 
 var _ component.Config = (*Config)(nil)
 
+const runbooks = "https://github.com/nephilia/nephilia/blob/main/docs/runbooks.md"
+
 func createDefaultConfig() component.Config {
 	client := confighttp.NewDefaultClientConfig()
 	client.Timeout = 10 * time.Second
-	return &Config{ClientConfig: client, ResendInterval: time.Minute, ExternalURL: "http://localhost:16680", MaxAlerts: 1000}
+	return &Config{ClientConfig: client, ResendInterval: time.Minute, ExternalURL: "http://localhost:16680", RunbookURL: runbooks, MaxAlerts: 1000}
 }
 
 // Alertmanager's API wants an alert repeated within these bounds.
@@ -53,6 +57,11 @@ func (c *Config) Validate() error {
 	}
 	if err := absolute(c.ExternalURL); err != nil {
 		errs = append(errs, fmt.Errorf("external_url must be the URL of the UI: %w", err))
+	}
+	if c.RunbookURL != "" {
+		if err := absolute(c.RunbookURL); err != nil {
+			errs = append(errs, fmt.Errorf("runbook_url must be the URL of a page: %w", err))
+		}
 	}
 	if c.ResendInterval < leastResend || c.ResendInterval > mostResend {
 		errs = append(errs, fmt.Errorf("resend_interval must lie between %s and %s, not %s", leastResend, mostResend, c.ResendInterval))

@@ -50,7 +50,7 @@ func newAlertExporter(cfg *Config, settings exporter.Settings) (*alertExporter, 
 
 func (e *alertExporter) alertOf(o *outage.Outage) alert {
 	return alert{
-		Labels: labelsOf(o, e.cfg.Labels), Annotations: annotationsOf(o), StartsAt: o.StartedAt.UTC(),
+		Labels: labelsOf(o, e.cfg.Labels), Annotations: annotationsOf(o, e.cfg.RunbookURL), StartsAt: o.StartedAt.UTC(),
 		GeneratorURL: pageOf(e.cfg.ExternalURL, o.ID),
 	}
 }

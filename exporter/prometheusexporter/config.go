@@ -6,6 +6,8 @@ import (
 
 	upstream "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/prometheusexporter"
 	"go.opentelemetry.io/collector/component"
+
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // Config is the exporter's configuration: contrib's, and a bound.
@@ -13,6 +15,8 @@ type Config struct {
 	upstream.Config `mapstructure:",squash"`
 	// MaxSeries bounds the series that are kept.
 	MaxSeries int `mapstructure:"max_series"`
+	// Histograms says how exponential histograms are exposed.
+	Histograms exphist.Form `mapstructure:"histograms"`
 
 	// prevent unkeyed literal initialization
 	_ struct{}
@@ -21,7 +25,7 @@ type Config struct {
 var _ component.Config = (*Config)(nil)
 
 func createDefaultConfig() component.Config {
-	return &Config{Config: *upstream.NewFactory().CreateDefaultConfig().(*upstream.Config), MaxSeries: 1_000_000}
+	return &Config{Config: *upstream.NewFactory().CreateDefaultConfig().(*upstream.Config), MaxSeries: 1_000_000, Histograms: exphist.Both}
 }
 
 // Validate implements xconfmap.Validator.

@@ -26,6 +26,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"google.golang.org/protobuf/encoding/prototext"
+
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 const (
@@ -172,6 +174,7 @@ func TestSameAsContrib(t *testing.T) {
 			set(theirs)
 			ours := createDefaultConfig().(*Config)
 			set(&ours.Config)
+			ours.Histograms = exphist.Native
 			contrib, contribAddress := started(t, upstream.NewFactory(), theirs)
 			e, address := started(t, NewFactory(), ours)
 			require.NoError(t, contrib.ConsumeMetrics(context.Background(), everything()))
@@ -183,6 +186,32 @@ func TestSameAsContrib(t *testing.T) {
 				slices.Sort(want)
 				slices.Sort(got)
 				assert.Equal(t, want, got, format)
+			}
+		})
+	}
+}
+
+// TestHistograms exposes the same histogram natively, classically and both ways.
+func TestHistograms(t *testing.T) {
+	for form, want := range map[exphist.Form]struct{ native, classic bool }{
+		exphist.Native: {native: true}, exphist.Classic: {classic: true}, exphist.Both: {native: true, classic: true},
+	} {
+		t.Run(string(form), func(t *testing.T) {
+			cfg := createDefaultConfig().(*Config)
+			require.Equal(t, exphist.Both, cfg.Histograms)
+			cfg.Histograms = form
+			e, address := started(t, NewFactory(), cfg)
+			md := everything()
+			require.NoError(t, e.ConsumeMetrics(context.Background(), md))
+			const series = `mesh_edge_connection_duration_seconds`
+			text := scrape(t, address, textFormat)
+			assert.Equal(t, want.classic, strings.Contains(text, `le="0.25"`), text)
+			assert.Contains(t, text, series+`_count`)
+			assert.Equal(t, want.native, strings.Contains(scrape(t, address, protobufFormat), "positive_span"))
+			if want.classic {
+				assert.Regexp(t, series+`_bucket\{[^}]*scale="0"[^}]*le="0.125"\} 4\n`, text, "1 of zero, 3 below, none between")
+				assert.Regexp(t, series+`_bucket\{[^}]*scale="0"[^}]*le="0.25"\} 6\n`, text)
+				assert.Regexp(t, series+`_bucket\{[^}]*scale="0"[^}]*le="\+Inf"\} 10\n`, text)
 			}
 		})
 	}

@@ -9,6 +9,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/nephilia/nephilia/internal/exphist"
 )
 
 // exposedType is Prometheus's type of a metric, and whether its points are such that Prometheus understands: not differences.
@@ -66,8 +68,7 @@ func (s *seriesStore) points(f *metricFamily, m pmetric.Metric, at pcommon.Times
 	case pmetric.MetricTypeExponentialHistogram:
 		for _, p := range m.ExponentialHistogram().DataPoints().All() {
 			if found := slot(s, f, p, at); found != nil {
-				m, err := native(p)
-				s.convert(found, m, err)
+				s.exponential(found, p)
 			}
 		}
 	case pmetric.MetricTypeSummary:
@@ -90,6 +91,39 @@ func (s *seriesStore) numbers(f *metricFamily, points pmetric.NumberDataPointSli
 			}
 		}
 	}
+}
+
+// exponential sets a series' histogram to those that are exposed of an exponential one.
+func (s *seriesStore) exponential(found *series, p pmetric.ExponentialHistogramDataPoint) {
+	if s.cfg.Histograms != exphist.Native {
+		counts := exphist.ClassicCounts(p)
+		found.classic = &counts
+	}
+	if s.cfg.Histograms == exphist.Classic {
+		found.histogram = &dto.Histogram{SampleCount: proto.Uint64(p.Count()), SampleSum: proto.Float64(p.Sum()), CreatedTimestamp: created(p.StartTimestamp())}
+		return
+	}
+	m, err := native(p)
+	s.convert(found, m, err)
+}
+
+// withClassic is a histogram that has classic buckets as well.
+func withClassic(h *dto.Histogram, counts *[exphist.ClassicBuckets + 1]uint64) *dto.Histogram {
+	all := &dto.Histogram{
+		SampleCount: h.SampleCount, SampleSum: h.SampleSum, CreatedTimestamp: h.CreatedTimestamp,
+		Schema: h.Schema, ZeroThreshold: h.ZeroThreshold, ZeroCount: h.ZeroCount,
+		PositiveSpan: h.PositiveSpan, PositiveDelta: h.PositiveDelta, NegativeSpan: h.NegativeSpan, NegativeDelta: h.NegativeDelta,
+		Bucket: make([]*dto.Bucket, exphist.ClassicBuckets),
+	}
+	buckets, below := make([]dto.Bucket, exphist.ClassicBuckets), make([]uint64, exphist.ClassicBuckets)
+	var sum uint64
+	for i := range buckets {
+		sum += counts[i]
+		below[i] = sum
+		buckets[i].CumulativeCount, buckets[i].UpperBound = &below[i], &exphist.ClassicBounds[i]
+		all.Bucket[i] = &buckets[i]
+	}
+	return all
 }
 
 // convert sets a series' histogram to that of a metric without labels. What has none yet shows an empty one.
@@ -188,6 +222,9 @@ func (f *metricFamily) exposed(timestamps bool) *dto.MetricFamily {
 			m.Gauge.Value = &of.value
 		default:
 			m.Histogram, m.Summary = of.histogram, of.summary
+			if of.classic != nil {
+				m.Histogram = withClassic(of.histogram, of.classic)
+			}
 		}
 		if timestamps {
 			m.TimestampMs = proto.Int64(of.observedAt.AsTime().UnixMilli())

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/expiry"
 )
 
@@ -64,6 +65,7 @@ type sample struct {
 	labels            []*dto.LabelPair
 	value             float64
 	histogram         *dto.Histogram
+	classic           *[exphist.ClassicBuckets + 1]uint64 // beside a native histogram or instead of it
 	summary           *dto.Summary
 	start, observedAt pcommon.Timestamp
 }
