@@ -287,6 +287,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) emission {
 
 // applyMetric takes over one metric and tells whether it is consumed.
 func (g *graph) applyMetric(source *exposition.Source, metric pmetric.Metric, arrival moment.Arrival) bool {
+	exposition.RestoreCounter(metric)
 	if g.flows.Apply(source.Node, metric, arrival) || g.dns.Apply(source, metric, arrival) {
 		return true
 	}

@@ -4,6 +4,7 @@ package exposition
 import (
 	"hash/maphash"
 	"math"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -163,6 +164,19 @@ func Value(p pmetric.NumberDataPoint) (uint64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// RestoreCounter makes a counter of a metric whose type was lost on its way, as in a Prometheus's federation: its name says what it is.
+func RestoreCounter(metric pmetric.Metric) {
+	if metric.Type() != pmetric.MetricTypeGauge || !strings.HasPrefix(metric.Name(), "istio_") || !strings.HasSuffix(metric.Name(), "_total") {
+		return
+	}
+	points := pmetric.NewNumberDataPointSlice()
+	metric.Gauge().DataPoints().MoveAndAppendTo(points)
+	sum := metric.SetEmptySum()
+	sum.SetIsMonotonic(true)
+	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	points.MoveAndAppendTo(sum.DataPoints())
 }
 
 // Up reads the gauge of whether a scrape was answered; false if it is none.

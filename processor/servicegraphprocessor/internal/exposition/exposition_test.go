@@ -90,3 +90,23 @@ func TestFailedRequests(t *testing.T) {
 		assert.Equal(t, tt.want, l.Failed(), "%+v", tt)
 	}
 }
+
+func TestRestoreCounter(t *testing.T) {
+	gauge := func(name string) pmetric.Metric {
+		m := pmetric.NewMetric()
+		m.SetName(name)
+		m.SetEmptyGauge().DataPoints().AppendEmpty().SetDoubleValue(7)
+		return m
+	}
+	m := gauge("istio_tcp_connections_opened_total")
+	RestoreCounter(m)
+	require.Equal(t, pmetric.MetricTypeSum, m.Type())
+	assert.True(t, m.Sum().IsMonotonic())
+	assert.Equal(t, pmetric.AggregationTemporalityCumulative, m.Sum().AggregationTemporality())
+	assert.InDelta(t, 7, m.Sum().DataPoints().At(0).DoubleValue(), 0)
+	for _, name := range []string{"istio_xds_connected", "other_total"} {
+		m := gauge(name)
+		RestoreCounter(m)
+		assert.Equal(t, pmetric.MetricTypeGauge, m.Type(), name)
+	}
+}
