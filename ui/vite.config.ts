@@ -5,6 +5,8 @@ const api = `http://${process.env['NEPHILIA_API'] ?? 'localhost:16680'}`;
 
 export default defineConfig({
   plugins: [react()],
+  // Everything is relative; in the page, the server writes the path under which it serves.
+  base: './',
   build: {
     outDir: '../extension/topologyquery/ui/dist',
     emptyOutDir: true,

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -95,12 +96,21 @@ func (c *Config) Unmarshal(conf *confmap.Conf) (err error) {
 	return conf.Unmarshal(c)
 }
 
+var (
+	basePath    = regexp.MustCompile(`^(/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])+$`)
+	frameOrigin = regexp.MustCompile(`^https?://(\*\.)?[A-Za-z0-9.-]+(:(\d+|\*))?$`)
+)
+
 // HTTPConfig is the server of the API and the UI.
 type HTTPConfig struct {
 	confighttp.ServerConfig `mapstructure:",squash"`
 	// AllowedHosts are the names by which the server may be asked, beside localhost, addresses and the endpoint's own name; a leading
 	// dot allows all names below. Without any, only a server that listens on the loopback interface alone checks them.
 	AllowedHosts []string `mapstructure:"allowed_hosts"`
+	// BasePath is the path under which a proxy serves the API and the UI, which answer without it as well.
+	BasePath string `mapstructure:"base_path"`
+	// FrameAncestors are the origins whose pages may show the UI in a frame.
+	FrameAncestors []string `mapstructure:"frame_ancestors"`
 }
 
 // LiveConfig bounds the live graph.
@@ -297,6 +307,14 @@ func (c *Config) Validate() error {
 	for _, host := range c.HTTP.AllowedHosts {
 		if host == "" || host == "." || strings.ContainsAny(host, ":/* ") {
 			errs = append(errs, fmt.Errorf("http::allowed_hosts: %q is not a host's name", host))
+		}
+	}
+	if p := c.HTTP.BasePath; p != "" && !basePath.MatchString(p) {
+		errs = append(errs, fmt.Errorf("http::base_path must be like /mesh, not %q", p))
+	}
+	for _, origin := range c.HTTP.FrameAncestors {
+		if origin != "'self'" && !frameOrigin.MatchString(origin) {
+			errs = append(errs, fmt.Errorf("http::frame_ancestors: %q is neither 'self' nor like https://grafana.example", origin))
 		}
 	}
 	if c.Prometheus.HasValue() {

@@ -43,6 +43,8 @@ func TestConfig(t *testing.T) {
 	assert.Equal(t, RecordsConfig{MaxSizeMiB: 10, Retention: time.Hour}, all.Records)
 	assert.Equal(t, LimitsConfig{MaxConcurrent: 4, MaxQueued: 8, Timeout: 10 * time.Second, MaxRange: 24 * time.Hour, MaxMemoryMiB: 64}, all.Limits)
 	assert.Equal(t, []string{"nephilia.example", ".mesh.example"}, all.HTTP.AllowedHosts)
+	assert.Equal(t, "/mesh", all.HTTP.BasePath)
+	assert.Equal(t, []string{"'self'", "https://*.grafana.example:3000"}, all.HTTP.FrameAncestors)
 	assert.Equal(t, map[string]string{"jaeger": "https://jaeger.example", "grafana": "https://grafana.example/d/mesh", "prometheus": "https://prometheus.example"}, all.Links.asMap())
 	assert.False(t, all.Prometheus.HasValue())
 	former := load(t, "former_names")
@@ -58,7 +60,7 @@ func TestConfig(t *testing.T) {
 	for name, want := range map[string]string{
 		"bad_live": "live::max_edges must be positive", "bad_health": "degraded_at ≤ failing_at",
 		"bad_prometheus": "prometheus::endpoint", "bad_replica_label": "prometheus::replica_label", "bad_jaeger": "jaeger::endpoint", "bad_link": "links::grafana", "bad_history": "history::retention",
-		"bad_timeout": "limits::timeout must be shorter", "bad_memory": "limits::max_memory_mib must have room for one query of history::max_samples: 916", "bad_host": `http::allowed_hosts: "*.example"`,
+		"bad_timeout": "limits::timeout must be shorter", "bad_memory": "limits::max_memory_mib must have room for one query of history::max_samples: 916", "bad_base": `http::base_path must be like /mesh, not "mesh/"`, "bad_frame": "http::frame_ancestors: ", "bad_host": `http::allowed_hosts: "*.example"`,
 	} {
 		require.ErrorContains(t, xconfmap.Validate(load(t, name)), want, name)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -135,6 +136,30 @@ func TestHeaders(t *testing.T) {
 	}
 	assert.NotContains(t, string(page), "<style")
 	assert.NotRegexp(t, `\son[a-z]+=`, string(page))
+}
+
+// TestBasePath serves under a path, for a proxy that takes it away and for one that does not, and in a frame.
+func TestBasePath(t *testing.T) {
+	_, root := start(t, func(c *Config) {
+		c.HTTP.BasePath, c.HTTP.FrameAncestors = "/a/mesh", []string{"'self'", "https://grafana.example"}
+	})
+	for _, base := range []string{root, root + "/a/mesh"} {
+		response, _ := answered(t, base+"/api/v1/status")
+		require.Equal(t, http.StatusOK, response.StatusCode)
+		assert.Contains(t, response.Header.Get("Content-Security-Policy"), "frame-ancestors 'self' https://grafana.example")
+		for _, path := range []string{"/", "/outages/7"} {
+			_, page := answered(t, base+path, "Accept", "text/html")
+			assert.Contains(t, string(page), `content="/a/mesh/"`)
+			script := regexp.MustCompile(`src="(/a/mesh/assets/[^"]+)"`).FindSubmatch(page)
+			require.NotNil(t, script, string(page))
+			response, _ := answered(t, root+string(script[1]))
+			assert.Equal(t, http.StatusOK, response.StatusCode)
+		}
+	}
+	response, _ := answered(t, root+"/a/mesh") // and on to the slash
+	assert.Equal(t, "/a/mesh/", response.Request.URL.Path)
+	response, _ = answered(t, root+"/a/meshes/api/v1/status")
+	assert.Equal(t, http.StatusNotFound, response.StatusCode)
 }
 
 func TestCompression(t *testing.T) {

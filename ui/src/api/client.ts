@@ -1,4 +1,5 @@
 /** Requests to the topology API of the same origin. */
+import { base } from '../app/base';
 
 /** An RFC 9457 problem, or a failure to reach the server (status 0). */
 export class APIError extends Error {
@@ -20,7 +21,7 @@ export function apiURL(path: string, params: Params = {}): string {
     if (value !== undefined && value !== '') query.set(name, String(value));
   }
   const text = query.toString();
-  return `/api/v1${path}${text ? `?${text}` : ''}`;
+  return `${base}/api/v1${path}${text ? `?${text}` : ''}`;
 }
 
 export async function get<T>(path: string, params: Params = {}, signal?: AbortSignal): Promise<T> {

@@ -11,6 +11,7 @@ import { Time, useTimeStyle } from '../components/Time';
 import { summaryOf } from '../domain/outages';
 import { LiveBadge } from './LiveBadge';
 import { NAV } from './nav';
+import { base } from './base';
 import { segments, useLocation } from './router';
 import { routeOf } from './routes';
 import { toggleTheme, useTheme } from './theme';
@@ -49,7 +50,7 @@ export function Shell() {
       </a>
       <nav className={`rail ${menu ? 'open' : ''}`} aria-label="Pages" id="rail">
         <Link to="/" className="brand">
-          <img src="/favicon.svg" width="26" height="26" alt="" />
+          <img src={`${base}/favicon.svg`} width="26" height="26" alt="" />
           <span>Nephilia</span>
         </Link>
         <ul>

@@ -1,5 +1,7 @@
 import { useCallback, useMemo, useSyncExternalStore } from 'react';
 
+import { base } from './base';
+
 /**
  * The URL is the whole state of the interface: the path says which page, the query what it shows.
  * A choice that a person may want to go back from pushes an entry; typing and dragging replace it.
@@ -61,11 +63,12 @@ export function href(path: string, params: Patch = {}): string {
     if (value !== null) query.set(name, value);
   }
   applyPatch(query, params);
-  return join(path, query);
+  return join(base + path, query);
 }
 
 export function useLocation(): { path: string; query: URLSearchParams } {
-  const url = useSyncExternalStore(subscribe, current);
+  const full = useSyncExternalStore(subscribe, current);
+  const url = full.startsWith(base) ? full.slice(base.length) || '/' : full;
   return useMemo(() => {
     const split = url.indexOf('?');
     return split < 0

@@ -15,18 +15,40 @@ import (
 // contentSecurityPolicy allows what the UI's own build consists of and nothing else. Styles are set by script through
 // the CSSOM, which it does not concern; images come from blobs when the graph is exported.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self'; " +
-	"connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors "
 
-// secure sets the headers that every response has.
-func secure(next http.Handler) http.Handler {
+// secure sets the headers that every response has. Pages of the ancestors' origins may show the UI in a frame.
+func secure(ancestors []string, next http.Handler) http.Handler {
+	policy := contentSecurityPolicy + "'none'"
+	if len(ancestors) > 0 {
+		policy = contentSecurityPolicy + strings.Join(ancestors, " ")
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", contentSecurityPolicy)
+		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		next.ServeHTTP(w, r)
+	})
+}
+
+// under serves what is below a path as if it were at the root, and everything else as it is: some proxies take the path away.
+func under(base string, next http.Handler) http.Handler {
+	if base == "" {
+		return next
+	}
+	stripped := http.StripPrefix(base, next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == base:
+			http.Redirect(w, r, base+"/", http.StatusTemporaryRedirect)
+		case strings.HasPrefix(r.URL.Path, base+"/"):
+			stripped.ServeHTTP(w, r)
+		default:
+			next.ServeHTTP(w, r)
+		}
 	})
 }
 

@@ -16,6 +16,16 @@ import (
 	"github.com/nephilia/nephilia/internal/drops"
 )
 
+// Place is where the server is found.
+type Place struct {
+	// AllowedHosts are the names by which the server may be asked; with none, any name will do.
+	AllowedHosts []string
+	// BasePath is the path under which it is found, empty or like /mesh.
+	BasePath string
+	// FrameAncestors are the origins whose pages may show the UI in a frame.
+	FrameAncestors []string
+}
+
 // Settings of a Server.
 type Settings struct {
 	Build       Build
@@ -27,8 +37,7 @@ type Settings struct {
 	// UI is the web UI's build, OpenAPI the API's description.
 	UI      fs.FS
 	OpenAPI []byte
-	// AllowedHosts are the names by which the server may be asked; with none, any name will do.
-	AllowedHosts []string
+	Place
 	// Memory is what all answers that are made or sent have together.
 	Memory *budget.Budget
 	// Prometheus is Prometheus's HTTP API over the history, nil where another server stores it.
@@ -121,9 +130,10 @@ func New(all *stores.Stores, settings Settings) *Server {
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, notFound("there is no "+r.URL.Path))
 	})
-	mux.Handle("/", compressed(&ui{files: settings.UI}))
+	mux.Handle("/", compressed(&ui{files: settings.UI, base: settings.BasePath}))
 	handler := recovered(settings.Failed, withoutSlash(mux))
-	handler = secure(allowHosts(settings.AllowedHosts, settings.Rejected, readOnly(handler)))
+	handler = secure(settings.FrameAncestors, allowHosts(settings.AllowedHosts, settings.Rejected, readOnly(handler)))
+	handler = under(settings.BasePath, handler)
 	return &Server{
 		handler:   handler,
 		findings:  found,

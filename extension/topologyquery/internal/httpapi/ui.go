@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"mime"
@@ -15,9 +16,13 @@ import (
 // for other paths as well, with the status 404; a program does not.
 type ui struct {
 	files fs.FS
+	// base is the path under which the UI is found.
+	base string
 	// answers are the files that were asked for, by name.
 	answers sync.Map
 }
+
+const indexPage = "index.html"
 
 // hashed is the folder of the files whose names change with their content.
 const hashed = "assets/"
@@ -25,11 +30,11 @@ const hashed = "assets/"
 func (u *ui) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(path.Clean("/"+r.URL.Path), "/")
 	if name == "" {
-		name = "index.html"
+		name = indexPage
 	}
 	a, err := u.answer(name)
 	if errors.Is(err, fs.ErrNotExist) && takesHTML(r) && !strings.HasPrefix(name, hashed) {
-		if a, err = u.answer("index.html"); err == nil && !isPage(name) {
+		if a, err = u.answer(indexPage); err == nil && !isPage(name) {
 			w.Header().Set("Content-Type", a.contentType)
 			w.WriteHeader(http.StatusNotFound)
 			_, _ = w.Write(a.body)
@@ -73,6 +78,10 @@ func (u *ui) answer(name string) (*answer, error) {
 	body, err := fs.ReadFile(u.files, name)
 	if err != nil {
 		return nil, err
+	}
+	if name == indexPage {
+		// The build is relative to the page, which the UI's paths are not.
+		body = bytes.ReplaceAll(body, []byte(`"./`), []byte(`"`+u.base+`/`))
 	}
 	a := &answer{contentType: contentType(name), body: body, shared: true}
 	if strings.HasPrefix(name, hashed) {

@@ -1,0 +1,1 @@
+import{p as e,u as t}from"./router-C8I7cQ2E.js";var n=e(t(),1),r=250;function i(e,t){let[i,a]=(0,n.useState)(e),[o,s]=(0,n.useState)(e);return e!==o&&(s(e),a(e)),(0,n.useEffect)(()=>{if(i===o)return;let e=setTimeout(()=>{s(i),t(i)},r);return()=>clearTimeout(e)},[i,o,t]),[i,a]}export{i as t};
