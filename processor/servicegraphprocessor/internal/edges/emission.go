@@ -7,12 +7,12 @@ import (
 	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metadata"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metricbatch"
 )
 
 // emission builds the metrics of one emission (docs/data-model.md, section 4).
 type emission struct {
-	metrics     pmetric.Metrics
-	scope       pmetric.ScopeMetrics
+	*metricbatch.Batch
 	connections struct {
 		opened, closed, failed, unanswered, active, io pmetric.NumberDataPointSlice
 		duration                                       pmetric.ExponentialHistogramDataPointSlice
@@ -29,89 +29,31 @@ type emission struct {
 }
 
 func newEmission(version string, now pcommon.Timestamp) *emission {
-	m := &emission{metrics: pmetric.NewMetrics()}
-	m.scope = m.metrics.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
-	m.scope.Scope().SetName(metadata.ScopeName)
-	m.scope.Scope().SetVersion(version)
-	reached := m.gauge(semconv.MetricGraphTime, "The time before which the graph is complete, since 1970.", "s").AppendEmpty()
+	m := &emission{Batch: metricbatch.NewBatch(metadata.ScopeName, version)}
+	reached := m.Gauge(semconv.MetricGraphTime, "The time before which the graph is complete, since 1970.", "s").AppendEmpty()
 	reached.SetTimestamp(now)
 	reached.SetDoubleValue(float64(now) / 1e9)
 	c, r, p, s := &m.connections, &m.requests, &m.endpoints, &m.services
-	c.opened = m.sum(semconv.MetricEdgeOpened, "Connections that were attempted.", "{connection}")
-	c.closed = m.sum(semconv.MetricEdgeClosed, "Connections that ended, well or not.", "{connection}")
-	c.failed = m.sum(semconv.MetricEdgeFailed, "Connections that failed.", "{connection}")
-	c.unanswered = m.sum(semconv.MetricEdgeUnanswered, "Connections that carried bytes to the server and none back.", "{connection}")
-	c.active = m.upDown(semconv.MetricEdgeActive, "Connections that are open.", "{connection}")
-	c.io = m.sum(semconv.MetricEdgeIO, "Bytes carried, in the client's sense.", "By")
-	c.duration = m.exponential(semconv.MetricEdgeConnectionDuration, "How long connections lived.", "s")
-	r.total = m.sum(semconv.MetricEdgeRequests, "Requests that were answered.", "{request}")
-	r.failed = m.sum(semconv.MetricEdgeRequestsFailed, "Requests that were answered with an error.", "{request}")
-	r.responses = m.sum(semconv.MetricEdgeResponses, "Requests by what answered them.", "{request}")
-	r.duration = m.exponential(semconv.MetricEdgeRequestDuration, "How long the server took to answer.", "s")
-	p.closed = m.sum(semconv.MetricEndpointClosed, "Connections to a pod that ended, well or not.", "{connection}")
-	p.failed = m.sum(semconv.MetricEndpointFailed, "Connections to a pod that failed.", "{connection}")
-	p.requests = m.sum(semconv.MetricEndpointRequests, "Requests that a pod answered.", "{request}")
-	p.requestsFailed = m.sum(semconv.MetricEndpointRequestsFailed, "Requests that a pod answered with an error.", "{request}")
-	s.requests = m.sum(graphRequestTotal, "Requests between two services.", "")
-	s.failed = m.sum(graphRequestFailedTotal, "Requests between two services that failed.", "")
-	s.server = m.histogram(graphServerSeconds, "How long the server took to answer.", "s")
-	s.client = m.histogram(graphClientSeconds, "How long the client waited for the answer.", "s")
+	c.opened = m.Sum(semconv.MetricEdgeOpened, "Connections that were attempted.", "{connection}")
+	c.closed = m.Sum(semconv.MetricEdgeClosed, "Connections that ended, well or not.", "{connection}")
+	c.failed = m.Sum(semconv.MetricEdgeFailed, "Connections that failed.", "{connection}")
+	c.unanswered = m.Sum(semconv.MetricEdgeUnanswered, "Connections that carried bytes to the server and none back.", "{connection}")
+	c.active = m.UpDown(semconv.MetricEdgeActive, "Connections that are open.", "{connection}")
+	c.io = m.Sum(semconv.MetricEdgeIO, "Bytes carried, in the client's sense.", "By")
+	c.duration = m.Exponential(semconv.MetricEdgeConnectionDuration, "How long connections lived.", "s")
+	r.total = m.Sum(semconv.MetricEdgeRequests, "Requests that were answered.", "{request}")
+	r.failed = m.Sum(semconv.MetricEdgeRequestsFailed, "Requests that were answered with an error.", "{request}")
+	r.responses = m.Sum(semconv.MetricEdgeResponses, "Requests by what answered them.", "{request}")
+	r.duration = m.Exponential(semconv.MetricEdgeRequestDuration, "How long the server took to answer.", "s")
+	p.closed = m.Sum(semconv.MetricEndpointClosed, "Connections to a pod that ended, well or not.", "{connection}")
+	p.failed = m.Sum(semconv.MetricEndpointFailed, "Connections to a pod that failed.", "{connection}")
+	p.requests = m.Sum(semconv.MetricEndpointRequests, "Requests that a pod answered.", "{request}")
+	p.requestsFailed = m.Sum(semconv.MetricEndpointRequestsFailed, "Requests that a pod answered with an error.", "{request}")
+	s.requests = m.Sum(graphRequestTotal, "Requests between two services.", "")
+	s.failed = m.Sum(graphRequestFailedTotal, "Requests between two services that failed.", "")
+	s.server = m.Histogram(graphServerSeconds, "How long the server took to answer.", "s")
+	s.client = m.Histogram(graphClientSeconds, "How long the client waited for the answer.", "s")
 	return m
-}
-
-func (m *emission) metric(name, description, unit string) pmetric.Metric {
-	metric := m.scope.Metrics().AppendEmpty()
-	metric.SetName(name)
-	metric.SetDescription(description)
-	metric.SetUnit(unit)
-	return metric
-}
-
-func (m *emission) sum(name, description, unit string) pmetric.NumberDataPointSlice {
-	sum := m.metric(name, description, unit).SetEmptySum()
-	sum.SetIsMonotonic(true)
-	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
-	return sum.DataPoints()
-}
-
-func (m *emission) upDown(name, description, unit string) pmetric.NumberDataPointSlice {
-	sum := m.metric(name, description, unit).SetEmptySum()
-	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
-	return sum.DataPoints()
-}
-
-func (m *emission) gauge(name, description, unit string) pmetric.NumberDataPointSlice {
-	return m.metric(name, description, unit).SetEmptyGauge().DataPoints()
-}
-
-func (m *emission) exponential(name, description, unit string) pmetric.ExponentialHistogramDataPointSlice {
-	histogram := m.metric(name, description, unit).SetEmptyExponentialHistogram()
-	histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
-	return histogram.DataPoints()
-}
-
-func (m *emission) histogram(name, description, unit string) pmetric.HistogramDataPointSlice {
-	histogram := m.metric(name, description, unit).SetEmptyHistogram()
-	histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
-	return histogram.DataPoints()
-}
-
-// trimmed are the metrics that have points.
-func (m *emission) trimmed() pmetric.Metrics {
-	m.scope.Metrics().RemoveIf(func(metric pmetric.Metric) bool {
-		switch metric.Type() {
-		case pmetric.MetricTypeSum:
-			return metric.Sum().DataPoints().Len() == 0
-		case pmetric.MetricTypeGauge:
-			return metric.Gauge().DataPoints().Len() == 0
-		case pmetric.MetricTypeExponentialHistogram:
-			return metric.ExponentialHistogram().DataPoints().Len() == 0
-		case pmetric.MetricTypeHistogram:
-			return metric.Histogram().DataPoints().Len() == 0
-		}
-		return true
-	})
-	return m.metrics
 }
 
 // appendTo adds the edge's points; of its routes only those that changed, unless all are asked for.
@@ -171,22 +113,14 @@ func (e *Edge) appendConnections(m *emission, now pcommon.Timestamp) {
 	}
 }
 
-func appendPoint(points pmetric.NumberDataPointSlice, start, now pcommon.Timestamp, value uint64) pmetric.NumberDataPoint {
-	p := points.AppendEmpty()
-	p.SetStartTimestamp(start)
-	p.SetTimestamp(now)
-	p.SetIntValue(int64(value))
-	return p
-}
-
-func (e *Edge) point(points pmetric.NumberDataPointSlice, now pcommon.Timestamp, value uint64) pmetric.NumberDataPoint {
-	p := appendPoint(points, e.start, now, value)
+func (e *Edge) point(to pmetric.NumberDataPointSlice, now pcommon.Timestamp, value uint64) pmetric.NumberDataPoint {
+	p := metricbatch.Append(to, e.start, now, value)
 	e.putAttributes(p.Attributes())
 	return p
 }
 
-func (e *Edge) histogramPoint(points pmetric.ExponentialHistogramDataPointSlice, now pcommon.Timestamp, h *exphist.Histogram) pmetric.ExponentialHistogramDataPoint {
-	p := points.AppendEmpty()
+func (e *Edge) histogramPoint(to pmetric.ExponentialHistogramDataPointSlice, now pcommon.Timestamp, h *exphist.Histogram) pmetric.ExponentialHistogramDataPoint {
+	p := to.AppendEmpty()
 	p.SetStartTimestamp(e.start)
 	p.SetTimestamp(now)
 	h.CopyTo(p)

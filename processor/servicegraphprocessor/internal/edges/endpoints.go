@@ -10,6 +10,7 @@ import (
 	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metricbatch"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
@@ -157,7 +158,7 @@ func (e *Endpoint) appendTo(m *emission, now pcommon.Timestamp) {
 }
 
 func (e *Endpoint) point(points pmetric.NumberDataPointSlice, now pcommon.Timestamp, value uint64) pmetric.NumberDataPoint {
-	p := appendPoint(points, e.start, now, value)
+	p := metricbatch.Append(points, e.start, now, value)
 	attrs := p.Attributes()
 	attrs.EnsureCapacity(6)
 	attrs.PutStr(semconv.LabelDestinationPod, e.pod.Name)

@@ -11,6 +11,7 @@ import (
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/journal"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/metricbatch"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
 )
@@ -202,18 +203,18 @@ func (t *Services) refresh(m *emission, now, refresh pcommon.Timestamp, expiry t
 func (s *Service) appendTo(m *emission, bounds []float64, now pcommon.Timestamp) {
 	s.emitted = now
 	if s.total > 0 {
-		s.putAttributes(appendPoint(m.services.requests, s.start, now, s.total).Attributes())
-		s.putAttributes(appendPoint(m.services.failed, s.start, now, s.failed).Attributes())
+		s.putAttributes(metricbatch.Append(m.services.requests, s.start, now, s.total).Attributes())
+		s.putAttributes(metricbatch.Append(m.services.failed, s.start, now, s.failed).Attributes())
 	}
 	s.histogram(m.services.server, bounds, now, &s.server)
 	s.histogram(m.services.client, bounds, now, &s.client)
 }
 
-func (s *Service) histogram(points pmetric.HistogramDataPointSlice, bounds []float64, now pcommon.Timestamp, h *explicitHistogram) {
+func (s *Service) histogram(to pmetric.HistogramDataPointSlice, bounds []float64, now pcommon.Timestamp, h *explicitHistogram) {
 	if h.count == 0 {
 		return
 	}
-	p := points.AppendEmpty()
+	p := to.AppendEmpty()
 	p.SetStartTimestamp(s.start)
 	p.SetTimestamp(now)
 	p.SetCount(h.count)

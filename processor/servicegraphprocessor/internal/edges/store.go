@@ -67,7 +67,7 @@ func (s *Store) Emit(now pcommon.Timestamp) pmetric.Metrics {
 		s.Services.refresh(m, now, refresh, s.cfg.Expiry)
 	}
 	s.emitted = now
-	return m.trimmed()
+	return m.Trimmed()
 }
 
 // Rewind takes note that the graph's clock went back to a time: nothing was emitted or seen later.
