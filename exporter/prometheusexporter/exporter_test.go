@@ -204,10 +204,10 @@ func TestHistograms(t *testing.T) {
 			md := everything()
 			require.NoError(t, e.ConsumeMetrics(context.Background(), md))
 			const series = `mesh_edge_connection_duration_seconds`
-			text := scrape(t, address, textFormat)
+			text := read(t, address, textFormat)
 			assert.Equal(t, want.classic, strings.Contains(text, `le="0.25"`), text)
 			assert.Contains(t, text, series+`_count`)
-			assert.Equal(t, want.native, strings.Contains(scrape(t, address, protobufFormat), "positive_span"))
+			assert.Equal(t, want.native, strings.Contains(read(t, address, protobufFormat), "positive_span"))
 			if want.classic {
 				assert.Regexp(t, series+`_bucket\{[^}]*scale="0"[^}]*le="0.125"\} 4\n`, text, "1 of zero, 3 below, none between")
 				assert.Regexp(t, series+`_bucket\{[^}]*scale="0"[^}]*le="0.25"\} 6\n`, text)
