@@ -83,8 +83,18 @@ func TestFailedRequests(t *testing.T) {
 		code, flags, grpc string
 		want              bool
 	}{
-		{"200", "-", "", false}, {"404", "-", "", false}, {"500", "-", "", true}, {"503", "UH", "", true}, {"0", "DC", "", false}, {"0", "-", "", false},
-		{"0", "UR", "", true}, {"503", "UC,DC", "", false}, {"101", "UC", "", false}, {"200", "-", "14", true}, {"200", "-", "5", false}, {"", "", "", false},
+		{"200", "-", "", false},
+		{"404", "-", "", false},
+		{"500", "-", "", true},
+		{"503", "UH", "", true},
+		{"0", "DC", "", false},
+		{"0", "-", "", false},
+		{"0", "UR", "", true},
+		{"503", "UC,DC", "", false},
+		{"101", "UC", "", false},
+		{"200", "-", "14", true},
+		{"200", "-", "5", false},
+		{"", "", "", false},
 	} {
 		l := Labels{Code: tt.code, Flags: tt.flags, GRPCStatus: tt.grpc}
 		assert.Equal(t, tt.want, l.Failed(), "%+v", tt)

@@ -40,7 +40,7 @@ func (t *Table) unanswered(x *Exchange, now pcommon.Timestamp, final bool) {
 	}
 	to, ok := t.who.Callee(&x.call.Peer, t.who.NamespaceOf(x.origin))
 	heard := ok && t.voices.Heard(to.Party, x.call.Host)
-	if !ok || !final && !t.voices.Missed(to.Party) || heard && !(final && t.answeredOnTheWay(x, &to)) {
+	if !ok || !final && !t.voices.Missed(to.Party) || heard && (!final || !t.answeredOnTheWay(x, &to)) {
 		return
 	}
 	x.lone = true
