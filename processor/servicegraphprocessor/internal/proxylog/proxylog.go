@@ -228,11 +228,14 @@ func (t *Table) expire(m moment.Moment) {
 	t.order = append(t.order[:0], t.order[n:]...)
 }
 
+// longest is how far before the end of a request its edge may begin, in seconds: a stream of hours counts where it ended, not over all of them.
+const longest = 10.0
+
 // count adds a request to its edge, unless others told it before.
 func (t *Table) count(r *request, e *ends, now pcommon.Timestamp) {
 	start := min(r.end, now)
 	if r.duration > 0 {
-		start -= min(start, pcommon.Timestamp(r.duration*1e9))
+		start -= min(start, pcommon.Timestamp(min(r.duration, longest)*1e9))
 	}
 	at := t.store.Edges.Find(e.key, t.protocolOf(r, e), start)
 	t.note(at, r.code, now)
