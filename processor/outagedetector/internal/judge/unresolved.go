@@ -195,10 +195,9 @@ func (j *Names) onlyOn(vain []*observe.Asker, q *inquiry) string {
 		if a.Node == node {
 			return ""
 		}
-		switch {
-		case a.Name == "":
+		if a.Name == "" {
 			elsewhere = elsewhere || apps[a.App] || len(apps) >= 2
-		default:
+		} else {
 			elsewhere = elsewhere || names[a.Name]
 		}
 	}
