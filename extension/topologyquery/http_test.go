@@ -201,7 +201,7 @@ func TestUI(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, content, len(file), asset.Name())
 	}
-	for _, path := range []string{"/assets/none.js", "/.git", "/..%2f..%2fgo.mod", "/metrics", "/mcp", "/kiali/api/status", "/graph"} {
+	for _, path := range []string{"/assets/none.js", "/.git", "/..%2f..%2fgo.mod", "/metrics", "/kiali/api/status", "/graph"} {
 		response, _ := answered(t, base+path)
 		assert.Equal(t, http.StatusNotFound, response.StatusCode, path)
 		assert.Equal(t, "application/problem+json", response.Header.Get("Content-Type"), path)
