@@ -5,6 +5,7 @@ package main
 import (
 	outagealertexporter "github.com/nephilia/nephilia/exporter/outagealertexporter"
 	prometheusexporter "github.com/nephilia/nephilia/exporter/prometheusexporter"
+	prometheusremotewriteexporter "github.com/nephilia/nephilia/exporter/prometheusremotewriteexporter"
 	topologyexporter "github.com/nephilia/nephilia/exporter/topologyexporter"
 	filestorage "github.com/nephilia/nephilia/extension/filestorage"
 	topologyquery "github.com/nephilia/nephilia/extension/topologyquery"
@@ -18,7 +19,6 @@ import (
 	fileexporter "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/fileexporter"
 	kafkaexporter "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/kafkaexporter"
 	loadbalancingexporter "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/loadbalancingexporter"
-	prometheusremotewriteexporter "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/prometheusremotewriteexporter"
 	basicauthextension "github.com/open-telemetry/opentelemetry-collector-contrib/extension/basicauthextension"
 	bearertokenauthextension "github.com/open-telemetry/opentelemetry-collector-contrib/extension/bearertokenauthextension"
 	headerssetterextension "github.com/open-telemetry/opentelemetry-collector-contrib/extension/headerssetterextension"
@@ -162,7 +162,7 @@ func components() (otelcol.Factories, error) {
 		otlphttpexporter.NewFactory().Type():              "go.opentelemetry.io/collector/exporter/otlphttpexporter v0.157.0",
 		debugexporter.NewFactory().Type():                 "go.opentelemetry.io/collector/exporter/debugexporter v0.157.0",
 		prometheusexporter.NewFactory().Type():            "github.com/nephilia/nephilia v0.1.0",
-		prometheusremotewriteexporter.NewFactory().Type(): "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/prometheusremotewriteexporter v0.157.0",
+		prometheusremotewriteexporter.NewFactory().Type(): "github.com/nephilia/nephilia v0.1.0",
 		loadbalancingexporter.NewFactory().Type():         "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/loadbalancingexporter v0.157.0",
 		fileexporter.NewFactory().Type():                  "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/fileexporter v0.157.0",
 		kafkaexporter.NewFactory().Type():                 "github.com/open-telemetry/opentelemetry-collector-contrib/exporter/kafkaexporter v0.156.0",

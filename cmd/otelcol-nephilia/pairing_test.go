@@ -116,7 +116,7 @@ func TestPairing(t *testing.T) {
 			spans := map[side]flowSpan{}
 			byID := map[pcommon.SpanID]side{}
 			for _, span := range sink.spans {
-				key := side{span.outbound, span.client, int(span.clientPort), span.hbone, span.end}
+				key := tr.sideOf(&span)
 				spans[key] = span
 				byID[span.id] = key
 			}
@@ -153,6 +153,20 @@ const sampleAll = "receivers::ztunnel::spans::sampling_percentage: 100"
 
 // slack is what a record's rounding to milliseconds and the time between an application and its ztunnel may add.
 const slack = 3 * time.Millisecond
+
+// sideOf is the record that a span was made of. The graph moves a span by some milliseconds into the one around it.
+func (tr *truth) sideOf(span *flowSpan) side {
+	key := side{span.outbound, span.client, int(span.clientPort), span.hbone, span.end}
+	nearest := 10 * time.Millisecond
+	for i := range tr.records {
+		r := &tr.records[i]
+		at := r.side()
+		if apart := at.closed.Sub(span.end).Abs(); at.outbound == key.outbound && at.client == key.client && at.port == key.port && at.hbone == key.hbone && apart <= nearest {
+			key.closed, nearest = at.closed, apart
+		}
+	}
+	return key
+}
 
 // judge compares pairs with what the applications' calls say of them.
 func (tr *truth) judge(inboundOf map[side]side) (decided int, wrong []string) {

@@ -116,7 +116,9 @@ func readMetric(tb testing.TB, m pmetric.Metric, get func(edge.Key) *edgeValues,
 			if policy := text(semconv.LabelPolicy); policy != "" {
 				extra += " " + policy
 			}
-			e.Failed[extra] = value
+			if extra != "" { // the series that stands before there is a failure
+				e.Failed[extra] = value
+			}
 		case semconv.MetricEdgeRequests:
 			extra = text(semconv.LabelHTTPRoute)
 			e.Requests[extra] = value

@@ -15,7 +15,7 @@ import (
 func TestIndexRefersOnlyToFilesOfTheBuild(t *testing.T) {
 	index, err := fs.ReadFile(ui.FS(), "index.html")
 	require.NoError(t, err)
-	references := regexp.MustCompile(`(?:src|href)="/([^"]+)"`).FindAllStringSubmatch(string(index), -1)
+	references := regexp.MustCompile(`(?:src|href)="\./([^"]+)"`).FindAllStringSubmatch(string(index), -1)
 	require.NotEmpty(t, references)
 	for _, reference := range references {
 		_, err := fs.Stat(ui.FS(), reference[1])
