@@ -67,8 +67,10 @@ func emit(t *testing.T, recordings ...string) *emitted {
 			port := freePort(t)
 			c := startCollector(t, options{
 				config: "replay.yaml", overlays: []string{"examples/remote-write.yaml"},
-				env: map[string]string{"NEPHILIA_RECORDING": filepath.Join(root, "recordings", recording), "NEPHILIA_REPLAY_SPEED": "max", "NEPHILIA_REMOTE_WRITE": server.URL,
-					"NEPHILIA_HISTOGRAMS": "both"},
+				env: map[string]string{
+					"NEPHILIA_RECORDING": filepath.Join(root, "recordings", recording), "NEPHILIA_REPLAY_SPEED": "max", "NEPHILIA_REMOTE_WRITE": server.URL,
+					"NEPHILIA_HISTOGRAMS": "both",
+				},
 				set: []string{
 					"processors::outage_detector::slos: [{namespace: shop, objective: 0.999}]",
 					fmt.Sprintf("service::telemetry::metrics: {level: normal, readers: [{pull: {exporter: {prometheus: {host: localhost, port: %s}}}}]}", port),
