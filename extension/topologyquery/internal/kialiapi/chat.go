@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -128,7 +129,11 @@ func (a *API) meshStatus(r *http.Request, _ arguments) (any, error) {
 		}
 		return statusDegraded
 	}
-	control, alerts := statusHealthy, []object{}
+	// Who is told nothing of by any ztunnel is not healthy for that.
+	control, alerts := statusUnknown, []object{}
+	if ready > 0 {
+		control = statusHealthy
+	}
 	open := 0
 	for _, o := range a.Outages.List(end.Add(-recent), time.Time{}, "") {
 		if o.State == semconv.OutageStateOpen {
@@ -148,6 +153,15 @@ func (a *API) meshStatus(r *http.Request, _ arguments) (any, error) {
 			})
 		}
 	}
+	versions, domains := map[string]bool{}, map[string]bool{} // bounded by the mesh's state
+	for _, z := range ztunnels {
+		versions[z.Version] = true
+	}
+	for _, w := range a.Mesh.Workloads() {
+		for _, pod := range w.Pods {
+			domains[pod.TrustDomain] = true
+		}
+	}
 	return object{
 		"components": object{
 			"control_plane": object{"status": control, "nodes": []object{{"cluster": a.clusters()[0], "name": "istiod", "namespace": controlPlane, "status": control, "version": ""}}},
@@ -157,12 +171,20 @@ func (a *API) meshStatus(r *http.Request, _ arguments) (any, error) {
 					"daemonset": object{"desired_pods": len(ztunnels), "ready_pods": ready, "status": word(ready == len(ztunnels))}, "pods": pods,
 				},
 			},
-			"observability_stack": object{"prometheus": statusHealthy, "jaeger": statusHealthy},
 		},
 		"connectivity_graph": []object{{"from": "ztunnel", "to": "istiod", "status": control}, {"from": "nephilia", "to": "ztunnel", "status": word(ready == len(ztunnels))}},
 		"critical_alerts":    alerts, "open_outages": open,
-		"environment": object{"istio_version": "", "kiali_version": version, "timestamp": end.Format(time.RFC3339), "trust_domain": "cluster.local"},
+		"environment": object{
+			"ztunnel_version": all(versions), "kiali_version": version, "timestamp": end.Format(time.RFC3339), "trust_domain": all(domains),
+		},
 	}, nil
+}
+
+// all names what is known, in order.
+func all(known map[string]bool) string {
+	delete(known, "")
+	names := slices.Sorted(maps.Keys(known))
+	return strings.Join(names[:min(len(names), maxAlerts)], ", ")
 }
 
 func (a *API) trafficGraph(r *http.Request, args arguments) (any, error) {
@@ -239,7 +261,7 @@ func (a *API) listTraces(r *http.Request, args arguments) (any, error) {
 		t := &found[i]
 		sum += t.DurationMS
 		list = append(list, object{
-			"id": t.TraceID, "duration_ms": t.DurationMS, "spans_count": t.Spans, "root_op": t.RootOperation, "slowest_service": t.RootService, "has_errors": t.Errors > 0,
+			"id": t.TraceID, "duration_ms": t.DurationMS, "spans_count": t.Spans, "root_op": t.RootOperation, "root_service": t.RootService, "has_errors": t.Errors > 0,
 		})
 	}
 	return object{
