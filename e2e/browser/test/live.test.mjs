@@ -50,8 +50,11 @@ describe('live', () => {
     const alert = page.getByRole('alert');
     await alert.getByText('Too busy').waitFor();
     await alert.getByText('too many requests are being answered').waitFor();
-    await page.unroute('**/api/v1/services?**');
+    // The page asks again by itself as well: the button may be gone once an answer can come.
+    const asked = page.waitForRequest('**/api/v1/services?**');
     await alert.getByRole('button', { name: 'Try again' }).click();
+    await asked;
+    await page.unroute('**/api/v1/services?**');
     await page.getByText('9 services').waitFor();
   });
 });
