@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -110,7 +111,7 @@ func graph(gateway *kubelet.Pod, start, end time.Time) (map[mesh.Flow]mesh.Count
 
 // metric is the sum of a pod's own metric over the series that mention a text; 0 if there are none.
 func metric(pod *kubelet.Pod, name, mentions string) (sum float64, err error) {
-	body, err := read(pod.Namespace, "http://127.0.0.1:8888/metrics")
+	body, err := read(pod.Namespace, "http://"+netip.AddrPortFrom(pod.Namespace.Address, 8888).String()+"/metrics")
 	if err != nil {
 		return 0, err
 	}
