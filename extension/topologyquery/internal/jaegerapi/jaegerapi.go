@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -17,6 +16,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/reply"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
 )
 
@@ -60,31 +60,7 @@ func (a *API) Routes() map[string]http.Handler {
 	}
 }
 
-// failure is an error with the status that answers it.
-type failure struct {
-	status int
-	text   string
-}
-
-func (f *failure) Error() string { return f.text }
-
-func bad(format string, args ...any) error {
-	return &failure{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-}
-
-var errNoTrace = &failure{http.StatusNotFound, "trace not found"}
-
-// statusOf is the status that answers an error.
-func statusOf(err error) int {
-	var f *failure
-	switch {
-	case errors.As(err, &f):
-		return f.status
-	case errors.Is(err, context.DeadlineExceeded):
-		return http.StatusGatewayTimeout
-	}
-	return http.StatusBadGateway
-}
+var errNoTrace = reply.Fail(http.StatusNotFound, "trace not found")
 
 // structured is the form of all answers of version 1.
 type structured struct {
@@ -100,15 +76,20 @@ type codedText struct {
 	Text string `json:"msg"`
 }
 
+// refuse answers with an error in the form of version 1.
+func refuse(w http.ResponseWriter, err error) {
+	status := reply.StatusOf(err, http.StatusBadGateway)
+	reply.Send(w, status, structured{Errors: []codedText{{status, err.Error()}}})
+}
+
 func v1(answer func(r *http.Request) (data any, total int, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, total, err := answer(r)
 		if err != nil {
-			status := statusOf(err)
-			send(w, status, structured{Errors: []codedText{{status, err.Error()}}})
+			refuse(w, err)
 			return
 		}
-		send(w, http.StatusOK, structured{Data: data, Total: total})
+		reply.Send(w, http.StatusOK, structured{Data: data, Total: total})
 	})
 }
 
@@ -116,24 +97,12 @@ func v3(answer func(r *http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := answer(r)
 		if err != nil {
-			status := statusOf(err)
-			send(w, status, map[string]any{"error": map[string]any{"httpCode": status, "message": err.Error()}})
+			status := reply.StatusOf(err, http.StatusBadGateway)
+			reply.Send(w, status, map[string]any{"error": map[string]any{"httpCode": status, "message": err.Error()}})
 			return
 		}
-		send(w, http.StatusOK, body)
+		reply.Send(w, http.StatusOK, body)
 	})
-}
-
-func send(w http.ResponseWriter, status int, body any) {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "private, no-cache")
-	w.WriteHeader(status)
-	_, _ = w.Write(encoded) // Whoever does not read it has gone.
 }
 
 func (a *API) serviceNames(ctx context.Context) ([]string, error) {
@@ -180,7 +149,7 @@ func (a *API) listOperations(r *http.Request, unknown string) ([]operation, erro
 	values := r.URL.Query()
 	service, kind := values.Get("service"), cmp.Or(values.Get("spanKind"), values.Get("span_kind"))
 	if service == "" {
-		return nil, bad("parameter 'service' is required")
+		return nil, reply.Bad("parameter 'service' is required")
 	}
 	one, err := a.service(r.Context(), service)
 	list := []operation{}
@@ -215,7 +184,7 @@ func (a *API) search(r *http.Request) (data any, total int, err error) {
 	values := r.URL.Query()
 	ids := values["traceID"]
 	if len(ids) > maxTraces {
-		return nil, 0, bad("at most %d traces at a time", maxTraces)
+		return nil, 0, reply.Bad("at most %d traces at a time", maxTraces)
 	}
 	if len(ids) == 0 {
 		query, err := a.queryOf(values)
@@ -285,7 +254,7 @@ func (a *API) trace(r *http.Request) (data any, total int, err error) {
 func (a *API) queryOf(values url.Values) (traces.Query, error) {
 	q := traces.Query{Service: values.Get("service"), Operation: values.Get("operation")}
 	if q.Service == "" {
-		return q, bad("parameter 'service' is required")
+		return q, reply.Bad("parameter 'service' is required")
 	}
 	at := func(text string) (time.Time, error) {
 		us, err := strconv.ParseInt(text, 10, 64)
@@ -319,7 +288,7 @@ func (a *API) complete(q *traces.Query, s search) error {
 	if s.limit != "" {
 		limit, err := strconv.Atoi(s.limit)
 		if err != nil || limit < 1 {
-			return bad("unable to parse param 'limit': %q", s.limit)
+			return reply.Bad("unable to parse param 'limit': %q", s.limit)
 		}
 		q.Limit = min(limit, maxTraces)
 	}
@@ -328,13 +297,13 @@ func (a *API) complete(q *traces.Query, s search) error {
 	q.End = a.Now().Add(lookback).UTC()
 	if s.end != "" {
 		if q.End, err = s.at(s.end); err != nil {
-			return bad("unable to parse param 'end': %q", s.end)
+			return reply.Bad("unable to parse param 'end': %q", s.end)
 		}
 	}
 	q.Start = q.End.Add(-2 * lookback)
 	if s.start != "" {
 		if q.Start, err = s.at(s.start); err != nil {
-			return bad("unable to parse param 'start': %q", s.start)
+			return reply.Bad("unable to parse param 'start': %q", s.start)
 		}
 	}
 	for _, d := range []struct {
@@ -345,11 +314,11 @@ func (a *API) complete(q *traces.Query, s search) error {
 			continue
 		}
 		if *d.into, err = time.ParseDuration(d.text); err != nil {
-			return bad("unable to parse param '%s': %q", d.name, d.text)
+			return reply.Bad("unable to parse param '%s': %q", d.name, d.text)
 		}
 	}
 	if q.MaxDuration > 0 && q.MaxDuration < q.MinDuration {
-		return bad("'maxDuration' should be greater than 'minDuration'")
+		return reply.Bad("'maxDuration' should be greater than 'minDuration'")
 	}
 	q.Attributes = map[string]string{}
 	for _, tags := range s.tags {
@@ -357,7 +326,7 @@ func (a *API) complete(q *traces.Query, s search) error {
 			continue
 		}
 		if err := json.Unmarshal([]byte(tags), &q.Attributes); err != nil {
-			return bad("malformed 'tags' parameter, expecting a JSON object of strings")
+			return reply.Bad("malformed 'tags' parameter, expecting a JSON object of strings")
 		}
 	}
 	if value, ok := q.Attributes["error"]; ok {
@@ -418,7 +387,7 @@ func (a *API) search3(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if len(list) == 0 {
-		return nil, &failure{http.StatusNotFound, "no traces found"}
+		return nil, reply.Fail(http.StatusNotFound, "no traces found")
 	}
 	return result(list...)
 }

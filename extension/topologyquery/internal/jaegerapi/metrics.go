@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/reply"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -62,12 +63,10 @@ func metricsOf(answer func(ctx context.Context, m *monitor) (any, error)) http.H
 			body, err = answer(r.Context(), m)
 		}
 		if err != nil {
-			status := statusOf(err)
-			body = structured{Errors: []codedText{{status, err.Error()}}}
-			send(w, status, body)
+			refuse(w, err)
 			return
 		}
-		send(w, http.StatusOK, body)
+		reply.Send(w, http.StatusOK, body)
 	})
 }
 
@@ -89,15 +88,15 @@ var kindNames = []string{"unspecified", "internal", "server", "client", "produce
 func monitorOf(values url.Values) (*monitor, error) {
 	m := &monitor{services: values["service"], quantile: values.Get("quantile")}
 	if len(m.services) == 0 {
-		return nil, bad("unable to parse param 'service': please provide at least one service name")
+		return nil, reply.Bad("unable to parse param 'service': please provide at least one service name")
 	}
 	if len(m.services) > maxServices {
-		return nil, bad("unable to parse param 'service': at most %d services at a time", maxServices)
+		return nil, reply.Bad("unable to parse param 'service': at most %d services at a time", maxServices)
 	}
 	if kinds, given := values["spanKind"]; given {
 		for _, kind := range kinds {
 			if !slices.Contains(kindNames, kind) {
-				return nil, bad("unable to parse param 'spanKind': unsupported span kind: '%s'", kind)
+				return nil, reply.Bad("unable to parse param 'spanKind': unsupported span kind: '%s'", kind)
 			}
 		}
 		got := slices.Contains(kinds, "server")
@@ -107,7 +106,7 @@ func monitorOf(values url.Values) (*monitor, error) {
 	var err error
 	if text := values.Get("groupByOperation"); text != "" {
 		if m.byOperation, err = strconv.ParseBool(text); err != nil {
-			return nil, bad("unable to parse param 'groupByOperation': %q", text)
+			return nil, reply.Bad("unable to parse param 'groupByOperation': %q", text)
 		}
 	}
 	for _, d := range []struct {
@@ -119,18 +118,18 @@ func monitorOf(values url.Values) (*monitor, error) {
 		if text := values.Get(d.name); text != "" {
 			ms, err := strconv.ParseInt(text, 10, 64)
 			if err != nil || ms <= 0 || ms > math.MaxInt64/int64(time.Millisecond) {
-				return nil, bad("unable to parse param '%s': %q", d.name, text)
+				return nil, reply.Bad("unable to parse param '%s': %q", d.name, text)
 			}
 			*d.into = time.Duration(ms) * time.Millisecond
 		}
 	}
 	if m.lookback/m.step > maxPoints {
-		return nil, bad("unable to parse param 'step': more than %d points", maxPoints)
+		return nil, reply.Bad("unable to parse param 'step': more than %d points", maxPoints)
 	}
 	if text := values.Get("endTs"); text != "" {
 		ms, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) {
-			return nil, bad("unable to parse param 'endTs': %q", text)
+			return nil, reply.Bad("unable to parse param 'endTs': %q", text)
 		}
 		m.end = time.UnixMilli(ms).UTC()
 	}
@@ -265,7 +264,7 @@ func (a *API) errors(ctx context.Context, m *monitor) (any, error) {
 func (a *API) latencies(ctx context.Context, m *monitor) (any, error) {
 	quantile, err := strconv.ParseFloat(m.quantile, 64)
 	if err != nil || !(quantile > 0 && quantile <= 1) {
-		return nil, bad("unable to parse param 'quantile': %q", m.quantile)
+		return nil, reply.Bad("unable to parse param 'quantile': %q", m.quantile)
 	}
 	return m.each(m.family("service_latencies", fmt.Sprintf("%.2fth quantile latency, grouped by service", quantile)), func(service string) (lines, error) {
 		all, err := a.lines(ctx, m, service, "p50", quantile)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/jaegerapi"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/reply"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -63,12 +64,12 @@ func (a *API) chat(r *http.Request) (any, error) {
 	}
 	tool := tools[r.PathValue("tool")]
 	if tool == nil {
-		return nil, &failure{http.StatusNotFound, "Tool not found: " + r.PathValue("tool")}
+		return nil, reply.Fail(http.StatusNotFound, "Tool not found: "+r.PathValue("tool"))
 	}
 	args := arguments{}
 	decoder := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxArguments))
 	if err := decoder.Decode(&args); err != nil && r.ContentLength != 0 {
-		return nil, bad("the arguments are no JSON object: %s", err)
+		return nil, reply.Bad("the arguments are no JSON object: %s", err)
 	}
 	return tool(r, args)
 }
@@ -242,7 +243,7 @@ func (a *API) trafficGraph(r *http.Request, args arguments) (any, error) {
 func (a *API) listTraces(r *http.Request, args arguments) (any, error) {
 	service := args.text("serviceName")
 	if service == "" {
-		return nil, bad("serviceName is required")
+		return nil, reply.Bad("serviceName is required")
 	}
 	lookback := args.number("lookbackSeconds", 600, 7*24*3600)
 	q := traces.Query{
@@ -289,7 +290,7 @@ func (a *API) traceDetails(r *http.Request, args arguments) (any, error) {
 		return nil, err
 	}
 	if t == nil {
-		return nil, &failure{http.StatusNotFound, "Trace not found"}
+		return nil, reply.Fail(http.StatusNotFound, "Trace not found")
 	}
 	spans := t.Spans[:min(len(t.Spans), maxRows)]
 	first, last := spans[0].Start, spans[0].Start
@@ -317,7 +318,7 @@ func (a *API) traceDetails(r *http.Request, args arguments) (any, error) {
 		}
 	}
 	if root == nil {
-		return nil, &failure{http.StatusUnprocessableEntity, "the trace has no root"}
+		return nil, reply.Fail(http.StatusUnprocessableEntity, "the trace has no root")
 	}
 	return object{
 		"trace_id": t.TraceID, "total_ms": float64(last.Sub(first)) / float64(time.Millisecond), "hierarchy": root,
@@ -343,7 +344,7 @@ func (a *API) resources(r *http.Request, args arguments) (any, error) {
 	lists := map[string]func(*http.Request) (any, error){"app": a.apps, "workload": a.workloads, "service": a.services} // bounded: constant
 	list := lists[kind]
 	if list == nil {
-		return nil, bad("resourceType must be one of app, workload, service, namespace")
+		return nil, reply.Bad("resourceType must be one of app, workload, service, namespace")
 	}
 	answer, err := list(at(r, values))
 	if err != nil {
@@ -359,7 +360,7 @@ func (a *API) resources(r *http.Request, args arguments) (any, error) {
 		if i := slices.IndexFunc(items, func(one item) bool { return one.Name == name }); i >= 0 {
 			return items[i], nil
 		}
-		return nil, &failure{http.StatusNotFound, kind + " " + name + " not found"}
+		return nil, reply.Fail(http.StatusNotFound, kind+" "+name+" not found")
 	}
 	return object{"cluster": a.clusters()[0], kind + "s": items[:min(len(items), maxRows)], "total": len(items)}, nil
 }
@@ -368,7 +369,7 @@ func (a *API) resources(r *http.Request, args arguments) (any, error) {
 func (a *API) metrics(r *http.Request, args arguments) (any, error) {
 	kind, namespace, name := cmp.Or(args.text("resourceType"), "workload"), args.text("namespace"), args.text("resourceName")
 	if kinds[kind].by == "" || name == "" {
-		return nil, bad("resourceType must be one of app, workload, service, and resourceName is required")
+		return nil, reply.Bad("resourceType must be one of app, workload, service, and resourceName is required")
 	}
 	start, end, err := a.window(url.Values{"interval": {args.text("rateInterval")}}, "interval", 10*time.Minute)
 	if err != nil {
@@ -405,7 +406,7 @@ func (a *API) metrics(r *http.Request, args arguments) (any, error) {
 		out["traffic"] = rows
 	})
 	if err == nil && out == nil {
-		err = &failure{http.StatusNotFound, kind + " " + name + " not found"}
+		err = reply.Fail(http.StatusNotFound, kind+" "+name+" not found")
 	}
 	return out, err
 }

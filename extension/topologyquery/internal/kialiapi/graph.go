@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/reply"
 )
 
 // The graph in Kiali's form (kiali, graph/config/common): nodes and edges with rates as text.
@@ -115,13 +116,13 @@ func (a *API) questionOf(values url.Values) (q question, err error) {
 		throughput: values.Get("throughputType"),
 	}
 	if graphTypes[q.kind] == "" {
-		return q, bad("Invalid graphType [%s]", q.kind)
+		return q, reply.Bad("Invalid graphType [%s]", q.kind)
 	}
 	if len(q.namespaces) == 0 {
-		return q, bad("At least one namespace must be specified via the namespaces query parameter.")
+		return q, reply.Bad("At least one namespace must be specified via the namespaces query parameter.")
 	}
 	if !slices.Contains([]string{"none", "sent", "received", "total"}, q.tcpRate) {
-		return q, bad("Invalid TCP Rate [%s]", q.tcpRate)
+		return q, reply.Bad("Invalid TCP Rate [%s]", q.tcpRate)
 	}
 	for box := range strings.SplitSeq(values.Get("boxBy"), ",") {
 		switch box = strings.TrimSpace(box); box {
@@ -129,7 +130,7 @@ func (a *API) questionOf(values url.Values) (q question, err error) {
 		case "app", "namespace", "cluster":
 			q.boxes = append(q.boxes, box)
 		default:
-			return q, bad("Invalid boxBy [%s]", box)
+			return q, reply.Bad("Invalid boxBy [%s]", box)
 		}
 	}
 	if (q.kind == "app" || q.kind == "versionedApp") && !slices.Contains(q.boxes, "app") {

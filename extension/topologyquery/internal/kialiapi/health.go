@@ -10,6 +10,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/reply"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -176,7 +177,7 @@ func (a *API) health(r *http.Request) (any, error) {
 	values := r.URL.Query()
 	kind := cmp.Or(values.Get("type"), "app")
 	if kinds[kind].by == "" {
-		return nil, bad("Bad request, query parameter 'type' must be one of ['app','service','workload']")
+		return nil, reply.Bad("Bad request, query parameter 'type' must be one of ['app','service','workload']")
 	}
 	start, end, err := a.window(values, "rateInterval", 5*time.Minute)
 	if err != nil {

@@ -5,9 +5,6 @@ package kialiapi
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -20,6 +17,7 @@ import (
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/reply"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/sources"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
 	"github.com/nephilia/nephilia/internal/mesh"
@@ -88,43 +86,15 @@ func (a *API) Routes() map[string]http.Handler {
 	}
 }
 
-// failure is an error with the status that answers it.
-type failure struct {
-	status int
-	text   string
-}
-
-func (f *failure) Error() string { return f.text }
-
-func bad(format string, args ...any) error {
-	return &failure{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-}
-
 func answers(answer func(r *http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusOK
 		body, err := answer(r)
 		if err != nil {
-			var f *failure
-			switch {
-			case errors.As(err, &f):
-				status = f.status
-			case errors.Is(err, context.DeadlineExceeded):
-				status = http.StatusGatewayTimeout
-			default:
-				status = http.StatusServiceUnavailable
-			}
+			status = reply.StatusOf(err, http.StatusServiceUnavailable)
 			body = map[string]string{"error": err.Error()}
 		}
-		encoded, err := json.Marshal(body)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "private, no-cache")
-		w.WriteHeader(status)
-		_, _ = w.Write(encoded) // Whoever does not read it has gone.
+		reply.Send(w, status, body)
 	})
 }
 
@@ -252,7 +222,7 @@ func (a *API) window(values url.Values, name string, fallback time.Duration) (st
 	if text := values.Get(name); text != "" {
 		parsed, err := model.ParseDuration(text)
 		if err != nil || parsed <= 0 {
-			return start, end, bad("Invalid %s [%s]", name, text)
+			return start, end, reply.Bad("Invalid %s [%s]", name, text)
 		}
 		length = time.Duration(parsed)
 	}
@@ -260,7 +230,7 @@ func (a *API) window(values url.Values, name string, fallback time.Duration) (st
 	if text := values.Get("queryTime"); text != "" {
 		seconds, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || seconds <= 0 || seconds > 1e10 {
-			return start, end, bad("Invalid queryTime [%s]", text)
+			return start, end, reply.Bad("Invalid queryTime [%s]", text)
 		}
 		end = time.Unix(seconds, 0).UTC()
 	}
