@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nephilia/nephilia/e2e/internal/loopback"
 )
 
 // notification is what an Alertmanager tells a webhook.
@@ -80,7 +82,7 @@ func startAlertmanager(t *testing.T, webhook string) string {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := loopback.FreeAddress(t)
 	start(t, nil, "prometheus-alertmanager", "--config.file="+path, "--storage.path="+filepath.Join(folder, "data"),
 		"--web.listen-address="+address, "--cluster.listen-address=", "--log.level=warn")
 	server := "http://" + address
@@ -133,7 +135,7 @@ func TestAlertRules(t *testing.T) {
 	}
 	p := newPager(t)
 	alertmanager := startAlertmanager(t, p.URL)
-	exporter := freeAddress(t)
+	exporter := loopback.FreeAddress(t)
 	server := startPrometheusWith(t, fmt.Sprintf("rule_files: [%q]\nalerting: {alertmanagers: [{static_configs: [{targets: [%q]}]}]}\n",
 		rules, strings.TrimPrefix(alertmanager, "http://")), exporter)
 	startNephilia(t, rebased(map[string]string{"NEPHILIA_PROMETHEUS": exporter}), "replay.yaml", "examples/prometheus.yaml")

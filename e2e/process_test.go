@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nephilia/nephilia/e2e/internal/loopback"
 )
 
 const root = ".."
@@ -35,17 +36,6 @@ func binary(t *testing.T) string {
 		t.Fatalf("no binary: run make build (%v)", err)
 	}
 	return path
-}
-
-// freeAddress is a loopback address that was free a moment ago.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 type output struct {
@@ -95,7 +85,7 @@ type nephilia struct{ api string }
 // their own) and environment.
 func startNephilia(t *testing.T, env map[string]string, configs ...string) *nephilia {
 	t.Helper()
-	n := &nephilia{api: freeAddress(t)}
+	n := &nephilia{api: loopback.FreeAddress(t)}
 	environment := []string{"NEPHILIA_API=" + n.api, "NEPHILIA_DATA=" + t.TempDir(), "NEPHILIA_TELEMETRY_PORT=0"}
 	for name, value := range env {
 		environment = append(environment, name+"="+value)
@@ -184,7 +174,7 @@ func startPrometheusWith(t *testing.T, more string, targets ...string) string {
 	if err := os.WriteFile(path, []byte(config+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := loopback.FreeAddress(t)
 	start(t, nil, "prometheus",
 		"--config.file="+path, "--storage.tsdb.path="+filepath.Join(folder, "data"),
 		"--web.listen-address="+address, "--web.enable-remote-write-receiver", "--enable-feature=native-histograms", "--log.level=warn")

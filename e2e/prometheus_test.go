@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/nephilia/nephilia/e2e/internal/loopback"
 )
 
 // The recording that the tests replay, and a time span that holds it.
@@ -62,7 +64,7 @@ func requireDenied(t *testing.T, edges map[string]edgeCounts) {
 
 // A Prometheus scrapes the Prometheus exporter and answers PromQL for every edge as the API does.
 func TestPrometheusScrapes(t *testing.T) {
-	exporter := freeAddress(t)
+	exporter := loopback.FreeAddress(t)
 	n := startNephilia(t, replayAtOnce(map[string]string{"NEPHILIA_PROMETHEUS": exporter}), "replay.yaml", "examples/prometheus.yaml")
 	server := startPrometheus(t, exporter)
 	n.replayed(t)
@@ -104,7 +106,7 @@ func TestRemoteWriteAndHistory(t *testing.T) {
 receivers:
   otlp:
     protocols:
-      http: {endpoint: ` + freeAddress(t) + `}
+      http: {endpoint: ` + loopback.FreeAddress(t) + `}
 exporters:
   topology:
 extensions:

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/nephilia/nephilia/e2e/internal/loopback"
 )
 
 // span is what the test reads of a span in OTLP JSON.
@@ -32,7 +34,7 @@ func (s *span) direction() string {
 // connection in one trace, and that one the application's where one used it.
 func TestTracesReachAnOTLPEndpoint(t *testing.T) {
 	folder := t.TempDir()
-	endpoint, received := freeAddress(t), filepath.Join(folder, "traces.jsonl")
+	endpoint, received := loopback.FreeAddress(t), filepath.Join(folder, "traces.jsonl")
 	backend := filepath.Join(folder, "backend.yaml")
 	config := `
 receivers:

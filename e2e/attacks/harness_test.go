@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nephilia/nephilia/e2e/internal/loopback"
 )
 
 const (
@@ -33,16 +35,6 @@ const (
 var patience = flag.Float64("patience", 1, "how many times as long as usual to wait")
 
 func pause(d time.Duration) { time.Sleep(time.Duration(float64(d) * *patience)) }
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
 
 // collector is a process with a shipped configuration.
 type collector struct {
@@ -79,13 +71,13 @@ func newCollector(t testing.TB, config string, env map[string]string, overlays .
 		t: t, folder: folder, log: filepath.Join(folder, "log"), args: []string{binary, "--config", path},
 		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{}},
 		env: map[string]string{
-			"NEPHILIA_API": freeAddress(t), "NEPHILIA_OTLP_GRPC": freeAddress(t), "NEPHILIA_OTLP_HTTP": freeAddress(t), "NEPHILIA_PROMETHEUS": freeAddress(t),
-			"NEPHILIA_HEALTH": freeAddress(t), "NEPHILIA_DATA": filepath.Join(folder, "data"), "NEPHILIA_XDS": "127.0.0.1:1", "NEPHILIA_XDS_INSECURE": "true",
+			"NEPHILIA_API": loopback.FreeAddress(t), "NEPHILIA_OTLP_GRPC": loopback.FreeAddress(t), "NEPHILIA_OTLP_HTTP": loopback.FreeAddress(t), "NEPHILIA_PROMETHEUS": loopback.FreeAddress(t),
+			"NEPHILIA_HEALTH": loopback.FreeAddress(t), "NEPHILIA_DATA": filepath.Join(folder, "data"), "NEPHILIA_XDS": "127.0.0.1:1", "NEPHILIA_XDS_INSECURE": "true",
 			"NEPHILIA_ZTUNNEL_METRICS": "http://127.0.0.1:1/metrics", "NEPHILIA_ZTUNNEL_ADMIN": "http://127.0.0.1:1/config_dump", "K8S_NODE_NAME": "node-a",
 			"NEPHILIA_LOGS": filepath.Join(folder, "logs", "*.log*"), "NEPHILIA_LOGS_START": "beginning", "GOMEMLIMIT": goMemory,
 		},
 	}
-	_, port, _ := net.SplitHostPort(freeAddress(t))
+	_, port, _ := net.SplitHostPort(loopback.FreeAddress(t))
 	c.env["NEPHILIA_TELEMETRY_PORT"] = port
 	maps.Copy(c.env, env)
 	if err := os.MkdirAll(filepath.Join(folder, "logs"), 0o750); err != nil {

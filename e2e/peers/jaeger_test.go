@@ -3,7 +3,6 @@ package peers
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nephilia/nephilia/e2e/internal/loopback"
 )
 
 // jaeger is the version whose client reads; 2.x releases have it as 1.x.
@@ -20,7 +21,7 @@ const jaeger = "github.com/jaegertracing/jaeger@v1.76.0"
 // TestJaegerReadsTheMesh has the client with which a Jaeger reads its remote storage read the traces and links of a recording.
 func TestJaegerReadsTheMesh(t *testing.T) {
 	client := buildClient(t)
-	api, storage := freeAddress(t), freeAddress(t)
+	api, storage := loopback.FreeAddress(t), loopback.FreeAddress(t)
 	overlay := filepath.Join(t.TempDir(), "grpc.yaml")
 	if err := os.WriteFile(overlay, []byte("extensions: {topology_query: {grpc: {endpoint: \""+storage+"\"}}}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -94,16 +95,6 @@ func buildClient(t *testing.T) string {
 	client := filepath.Join(folder, "client")
 	run(source, "go", "build", "-trimpath", "-buildvcs=false", "-o", client, "./cmd/nephilia-peer")
 	return client
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func waitForReplay(t *testing.T, api string) {
