@@ -1,10 +1,12 @@
-// Package nodeload tells from a ztunnel's scrapes how busy it is, what it holds open and which pods it serves.
+// Package nodeload tells from a ztunnel's scrapes how busy it is, what it holds open, which pods it serves and what it turned down because
+// of a revoked certificate.
 //
 // The outage detector and the query extension use it.
 package nodeload
 
 import (
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -27,6 +29,7 @@ type Load struct {
 	// Outbound and Inbound are the sockets that are open: accepted from pods, and from other ztunnels.
 	Outbound, Inbound uint64
 	Proxies
+	Revocation Revocation
 }
 
 // Proxies are the pods that a ztunnel serves, and those of which it was told and that it cannot serve.
@@ -36,6 +39,21 @@ type Proxies struct {
 	Started, Stopped uint64
 }
 
+// Revocation is what came of the list of revoked certificates (CRL): nothing without one, and as long as no certificate on it is seen.
+type Revocation struct {
+	// Rejected are connections that the ztunnel refused or cut since its start because the other end's certificate is revoked, Untracked those
+	// that it cannot hold to a list that comes later.
+	Rejected, Untracked Sides
+	// First and Last are when Rejected grew in the newest run of rejections, Added by how much. A run ends with runGap without any.
+	First, Last pcommon.Timestamp
+	Added       uint64
+}
+
+// Sides are counts of connections by which side of them the ztunnel is.
+type Sides struct{ Inbound, Outbound uint64 }
+
+const runGap = pcommon.Timestamp(5 * time.Minute)
+
 // sample is what one scrape tells.
 type sample struct {
 	Load
@@ -44,12 +62,15 @@ type sample struct {
 }
 
 // Tracker follows the scrapes of one ztunnel.
-type Tracker struct{ now, before sample }
+type Tracker struct {
+	now, before sample
+	revoked     Revocation // its run only
+}
 
 // Is tells whether a metric is one that says anything about load.
 func Is(name string) bool {
 	return strings.HasPrefix(name, "tokio_") || strings.HasPrefix(name, "process_") || strings.HasPrefix(name, "workload_manager_") ||
-		name == "istio_tcp_sockets_open"
+		name == "istio_tcp_sockets_open" || strings.HasPrefix(name, "istio_crl_")
 }
 
 // Take takes over a metric of a scrape.
@@ -69,8 +90,38 @@ func (t *Tracker) Take(metric pmetric.Metric) {
 		if at > t.now.At {
 			t.before, t.now = t.now, sample{Load: Load{At: at}}
 		}
-		t.now.take(strings.TrimSuffix(metric.Name(), "_total"), point.Attributes(), value)
+		name := strings.TrimSuffix(metric.Name(), "_total")
+		t.now.take(name, point.Attributes(), value)
+		if name == metricRejected {
+			t.reject(&t.before.Revocation.Rejected, sideOf(&t.now.Revocation.Rejected, point.Attributes()), point.Attributes())
+		}
 	}
+}
+
+const metricRejected = "istio_crl_policy_rejections"
+
+// reject takes note of how many more connections of a side were rejected since the scrape before. A series begins with its first one.
+func (t *Tracker) reject(before *Sides, now *uint64, attrs pcommon.Map) {
+	added := *now
+	if was := *sideOf(before, attrs); was <= added {
+		added -= was
+	}
+	if added == 0 || t.before.At == 0 {
+		return
+	}
+	r := &t.revoked
+	if r.Last == 0 || t.now.At-r.Last > runGap {
+		*r = Revocation{First: t.now.At}
+	}
+	r.Last = t.now.At
+	r.Added += added
+}
+
+func sideOf(s *Sides, attrs pcommon.Map) *uint64 {
+	if reporter, _ := attrs.Get(semconv.LabelReporter); reporter.Str() == semconv.ReporterSource {
+		return &s.Outbound
+	}
+	return &s.Inbound
 }
 
 func (s *sample) take(name string, attrs pcommon.Map, value float64) {
@@ -93,6 +144,10 @@ func (s *sample) take(name string, attrs pcommon.Map, value float64) {
 		} else {
 			s.Inbound = n
 		}
+	case metricRejected:
+		*sideOf(&s.Revocation.Rejected, attrs) = n
+	case "istio_crl_untracked_connections":
+		*sideOf(&s.Revocation.Untracked, attrs) = n
 	case "workload_manager_active_proxy_count":
 		s.Active = n
 	case "workload_manager_pending_proxy_count":
@@ -108,6 +163,7 @@ func (s *sample) take(name string, attrs pcommon.Map, value float64) {
 // before, or has begun anew.
 func (t *Tracker) Load() (load Load, ok bool) {
 	load = t.now.Load
+	load.Revocation.First, load.Revocation.Last, load.Revocation.Added = t.revoked.First, t.revoked.Last, t.revoked.Added
 	seconds := float64(t.now.At-min(t.before.At, t.now.At)) / 1e9
 	if t.before.seen && t.now.seen && seconds > 0 && t.now.busy >= t.before.busy && t.now.parks >= t.before.parks {
 		load.Since = t.before.At

@@ -81,6 +81,9 @@ func all(lists ...[]Text) []Text {
 	return joined
 }
 
+// handshake is how the error of a server's ztunnel begins that names what rustls says, as Rust's debug format shows it.
+const handshake = "tls handshake error: Custom { kind: InvalidData, error: "
+
 // All are the reasons. Their order is that in which an error is searched for a cause: a TLS handshake that ends early
 // says "tls handshake eof".
 var All = []Reason{
@@ -98,7 +101,7 @@ var All = []Reason{
 		Name: semconv.ErrorTypeIdentityError, Fault: Mesh, Kind: "identity_error",
 		Meaning: "A certificate could not be had, or names another identity than expected.",
 		Texts: all(
-			begins("identity error: ", "identity verification error: ", "signing error: "),
+			begins("identity error: ", "identity verification error: ", "signing error: ", handshake+"InvalidCertificate(Other(OtherError(identity verification error"),
 			contains("identity verification error"),
 		),
 	},
@@ -106,7 +109,8 @@ var All = []Reason{
 		Name: semconv.ErrorTypeRevoked, Label: "Certificate revoked", Fault: Mesh, Kind: "identity_error",
 		Meaning: "The other end's certificate is on the list of revoked ones (CRL).",
 		Texts: all(
-			begins("connection closed: peer certificate revoked", "tls handshake error: invalid peer certificate: Revoked", "tls error: invalid peer certificate: Revoked"),
+			begins("connection closed: peer certificate revoked", "tls handshake error: invalid peer certificate: Revoked", "tls error: invalid peer certificate: Revoked",
+				handshake+"InvalidCertificate(Revoked)", handshake+"AlertReceived(CertificateRevoked)", "tls handshake error: received fatal alert: CertificateRevoked"),
 			contains("invalid peer certificate: Revoked", "fatal alert: CertificateRevoked", "certificate revoked by CRL"),
 		),
 	},

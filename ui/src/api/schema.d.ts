@@ -1152,10 +1152,8 @@ export interface components {
                     parks_per_second: number | null;
                     workers: components["schemas"]["Count"];
                     tasks: components["schemas"]["Count"];
-                    sockets: {
-                        outbound: components["schemas"]["Count"];
-                        inbound: components["schemas"]["Count"];
-                    };
+                    /** @description Sockets that are open. */
+                    sockets: components["schemas"]["Sides"];
                     file_descriptors: {
                         open: components["schemas"]["Count"];
                         max: components["schemas"]["Count"];
@@ -1166,6 +1164,15 @@ export interface components {
                         started: components["schemas"]["Count"];
                         stopped: components["schemas"]["Count"];
                     };
+                };
+                /** @description What came of the list of revoked certificates (`CRL_PATH`), counted since the ztunnel's start; null where it is not scraped. All 0 without a list, and as long as no certificate on it was seen. */
+                revocation: null | {
+                    /** @description Connections that it refused or cut because the other end's certificate is revoked. */
+                    rejected: components["schemas"]["Sides"];
+                    /** @description Open connections that it cannot hold to a list that comes later. */
+                    untracked: components["schemas"]["Sides"];
+                    /** @description When the newest was rejected; null where none was since it is scraped. */
+                    last_rejected: null | components["schemas"]["Time"];
                 };
                 /** @description What it logged beside connections, the newest first; the same but for names and numbers is one. */
                 events: {
@@ -1184,6 +1191,11 @@ export interface components {
             })[];
             certificate_list: components["schemas"]["Certificate"][];
             outages: components["schemas"]["Outage"][];
+        };
+        /** @description Connections by which side of them a ztunnel is. */
+        Sides: {
+            inbound: components["schemas"]["Count"];
+            outbound: components["schemas"]["Count"];
         };
         FlowCounts: {
             groups: {

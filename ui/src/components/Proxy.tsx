@@ -1,5 +1,5 @@
 import type { NodeDetail } from '../api/types';
-import { count, percent } from '../domain/format';
+import { count, percent, plural } from '../domain/format';
 import { TableHead } from './TableHead';
 import { Time } from './Time';
 
@@ -27,6 +27,28 @@ export function Load({ load }: { load: Ztunnel['load'] }) {
       <dd>
         {count(load.proxies.active)}
         {load.proxies.pending > 0 && <span className="text-failing">, {count(load.proxies.pending)} pending</span>}
+      </dd>
+    </>
+  );
+}
+
+/** What came of the list of revoked certificates, among the facts about a ztunnel. */
+export function Revocation({ revocation }: { revocation: Ztunnel['revocation'] }) {
+  if (!revocation) return null;
+  const rejected = revocation.rejected.inbound + revocation.rejected.outbound;
+  const untracked = revocation.untracked.inbound + revocation.untracked.outbound;
+  if (rejected + untracked === 0) return null;
+  return (
+    <>
+      <dt>Revoked certificates</dt>
+      <dd>
+        <span className={revocation.last_rejected ? 'text-degraded' : ''}>{plural(rejected, 'connection')} turned down</span>
+        {revocation.last_rejected && (
+          <span className="muted">
+            , last <Time at={revocation.last_rejected} />
+          </span>
+        )}
+        {untracked > 0 && <span className="muted">, {count(untracked)} not watched for revocation</span>}
       </dd>
     </>
   );

@@ -15,7 +15,7 @@ import { Icon } from '../components/Icon';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Pods } from '../components/Pods';
-import { Load, Messages } from '../components/Proxy';
+import { Load, Messages, Revocation } from '../components/Proxy';
 import { Failure, Loading, SourceTable } from '../components/State';
 import { Time } from '../components/Time';
 import { count, plural } from '../domain/format';
@@ -157,6 +157,7 @@ function Detail({ name }: { name: string }) {
                 {count(data.certificates.total)}
                 {data.certificates.not_ready > 0 && <span className="text-failing">, {data.certificates.not_ready} not ready</span>}
               </dd>
+              <Revocation revocation={data.ztunnel.revocation} />
               <dt>Next expiry</dt>
               <dd>
                 <Time at={data.certificates.next_expiry} />

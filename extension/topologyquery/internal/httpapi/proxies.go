@@ -73,6 +73,21 @@ type ztunnelBody struct {
 	// Events are what it logged beside connections, the newest first.
 	Events    []proxies.Event `json:"events"`
 	Resolvers []string        `json:"resolvers"`
+	// Revocation is what came of the list of revoked certificates; null where it is not scraped.
+	Revocation *revocationBody `json:"revocation"`
+}
+
+// revocationBody counts since the ztunnel's start.
+type revocationBody struct {
+	Rejected  sidesBody `json:"rejected"`
+	Untracked sidesBody `json:"untracked"`
+	// Last is when connections were rejected last; null where none were since it is scraped.
+	Last *time.Time `json:"last_rejected"`
+}
+
+type sidesBody struct {
+	Inbound  uint64 `json:"inbound"`
+	Outbound uint64 `json:"outbound"`
 }
 
 type loadBody struct {
@@ -120,6 +135,12 @@ func newZtunnelBody(all nodeProxies, node string, z *mesh.Ztunnel) ztunnelBody {
 	}
 	if load.Since > 0 {
 		body.Load.Busy, body.Load.Parks = &load.Busy, &load.Parks
+	}
+	r := &load.Revocation
+	body.Revocation = &revocationBody{Rejected: sidesBody(r.Rejected), Untracked: sidesBody(r.Untracked)}
+	if r.Last > 0 {
+		last := r.Last.AsTime()
+		body.Revocation.Last = &last
 	}
 	return body
 }

@@ -2,10 +2,14 @@ package cause
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -295,4 +299,42 @@ func TestPrimary(t *testing.T) {
 		assert.True(t, wrong)
 		assert.Equal(t, family, first)
 	}
+}
+
+// TestRevoked says of a handshake that fails what only the server's ztunnel counts: that a certificate is revoked.
+func TestRevoked(t *testing.T) {
+	i := newInquiry()
+	i.Scraped["a"], i.Scraped["b"] = true, true
+	call, pod := i.Edge("shop/cart", "shop/payment"), i.Pod("shop/payment", "payment-0", "b")
+	var rejected int64
+	scraped := func() {
+		md := pmetric.NewMetrics()
+		resource := md.ResourceMetrics().AppendEmpty()
+		resource.Resource().Attributes().PutStr(semconv.AttrServiceName, semconv.ServiceNameZtunnel)
+		resource.Resource().Attributes().PutStr(semconv.AttrNodeName, "b")
+		metrics := resource.ScopeMetrics().AppendEmpty().Metrics()
+		for name, value := range map[string]int64{"process_open_fds": 8, "istio_crl_policy_rejections_total": rejected} {
+			metric := metrics.AppendEmpty()
+			metric.SetName(name)
+			point := metric.SetEmptySum().DataPoints().AppendEmpty()
+			point.SetTimestamp(pcommon.Timestamp(i.Now))
+			point.SetIntValue(value)
+		}
+		i.Metrics(md, time.Unix(0, i.Now))
+	}
+	i.pass(20, func() {
+		call.OK(20, pod)
+		scraped()
+	})
+	found := i.pass(3, func() {
+		call.Fail(20, semconv.ErrorTypeTLSFailure, "", pod)
+		rejected += 20
+		scraped()
+	})
+	require.Len(t, found, 1)
+	texts := make([]string, 0, 1)
+	for _, one := range found[0].Evidence {
+		texts = append(texts, one.Text)
+	}
+	assert.Contains(t, strings.Join(texts, "\n"), "connections that the ztunnel of b turned down because the other end's certificate is revoked: 60")
 }

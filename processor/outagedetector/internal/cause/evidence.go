@@ -1,6 +1,7 @@
 package cause
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -49,6 +50,7 @@ func (f finish) evidence(e *Explanation) {
 			found = append(found, outage.Evidence{Time: time.Unix(0, c.Time).UTC(), Text: c.Text, Source: c.Source, Kind: outage.EvidenceChange})
 		}
 	}
+	found = append(found, f.revoked(e)...)
 	if e.Root.Type == TypeNode {
 		if n, ok := f.store.Nodes.ByName[e.Root.Name]; ok {
 			if src, ok := n.Sources[semconv.SourceMetrics]; ok && !src.Up && src.Worked {
@@ -63,4 +65,26 @@ func (f finish) evidence(e *Explanation) {
 	if len(e.Evidence) > maxEvidence {
 		e.Evidence = append(e.Evidence[:maxEvidence/2], e.Evidence[len(e.Evidence)-maxEvidence/2:]...)
 	}
+}
+
+// revoked says which ztunnels at an explanation's edges turned connections down meanwhile because the other end's certificate is revoked.
+// Clients see no more of that than a handshake that failed.
+func (f finish) revoked(e *Explanation) (found []outage.Evidence) {
+	for _, name := range f.store.Nodes.Names() {
+		n := f.store.Nodes.ByName[name]
+		load, _ := n.Proxy.Load.Load()
+		r := &load.Revocation
+		if name == "" || r.Added == 0 || int64(r.Last) < e.Since-before || int64(r.First) > e.LastBad+late {
+			continue
+		}
+		if slices.ContainsFunc(e.Edges, func(b Blame) bool {
+			return b.Family == observe.Connections && (f.store.Touches(b.Pair.Source, name) || f.store.Touches(b.Pair.Destination, name))
+		}) {
+			found = append(found, outage.Evidence{
+				Time: r.First.AsTime(), Source: "scrape " + name, Kind: outage.EvidenceScrape,
+				Text: fmt.Sprintf("connections that the ztunnel of %s turned down because the other end's certificate is revoked: %d", name, r.Added),
+			})
+		}
+	}
+	return found
 }

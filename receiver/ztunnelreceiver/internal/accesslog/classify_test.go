@@ -121,6 +121,11 @@ func TestClassify(t *testing.T) {
 		{"connection closed: peer certificate revoked by CRL", semconv.ErrorTypeRevoked, ""},
 		{"tls handshake error: invalid peer certificate: Revoked", semconv.ErrorTypeRevoked, ""},
 		{"io error: received fatal alert: CertificateRevoked", semconv.ErrorTypeRevoked, ""},
+		{"tls handshake error: Custom { kind: InvalidData, error: InvalidCertificate(Revoked) }", semconv.ErrorTypeRevoked, ""},
+		{"tls handshake error: Custom { kind: InvalidData, error: AlertReceived(CertificateRevoked) }", semconv.ErrorTypeRevoked, ""},
+		{"tls handshake error: Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }", tls, ""},
+		{"tls handshake error: Custom { kind: InvalidData, error: InvalidCertificate(Other(OtherError(identity verification error: peer did not present " +
+			"the expected trustdomain (a), got spiffe://b/ns/x/sa/y))) }", identity, ""},
 
 		{"identity error: signing gRPC error (Unavailable): error trying to connect: Connection refused (os error 111)", identity, ""},
 		{"identity error: failed to create CSR: certificate: x", identity, ""},
