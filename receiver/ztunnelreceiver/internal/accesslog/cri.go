@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+
+	"github.com/nephilia/nephilia/internal/rfc3339"
 )
 
 // A stream of a container, as the runtime names it.
@@ -19,7 +21,7 @@ const (
 type CRIJoiner struct {
 	maxLine int
 	parts   [numStreams]part
-	clock   clock
+	clock   rfc3339.Clock
 
 	malformed, truncated int64
 }
@@ -92,7 +94,7 @@ func (j *CRIJoiner) split(line []byte) (stream int, last bool, content []byte, o
 	if space < 20 || space > 40 {
 		return 0, false, nil, false
 	}
-	if _, ok := j.clock.parse(line[:space]); !ok {
+	if _, ok := j.clock.Parse(line[:space]); !ok {
 		return 0, false, nil, false
 	}
 	rest := line[space+1:]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"unicode/utf8"
 
+	"github.com/nephilia/nephilia/internal/rfc3339"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -13,7 +14,7 @@ const DefaultMaxEntry = 64 << 10
 // Parser reads entries. It holds scratch space, so a Parser belongs to one goroutine.
 type Parser struct {
 	maxEntry int
-	clock    clock
+	clock    rfc3339.Clock
 	scratch  []byte
 	fields   [maxFields]Field
 
@@ -97,8 +98,8 @@ func (p *Parser) EntryTime(entry []byte) (nanos int64, ok bool) {
 		}
 		entry = entry[:i]
 	}
-	nanos, ok = p.clock.parse(entry)
-	return nanos, ok && nanos >= earliestTime && nanos < latestTime
+	nanos, ok = p.clock.Parse(entry)
+	return nanos, ok && rfc3339.Plausible(nanos)
 }
 
 // StartsEntry says whether a line begins an entry; any other line continues the entry before it.
@@ -120,7 +121,7 @@ func (p *Parser) StartsEntry(line []byte) bool {
 	if i < 0 {
 		return false
 	}
-	_, ok := p.clock.parse(head[:i])
+	_, ok := p.clock.Parse(head[:i])
 	return ok
 }
 
@@ -276,8 +277,8 @@ func (p *Parser) text(raw []byte, quoted bool, limit int) []byte {
 }
 
 func (p *Parser) setTime(rec *Record, s []byte) bool {
-	t, ok := p.clock.parse(s)
-	if ok && t >= earliestTime && t < latestTime {
+	t, ok := p.clock.Parse(s)
+	if ok && rfc3339.Plausible(t) {
 		rec.Time, rec.HasTime = t, true
 	}
 	return ok

@@ -209,8 +209,8 @@ func (u *Unwrapper) samePrefix(line []byte) int {
 			other = min(word, len(line)-n)
 		}
 		if !bytes.Equal(prefix[:word], line[n:n+other]) {
-			_, was := u.cri.clock.parse(bytes.TrimRight(prefix[:word], " "))
-			_, is := u.cri.clock.parse(bytes.TrimRight(line[n:n+other], " "))
+			_, was := u.cri.clock.Parse(bytes.TrimRight(prefix[:word], " "))
+			_, is := u.cri.clock.Parse(bytes.TrimRight(line[n:n+other], " "))
 			if !was || !is {
 				return 0
 			}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
+	"github.com/nephilia/nephilia/internal/envoylog"
 )
 
 // maxFiles bounds the files of one recording.

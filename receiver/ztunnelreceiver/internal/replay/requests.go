@@ -4,7 +4,8 @@ import (
 	"io"
 	"time"
 
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
+	"github.com/nephilia/nephilia/internal/envoylog"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 )
 
 // longRequest is from how long on a request does not say when its line was written: what was open for hours is told by the lines around it.
@@ -21,7 +22,7 @@ type requestSource struct {
 
 func newRequestSource(in io.Reader, limits Limits, gateway bool) *requestSource {
 	return &requestSource{
-		lines:   newEntrySource(in, limits, limits.Format.Style()),
+		lines:   newEntrySource(in, limits, accesslog.Style{Begins: limits.Format.Begins}),
 		parser:  envoylog.NewParser(limits.Format),
 		gateway: gateway,
 	}

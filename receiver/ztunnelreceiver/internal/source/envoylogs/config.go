@@ -7,7 +7,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
+	"github.com/nephilia/nephilia/internal/envoylog"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/tail"
 )
 

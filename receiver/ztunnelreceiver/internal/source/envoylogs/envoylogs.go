@@ -6,8 +6,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nephilia/nephilia/internal/envoylog"
+	"github.com/nephilia/nephilia/internal/requestlog"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
 )
@@ -32,7 +33,7 @@ type reader struct {
 	env    *source.Env
 	parser *envoylog.Parser
 	record envoylog.Record
-	texts  texts
+	writer requestlog.Writer
 
 	proxies map[string]*proxy // bounded by maxProxies
 	// ailing is whose problem is told, nil if all is well.
@@ -112,13 +113,13 @@ func (r *reader) line(p *proxy, line []byte, at stamp) {
 		return
 	}
 	if record, ok := r.env.Sink.NewRequest(p.Proxy); ok {
-		r.fill(record, p, line, end, at.shift)
+		r.writer.Write(record, &r.record, end, requestlog.ID(p.Name, line, at.shift))
 	}
 }
 
 // learn tells a waypoint from a gateway by the clusters of its lines, where nothing else does.
 func (p *proxy) learn(cluster []byte) {
-	if !p.told && hasPrefix(cluster, "inbound-vip|") {
+	if !p.told && envoylog.OfWaypoint(cluster) {
 		p.Gateway, p.told = false, true
 	}
 }

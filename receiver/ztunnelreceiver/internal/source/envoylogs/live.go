@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/podlogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
@@ -39,7 +40,7 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 	}
 	settings := tail.Config{
 		Include: config.Include, Exclude: config.Exclude, StartAt: config.StartAt, PollInterval: config.PollInterval,
-		Format: tail.FormatAuto, Style: format.Style(), MaxEntry: config.MaxEntrySize, NodeFrom: pattern,
+		Format: tail.FormatAuto, Style: accesslog.Style{Begins: format.Begins}, MaxEntry: config.MaxEntrySize, NodeFrom: pattern,
 	}
 	if env.ReadAgain {
 		settings.StartAt = tail.StartAtBeginning
@@ -63,7 +64,7 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 
 func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSink, kept *store) (source.Source, error) {
 	followed := podlogs.New(podlogs.Config{
-		FromEnd: config.StartAt == tail.StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize, Style: config.CompiledFormat().Style(),
+		FromEnd: config.StartAt == tail.StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize, Style: accesslog.Style{Begins: config.CompiledFormat().Begins},
 		Of: func(pod kube.Pod) string { return pod.Namespace + podSeparator + pod.Name },
 	}, env.Kubernetes.LogSource(), podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: "waypoint"}, read}, env.Sink, env.Ready)
 	if kept != nil {

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"math"
 
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
+	"github.com/nephilia/nephilia/internal/rfc3339"
 )
 
 // Parser reads lines. It holds scratch space, so a Parser belongs to one goroutine.
 type Parser struct {
 	format  *Format
-	clock   accesslog.StampSplitter
+	clock   rfc3339.Clock
 	scratch []byte
 }
 
@@ -133,7 +133,7 @@ func (p *Parser) finish(rec *Record) (Kind, error) {
 
 // time reads RFC 3339, or seconds or milliseconds since the epoch.
 func (p *Parser) time(text []byte) (int64, bool) {
-	if nanos, rest, ok := p.clock.Split(text); ok && len(rest) == 0 {
+	if nanos, ok := p.clock.Parse(text); ok && rfc3339.Plausible(nanos) {
 		return nanos, true
 	}
 	whole, fraction, _ := bytes.Cut(text, []byte{'.'})

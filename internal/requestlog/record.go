@@ -1,4 +1,5 @@
-package envoylogs
+// Package requestlog writes what an access log says of a request into a log record (docs/data-model.md, section 2).
+package requestlog
 
 import (
 	"bytes"
@@ -13,8 +14,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/nephilia/nephilia/internal/envoylog"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
 )
 
 const (
@@ -46,9 +47,12 @@ var attributes = [...]struct {
 	{envoylog.UpstreamConnectionID, semconv.AttrUpstreamConnection},
 }
 
-// fill writes what the line says of a request that ended at a time.
-func (r *reader) fill(record plog.LogRecord, p *proxy, line []byte, end int64, shift time.Duration) {
-	rec := &r.record
+// Writer writes records. The zero value is ready; it belongs to one goroutine.
+type Writer struct{ texts texts }
+
+// Write fills a record with what is said of a request that ended at a time, in nanoseconds since the epoch. id is the same when it is read
+// twice.
+func (w *Writer) Write(record plog.LogRecord, rec *envoylog.Record, end int64, id string) {
 	failure := rec.Failure()
 	record.SetTimestamp(pcommon.Timestamp(end))
 	record.SetObservedTimestamp(pcommon.Timestamp(end))
@@ -62,12 +66,12 @@ func (r *reader) fill(record plog.LogRecord, p *proxy, line []byte, end int64, s
 	attrs.EnsureCapacity(28)
 	v := &rec.Values
 	for i := range attributes {
-		r.texts.put(attrs, attributes[i].name, cut(v[attributes[i].field], maxText))
+		w.texts.put(attrs, attributes[i].name, cut(v[attributes[i].field], maxText))
 	}
 	path, _, _ := bytes.Cut(v[envoylog.Path], []byte{'?'})
-	r.texts.put(attrs, semconv.AttrURLPath, cut(path, maxPath))
+	w.texts.put(attrs, semconv.AttrURLPath, cut(path, maxPath))
 	if version, ok := bytes.CutPrefix(v[envoylog.Protocol], []byte("HTTP/")); ok {
-		r.texts.put(attrs, semconv.AttrProtocolVersion, cut(version, maxText))
+		w.texts.put(attrs, semconv.AttrProtocolVersion, cut(version, maxText))
 	}
 	attrs.PutInt(semconv.AttrResponseStatusCode, int64(rec.Code))
 	if rec.GRPC != envoylog.Unknown {
@@ -81,23 +85,23 @@ func (r *reader) fill(record plog.LogRecord, p *proxy, line []byte, end int64, s
 	if rec.UpstreamTime != envoylog.Unknown {
 		attrs.PutInt(semconv.AttrUpstreamTime, rec.UpstreamTime)
 	}
-	r.putAddress(attrs, v[envoylog.DownstreamRemote], semconv.AttrSourceAddress, semconv.AttrSourcePort)
-	r.putAddress(attrs, v[envoylog.UpstreamHost], semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
+	w.putAddress(attrs, v[envoylog.DownstreamRemote], semconv.AttrSourceAddress, semconv.AttrSourcePort)
+	w.putAddress(attrs, v[envoylog.UpstreamHost], semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
 	if service := rec.Service(); service.Port != 0 {
-		r.texts.put(attrs, semconv.AttrDestinationService, cut(service.Host, maxText))
+		w.texts.put(attrs, semconv.AttrDestinationService, cut(service.Host, maxText))
 		attrs.PutInt(semconv.AttrServicePort, int64(service.Port))
 	}
 	if failure.Type != "" {
 		attrs.PutStr(semconv.AttrErrorType, failure.Type)
-		r.texts.policy = rec.AppendPolicy(r.texts.policy[:0])
-		r.texts.put(attrs, semconv.AttrPolicy, cut(r.texts.policy, maxText))
+		w.texts.policy = rec.AppendPolicy(w.texts.policy[:0])
+		w.texts.put(attrs, semconv.AttrPolicy, cut(w.texts.policy, maxText))
 	}
-	attrs.PutStr(semconv.AttrRecordUID, recordID(p.Name, line, shift))
+	attrs.PutStr(semconv.AttrRecordUID, id)
 }
 
 // putAddress writes "ip:port", "[ip6]:port" or "envoy://connect_originate/ip:port". What is no IP address, such as an internal one of Envoy's,
 // is left out.
-func (r *reader) putAddress(attrs pcommon.Map, text []byte, address, port string) {
+func (w *Writer) putAddress(attrs pcommon.Map, text []byte, address, port string) {
 	text = text[bytes.LastIndexByte(text, '/')+1:]
 	colon := bytes.LastIndexByte(text, ':')
 	host, number := text, []byte(nil)
@@ -107,8 +111,8 @@ func (r *reader) putAddress(attrs pcommon.Map, text []byte, address, port string
 	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
 		host = host[1 : len(host)-1]
 	}
-	name := r.texts.get(cut(host, maxText))
-	if !r.texts.isAddress(name) {
+	name := w.texts.get(cut(host, maxText))
+	if !w.texts.isAddress(name) {
 		return
 	}
 	attrs.PutStr(address, name)
@@ -128,8 +132,8 @@ func cut(text []byte, most int) []byte {
 	return text[:most]
 }
 
-// recordID identifies a line: the same line of the same proxy read twice has the same one. shift tells the rounds of a replay apart.
-func recordID(proxy string, line []byte, shift time.Duration) string {
+// ID identifies a line: the same line of the same proxy read twice has the same one. shift tells the rounds of a replay apart.
+func ID(proxy string, line []byte, shift time.Duration) string {
 	var id [16]byte
 	for half := range uint64(2) {
 		var d xxhash.Digest
@@ -142,8 +146,4 @@ func recordID(proxy string, line []byte, shift time.Duration) string {
 		binary.BigEndian.PutUint64(id[8*half:], d.Sum64())
 	}
 	return hex.EncodeToString(id[:])
-}
-
-func hasPrefix(s []byte, prefix string) bool {
-	return len(s) >= len(prefix) && string(s[:len(prefix)]) == prefix
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/nephilia/nephilia/internal/envoylog"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/envoylog"
 )
 
 var update = flag.Bool("update", false, "write golden files")

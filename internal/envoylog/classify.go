@@ -242,6 +242,12 @@ func (r *Record) Service() (d Destination) {
 	return destination(port, rest[bytes.LastIndexByte(rest, '|')+1:])
 }
 
+// OfWaypoint tells whether a cluster is one that only waypoints have, OfSidecar whether only sidecars do.
+func OfWaypoint(cluster []byte) bool { return hasPrefix(cluster, "inbound-vip|") }
+
+// OfSidecar is said with OfWaypoint.
+func OfSidecar(cluster []byte) bool { return hasPrefix(cluster, "inbound|") }
+
 func destination(port, host []byte) (d Destination) {
 	n, err := strconv.ParseUint(string(port), 10, 16)
 	if err != nil || len(host) == 0 {

@@ -8,8 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 )
 
 // Format is a user's own format, compiled from Envoy's format string, or from the JSON object of a JSON format.
@@ -134,17 +132,12 @@ func fieldOf(name, argument string) (Field, error) {
 	return ignored, nil
 }
 
-// Style is how the lines of a log are told from what stands around them: those of the format, if there is one, and Istio's.
-func (f *Format) Style() accesslog.Style {
-	if f == nil {
-		return accesslog.Style{Begins: Begins}
-	}
-	return accesslog.Style{Begins: func(line []byte) bool { return Begins(line) || f.begins(line) }}
-}
-
-// begins tells whether a line is one of the format, with nothing around it.
-func (f *Format) begins(line []byte) bool {
-	if f.keys != nil {
+// Begins tells whether a line is one of the format, which may be nil, or begins as one of Istio's, with nothing around it.
+func (f *Format) Begins(line []byte) bool {
+	switch {
+	case f == nil, Begins(line):
+		return Begins(line)
+	case f.keys != nil:
 		return len(line) > 0 && line[0] == '{'
 	}
 	var rec Record

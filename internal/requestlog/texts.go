@@ -1,4 +1,4 @@
-package envoylogs
+package requestlog
 
 import (
 	"bytes"
