@@ -200,8 +200,9 @@ func (g *graph) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// learn takes over the entity events among log records, which stay where they are, and takes the records of requests away.
-func (g *graph) learn(logs plog.Logs, requests bool) {
+// learn takes over the entity events among logs and, if it is to, the records of requests, and gives what goes on at once: all but
+// these. Logs stay as they are.
+func (g *graph) learn(logs plog.Logs, requests bool) plog.Logs {
 	for _, resource := range logs.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
 			if mesh.IsEntityScope(scope.Scope()) {
@@ -209,11 +210,12 @@ func (g *graph) learn(logs plog.Logs, requests bool) {
 			}
 		}
 	}
-	if requests {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.proxied.Take(logs, g.arrival())
+	if !requests {
+		return logs
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.proxied.Take(logs, g.arrival())
 }
 
 // arrival bounds the times that spans and records state which arrive now.

@@ -35,14 +35,12 @@ func newLogsProcessor(m *member, next consumer.Logs) *logsProcessor {
 	return &logsProcessor{m, next, first}
 }
 
-func (*logsProcessor) Capabilities() consumer.Capabilities {
-	return consumer.Capabilities{MutatesData: true}
-}
+// Capabilities implements consumer.Logs. Who offers logs again after a refusal need not copy them for this processor.
+func (*logsProcessor) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
 
 // ConsumeLogs learns the mesh's state and passes everything on; records of requests leave later, with the names of both ends.
 func (p *logsProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
-	p.Component().learn(logs, p.first)
-	return p.send(ctx, logs)
+	return p.send(ctx, p.Component().learn(logs, p.first))
 }
 
 func (p *logsProcessor) send(ctx context.Context, logs plog.Logs) error {

@@ -227,8 +227,9 @@ func (in *ingest) takeRecords() {
 		logs := in.takeEvents()
 		in.takeChanges(logs)
 		in.flow.FlushLogs().ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
-		in.gathered.requests.moveTo(logs)
 		in.out.logs.put(logs)
+		// By themselves: who takes requests away need not copy the rest.
+		in.out.logs.put(in.gathered.requests.take())
 	}
 	if in.out.wants.traces != nil {
 		spans := in.gathered.spans

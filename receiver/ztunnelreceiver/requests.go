@@ -47,10 +47,12 @@ func (b *requestBatch) add(of source.Proxy, cluster string) plog.LogRecord {
 	return records.AppendEmpty()
 }
 
-// moveTo moves all records behind others.
-func (b *requestBatch) moveTo(logs plog.Logs) {
-	if b.count > 0 {
-		b.logs.ResourceLogs().MoveAndAppendTo(logs.ResourceLogs())
+// take gives all records.
+func (b *requestBatch) take() plog.Logs {
+	logs := b.logs
+	if b.count == 0 {
+		logs = plog.NewLogs()
 	}
 	*b = requestBatch{}
+	return logs
 }

@@ -102,9 +102,15 @@ func NewTable(cfg Config, names *naming.Directory, store *edges.Store, t *teleme
 // Len is the number of requests that are held.
 func (t *Table) Len() int { return len(t.held) }
 
-// Take takes over, and away, the records of requests among logs.
-func (t *Table) Take(logs plog.Logs, arrival moment.Arrival) {
-	logs.ResourceLogs().RemoveIf(func(resource plog.ResourceLogs) bool {
+// Take takes over the records of requests among logs and gives the others. Logs stay as they are: without such records, which is
+// common, they are what it gives.
+func (t *Table) Take(logs plog.Logs, arrival moment.Arrival) plog.Logs {
+	if !tellRequests(logs) {
+		return logs
+	}
+	others := plog.NewLogs()
+	logs.CopyTo(others)
+	others.ResourceLogs().RemoveIf(func(resource plog.ResourceLogs) bool {
 		var proxy Proxy
 		read := false
 		resource.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
@@ -121,6 +127,23 @@ func (t *Table) Take(logs plog.Logs, arrival moment.Arrival) {
 		})
 		return resource.ScopeLogs().Len() == 0
 	})
+	return others
+}
+
+func tellRequests(logs plog.Logs) bool {
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			if scope.Scope().Name() != semconv.ScopeReceiver {
+				continue
+			}
+			for _, record := range scope.LogRecords().All() {
+				if record.EventName() == semconv.EventRequest {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // Apply takes a record over and tells whether it did: one that there is no room for stays where it is, and is not counted.

@@ -232,3 +232,25 @@ func TestForeignUnknownAndTooMany(t *testing.T) {
 	other.SetEventName(semconv.EventAccess)
 	assert.False(t, b.Apply(&Proxy{resource: pcommon.NewResource()}, other, moment.Arrival{}))
 }
+
+func TestTakeLeavesLogsAsTheyAre(t *testing.T) {
+	b := newBench(t, 10)
+	logs := plog.NewLogs()
+	resource := logs.ResourceLogs().AppendEmpty()
+	resource.Resource().Attributes().PutStr(semconv.AttrWaypoint, "shop/waypoint")
+	scope := resource.ScopeLogs().AppendEmpty()
+	scope.Scope().SetName(semconv.ScopeReceiver)
+	scope.LogRecords().AppendEmpty().SetEventName(semconv.EventAccess)
+	logs.MarkReadOnly()
+	assert.Equal(t, logs, b.Take(logs, moment.Arrival{}))
+
+	both := plog.NewLogs()
+	logs.CopyTo(both)
+	both.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().AppendEmpty().SetEventName(semconv.EventRequest)
+	both.MarkReadOnly()
+	left := b.Take(both, moment.Arrival{})
+	require.Equal(t, 1, left.LogRecordCount())
+	assert.Equal(t, semconv.EventAccess, left.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).EventName())
+	assert.Equal(t, 2, both.LogRecordCount())
+	assert.Equal(t, 1, b.Len())
+}
