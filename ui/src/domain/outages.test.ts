@@ -39,10 +39,10 @@ it('takes an outage for open before it ended', () => {
   const over = outage({ state: 'resolved', ended_at: '2026-01-01T02:52:11Z' });
   expect(outageAt(over, now).state).toBe('resolved');
   expect(outageAt(over, Date.parse('2026-01-01T02:52:00Z'))).toEqual(outage({}));
-  const timeline = [{ time: '2026-01-01T02:51:12Z', text: 'detected: a → b fails since 02:51:07.', source: 'outage_detector' }];
+  const timeline = [{ time: '2026-01-01T02:51:12Z', text: 'detected: a → b fails since 02:51:07: denied (3 of 4). c depends on it.', source: 'outage_detector' }];
   const told = { ...over, summary: 'a → b failed from 02:51:07 to 02:52:11.', timeline };
   expect(outageAt(told, now).summary).toBe('a → b failed from 02:51:07 to 02:52:11.');
-  expect(outageAt(told, Date.parse('2026-01-01T02:52:00Z')).summary).toBe('a → b fails since 02:51:07.');
+  expect(outageAt(told, Date.parse('2026-01-01T02:52:00Z')).summary).toBe('a → b fails since 02:51:07: denied. c depends on it.');
 });
 
 it('sorts by urgency', () => {

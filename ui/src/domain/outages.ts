@@ -40,12 +40,18 @@ export function durationSeconds(outage: Outage, now: number): number {
 
 const DETECTED = 'detected: ';
 
-/** An outage as it stood at a moment: one that ended later was still open, and is told as when it was detected. */
+/** The counts in a sentence, such as " (3 of 4)". */
+const COUNTS = / \([\d,.]+ of [\d,.]+\)/g;
+
+/**
+ * An outage as it stood at a moment: one that ended later was still open, and is told as when it was detected, without the counts that
+ * are of that moment only.
+ */
 export function outageAt(outage: Outage, at: number): Outage {
   if (outage.state === 'open' || !outage.ended_at || Date.parse(outage.ended_at) <= at) return outage;
   const { ended_at: _ended, ...rest } = outage;
   const detected = outage.timeline?.find(({ text }) => text.startsWith(DETECTED));
-  return { ...rest, state: 'open', ...(detected ? { summary: detected.text.slice(DETECTED.length) } : {}) };
+  return { ...rest, state: 'open', ...(detected ? { summary: detected.text.slice(DETECTED.length).replace(COUNTS, '') } : {}) };
 }
 
 /** Open before closed, critical before warning, newest first. */

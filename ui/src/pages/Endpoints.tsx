@@ -4,7 +4,7 @@ import '../styles/graph.css';
 
 import { useMemo } from 'react';
 
-import { useRange, useRanged } from '../api/queries';
+import { shownNow, useRange, useRanged } from '../api/queries';
 import type { APIEndpoint, EndpointList } from '../api/types';
 import { patchQuery, pathOf, useParam } from '../app/router';
 import { CodeBar, Codes } from '../components/CodeBar';
@@ -128,6 +128,11 @@ function share(endpoint: { requests: { total: number; errors: number } }): numbe
   return endpoint.requests.total === 0 ? 0 : endpoint.requests.errors / endpoint.requests.total;
 }
 
+/** What came after the shown moment has a clock time: nothing is going to happen there. */
+function LastSeen({ at }: { at: string }) {
+  return <Time at={at} absolute={Date.parse(at) > shownNow()} />;
+}
+
 function TableView({ endpoints, choose }: { endpoints: APIEndpoint[]; choose: (endpoint: APIEndpoint) => void }) {
   const columns = useMemo<ColumnDef<APIEndpoint, unknown>[]>(
     () => [
@@ -154,7 +159,7 @@ function TableView({ endpoints, choose }: { endpoints: APIEndpoint[]; choose: (e
       { id: 'p50', header: 'p50', meta: 'num', accessorFn: (e) => e.duration_ms['p50'] ?? -1, cell: ({ row: { original: e } }) => millis(e.duration_ms['p50']) },
       { id: 'p95', header: 'p95', meta: 'num', accessorFn: (e) => e.duration_ms['p95'] ?? -1, cell: ({ row: { original: e } }) => millis(e.duration_ms['p95']) },
       { id: 'callers', header: 'Callers', meta: 'num', accessorKey: 'caller_count' },
-      { id: 'last_seen', header: 'Last asked for', accessorKey: 'last_seen', cell: ({ row: { original: e } }) => <Time at={e.last_seen} /> },
+      { id: 'last_seen', header: 'Last asked for', accessorKey: 'last_seen', cell: ({ row: { original: e } }) => <LastSeen at={e.last_seen} /> },
     ],
     [choose],
   );
@@ -251,7 +256,7 @@ function EndpointPanel({ endpoint: e, close }: { endpoint: APIEndpoint; close: (
           </dd>
           <dt>Last seen</dt>
           <dd>
-            <Time at={e.last_seen} />
+            <LastSeen at={e.last_seen} />
           </dd>
           <dt>Counted from</dt>
           <dd>{requestSource(e.source)}</dd>

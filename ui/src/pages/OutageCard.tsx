@@ -32,8 +32,13 @@ export function OutageCard({ outage, compact = false }: { outage: Outage; compac
           </span>
           {(outage.impact?.length ?? 0) > 0 && <span>{outage.impact!.length} affected</span>}
           <span>
-            began <Time at={outage.started_at} />
-            {outage.state === 'open' ? `, for ${length}` : `, lasted ${length}`}
+            {outage.state === 'open' ? (
+              `for ${length}`
+            ) : (
+              <>
+                began <Time at={outage.started_at} />, lasted {length}
+              </>
+            )}
           </span>
         </span>
       </span>

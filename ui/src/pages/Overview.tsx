@@ -173,15 +173,15 @@ function MeshHealth({ open }: { open: Outage[] }) {
       </div>
       <ul className="mesh-list">
         <MeshLine health={nodes.length === 0 ? 'unknown' : down.length > 0 ? 'failing' : 'healthy'} label="Nodes">
-          {down.length > 0 ? `${down.join(', ')} down` : nodes.length === 0 ? 'none seen' : then ? `none of ${count(nodes.length)} known to be down` : `${plural(nodes.length, 'ztunnel')} up`}
+          {down.length > 0 ? `${down.join(', ')} down` : nodes.length === 0 ? 'none seen' : then ? `no outage of ${nodes.length === 1 ? 'one node' : `${count(nodes.length)} nodes`}` : `${plural(nodes.length, 'ztunnel')} up`}
         </MeshLine>
         {then ? (
           <>
             <MeshLine health={planeThen.length > 0 ? 'failing' : nodes.length > 0 ? 'healthy' : 'unknown'} label="Control plane">
-              {planeThen.length > 0 ? `${planeThen.join(', ')} not reached` : 'no outage of it'}
+              {planeThen.length > 0 ? `${planeThen.join(', ')} not reached` : 'no outage'}
             </MeshLine>
             <MeshLine health={lostThen.length > 0 ? 'degraded' : nodes.length > 0 ? 'healthy' : 'unknown'} label="Telemetry">
-              {lostThen.length > 0 ? `none of ${lostThen.join(', ')}` : 'no loss of it'}
+              {lostThen.length > 0 ? `none of ${lostThen.join(', ')}` : 'no source lost'}
             </MeshLine>
           </>
         ) : (
