@@ -103,6 +103,9 @@ func (t *topologyQuery) open(ctx context.Context, host component.Host) error {
 	if t.storage.state != nil {
 		settings.State = t.storage.state
 	}
+	if t.storage.embedded != nil {
+		settings.Catalog = t.storage.embedded.Catalog
+	}
 	t.ingester = ingest.New(t.stores, settings)
 	return t.report()
 }

@@ -183,7 +183,52 @@ func TestKialiAPI(t *testing.T) {
 		getJSON(t, base+"/api/clusters/"+path+"?namespaces=shop", http.StatusOK, &list)
 		assert.NotEmpty(t, list[key], path)
 	}
-	getJSON(t, base+"/api/istio/config", http.StatusNotFound, nil)
+	var policies struct {
+		Resources map[string][]struct {
+			Metadata struct{ Name, Namespace string }
+		}
+	}
+	getJSON(t, base+"/api/istio/config?namespaces=shop", http.StatusOK, &policies)
+	assert.Contains(t, policies.Resources, "security.istio.io/v1, Kind=AuthorizationPolicy")
+	var components []map[string]any
+	getJSON(t, base+"/api/istio/status", http.StatusOK, &components)
+	assert.Empty(t, components, "what is well")
+	var tls []struct{ Namespace, Status string }
+	getJSON(t, base+"/api/clusters/tls?namespaces=shop,billing", http.StatusOK, &tls)
+	assert.Len(t, tls, 2)
+	getJSON(t, base+"/api/mesh/tls", http.StatusOK, nil)
+	getJSON(t, base+"/api/istio/validations?namespaces=shop", http.StatusOK, nil)
+	grafana, _ := answered(t, base+"/api/grafana")
+	assert.Equal(t, http.StatusNoContent, grafana.StatusCode)
+	var workload struct {
+		Name     string
+		Pods     []struct{ Name string }
+		Services []struct{ Name string }
+		Health   health
+	}
+	getJSON(t, base+"/api/namespaces/billing/workloads/payment-v1?health=true&rateInterval=240s", http.StatusOK, &workload)
+	assert.Equal(t, "payment-v1", workload.Name)
+	assert.NotEmpty(t, workload.Pods)
+	require.Len(t, workload.Services, 1)
+	assert.Equal(t, "payment", workload.Services[0].Name)
+	assert.NotEmpty(t, workload.Health.Requests.Inbound["http"])
+	var app struct {
+		Workloads    []struct{ WorkloadName string }
+		ServiceNames []string
+	}
+	getJSON(t, base+"/api/namespaces/shop/apps/catalog", http.StatusOK, &app)
+	assert.NotEmpty(t, app.Workloads)
+	assert.Equal(t, []string{"catalog"}, app.ServiceNames)
+	var service struct {
+		Service   struct{ Hostnames []string }
+		Workloads []struct{ Name string }
+	}
+	getJSON(t, base+"/api/namespaces/billing/services/payment", http.StatusOK, &service)
+	assert.Equal(t, []string{"payment.billing.svc.cluster.local"}, service.Service.Hostnames)
+	assert.NotEmpty(t, service.Workloads)
+	getJSON(t, base+"/api/namespaces/shop/workloads/nobody", http.StatusNotFound, &failure)
+	assert.Contains(t, failure.Error, "nobody")
+	getJSON(t, base+"/api/namespaces/shop/workloads/checkout-v1/dashboard", http.StatusNotFound, nil)
 
 	// What kubernetes-mcp-server sends.
 	ask := func(tool, arguments string, status int) string {

@@ -20,6 +20,7 @@ func (t *topologyQuery) prometheusAPI() http.Handler {
 		Storage:  stored,
 		Now:      t.storage.now,
 		Logger:   slog.New(zapslog.NewHandler(t.settings.Logger.Core())),
+		Metadata: t.storage.embedded.Catalog,
 		Lookback: t.config.History.Lookback,
 	})
 }

@@ -123,7 +123,7 @@ func (h *Histogram) Native(zeroThreshold float64) *histogram.Histogram {
 // NativeLayout is the layout of histograms that Prometheus can have.
 var NativeLayout = Layout{Scale: NativeMaxScale, MaxBuckets: 1 << 14}
 
-// FromNative reads the positive half of Prometheus's histogram, and its zeros.
+// FromNative reads the positive half of Prometheus's histogram, and its zeros. Buckets with bounds of their own count at their upper ones.
 func FromNative(native *histogram.FloatHistogram) *Histogram {
 	if native == nil {
 		return nil
@@ -132,6 +132,13 @@ func FromNative(native *histogram.FloatHistogram) *Histogram {
 	h.AddZero(uint64(native.ZeroCount + 0.5))
 	for it := native.PositiveBucketIterator(); it.Next(); {
 		bucket := it.At()
+		if native.UsesCustomBuckets() {
+			if math.IsInf(bucket.Upper, 1) {
+				bucket.Upper = bucket.Lower
+			}
+			h.Add(NativeLayout, bucket.Upper, uint64(bucket.Count+0.5))
+			continue
+		}
 		h.AddBucket(NativeLayout, native.Schema, bucket.Index-1, uint64(bucket.Count+0.5))
 	}
 	h.Sum = native.Sum

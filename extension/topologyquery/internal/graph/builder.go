@@ -93,7 +93,7 @@ func (b *Builder) addEdge(key *edge.Key, source, destination unique.Handle[edge.
 		judged: judged{client: b.ward(&key.Source, source), server: b.ward(&key.Destination, destination), outage: b.marks.of(key)},
 	})
 	e := &b.slab[len(b.slab)-1]
-	if ns := b.options.Namespace; b.hiding || ns != "" && key.Source.Namespace != ns && key.Destination.Namespace != ns {
+	if b.hiding || !b.options.keeps(key.Source.Namespace) && !b.options.keeps(key.Destination.Namespace) {
 		b.hidden = append(b.hidden, e)
 		return e
 	}
@@ -315,7 +315,7 @@ func partyOf(w *inventory.Workload) edge.Party {
 // known returns the index of a workload's node; ok is false for one in another namespace that nothing led to.
 func (b *Builder) known(w *inventory.Workload) (at int, ok bool) {
 	p := partyOf(w)
-	if ns := b.options.Namespace; ns != "" && w.Namespace != ns {
+	if !b.options.keeps(w.Namespace) {
 		m := b.member(&p, "")
 		at, ok = b.nodes[b.grouping.key(b, m)]
 		return at, ok

@@ -5,6 +5,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/mesh"
+	"slices"
 )
 
 // TypeExternal is the type of a node that is no workload of the mesh's clusters: an address outside.
@@ -36,8 +37,8 @@ type Options struct {
 	// Start and End are unix milliseconds.
 	Start, End int64
 	GroupBy    GroupBy
-	// Namespace, unless empty, keeps the edges that touch it.
-	Namespace string
+	// Namespaces, unless empty, keep the edges that touch one of them.
+	Namespaces []string
 	// Waypoints shows waypoints as nodes, and the two halves of each way through one as edges.
 	Waypoints bool
 	// Thresholds are the failure ratios from which on a node or an edge is degraded or failing.
@@ -47,6 +48,11 @@ type Options struct {
 	// Partial are those of which only what failed is told; bounded by what the sources keep.
 	Partial map[string]bool
 	Outages []Outage
+}
+
+// keeps tells whether what belongs to a namespace is wanted.
+func (o *Options) keeps(namespace string) bool {
+	return len(o.Namespaces) == 0 || slices.Contains(o.Namespaces, namespace)
 }
 
 // Node is one node of the graph.

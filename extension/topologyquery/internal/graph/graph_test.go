@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -73,7 +74,7 @@ func counts(closed, failed, requests, errors uint64, bucket int32) *live.Counts 
 
 func build(group GroupBy, namespace string) *Graph {
 	b := NewBuilder(testMesh(), Options{
-		Start: origin, End: origin + 60_000, GroupBy: group, Namespace: namespace, DegradedAt: 0.01, FailingAt: 0.2,
+		Start: origin, End: origin + 60_000, GroupBy: group, Namespaces: strings.Fields(namespace), DegradedAt: 0.01, FailingAt: 0.2,
 		Delivering: map[string]bool{"n1": true, "n2": true, "n3": false},
 		Outages:    []Outage{{Root: Root{"shop", "quiet"}, IsOpen: true, Summary: "quiet is slow"}},
 	}, 8)

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -62,7 +63,7 @@ func TestHealthIsSaidWithItsReason(t *testing.T) {
 			for _, group := range []GroupBy{ByWorkload, ByApp, ByService} {
 				for _, namespace := range []string{"", "shop"} {
 					b := NewBuilder(testMesh(), Options{
-						Start: origin, End: origin + 60_000, GroupBy: group, Namespace: namespace, DegradedAt: 0.01, FailingAt: 0.2, Outages: tc.outages,
+						Start: origin, End: origin + 60_000, GroupBy: group, Namespaces: strings.Fields(namespace), DegradedAt: 0.01, FailingAt: 0.2, Outages: tc.outages,
 					}, 8)
 					one := key("web", "quiet", "quiet.svc", semconv.SecurityMutualTLS)
 					b.Add(&one, tc.counts)

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -89,7 +90,7 @@ func TestHopsBehindAWaypoint(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := NewBuilder(testMesh(), Options{GroupBy: ByWorkload, Namespace: tt.namespace, DegradedAt: 0.05, FailingAt: 0.2}, 0)
+			b := NewBuilder(testMesh(), Options{GroupBy: ByWorkload, Namespaces: strings.Fields(tt.namespace), DegradedAt: 0.05, FailingAt: 0.2}, 0)
 			b.Add(through("quiet"), tt.behind)
 			for source, c := range tt.clients {
 				b.Add(through(source), c)

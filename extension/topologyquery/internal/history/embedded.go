@@ -37,6 +37,8 @@ type Embedded struct {
 	// db is nil as long as the disk is too full to open it.
 	db     atomic.Pointer[tsdb.DB]
 	memory *budget.Budget
+	// Catalog is what the stored metrics are.
+	Catalog *Catalog
 	// engines differ in the samples that a query may hold: most need few, and reserve no more. A query that finds too few is begun
 	// again with the next.
 	engines [2]sized
@@ -60,7 +62,7 @@ func OpenEmbedded(logger *slog.Logger, settings EmbeddedSettings) (*Embedded, er
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	e := &Embedded{files: &files{directory: settings.Directory, options: optionsOf(&settings), logger: logger, now: time.Now}, memory: settings.Memory}
+	e := &Embedded{files: &files{directory: settings.Directory, options: optionsOf(&settings), logger: logger, now: time.Now}, memory: settings.Memory, Catalog: NewCatalog()}
 	db, err := e.files.open()
 	switch {
 	case err == nil:

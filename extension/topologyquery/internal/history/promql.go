@@ -12,7 +12,7 @@ import (
 )
 
 // PromQL is the embedded history as Prometheus's own API asks for it: an engine whose queries share the memory that all queries have,
-// and a storage to read from. It implements promql.QueryEngine and storage.SampleAndChunkQueryable.
+// and a storage to read from, in which native histograms are classic ones as well. It implements promql.QueryEngine and storage.SampleAndChunkQueryable.
 type PromQL struct{ embedded *Embedded }
 
 // PromQL returns the history for Prometheus's own API.
@@ -24,7 +24,11 @@ func (p *PromQL) Querier(mint, maxt int64) (storage.Querier, error) {
 	if db == nil {
 		return nil, errNoRoom
 	}
-	return db.Querier(mint, maxt)
+	stored, err := db.Querier(mint, maxt)
+	if err != nil {
+		return nil, err
+	}
+	return classicQuerier{stored}, nil
 }
 
 // ChunkQuerier implements storage.ChunkQueryable.

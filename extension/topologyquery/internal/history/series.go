@@ -56,6 +56,8 @@ var units = map[string]string{
 type Namer struct {
 	metric otlptranslator.MetricNamer
 	label  otlptranslator.LabelNamer
+	// Catalog, unless nil, is told what the metrics are.
+	Catalog *Catalog
 }
 
 // NewNamer returns a namer.
@@ -75,6 +77,9 @@ func (n *Namer) Labels(resource pcommon.Map, metric pmetric.Metric, attrs pcommo
 	name, err := n.metric.Build(otlptranslator.Metric{Name: metric.Name(), Unit: unit, Type: metricType(metric)})
 	if err != nil {
 		return labels.EmptyLabels(), fmt.Errorf("naming metric %q: %w", metric.Name(), err)
+	}
+	if n.Catalog != nil {
+		n.Catalog.note(name, unit, metric)
 	}
 	builder := labels.NewScratchBuilder(attrs.Len() + 4)
 	builder.Add(model.MetricNameLabel, name)

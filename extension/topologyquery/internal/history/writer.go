@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 )
@@ -151,7 +152,30 @@ func zeroOf(h *histogram.Histogram) *histogram.Histogram {
 	if h == nil {
 		return nil
 	}
-	return &histogram.Histogram{Schema: h.Schema, ZeroThreshold: h.ZeroThreshold}
+	return &histogram.Histogram{Schema: h.Schema, ZeroThreshold: h.ZeroThreshold, CustomValues: h.CustomValues}
+}
+
+// maxBounds bounds the buckets of one explicit histogram that are stored.
+const maxBounds = 200
+
+// Explicit is a histogram with bounds of its own as it is stored: a native one with custom buckets. It is nil for one that contradicts itself.
+func Explicit(point pmetric.HistogramDataPoint) *histogram.Histogram {
+	bounds, counts := point.ExplicitBounds().AsRaw(), point.BucketCounts().AsRaw()
+	if len(counts) != len(bounds)+1 || len(bounds) == 0 || len(bounds) > maxBounds {
+		return nil
+	}
+	h := &histogram.Histogram{
+		Schema: histogram.CustomBucketsSchema, Count: point.Count(), Sum: point.Sum(), CustomValues: bounds,
+		PositiveSpans: []histogram.Span{{Length: uint32(len(counts))}}, PositiveBuckets: make([]int64, len(counts)),
+	}
+	before := int64(0)
+	for i, n := range counts {
+		h.PositiveBuckets[i], before = int64(n)-before, int64(n)
+	}
+	if h.Validate() != nil {
+		return nil
+	}
+	return h
 }
 
 func (b *Batch) append(s *Series, one sample, t int64) {

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
@@ -78,31 +77,36 @@ func (s *compatRoutes) nodeGraphFields(*http.Request, *params) (*answer, error) 
 			{"id", "string", "", ""},
 			{"source", "string", "", ""},
 			{"target", "string", "", ""},
-			{"mainStat", "string", "", "Rate"},
-			{"secondaryStat", "string", "", "Failed"},
+			{"mainStat", "number", "", "Per second"},
+			{"secondaryStat", "number", "", "Failed, %"},
 			{"detail__service", "string", "", "Service"},
 			{"detail__security", "string", "", "Security"},
 			{"detail__health", "string", "", "Health"},
-			{"detail__p95", "string", "", "p95"},
+			{"detail__p95", "number", "", "p95, ms"},
 		},
 		[]field{
 			{"id", "string", "", ""},
 			{"title", "string", "", "Workload"},
 			{"subTitle", "string", "", "Namespace"},
-			{"mainStat", "string", "", "Health"},
-			{"secondaryStat", "string", "", "Pods"},
+			{"mainStat", "number", "", "Per second"},
+			{"secondaryStat", "number", "", "Failed, %"},
 			{"arc__ok", "number", "green", "Succeeded"},
 			{"arc__failed", "number", "red", "Failed"},
+			{"detail__health", "string", "", "Health"},
+			{"detail__pods", "number", "", "Pods"},
 		},
 	})
 }
 
 func (s *compatRoutes) nodeGraphData(r *http.Request, p *params) (*answer, error) {
-	w := s.ranges.window(p)
-	options := graph.Options{
-		Start: w.start, End: w.end, Namespace: p.text("namespace"),
-		GroupBy: p.groupBy(),
+	// Dashboards have ${__from} and ${__to} for from and to.
+	for from, to := range map[string]string{"from": "start", "to": "end"} { // bounded: constant
+		if p.values.Has(from) && !p.values.Has(to) {
+			p.values.Set(to, p.values.Get(from))
+		}
 	}
+	w := s.ranges.window(p)
+	options := graph.Options{Start: w.start, End: w.end, Namespaces: p.namespaces(), GroupBy: p.groupBy()}
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -115,21 +119,23 @@ func (s *compatRoutes) nodeGraphData(r *http.Request, p *params) (*answer, error
 		ID            string  `json:"id"`
 		Title         string  `json:"title"`
 		SubTitle      string  `json:"subTitle"`
-		MainStat      string  `json:"mainStat"`
-		SecondaryStat string  `json:"secondaryStat"`
+		MainStat      float64 `json:"mainStat"`
+		SecondaryStat float64 `json:"secondaryStat"`
 		OK            float64 `json:"arc__ok"`
 		Failed        float64 `json:"arc__failed"`
+		Health        string  `json:"detail__health"`
+		Pods          int     `json:"detail__pods"`
 	}
 	type edge struct {
-		ID            string `json:"id"`
-		Source        string `json:"source"`
-		Target        string `json:"target"`
-		MainStat      string `json:"mainStat"`
-		SecondaryStat string `json:"secondaryStat"`
-		Service       string `json:"detail__service"`
-		Security      string `json:"detail__security"`
-		Health        string `json:"detail__health"`
-		P95           string `json:"detail__p95"`
+		ID            string   `json:"id"`
+		Source        string   `json:"source"`
+		Target        string   `json:"target"`
+		MainStat      float64  `json:"mainStat"`
+		SecondaryStat float64  `json:"secondaryStat"`
+		Service       string   `json:"detail__service"`
+		Security      string   `json:"detail__security"`
+		Health        string   `json:"detail__health"`
+		P95           *float64 `json:"detail__p95"`
 	}
 	body := struct {
 		Nodes []node `json:"nodes"`
@@ -138,22 +144,26 @@ func (s *compatRoutes) nodeGraphData(r *http.Request, p *params) (*answer, error
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
 		failed := n.FailureRatio()
-		body.Nodes = append(body.Nodes, node{n.ID, n.Name, n.Namespace, n.Health, strconv.Itoa(len(n.Pods)) + " pods", 1 - failed, failed})
+		body.Nodes = append(body.Nodes, node{n.ID, n.Name, n.Namespace, 0, 100 * failed, 1 - failed, failed, n.Health, len(n.Pods)})
 	}
 	seconds := max(float64(w.end-w.start)/1000, 0.001)
 	for _, e := range g.Edges {
-		rate, failed, p95 := float64(e.Counts.Fields[live.Closed])/seconds, e.Counts.Failed, ""
-		if e.Counts.Fields[live.Requests] > 0 {
-			rate, failed = float64(e.Counts.Fields[live.Requests])/seconds, e.Counts.Fields[live.RequestsFailed]+e.Counts.Failed
-			var value [1]float64
-			e.Counts.Request.Quantiles([]float64{0.95}, value[:])
+		all, failed := e.Counts.Fields[live.Closed], e.Counts.Failed
+		var p95 *float64
+		if requests := e.Counts.Fields[live.Requests]; requests > 0 {
+			all, failed = requests+e.Counts.Failed, e.Counts.Fields[live.RequestsFailed]+e.Counts.Failed
 			if e.Counts.Request.Count > 0 {
-				p95 = strconv.FormatFloat(value[0]*1000, 'f', 1, 64) + " ms"
+				var value [1]float64
+				e.Counts.Request.Quantiles([]float64{0.95}, value[:])
+				value[0] *= 1000
+				p95 = &value[0]
 			}
 		}
+		rate := float64(all) / seconds
+		body.Nodes[e.Destination].MainStat += rate
 		body.Edges = append(body.Edges, edge{
 			g.EdgeID(e), g.Nodes[e.Source].ID, g.Nodes[e.Destination].ID,
-			strconv.FormatFloat(rate, 'f', 2, 64) + "/s", strconv.FormatUint(failed, 10) + " failed",
+			rate, 100 * float64(min(failed, all)) / float64(max(all, 1)),
 			e.Service, e.Security, e.Health, p95,
 		})
 	}

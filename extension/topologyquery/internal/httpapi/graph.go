@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -84,7 +85,7 @@ func (p *params) groupBy() graph.GroupBy {
 
 func (s *graphs) get(r *http.Request, p *params) (*answer, error) {
 	w := s.ranges.window(p)
-	options := graph.Options{Start: w.start, End: w.end, GroupBy: p.groupBy(), Namespace: p.text("namespace")}
+	options := graph.Options{Start: w.start, End: w.end, GroupBy: p.groupBy(), Namespaces: p.namespaces()}
 	idle := p.boolean("idle_edges")
 	options.Waypoints = p.oneOf("waypoints", "hide", "hide", "show") == "show"
 	if p.err != nil {
@@ -92,7 +93,7 @@ func (s *graphs) get(r *http.Request, p *params) (*answer, error) {
 	}
 	// The question, and the state of the stores that the answer depends on.
 	key := fmt.Sprintf("%d %d %s %t %t %d %d %d %d %s", w.start, w.end, options.GroupBy, idle, options.Waypoints,
-		s.live.Version(), s.mesh.Version(), s.outages.Version(), s.ranges.now(), options.Namespace)
+		s.live.Version(), s.mesh.Version(), s.outages.Version(), s.ranges.now(), strings.Join(options.Namespaces, ","))
 	if known := s.cache.get(key); known != nil {
 		return known, nil
 	}

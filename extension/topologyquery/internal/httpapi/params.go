@@ -32,19 +32,42 @@ func (p *params) fail(name, detail string) {
 // single refuses parameters that are given more than once, where only one of them could count.
 func (p *params) single() {
 	for name, values := range p.values {
-		if len(values) > 1 && name != "attributes" {
-			p.fail(name, "is given more than once")
+		if len(values) > 1 && name != "attributes" && name != "namespace" {
+			p.fail(name, repeated)
 		}
 	}
 }
 
+// repeated is said of parameters of which only one value could count.
+const repeated = "is given more than once"
+
 func (p *params) text(name string) string {
 	value := p.values.Get(name)
+	if len(p.values[name]) > 1 {
+		p.fail(name, repeated)
+	}
 	if len(value) > maxText {
 		p.fail(name, "is too long")
 		return ""
 	}
 	return value
+}
+
+// maxNamespaces bounds a list of namespaces.
+const maxNamespaces = 100
+
+// namespaces reads namespaces as Grafana writes a variable of several values: one after the other, with commas or bars between them, in braces
+// or not, or the parameter more than once. None is all.
+func (p *params) namespaces() (names []string) {
+	for _, value := range p.values["namespace"] {
+		for name := range strings.FieldsFuncSeq(strings.Trim(value, "{}()"), func(r rune) bool { return r == ',' || r == '|' }) {
+			names = append(names, strings.TrimSpace(name))
+		}
+	}
+	if len(names) > maxNamespaces || slices.ContainsFunc(names, func(name string) bool { return len(name) > maxText }) {
+		p.fail("namespace", "is too long")
+	}
+	return names
 }
 
 func (p *params) oneOf(name, fallback string, allowed ...string) string {

@@ -37,6 +37,8 @@ type Settings struct {
 	SeriesExpiry int64
 	// Keep tells which metrics are stored in the history.
 	Keep func(metric string) bool
+	// Catalog, unless nil, is told what the stored metrics are.
+	Catalog *history.Catalog
 	// Restored tells that there is a history from before this process.
 	Restored bool
 	// Changed is called after each write.
@@ -65,11 +67,13 @@ type Ingester struct {
 
 // New returns an ingester.
 func New(all *stores.Stores, settings Settings) *Ingester {
+	namer := history.NewNamer()
+	namer.Catalog = settings.Catalog
 	return &Ingester{
 		Stores:   all,
 		Settings: settings,
 		identity: newIdentity(),
-		namer:    history.NewNamer(),
+		namer:    namer,
 		requests: endpoints.NewJoiner(all.Endpoints, all.Inventory),
 		series:   map[seriesKey]*series{},
 		dropped:  map[string]uint64{},

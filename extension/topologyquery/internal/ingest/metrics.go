@@ -138,8 +138,7 @@ func (b *batch) plausible(at pcommon.Timestamp) bool { return at >= b.earliest &
 
 func millis(t pcommon.Timestamp) int64 { return int64(t / 1e6) }
 
-// NotStored is the reason for which metrics are dropped that the history has no form for, such as explicit histograms. The API shows
-// nothing of them anyway.
+// NotStored is the reason for which metrics are dropped that the history has no form for: summaries. The API shows nothing of them anyway.
 const NotStored = "not_stored"
 
 func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric) {
@@ -177,6 +176,15 @@ func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 		}
 		for _, point := range eh.DataPoints().All() {
 			b.histogram(resource, resourceKey, metric, r, point)
+		}
+	case pmetric.MetricTypeHistogram:
+		explicit := metric.Histogram()
+		if r.kind != kindOther || explicit.AggregationTemporality() != pmetric.AggregationTemporalityCumulative {
+			b.dropped["type"] += uint64(explicit.DataPoints().Len())
+			return
+		}
+		for _, point := range explicit.DataPoints().All() {
+			b.explicit(resource, resourceKey, metric, r, point)
 		}
 	default:
 		if r.kind == kindOther {
@@ -337,6 +345,26 @@ func (b *batch) histogram(resource pcommon.Map, resourceKey seriesKey, metric pm
 	}
 	if s.stored != nil {
 		b.history.Histogram(s.stored, zeroAt, t, b.scratch.Native(max(point.ZeroThreshold(), leastZero)))
+	}
+}
+
+// explicit stores a histogram with bounds of its own.
+func (b *batch) explicit(resource pcommon.Map, resourceKey seriesKey, metric pmetric.Metric, r role, point pmetric.HistogramDataPoint) {
+	stored := history.Explicit(point)
+	if stored == nil {
+		b.dropped["value"]++
+		return
+	}
+	if !b.plausible(point.Timestamp()) {
+		b.dropped[datatime.Implausible.String()]++
+		return
+	}
+	s := b.find(resource, resourceKey, metric, r, point.Attributes())
+	if s == nil {
+		return
+	}
+	if _, change, zeroAt := b.step(s, r, point.StartTimestamp(), point.Timestamp(), stored.Count); change != cumulative.Late && s.stored != nil {
+		b.history.Histogram(s.stored, zeroAt, millis(point.Timestamp()), stored)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/jaegerapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/reply"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/traces"
+	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
@@ -106,22 +107,15 @@ func (a *API) meshStatus(r *http.Request, _ arguments) (any, error) {
 			namespaces = append(namespaces, object{"cluster": one.Cluster, "name": one.Name, "is_ambient": one.Ambient, "health": cmp.Or(health[one.Name], statusUnknown)})
 		}
 	}
-	up := map[string]bool{} // bounded by the sources
-	for _, node := range a.Sources.Nodes() {
-		up[node.Name] = true
-		for _, source := range node.Sources {
-			up[node.Name] = up[node.Name] && source.Up && source.Problem == ""
-		}
-	}
 	ready, pods := 0, []object{}
-	ztunnels := a.Mesh.Ztunnels()
+	ztunnels := a.ztunnels()
 	for _, z := range ztunnels {
 		phase := "Unknown"
-		if up[z.Node] {
+		if z.up {
 			ready, phase = ready+1, "Running"
 		}
 		if len(pods) < maxRows {
-			pods = append(pods, object{"name": cmp.Or(z.Name, "ztunnel"), "node": z.Node, "phase": phase, "ready": up[z.Node]})
+			pods = append(pods, object{"name": cmp.Or(z.Name, "ztunnel"), "node": z.Node, "phase": phase, "ready": z.up})
 		}
 	}
 	word := func(ok bool) string {
@@ -179,6 +173,27 @@ func (a *API) meshStatus(r *http.Request, _ arguments) (any, error) {
 			"ztunnel_version": all(versions), "kiali_version": version, "timestamp": end.Format(time.RFC3339), "trust_domain": all(domains),
 		},
 	}, nil
+}
+
+// told is a ztunnel, and whether all that is read of it arrives.
+type told struct {
+	*mesh.Ztunnel
+	up bool
+}
+
+func (a *API) ztunnels() []told {
+	up := map[string]bool{} // bounded by the sources
+	for _, node := range a.Sources.Nodes() {
+		up[node.Name] = true
+		for _, source := range node.Sources {
+			up[node.Name] = up[node.Name] && source.Up && source.Problem == ""
+		}
+	}
+	var list []told
+	for _, z := range a.Mesh.Ztunnels() {
+		list = append(list, told{z, up[z.Node]})
+	}
+	return list
 }
 
 // all names what is known, in order.

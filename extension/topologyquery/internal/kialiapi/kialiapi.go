@@ -35,6 +35,7 @@ type Mesh interface {
 	Workloads() []*inventory.Workload
 	Services() []*mesh.Service
 	Ztunnels() []*mesh.Ztunnel
+	Policies() []*mesh.Policy
 }
 
 // Graphs makes the graph of a window. release gives its memory back: nothing of it may be used afterwards.
@@ -71,7 +72,7 @@ const ChatPattern = "/api/chat/mcp/{tool}"
 
 // Routes returns the handlers by pattern of http.ServeMux.
 func (a *API) Routes() map[string]http.Handler {
-	return map[string]http.Handler{
+	routes := map[string]http.Handler{
 		"/api/auth/info":          answers(authInfo),
 		"/api/status":             answers(a.status),
 		"/api/config":             answers(a.config),
@@ -84,6 +85,8 @@ func (a *API) Routes() map[string]http.Handler {
 		"/api/clusters/services":  answers(a.services),
 		"POST " + ChatPattern:     answers(a.chat),
 	}
+	maps.Copy(routes, details{a}.routes())
+	return routes
 }
 
 func answers(answer func(r *http.Request) (any, error)) http.Handler {

@@ -40,6 +40,8 @@ type Settings struct {
 	// Now is the data's own time, at which a query is evaluated that names none.
 	Now    func() time.Time
 	Logger *slog.Logger
+	// Metadata is what the metrics are.
+	Metadata scrape.MetricMetadataStore
 	// Lookback is how long a sample holds.
 	Lookback time.Duration
 }
@@ -53,11 +55,12 @@ var noOrigin = regexp.MustCompile(`[^\s\S]`)
 
 // New returns the handler of all paths below Prefix.
 func New(s Settings) http.Handler {
-	none := none{}
+	none, described := none{}, described{target: scrape.NewTarget(labels.EmptyLabels(), &config.DefaultScrapeConfig, nil, nil)}
+	described.target.SetMetadataStore(s.Metadata)
 	api := v1.NewAPI(
 		s.Engine, s.Storage, nil, nil, none,
 		func(context.Context) v1.ScrapePoolsRetriever { return none },
-		func(context.Context) v1.TargetRetriever { return none },
+		func(context.Context) v1.TargetRetriever { return described },
 		func(context.Context) v1.AlertmanagerRetriever { return nil },
 		func() config.Config { return config.DefaultConfig },
 		nil, v1.GlobalURLOptions{},
@@ -94,7 +97,7 @@ func New(s Settings) http.Handler {
 	})
 }
 
-// none is what a Prometheus has beside its series: targets, rules, exemplars.
+// none is what a Prometheus has beside its series: rules, exemplars.
 type none struct{}
 
 func (none) ExemplarQuerier(context.Context) (storage.ExemplarQuerier, error) { return none{}, nil }
@@ -103,16 +106,21 @@ func (none) Select(_, _ int64, _ ...[]*labels.Matcher) ([]exemplar.QueryResult, 
 	return []exemplar.QueryResult{}, nil
 }
 
-func (none) TargetsActive() map[string][]*scrape.Target { return nil }
-
-func (none) TargetsDropped() map[string][]*scrape.Target { return nil }
-
-func (none) TargetsDroppedCounts() map[string]int { return nil }
-
-func (none) ScrapePoolConfig(string) (*config.ScrapeConfig, error) { return nil, nil }
-
 func (none) ScrapePools() []string { return nil }
 
 func (none) RuleGroups() []*rules.Group { return nil }
 
 func (none) AlertingRules() []*rules.AlertingRule { return nil }
+
+// described is the one target that there seems to be: its metadata is that of all metrics.
+type described struct{ target *scrape.Target }
+
+func (d described) TargetsActive() map[string][]*scrape.Target {
+	return map[string][]*scrape.Target{"nephilia": {d.target}}
+}
+
+func (described) TargetsDropped() map[string][]*scrape.Target { return nil }
+
+func (described) TargetsDroppedCounts() map[string]int { return nil }
+
+func (described) ScrapePoolConfig(string) (*config.ScrapeConfig, error) { return nil, nil }
