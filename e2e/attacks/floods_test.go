@@ -10,71 +10,123 @@ import (
 	"time"
 )
 
-// flood writes lines at a rate beside good ones, of which half fail from the middle on, and returns how many good ones there were.
-func (c *collector) flood(rate, seconds int, line func(i int) connection) (good int) {
-	steady := func(failing bool) string {
-		good += 6
-		l := connection{source: "good", destination: "svc", namespace: "good"}
-		if !failing {
-			return repeated(6, l)
+// outageWithin is how soon an outage of good connections has to be found.
+const outageWithin = 10 * time.Second
+
+// besides writes good connections each fifth of a second until it is told to stop: first for some time all well, then failing by half.
+// It tells how many there were, and how long after the first failure the outage was found.
+func (c *collector) besides(well time.Duration, during func()) (good int) {
+	c.t.Helper()
+	one := connection{source: "good", destination: "svc", namespace: "good"}
+	failed := one
+	failed.err = refusedError
+	var failing, found atomic.Int64
+	done, written := make(chan struct{}), make(chan struct{})
+	began := time.Now()
+	go func() {
+		defer close(written)
+		for {
+			text := repeated(6, one)
+			if time.Since(began) > well {
+				failing.CompareAndSwap(0, time.Now().UnixNano())
+				text = repeated(3, one) + repeated(3, failed)
+			}
+			c.write("0.log", text)
+			good += 6
+			select {
+			case <-done:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
 		}
-		failed := l
-		failed.err = refusedError
-		return repeated(3, l) + repeated(3, failed)
-	}
-	for range 60 {
-		c.write("0.log", steady(false))
-		time.Sleep(200 * time.Millisecond)
-	}
-	n := 0
-	for step := range seconds * 5 {
-		began := time.Now()
-		var text strings.Builder
-		for range rate / 5 {
-			text.WriteString(line(n).String())
-			n++
+	}()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for found.Load() == 0 {
+			select {
+			case <-done:
+				return
+			case <-time.After(300 * time.Millisecond):
+				if failing.Load() != 0 && len(c.outages("svc")) > 0 {
+					found.Store(time.Now().UnixNano())
+				}
+			}
 		}
-		c.write("0.log", text.String()+steady(step > seconds*5/2))
-		time.Sleep(max(0, 200*time.Millisecond-time.Since(began)))
+	}()
+	during()
+	close(done)
+	<-written
+	<-watched
+	switch took := time.Duration(found.Load() - failing.Load()); {
+	case found.Load() == 0:
+		c.t.Error("half of the good connections fail during the flood, and no outage is found")
+	case took > time.Duration(float64(outageWithin)**patience):
+		c.t.Errorf("the outage is found after %s", took)
+	default:
+		c.t.Logf("the outage is found after %s", took)
 	}
 	return good
 }
 
-// TestFloods writes more names, ports and reasons than are told apart: what is good is counted and its outage found, and the memory that
-// the chart gives is enough.
+// recovers holds that good connections are counted exactly, in time and within the chart's memory, soon after a flood.
+func (c *collector) recovers(good int, peak int64) {
+	c.t.Helper()
+	c.eventually("good connections", good, func() int { return c.inGraph("good", "good") })
+	if lag := c.lag(); lag > time.Duration(15*float64(time.Second)**patience) {
+		c.t.Errorf("%s behind after the flood", lag)
+	}
+	c.t.Logf("at most %d MiB", peak>>20)
+	if peak > chartMemory {
+		c.t.Errorf("%d MiB, and the chart gives %d", peak>>20, chartMemory>>20)
+	}
+}
+
+// TestFloods writes more names, ports and reasons than are told apart: what is good is counted and its outage found during the flood, and
+// the memory that the chart gives is enough.
 func TestFloods(t *testing.T) {
-	for name, line := range map[string]func(i int) connection{
-		"names": func(i int) connection {
-			return connection{source: fmt.Sprint("w", i), destination: fmt.Sprint("v", i), address: fmt.Sprintf("10.%d.%d.%d", i>>16&255, i>>8&255, i&255)}
-		},
-		"ports": func(i int) connection {
+	names := func(i int) connection {
+		return connection{source: fmt.Sprint("w", i), destination: fmt.Sprint("v", i), address: fmt.Sprintf("10.%d.%d.%d", i>>16&255, i>>8&255, i&255)}
+	}
+	for _, test := range []struct {
+		name string
+		rate int
+		line func(i int) connection
+	}{
+		{"names", 2000, names},
+		{"a million names", 20_000, names},
+		{"ports", 2000, func(i int) connection {
 			return connection{source: "scanner", destination: "victim", port: i%65535 + 1, err: refusedError}
-		},
-		"policies": func(i int) connection {
+		}},
+		{"policies", 2000, func(i int) connection {
 			return connection{source: "denied", destination: "victim", err: fmt.Sprintf("connection closed due to policy rejection: explicitly denied by: ns%d/p%d", i, i)}
-		},
-		"errors": func(i int) connection {
+		}},
+		{"errors", 2000, func(i int) connection {
 			return connection{source: "odd", destination: "victim", err: fmt.Sprint("strange error ", i)}
-		},
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			c := startCollector(t, "standalone.yaml", nil)
 			peak := c.watchMemory()
-			rate, seconds := 2000, 40
+			seconds := 50
 			if testing.Short() {
 				seconds = 15
 			}
-			good := c.flood(rate, seconds, line)
-			if found := c.outages("svc"); len(found) == 0 && *patience == 1 {
-				t.Error("half of the good connections fail during the flood, and no outage is found")
-			}
-			c.eventually("good connections", good, func() int { return c.inGraph("good", "good") })
-			if peak() > chartMemory {
-				t.Errorf("%d MiB, and the chart gives %d", peak()>>20, chartMemory>>20)
-			}
-			if lag := c.lag(); lag > time.Duration(15*float64(time.Second)**patience) {
-				t.Errorf("%s behind after the flood", lag)
-			}
+			good := c.besides(time.Duration(12+seconds/3)*time.Second, func() {
+				time.Sleep(12 * time.Second)
+				n := 0
+				for range seconds * 5 {
+					began := time.Now()
+					var text strings.Builder
+					for range test.rate / 5 {
+						text.WriteString(test.line(n).String())
+						n++
+					}
+					c.write("0.log", text.String())
+					time.Sleep(max(0, 200*time.Millisecond-time.Since(began)))
+				}
+			})
+			c.recovers(good, peak())
 		})
 	}
 }
