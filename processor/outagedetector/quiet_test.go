@@ -203,3 +203,16 @@ func TestPausesAsEver(t *testing.T) {
 	assert.Equal(t, rules.KindTrafficLoss, outages[1].Kind)
 	assert.Equal(t, "shop/cart", rootText(outages[1].Root))
 }
+
+// TestOverflowIsNobodys has failures that the graph counts together because it has no room to tell them apart: nobody is at fault.
+func TestOverflowIsNobodys(t *testing.T) {
+	for _, overflow := range []bool{false, true} {
+		w := newWorld(t, nil)
+		w.node("node-a")
+		e := w.edge("/overflow", "/overflow")
+		e.overflow = overflow
+		w.run(2*time.Minute, func() { e.ok(20) })
+		w.run(2*time.Minute, func() { e.ok(10).fail(10, semconv.ErrorTypeConnectionRefused, "") })
+		assert.Equal(t, overflow, len(w.outages()) == 0)
+	}
+}

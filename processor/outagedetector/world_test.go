@@ -75,6 +75,7 @@ type worldEdge struct {
 	seconds                  float64
 	durations                map[int32]uint64 // by index of an exponential histogram of scale 2
 	changed                  bool
+	overflow                 bool // what exceeds a bound of the graph
 	w                        *world
 }
 
@@ -402,6 +403,13 @@ func (w *world) edgePoints(md pmetric.Metrics) {
 }
 
 func (e *worldEdge) points(point func(string, uint64) pcommon.Map, scope pmetric.ScopeMetrics) {
+	if told := point; e.overflow {
+		point = func(metric string, value uint64) pcommon.Map {
+			attrs := told(metric, value)
+			attrs.PutBool(semconv.LabelOverflow, true)
+			return attrs
+		}
+	}
 	if e.opened > 0 {
 		e.key.PutAttributes(point(semconv.MetricEdgeOpened, e.opened))
 		e.key.PutAttributes(point(semconv.MetricEdgeClosed, e.closed))

@@ -3,6 +3,7 @@ package servicegraphprocessor
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -64,8 +65,10 @@ type RequestsConfig struct {
 	// MaxRoutes bounds the routes of an edge; further ones are counted as "other".
 	MaxRoutes int `mapstructure:"max_routes"`
 	// VerifySenders counts a span only if it comes from a pod of the namespace that it says it is of, where the sender's address is a
-	// pod's. Collectors in between send from addresses of their own.
+	// pod's.
 	VerifySenders bool `mapstructure:"verify_senders"`
+	// Relays are the collectors whose pods send what others wrote: "namespace", or "namespace/workload".
+	Relays []string `mapstructure:"relays"`
 	// LatencyBuckets are the bounds of the traces_service_graph_request_* histograms.
 	LatencyBuckets []time.Duration `mapstructure:"latency_buckets"`
 }
@@ -101,9 +104,10 @@ func createDefaultConfig() component.Config {
 			MaxSkew:      100 * ms,
 		},
 		Requests: RequestsConfig{
-			Wait:      10 * time.Second,
-			MaxSpans:  100_000,
-			MaxRoutes: 50,
+			Wait:          10 * time.Second,
+			MaxSpans:      100_000,
+			MaxRoutes:     50,
+			VerifySenders: true,
 			LatencyBuckets: []time.Duration{
 				2 * ms, 4 * ms, 6 * ms, 8 * ms, 10 * ms, 50 * ms, 100 * ms, 200 * ms, 400 * ms, 800 * ms,
 				1000 * ms, 1400 * ms, 2000 * ms, 5000 * ms, 10_000 * ms, 15_000 * ms,
@@ -173,6 +177,11 @@ func (c *Config) Validate() error {
 	}
 	if c.EdgeExpiry < 2*c.RefreshInterval {
 		errs = append(errs, errors.New("edge_expiry must be at least twice refresh_interval"))
+	}
+	for _, relay := range c.Requests.Relays {
+		if namespace, workload, one := strings.Cut(relay, "/"); namespace == "" || one && workload == "" || strings.Contains(workload, "/") {
+			errs = append(errs, fmt.Errorf("requests::relays: %q is neither a namespace nor namespace/workload", relay))
+		}
 	}
 	for i, bound := range c.Requests.LatencyBuckets {
 		if bound <= 0 || (i > 0 && bound <= c.Requests.LatencyBuckets[i-1]) {

@@ -24,7 +24,7 @@ func TestConfig(t *testing.T) {
 			ResolveHold: 5 * time.Second,
 			Reconcile:   ReconcileConfig{SettleWindow: 30 * time.Second, ReasonHold: 10 * time.Second, MaxSkew: 50 * time.Millisecond},
 			Requests: RequestsConfig{
-				Wait: 3 * time.Second, MaxSpans: 400, MaxRoutes: 5,
+				Wait: 3 * time.Second, MaxSpans: 400, MaxRoutes: 5, Relays: []string{"observability", "shop/collector"},
 				LatencyBuckets: []time.Duration{10 * time.Millisecond, 100 * time.Millisecond, time.Second},
 			},
 			FlowSpans: FlowSpansConfig{Wait: 2 * time.Second, MaxSpans: 300, MaxSkew: 20 * time.Millisecond},
@@ -34,6 +34,7 @@ func TestConfig(t *testing.T) {
 		}},
 		{id: "service_graph/hold", errors: []string{"reconcile::reason_hold must be less than reconcile::settle_window"}},
 		{id: "service_graph/expiry", errors: []string{"edge_expiry must be at least twice refresh_interval"}},
+		{id: "service_graph/relays", errors: []string{`requests::relays: "shop/" is neither a namespace nor namespace/workload`}},
 		{id: "service_graph/buckets", errors: []string{"requests::latency_buckets must be positive and ascending"}},
 	} {
 		t.Run(tt.id, func(t *testing.T) {

@@ -453,6 +453,10 @@ func (g *graph) applyTraces(traces ptrace.Traces, sender netip.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	arrival := g.arrival()
+	by := g.names.Holder(sender)
+	if by != nil && identity.Relays(g.cfg.Requests.Relays).Has(by) {
+		by = nil
+	}
 	traces.ResourceSpans().RemoveIf(func(resource ptrace.ResourceSpans) bool {
 		origin := appspan.OriginOf(resource.Resource())
 		resource.ScopeSpans().RemoveIf(func(scope ptrace.ScopeSpans) bool {
@@ -460,11 +464,11 @@ func (g *graph) applyTraces(traces ptrace.Traces, sender netip.Addr) {
 				g.spans.Apply(resource.Resource(), scope, arrival)
 				return scope.Spans().Len() == 0
 			}
-			if !identity.Believed(g.names, origin, sender) {
+			if !identity.Believed(g.names, origin, by) {
 				g.telemetry.Dropped(telemetry.DroppedSender, scope.Spans().Len())
 				return false
 			}
-			origin.Learnt = g.names.Holder(sender)
+			origin.Learnt = by
 			for _, span := range scope.Spans().All() {
 				g.requests.Apply(origin, span, arrival)
 			}

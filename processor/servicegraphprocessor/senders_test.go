@@ -16,19 +16,24 @@ import (
 func TestSpansOfOthers(t *testing.T) {
 	evil := testPod("evil-1", "evil", "node-a", "10.0.9.9")
 	evil.Namespace, evil.UID = "evil", "Kubernetes//Pod/evil/evil-1"
+	unverified := func(c *Config) { c.Requests.VerifySenders = false }
+	relay := func(relay string) func(c *Config) { return func(c *Config) { c.Requests.Relays = []string{relay} } }
 	for _, test := range []struct {
 		name   string
 		sender string
-		verify bool
+		config func(c *Config)
 		want   uint64
 	}{
-		{"of its own namespace", "10.0.1.1", true, 1},
-		{"of nobody's address", "127.0.0.1", true, 1},
-		{"of another namespace", "10.0.9.9", true, 0},
-		{"of another namespace, where senders are not looked at", "10.0.9.9", false, 1},
+		{"of its own namespace", "10.0.1.1", nil, 1},
+		{"of nobody's address", "127.0.0.1", nil, 1},
+		{"of another namespace", "10.0.9.9", nil, 0},
+		{"of another namespace, where senders are not looked at", "10.0.9.9", unverified, 1},
+		{"of another namespace whose pods pass on others' spans", "10.0.9.9", relay("evil"), 1},
+		{"of another workload that passes on others' spans", "10.0.9.9", relay("evil/evil"), 1},
+		{"of another namespace, while others pass on spans", "10.0.9.9", relay("evil/collector"), 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := newPipelines(t, func(c *Config) { c.Requests.VerifySenders = test.verify })
+			p := newPipelines(t, test.config)
 			p.learn(epoch, []mesh.Entity{clientPod, serverPod, serverSvc, evil}...)
 			p.step(1, nil)
 			traces := ptrace.NewTraces()

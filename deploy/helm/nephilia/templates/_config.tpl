@@ -96,11 +96,10 @@ receivers:
       http:
         endpoint: ${env:POD_IP}:4328
 processors:
-  {{- if .Values.spans.verifySenders }}
   service_graph:
     requests:
-      verify_senders: true
-  {{- end }}
+      verify_senders: {{ .Values.spans.verifySenders }}
+      relays: {{ toJson .Values.spans.relays }}
   # No application speaks as a ztunnel.
   filter/applications:
     error_mode: ignore

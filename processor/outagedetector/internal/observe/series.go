@@ -82,7 +82,11 @@ func newSeriesTable(clock *Clock, edges *Edges, mesh *Mesh, limit int) *seriesTa
 	return &seriesTable{byKey: map[edge.Key]*series{}, clock: clock, edges: edges, mesh: mesh, limit: limit}
 }
 
+// of finds the series of an edge, nil where there is none: what exceeds a bound of the graph is nobody's.
 func (s *seriesTable) of(attrs pcommon.Map, t int64) *series {
+	if _, overflow := attrs.Get(semconv.LabelOverflow); overflow {
+		return nil
+	}
 	key := edge.KeyOf(attrs)
 	if found, ok := s.byKey[key]; ok {
 		found.last = t

@@ -173,8 +173,8 @@ func (r *Restored) Into(s *Store, emitted pcommon.Timestamp) {
 			s.Endpoints.touch(e, e.start, e.seen)
 		}
 	}
-	for key, one := range r.services {
-		if one.fits(len(s.Services.bounds) + 1) {
+	for _, key := range slices.SortedFunc(maps.Keys(r.services), ServiceKey.compare) {
+		if one := r.services[key]; one.fits(len(s.Services.bounds) + 1) {
 			s.Services.byKey[key] = one
 			s.Services.touch(one, one.seen)
 		}

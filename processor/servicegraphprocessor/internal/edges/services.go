@@ -1,8 +1,10 @@
 package edges
 
 import (
+	"cmp"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -42,6 +44,13 @@ type ServiceKey struct {
 	client, clientNamespace, server, serverNamespace string
 	// connection is the type of the connection: empty for HTTP and gRPC.
 	connection string
+}
+
+func (k ServiceKey) compare(other ServiceKey) int {
+	return cmp.Or(
+		strings.Compare(k.client, other.client), strings.Compare(k.clientNamespace, other.clientNamespace), strings.Compare(k.server, other.server),
+		strings.Compare(k.serverNamespace, other.serverNamespace), strings.Compare(k.connection, other.connection),
+	)
 }
 
 // ServiceKeyOf is the key of the edge between the services of two parties.
@@ -189,14 +198,19 @@ func (t *Services) emit(m *emission, now pcommon.Timestamp) {
 
 // refresh repeats those that did not change, and forgets those that are silent for long.
 func (t *Services) refresh(m *emission, now, refresh pcommon.Timestamp, expiry time.Duration) {
+	var due []*Service
 	for key, s := range t.byKey {
 		switch {
 		case moment.Since(s.seen, now, expiry):
 			delete(t.byKey, key)
 			t.changed.add(key)
 		case s.emitted <= refresh && s.emitted > 0:
-			s.appendTo(m, t.bounds, now)
+			due = append(due, s)
 		}
+	}
+	slices.SortFunc(due, func(a, b *Service) int { return a.key.compare(b.key) })
+	for _, s := range due {
+		s.appendTo(m, t.bounds, now)
 	}
 }
 

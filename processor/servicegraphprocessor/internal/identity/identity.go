@@ -3,7 +3,7 @@ package identity
 
 import (
 	"cmp"
-	"net/netip"
+	"slices"
 	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -37,15 +37,22 @@ type Callee struct {
 	Port    uint16 // the target port
 }
 
+// Relays are collectors that pass on spans of others: "namespace", or "namespace/workload".
+type Relays []string
+
+// Has tells whether a workload is one of them.
+func (r Relays) Has(w *mesh.Workload) bool {
+	return slices.Contains(r, w.Namespace) || slices.Contains(r, w.Namespace+"/"+w.Owner())
+}
+
 // Believed tells whether a sender may have written spans of an origin: one that is a pod of the mesh writes those of its namespace.
-// Nothing is known of a sender whose address is not valid or nobody's.
-func Believed(names *naming.Directory, o *appspan.Origin, sender netip.Addr) bool {
-	w := names.Holder(sender)
-	if w == nil {
+// Nothing is known of a sender that is nil.
+func Believed(names *naming.Directory, o *appspan.Origin, sender *mesh.Workload) bool {
+	if sender == nil {
 		return true
 	}
 	claimed := NewResolver(names, nil).resolve(o).Party.Namespace
-	return claimed == "" || claimed == w.Namespace
+	return claimed == "" || claimed == sender.Namespace
 }
 
 // Same tells whether two spans are of one pod, as far as that is known, else of one service.

@@ -233,7 +233,7 @@ func (d *Directory) SpeaksFor(waypoint, hostname string, destination edge.Party)
 		return true
 	}
 	backend := d.derive().byParty[destination]
-	if backend != nil && meant(d, backend.Waypoint, waypoint) {
+	if backend != nil && (meant(d, backend.Waypoint, waypoint) || hostname == "" && d.servedThrough(backend, waypoint)) {
 		return true
 	}
 	if s := d.Service(hostname); s != nil {
@@ -252,6 +252,16 @@ func (d *Directory) SpeaksFor(waypoint, hostname string, destination edge.Party)
 		}
 	}
 	return destination.Namespace == namespace
+}
+
+// servedThrough tells whether a waypoint stands before a service of a workload.
+func (d *Directory) servedThrough(w *mesh.Workload, waypoint string) bool {
+	for key := range w.Services {
+		if s := d.Service(hostnameOf(key)); s != nil && meant(d, s.Waypoint, waypoint) {
+			return true
+		}
+	}
+	return false
 }
 
 // meant tells whether a reference to a waypoint ("namespace/hostname" or an address) means the one of a name.

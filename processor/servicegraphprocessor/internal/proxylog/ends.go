@@ -55,7 +55,7 @@ func (t *Table) endsOf(r *request, now pcommon.Timestamp) ends {
 	e.known = true
 	switch {
 	case e.throughWaypoint:
-		e.foreign = service != "" && (proxy == nil || e.key.Destination != naming.PartyOf(proxy)) && !t.names.SpeaksFor(name, service, e.key.Destination)
+		e.foreign = (service != "" || e.pod != nil) && (proxy == nil || e.key.Destination != naming.PartyOf(proxy)) && !t.names.SpeaksFor(name, service, e.key.Destination)
 	case e.toWaypoint:
 		e.key.Waypoint = t.names.WaypointOf(service, "")
 	case e.pod == nil || !e.pod.InMesh():

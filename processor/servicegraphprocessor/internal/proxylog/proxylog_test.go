@@ -220,12 +220,13 @@ func TestBeyond(t *testing.T) {
 }
 
 func TestForeignUnknownAndTooMany(t *testing.T) {
-	b := newBench(t, 3)
+	b := newBench(t, 4)
 	b.logged(line{proxy: "elsewhere/waypoint", client: "10.0.0.1", upstream: "10.0.0.3", service: "oven.bakery.svc", code: 500, at: 10 * second, failed: true})
-	b.logged(line{proxy: "bakery/waypoint", upstream: "10.0.0.3", service: "oven.bakery.svc", code: 200, at: 10 * second}) // names no client
+	b.logged(line{proxy: "elsewhere/waypoint", client: "10.0.0.1", upstream: "10.0.0.3", code: 500, at: 10 * second, failed: true}) // names no service
+	b.logged(line{proxy: "bakery/waypoint", upstream: "10.0.0.3", service: "oven.bakery.svc", code: 200, at: 10 * second})          // names no client
 	b.logged(line{proxy: "bakery/waypoint", client: "10.0.0.1", code: 200, at: 10 * second})
 	assert.False(t, b.logged(line{proxy: "bakery/waypoint", client: "10.0.0.1", code: 200, at: 10 * second}), "there is no room")
-	assert.Len(t, b.settled(11*second, true), 3)
+	assert.Len(t, b.settled(11*second, true), 4)
 	assert.Equal(t, map[string]int{"unknown oven-v1 200 <nil> waypoint_log": 1}, b.counted(12*second), "a waypoint of another namespace speaks for nobody here")
 	b.Rewind(second)
 	other := plog.NewLogRecord()

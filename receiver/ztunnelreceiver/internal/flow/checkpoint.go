@@ -237,10 +237,7 @@ func (t *seriesTable) readChunk(data []byte, version byte, chunk int, nodes *nod
 		at := uint32(first) + uint32(slot)
 		s.duration.Fit(t.layout)
 		t.slots[at] = s
-		t.index[s.key] = at
-		if s.overflow() {
-			t.overflow++
-		}
+		t.enter(s, at)
 		s.changed = true
 		t.changed = append(t.changed, at)
 	}

@@ -129,7 +129,7 @@ const (
 	CountEarly
 	// CountRepeated counts entries that were counted before what was stored was lost.
 	CountRepeated
-	// CountOverflow counts connections that went into an overflow series.
+	// CountOverflow counts connections that went into an overflow series, or a series without their port.
 	CountOverflow
 	// CountDrained counts connections that a drain closed.
 	CountDrained

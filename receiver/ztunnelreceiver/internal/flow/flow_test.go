@@ -174,6 +174,30 @@ func TestLabelExplosion(t *testing.T) {
 	assert.Zero(t, p.Series(), "the overflow series goes like any other")
 }
 
+// TestPortsAreBounded scans the ports of one pod: who comes after has a series, and the scan is forgotten.
+func TestPortsAreBounded(t *testing.T) {
+	const ports = 20_000
+	obs := counter{}
+	p := New(Config{RecordMetrics: true, MaxSeries: 2 * maxPorts, Expiry: time.Minute}, obs)
+	scan := func() {
+		for port := range ports {
+			entry := bytes.Replace(line(after(0), "scanner", "s", ""), []byte(":8080"), fmt.Appendf(nil, ":%d", port+1), 1)
+			p.Entry("n", entry, after(0))
+		}
+	}
+	scan()
+	scan()
+	p.Entry("n", line(after(0), "good", "s", ""), after(0))
+	assert.Equal(t, maxPorts+2, p.Series())
+	counts, _ := closed(p.FlushMetrics(after(time.Second), false))
+	assert.Equal(t, int64(2*(ports-maxPorts)), obs[CountOverflow])
+	assert.Equal(t, map[string]int64{"scanner": 2 * ports, "good": 1}, counts)
+
+	p.FlushMetrics(after(time.Hour), false)
+	assert.Zero(t, p.Series())
+	assert.Empty(t, p.series.ports)
+}
+
 func TestPoliciesAreBounded(t *testing.T) {
 	p := New(Config{RecordMetrics: true}, nil)
 	for i := range 100 {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
@@ -12,6 +14,10 @@ import (
 
 // chunkSize is how many series share a chunk of a checkpoint.
 const chunkSize = 256
+
+// maxPorts bounds the ports of one flow that are told apart: a scan of all ports must not take the room of others. What exceeds it
+// counts without a port.
+const maxPorts = 1024
 
 // maxPolicies bounds the policies that one series names; denials by further ones are counted without a name.
 const maxPolicies = 16
@@ -104,6 +110,7 @@ type seriesTable struct {
 	boundary, first int64
 
 	index    map[string]uint32 // bounded by max and an overflow series per node
+	ports    map[uint64]int    // how many series with a port there are of a flow, by portless; bounded by index
 	slots    []*series
 	free     []uint32
 	overflow int // how many of the series are overflow ones
@@ -117,6 +124,7 @@ func (t *seriesTable) init(cfg *Config) {
 		max:    cfg.MaxSeries,
 		layout: exphist.Layout{Scale: int32(cfg.Histogram.MaxScale), MaxBuckets: cfg.Histogram.MaxBuckets},
 		index:  make(map[string]uint32),
+		ports:  make(map[uint64]int),
 		key:    make([]byte, 0, 512),
 	}
 }
@@ -205,21 +213,72 @@ func clientBytes(rec *accesslog.Record) (sent, received uint64) {
 	return rec.BytesSent, rec.BytesRecv
 }
 
-// lookup returns the series of t.key, a new one if there is none and room for it, otherwise the overflow series.
-func (t *seriesTable) lookup(start int64) (slot uint32, isOverflow bool) {
+// fold says what a record's series does not tell for want of room.
+type fold int
+
+const (
+	foldNothing fold = iota
+	foldPort         // the port
+	foldAll          // anything but node and reporter: the overflow series
+)
+
+// portless identifies a key without its port.
+func portless(key []byte) uint64 {
+	var h xxhash.Digest
+	h.Reset()
+	_, _ = h.Write(key[:keyPortAt]) // it never fails
+	_, _ = h.Write(key[keyHead:])
+	return h.Sum64()
+}
+
+// lookup returns the series of t.key, a new one if there is none and room for it, otherwise the flow's without a port or the overflow series.
+func (t *seriesTable) lookup(start int64) (slot uint32, folded fold) {
 	if slot, ok := t.index[string(t.key)]; ok {
-		return slot, false
+		return slot, foldNothing
+	}
+	if t.key[keyPortAt]|t.key[keyPortAt+1] != 0 && t.ports[portless(t.key)] >= maxPorts {
+		folded = foldPort
+		t.key[keyPortAt], t.key[keyPortAt+1] = 0, 0
+		if slot, ok := t.index[string(t.key)]; ok {
+			return slot, folded
+		}
 	}
 	if len(t.index)-t.overflow < t.max {
-		return t.insert(&series{key: string(t.key), start: start}), false
+		return t.insert(&series{key: string(t.key), start: start}), folded
 	}
 	t.key = t.key[:keyHead]
 	t.key[keyReporterAt] |= reporterOverflow
 	t.key[keySecurityAt], t.key[keyPortAt], t.key[keyPortAt+1] = 0, 0, 0
 	if slot, ok := t.index[string(t.key)]; ok {
-		return slot, true
+		return slot, foldAll
 	}
-	return t.insert(&series{key: string(t.key), start: start}), true
+	return t.insert(&series{key: string(t.key), start: start}), foldAll
+}
+
+// enter indexes a series.
+func (t *seriesTable) enter(s *series, slot uint32) {
+	t.index[s.key] = slot
+	switch {
+	case s.overflow():
+		t.overflow++
+	case s.port() != 0:
+		t.ports[portless([]byte(s.key))]++
+	}
+}
+
+// leave is the inverse of enter.
+func (t *seriesTable) leave(s *series) {
+	delete(t.index, s.key)
+	switch {
+	case s.overflow():
+		t.overflow--
+	case s.port() != 0:
+		if id := portless([]byte(s.key)); t.ports[id] > 1 {
+			t.ports[id]--
+		} else {
+			delete(t.ports, id)
+		}
+	}
 }
 
 func (t *seriesTable) insert(s *series) uint32 {
@@ -234,10 +293,7 @@ func (t *seriesTable) insert(s *series) uint32 {
 			t.dirty = append(t.dirty, true)
 		}
 	}
-	t.index[s.key] = slot
-	if s.overflow() {
-		t.overflow++
-	}
+	t.enter(s, slot)
 	return slot
 }
 
@@ -257,10 +313,7 @@ func (t *seriesTable) expire(before int64) int64 {
 		if s == nil || s.last >= before || s.changed {
 			continue
 		}
-		delete(t.index, s.key)
-		if s.overflow() {
-			t.overflow--
-		}
+		t.leave(s)
 		t.slots[slot] = nil
 		t.free = append(t.free, uint32(slot))
 		t.dirty[slot/chunkSize] = true
@@ -286,9 +339,11 @@ func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
 		t.first = rec.Time
 	}
 	t.makeKey(n.id, rec)
-	slot, overflow := t.lookup(t.boundary)
-	if overflow {
+	slot, folded := t.lookup(t.boundary)
+	if folded != foldNothing {
 		p.counts[CountOverflow]++
+	}
+	if folded == foldAll {
 		n.reading.dropped++
 	}
 	s := t.slots[slot]
@@ -300,7 +355,7 @@ func (p *Processor) aggregate(n *node, rec *accesslog.Record) {
 	switch {
 	case rec.Failed():
 		policy := rec.Failure.Policy
-		if overflow {
+		if folded == foldAll {
 			policy = nil
 		}
 		s.fail(rec.Failure.Type, policy)

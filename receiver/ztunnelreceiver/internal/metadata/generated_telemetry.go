@@ -120,7 +120,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverZtunnelFlowsOverflowed, err = builder.meter.Int64Counter(
 		"otelcol_receiver_ztunnel_flows_overflowed",
-		metric.WithDescription("Connections that were counted in an overflow series because the bound on series is reached. [Alpha]"),
+		metric.WithDescription("Connections that were counted in an overflow series because the bound on series is reached, or without their port because the bound on a flow's ports is. [Alpha]"),
 		metric.WithUnit("{connection}"),
 	)
 	errs = errors.Join(errs, err)

@@ -136,7 +136,7 @@ func AssertEqualReceiverZtunnelEntriesDamaged(t *testing.T, tt *componenttest.Te
 func AssertEqualReceiverZtunnelFlowsOverflowed(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_ztunnel_flows_overflowed",
-		Description: "Connections that were counted in an overflow series because the bound on series is reached. [Alpha]",
+		Description: "Connections that were counted in an overflow series because the bound on series is reached, or without their port because the bound on a flow's ports is. [Alpha]",
 		Unit:        "{connection}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
