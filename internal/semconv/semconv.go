@@ -24,6 +24,7 @@ const (
 	AttrGateway           = "istio.gateway"
 
 	ServiceNameZtunnel  = "ztunnel"
+	ServiceNameCNI      = "istio-cni-node"
 	ServiceNameWaypoint = "waypoint"
 	ServiceNameGateway  = "gateway"
 )
@@ -87,6 +88,7 @@ const (
 
 	SourceAccessLog  = "access_log"
 	SourceEnvoyLog   = "envoy_log"
+	SourceCNILog     = "cni_log"
 	SourceMetrics    = "metrics"
 	SourceConfigDump = "config_dump"
 	SourceXDS        = "xds"
@@ -220,6 +222,7 @@ const (
 const (
 	EventAccess     = "ztunnel.access"
 	EventZtunnelLog = "ztunnel.log"
+	EventCNILog     = "istio_cni.log"
 	EventOutage     = "mesh.outage"
 
 	AttrDirection            = "ztunnel.direction"

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/flow"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cluster"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cnilogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/configdumps"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/controlplane"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/endpoints"
@@ -37,13 +39,11 @@ type Config struct {
 
 	SeriesConfig `mapstructure:",squash"`
 
-	// FlowRecords says whether access-log entries become log records. The ztunnels' own messages and the entities do anyway.
-	FlowRecords bool `mapstructure:"flow_records"`
-	// Spans says which access-log entries become spans.
-	Spans SpansConfig `mapstructure:"spans"`
+	RecordsConfig `mapstructure:",squash"`
 
 	AccessLogs configoptional.Optional[accesslogs.Config]   `mapstructure:"access_logs"`
 	EnvoyLogs  configoptional.Optional[envoylogs.Config]    `mapstructure:"envoy_logs"`
+	CNILogs    configoptional.Optional[cnilogs.Config]      `mapstructure:"cni_logs"`
 	Metrics    configoptional.Optional[metrics.Config]      `mapstructure:"metrics"`
 	ConfigDump configoptional.Optional[configdumps.Config]  `mapstructure:"config_dump"`
 	XDS        configoptional.Optional[controlplane.Config] `mapstructure:"xds"`
@@ -59,6 +59,14 @@ type SeriesConfig struct {
 	MaxSeries int `mapstructure:"max_series"`
 	// SeriesExpiry is after how long a series without a record is forgotten; 0 is never.
 	SeriesExpiry time.Duration `mapstructure:"series_expiry"`
+}
+
+// RecordsConfig says what single access-log entries become.
+type RecordsConfig struct {
+	// FlowRecords says whether access-log entries become log records. The ztunnels' own messages and the entities do anyway.
+	FlowRecords bool `mapstructure:"flow_records"`
+	// Spans says which access-log entries become spans.
+	Spans SpansConfig `mapstructure:"spans"`
 }
 
 // formerNames are the names that options had before.
@@ -114,10 +122,10 @@ func createDefaultConfig() component.Config {
 		FlushInterval:   time.Second,
 		RefreshInterval: time.Minute,
 		SeriesConfig:    SeriesConfig{MaxSeries: flow.DefaultMaxSeries, SeriesExpiry: 24 * time.Hour},
-		FlowRecords:     true,
-		Spans:           SpansConfig{SamplingPercentage: 1, SlowThreshold: 10 * time.Second},
+		RecordsConfig:   RecordsConfig{FlowRecords: true, Spans: SpansConfig{SamplingPercentage: 1, SlowThreshold: 10 * time.Second}},
 		AccessLogs:      configoptional.Default(accesslogs.DefaultConfig()),
 		EnvoyLogs:       configoptional.Default(envoylogs.DefaultConfig()),
+		CNILogs:         configoptional.Default(cnilogs.DefaultConfig()),
 		Metrics:         configoptional.Default(metrics.DefaultConfig()),
 		ConfigDump:      configoptional.Default(configdumps.DefaultConfig()),
 		XDS:             configoptional.Default(controlplane.DefaultConfig()),
@@ -133,10 +141,10 @@ func createDefaultConfig() component.Config {
 func (c *Config) Validate() error {
 	var errs []error
 	// In a replay, envoy_logs says the format of the recorded ones.
-	live := c.AccessLogs.HasValue() || c.EnvoyLogs.HasValue() && !c.Replay.HasValue() || c.Metrics.HasValue() || c.ConfigDump.HasValue() || c.XDS.HasValue() || c.Kubernetes.HasValue()
+	live := c.AccessLogs.HasValue() || c.EnvoyLogs.HasValue() && !c.Replay.HasValue() || c.CNILogs.HasValue() || c.Metrics.HasValue() || c.ConfigDump.HasValue() || c.XDS.HasValue() || c.Kubernetes.HasValue()
 	switch {
 	case !live && !c.Replay.HasValue():
-		errs = append(errs, errors.New("no source: one of access_logs, envoy_logs, metrics, config_dump, xds, kubernetes and replay is required"))
+		errs = append(errs, errors.New("no source: one of access_logs, envoy_logs, cni_logs, metrics, config_dump, xds, kubernetes and replay is required"))
 	case live && c.Replay.HasValue():
 		errs = append(errs, errors.New("replay and a live source exclude each other: one clock drives everything"))
 	}
@@ -168,9 +176,14 @@ func (c *Config) Validate() error {
 		if err := logs.ValidateFiles(k != nil && k.Logs == cluster.LogsAPI && k.Waypoints); err != nil {
 			errs = append(errs, fmt.Errorf("envoy_logs: %w", err))
 		}
-		if access := c.AccessLogs.Get(); access != nil && access.StorageID != nil && logs.StorageID != nil && *access.StorageID != *logs.StorageID {
-			errs = append(errs, errors.New("access_logs::storage and envoy_logs::storage must be the same: what is read is stored in one transaction"))
+	}
+	if logs := c.CNILogs.Get(); logs != nil {
+		if err := logs.ValidateFiles(c.NodeName, k != nil && k.Logs == cluster.LogsAPI && k.CNI); err != nil {
+			errs = append(errs, fmt.Errorf("cni_logs: %w", err))
 		}
+	}
+	if ids := c.storageIDs(); len(ids) > 1 && slices.ContainsFunc(ids[1:], func(id component.ID) bool { return id != ids[0] }) {
+		errs = append(errs, errors.New("cni_logs::storage, access_logs::storage and envoy_logs::storage must be the same: what is read is stored in one transaction"))
 	}
 	if scraped := c.Metrics.Get(); scraped != nil {
 		errs = append(errs, endpoints.Validate("metrics", scraped.Endpoints, c.NodeName, k != nil && (k.Metrics || k.Waypoints), true))
@@ -183,13 +196,29 @@ func (c *Config) Validate() error {
 
 // storageID is the storage that keeps positions in logs, nil if there is none.
 func (c *Config) storageID() *component.ID {
-	if logs := c.AccessLogs.Get(); logs != nil && logs.StorageID != nil {
-		return logs.StorageID
-	}
-	if logs := c.EnvoyLogs.Get(); logs != nil {
-		return logs.StorageID
+	if ids := c.storageIDs(); len(ids) > 0 {
+		return &ids[0]
 	}
 	return nil
+}
+
+// storageIDs are the storages that sources name.
+func (c *Config) storageIDs() (ids []component.ID) {
+	add := func(id *component.ID) {
+		if id != nil {
+			ids = append(ids, *id)
+		}
+	}
+	if logs := c.AccessLogs.Get(); logs != nil {
+		add(logs.StorageID)
+	}
+	if logs := c.EnvoyLogs.Get(); logs != nil && !c.Replay.HasValue() {
+		add(logs.StorageID)
+	}
+	if logs := c.CNILogs.Get(); logs != nil {
+		add(logs.StorageID)
+	}
+	return ids
 }
 
 // Unmarshal implements confmap.Unmarshaler. What is to be read through Kubernetes is read with the defaults of its source,
@@ -212,6 +241,11 @@ func (c *Config) Unmarshal(conf *confmap.Conf) error {
 	}
 	if logs := c.AccessLogs.Get(); k.Logs == cluster.LogsFiles && len(logs.Include) == 0 {
 		logs.Include = []string{"/var/log/pods/" + k.Namespace + "_ztunnel-*/istio-proxy/*.log"}
+	}
+	if k.CNI && k.Logs != cluster.LogsOff {
+		if logs := c.CNILogs.GetOrInsertDefault(); k.Logs == cluster.LogsFiles && len(logs.Include) == 0 {
+			logs.Include = []string{"/var/log/pods/" + cmp.Or(k.CNINamespace, k.Namespace) + "_istio-cni-node-*/install-cni/*.log"}
+		}
 	}
 	if k.Metrics || k.Waypoints {
 		c.Metrics.GetOrInsertDefault()

@@ -119,6 +119,7 @@ func TestConfigKubernetes(t *testing.T) {
 	assert.Equal(t, "node-a", cfg.NodeName)
 	assert.Equal(t, cluster.LogsFiles, cfg.Kubernetes.Get().Logs)
 	assert.Equal(t, []string{"/var/log/pods/ambient_ztunnel-*/istio-proxy/*.log"}, cfg.AccessLogs.Get().Include)
+	assert.Equal(t, []string{"/var/log/pods/ambient_istio-cni-node-*/install-cni/*.log"}, cfg.CNILogs.Get().Include)
 	assert.True(t, cfg.Metrics.HasValue())
 	assert.False(t, cfg.ConfigDump.HasValue())
 
@@ -127,7 +128,7 @@ func TestConfigKubernetes(t *testing.T) {
 	assert.Equal(t, &cluster.Config{
 		AuthType: "kubeConfig", Kubeconfig: "/home/me/.kube/config", Context: "east", Namespace: "istio-system",
 		ZtunnelSelector: "app=ztunnel,rev=canary", WaypointSelector: "waypoint=yes", Logs: "off", Metrics: true, MetricsPort: 15090,
-		Waypoints: true, WorkloadNamespaces: []string{"shop", "billing"},
+		CNIConfig: cluster.CNIConfig{CNISelector: "k8s-app=istio-cni-node"}, Waypoints: true, WorkloadNamespaces: []string{"shop", "billing"},
 	}, cfg.Kubernetes.Get())
 	assert.False(t, cfg.AccessLogs.HasValue())
 }

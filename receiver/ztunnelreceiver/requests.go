@@ -7,7 +7,7 @@ import (
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
 )
 
-// requestBatch gathers records of requests by the proxy that logged them.
+// requestBatch gathers records of requests by the proxy that logged them, and of CNI agents' lines.
 type requestBatch struct {
 	logs    plog.Logs
 	byProxy map[source.Proxy]plog.LogRecordSlice // bounded by maxGathered
@@ -25,10 +25,14 @@ func (b *requestBatch) add(of source.Proxy, cluster string) plog.LogRecord {
 		resource := b.logs.ResourceLogs().AppendEmpty()
 		attrs := resource.Resource().Attributes()
 		attrs.EnsureCapacity(5)
-		if of.Gateway {
+		switch {
+		case of.Node != "":
+			attrs.PutStr(semconv.AttrServiceName, semconv.ServiceNameCNI)
+			attrs.PutStr(semconv.AttrNodeName, of.Node)
+		case of.Gateway:
 			attrs.PutStr(semconv.AttrServiceName, semconv.ServiceNameGateway)
 			attrs.PutStr(semconv.AttrGateway, of.Name)
-		} else {
+		default:
 			attrs.PutStr(semconv.AttrServiceName, semconv.ServiceNameWaypoint)
 			attrs.PutStr(semconv.AttrWaypoint, of.Name)
 		}

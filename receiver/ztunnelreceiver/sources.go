@@ -9,6 +9,7 @@ import (
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cnilogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/configdumps"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/controlplane"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/envoylogs"
@@ -27,6 +28,7 @@ func (c *Config) openers() []opener {
 		openerOf("xds", &c.XDS, controlplane.Open),
 		openerOf("access_logs", &c.AccessLogs, accesslogs.Open),
 		openerOf("envoy_logs", &c.EnvoyLogs, envoylogs.Open),
+		openerOf("cni_logs", &c.CNILogs, cnilogs.Open),
 	}
 }
 
@@ -38,6 +40,7 @@ func (c *Config) newPlayers(env *source.Env) map[replay.Kind]source.Player {
 		replay.KindScrape:     metrics.NewPlayer(env),
 		replay.KindEntry:      accesslogs.NewPlayer(env),
 		replay.KindRequest:    envoylogs.NewPlayer(env, c.EnvoyLogs.Get()),
+		replay.KindCNI:        cnilogs.NewPlayer(env),
 		replay.KindSpans:      spans.NewPlayer(env),
 	}
 }

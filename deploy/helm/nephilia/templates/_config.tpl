@@ -139,6 +139,8 @@ receivers:
       namespace: {{ include "nephilia.ztunnelNamespace" . }}
       logs: api
       metrics: true
+      # istio-cni-node's log, where the right to read it comes with that to the ztunnels'.
+      cni: {{ eq (include "nephilia.ztunnelNamespace" .) .Values.mesh.istioNamespace }}
       config_dump: {{ .Values.kubernetes.configDump }}
       {{- include "nephilia.followed" . | nindent 6 }}
     access_logs:

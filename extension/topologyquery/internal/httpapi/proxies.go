@@ -29,6 +29,7 @@ type nodeProxies interface {
 	Load(node string) (load nodeload.Load, ok bool)
 	Events(node string) []proxies.Event
 	Waits(node, uid string, now pcommon.Timestamp) string
+	Unenrolled(node, namespace, pod string, now pcommon.Timestamp) string
 }
 
 // pastNames answers for the names that were asked for. history.Store is one.
@@ -40,6 +41,10 @@ type pastNames interface {
 // capture tells whether a pod's traffic is carried by its node's ztunnel, and why not. The lines of attempts say what is true now; a
 // config dump and the count of pending proxies may be stale, and only together are believed.
 func (s *pods) capture(pod *mesh.Workload, z *mesh.Ztunnel) (state, detail string) {
+	now := pcommon.Timestamp(s.ranges.now()) * 1e6
+	if text := s.proxies.Unenrolled(pod.Node, pod.Namespace, pod.Name, now); text != "" {
+		return capturePending, text
+	}
 	if !pod.InMesh() {
 		return notCaptured, "It is not part of the mesh."
 	}
@@ -49,7 +54,7 @@ func (s *pods) capture(pod *mesh.Workload, z *mesh.Ztunnel) (state, detail strin
 			if known != key {
 				continue
 			}
-			if text := s.proxies.Waits(pod.Node, uid, pcommon.Timestamp(s.ranges.now())*1e6); text != "" {
+			if text := s.proxies.Waits(pod.Node, uid, now); text != "" {
 				return capturePending, text
 			}
 		}

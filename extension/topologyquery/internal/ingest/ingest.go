@@ -121,7 +121,7 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 					if r, ok := endpoints.FromRecord(in.Inventory, rl.Resource().Attributes(), record); ok {
 						in.Endpoints.Add(&r)
 					}
-				case record.EventName() == semconv.EventZtunnelLog:
+				case record.EventName() == semconv.EventZtunnelLog, record.EventName() == semconv.EventCNILog:
 					in.message(text(rl.Resource().Attributes(), semconv.AttrNodeName), record)
 				case record.EventName() == semconv.EventChange:
 					in.change(rl.Resource(), record)

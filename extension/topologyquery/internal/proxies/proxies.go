@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/nephilia/nephilia/internal/cnilog"
 	"github.com/nephilia/nephilia/internal/expiry"
 	"github.com/nephilia/nephilia/internal/nodeload"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -54,6 +55,8 @@ type node struct {
 	load    nodeload.Tracker
 	events  []Event
 	pending map[string]waiting // by UID; bounded by maxPending
+	// unenrolled are the pods that the node's CNI agent could not hand over.
+	unenrolled cnilog.Pods
 }
 
 // Table keeps the ztunnels by node. All methods may be called from several goroutines.
@@ -84,7 +87,7 @@ func (t *Table) Metric(name string, metric pmetric.Metric, now pcommon.Timestamp
 	t.node(name, now).load.Take(metric)
 }
 
-// Message takes over a line of a node's ztunnel.
+// Message takes over a line of a node's ztunnel, or of its CNI agent.
 func (t *Table) Message(name string, record plog.LogRecord, now pcommon.Timestamp) {
 	if name == "" {
 		return
@@ -95,6 +98,10 @@ func (t *Table) Message(name string, record plog.LogRecord, now pcommon.Timestam
 	text := bounded(record.Body().AsString())
 	at := min(record.Timestamp(), max(now, record.ObservedTimestamp())).AsTime()
 	n.note(record, text, at)
+	if record.EventName() == semconv.EventCNILog {
+		n.unenrolled.Take(record, text, record.Timestamp())
+		return
+	}
 	uid, _ := record.Attributes().Get(semconv.AttrFieldPrefix + "uid")
 	n.wait(strings.Trim(uid.Str(), `"`), text, record.Timestamp())
 }
@@ -170,6 +177,17 @@ func (t *Table) Waits(name, uid string, now pcommon.Timestamp) string {
 		return p.text
 	}
 	return ""
+}
+
+// Unenrolled tells why a node's CNI agent cannot hand a pod over to the ztunnel at a time; empty where it does, or nothing is known.
+func (t *Table) Unenrolled(node, namespace, pod string, now pcommon.Timestamp) string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n, ok := t.nodes.Get(node)
+	if !ok {
+		return ""
+	}
+	return n.unenrolled.Text(namespace, pod, now)
 }
 
 func bounded(text string) string {

@@ -252,7 +252,7 @@ func (j *nodes) telemetryLost(n *observe.Node, rule *rules.Rule, now int64) {
 	slices.Sort(names)
 	for _, name := range names {
 		src := n.Sources[name]
-		if n.Name == "" && name != semconv.SourceXDS {
+		if n.Name == "" && name != semconv.SourceXDS || name == semconv.SourceCNILog {
 			continue
 		}
 		if src.Worked && !src.Up && (since == 0 || src.Changed < since) {

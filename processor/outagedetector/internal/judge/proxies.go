@@ -7,6 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/nephilia/nephilia/internal/cnilog"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
@@ -105,6 +108,15 @@ func (j *Proxies) capture(n *observe.Node, rule *rules.Rule, former []*Uncapture
 				Time: load.At.AsTime(), Text: "the proxy of " + key + " is pending", Source: "ztunnel " + n.Name, Kind: outage.EvidenceObservation,
 			})
 		}
+	}
+	if !n.Down.On {
+		n.Proxy.Unenrolled.Waiting(pcommon.Timestamp(now), func(namespace, pod string, p *cnilog.Pod) {
+			if !told[namespace+"/"+pod] {
+				add(namespace, pod, int64(p.First), outage.Evidence{
+					Time: p.First.AsTime(), Text: namespace + "/" + pod + ": " + p.Text, Source: "istio-cni-node " + n.Name, Kind: outage.EvidenceLog,
+				})
+			}
+		})
 	}
 	var found []*Uncaptured
 	for _, u := range byApp {

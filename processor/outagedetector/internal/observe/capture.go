@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/nephilia/nephilia/internal/cnilog"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/nodeload"
 	"github.com/nephilia/nephilia/internal/outage"
@@ -26,6 +27,8 @@ type Proxy struct {
 	Ended int64
 	// pods are the pods that it was told of, by UID; bounded by maxPending.
 	pods map[string]podName
+	// Unenrolled are the pods that the node's CNI agent could not hand over to it.
+	Unenrolled cnilog.Pods
 }
 
 type podName struct{ namespace, name string }

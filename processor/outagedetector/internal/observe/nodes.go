@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -298,6 +299,17 @@ func (s *Nodes) message(m *Mesh, record plog.LogRecord, node string) {
 	case strings.HasPrefix(body, "certificate renewal failed"), // at info while the certificate at hand still holds
 		warned && (strings.HasPrefix(scope, "identity") || strings.Contains(strings.ToLower(body), "fetch certificate")):
 		n.Certificates.fail(t, 1, evidence)
+	}
+}
+
+// agent takes over a line of a node's CNI agent.
+func (s *Nodes) agent(record plog.LogRecord, node string) {
+	n := s.node(node)
+	if n == nil {
+		return
+	}
+	if t, ok := s.clock.at(record.Timestamp()); ok {
+		n.Proxy.Unenrolled.Take(record, bounded(record.Body().AsString()), pcommon.Timestamp(t))
 	}
 }
 

@@ -142,6 +142,8 @@ func (s *Store) Logs(batch plog.Logs, wall time.Time) {
 					s.request(record)
 				case record.EventName() == semconv.EventZtunnelLog:
 					s.Nodes.message(s.Mesh, record, node)
+				case record.EventName() == semconv.EventCNILog:
+					s.Nodes.agent(record, node)
 				case record.EventName() == semconv.EventChange:
 					s.Mesh.changed(record)
 				}

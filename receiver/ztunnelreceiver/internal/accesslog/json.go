@@ -260,6 +260,10 @@ func (p *Parser) skipNested(b []byte, i int) int {
 func (p *Parser) setJSONHead(s *jsonScan, rec *Record, key, value []byte, typ valueType) bool {
 	switch string(key) {
 	case "level", "time", "scope", "message":
+	case "msg": // istio-cni-node's
+		if len(rec.Message) > 0 {
+			return false
+		}
 	default:
 		return false
 	}

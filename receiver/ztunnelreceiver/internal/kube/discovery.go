@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// maxPods bounds the ztunnels and the waypoints, each.
+// maxPods bounds the ztunnels, the waypoints and the CNI agents, each.
 const maxPods = 20_000
 
 // DiscoveryConfig says which pods to look for.
@@ -22,17 +22,20 @@ type DiscoveryConfig struct {
 	Namespace string
 	// ZtunnelSelector and WaypointSelector are label selectors; without the latter waypoints are not looked for.
 	ZtunnelSelector, WaypointSelector string
+	// CNINamespace holds the CNI agents, CNISelector are their labels; without it they are not looked for.
+	CNINamespace, CNISelector string
 	// WaypointNamespaces are looked into; empty means all.
 	WaypointNamespaces []string
-	// Node restricts both to one node; empty means all.
+	// Node restricts all to one node; empty means all.
 	Node string
 }
 
-// Discovery follows the pods of ztunnels and waypoints.
+// Discovery follows the pods of ztunnels, waypoints and CNI agents.
 type Discovery struct {
 	informers []*Informer
 	ztunnels  *podSet
 	waypoints *podSet
+	agents    *podSet
 	changed   func()
 	dropped   func(n int)
 	dirty     chan struct{}
@@ -41,9 +44,14 @@ type Discovery struct {
 // NewDiscovery returns a discovery that Run starts. changed is called once all pods are known and after each change, by one
 // goroutine; dropped counts pods beyond the bound on them.
 func NewDiscovery(api kubernetes.Interface, cfg DiscoveryConfig, report Report, changed func(), dropped func(n int)) (*Discovery, error) {
-	d := &Discovery{ztunnels: newPodSet(), waypoints: newPodSet(), changed: changed, dropped: dropped, dirty: make(chan struct{}, 1)}
+	d := &Discovery{ztunnels: newPodSet(), waypoints: newPodSet(), agents: newPodSet(), changed: changed, dropped: dropped, dirty: make(chan struct{}, 1)}
 	if err := d.follow(api, cfg.Namespace, "pods", cfg.ZtunnelSelector, cfg.Node, d.ztunnels, report); err != nil {
 		return nil, err
+	}
+	if cfg.CNISelector != "" {
+		if err := d.follow(api, cfg.CNINamespace, "cni_pods", cfg.CNISelector, cfg.Node, d.agents, report); err != nil {
+			return nil, err
+		}
 	}
 	if cfg.WaypointSelector == "" {
 		return d, nil
@@ -138,6 +146,9 @@ func (d *Discovery) Run(ctx context.Context) {
 
 // Ztunnels are the ztunnels' pods, by node and name.
 func (d *Discovery) Ztunnels() []Pod { return d.ztunnels.list() }
+
+// CNIAgents are the CNI agents' pods, by node and name.
+func (d *Discovery) CNIAgents() []Pod { return d.agents.list() }
 
 // Waypoints are the waypoints' pods, by node and name. None of them is aside: they do not speak for their node.
 func (d *Discovery) Waypoints() []Pod {

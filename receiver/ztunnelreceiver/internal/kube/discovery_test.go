@@ -100,7 +100,7 @@ func TestDiscovery(t *testing.T) {
 	})
 	w.ztunnels(t, "node-a/ztunnel-a", "node-b/ztunnel-b")
 	assert.Equal(t, Pod{
-		UID: "uid-ztunnel-a", Namespace: "istio-system", Name: "ztunnel-a", Node: "node-a", IP: "10.0.0.1", Version: "1.31.0",
+		UID: "uid-ztunnel-a", Namespace: "istio-system", Name: "ztunnel-a", Node: "node-a", IP: "10.0.0.1", Version: "1.31.0", Container: Container,
 		Created: kubetest.Born, Ready: true,
 	}, w.Ztunnels()[0])
 	kubetest.Eventually(t, "the waypoints", func() bool { return len(w.Waypoints()) == 2 })

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"time"
@@ -25,7 +26,7 @@ type Logs struct{ API kubernetes.Interface }
 
 // Open opens a log, each line with its time in front. One without a line does not answer before it has one.
 func (l Logs) Open(ctx context.Context, pod Pod, o LogOptions) (io.ReadCloser, error) {
-	options := &corev1.PodLogOptions{Container: Container, Follow: !o.Previous, Previous: o.Previous, Timestamps: true}
+	options := &corev1.PodLogOptions{Container: cmp.Or(pod.Container, Container), Follow: !o.Previous, Previous: o.Previous, Timestamps: true}
 	if !o.Since.IsZero() {
 		since := metav1.NewTime(o.Since)
 		options.SinceTime = &since

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// Container is the container of a ztunnel's or waypoint's pod that does the work.
-	Container = "istio-proxy"
+	// Container is the container of a ztunnel's or waypoint's pod that does the work, CNIContainer that of a CNI agent's.
+	Container    = "istio-proxy"
+	CNIContainer = "install-cni"
 	// gatewayLabel names the Gateway that a waypoint's pod belongs to.
 	gatewayLabel = "gateway.networking.k8s.io/gateway-name"
 )
@@ -27,7 +28,9 @@ type Pod struct {
 	Gateway string
 	// Version is the image's tag.
 	Version string
-	Created time.Time
+	// Container is the one whose log is read.
+	Container string
+	Created   time.Time
 	// Restarts counts the container's restarts.
 	Restarts int32
 	// Waiting says what keeps the container from running; empty while it runs.
@@ -57,12 +60,12 @@ func trimPod(object any) (any, error) {
 		trimmed.Labels = map[string]string{gatewayLabel: gateway}
 	}
 	for i := range p.Spec.Containers {
-		if c := &p.Spec.Containers[i]; c.Name == Container {
+		if c := &p.Spec.Containers[i]; c.Name == Container || c.Name == CNIContainer {
 			trimmed.Spec.Containers = []corev1.Container{{Name: c.Name, Image: c.Image}}
 		}
 	}
 	for i := range p.Status.ContainerStatuses {
-		if s := &p.Status.ContainerStatuses[i]; s.Name == Container {
+		if s := &p.Status.ContainerStatuses[i]; s.Name == Container || s.Name == CNIContainer {
 			trimmed.Status.ContainerStatuses = []corev1.ContainerStatus{{
 				Name: s.Name, Ready: s.Ready, RestartCount: s.RestartCount, State: s.State,
 			}}
@@ -82,6 +85,7 @@ func podOf(p *corev1.Pod) (pod Pod, ok bool) {
 		Waiting: cmp.Or(p.Status.Reason, string(p.Status.Phase)),
 	}
 	if len(p.Spec.Containers) > 0 {
+		pod.Container = p.Spec.Containers[0].Name
 		pod.Version = tagOf(p.Spec.Containers[0].Image)
 	}
 	if len(p.Status.ContainerStatuses) > 0 {

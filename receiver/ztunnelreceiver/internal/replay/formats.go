@@ -50,6 +50,9 @@ var formats = []format{
 	{kind: KindRequest, prefix: "gateway-", documented: "NAMESPACE-NAME", suffix: ".log", jitter: 2 * time.Second, open: func(in io.Reader, limits Limits, _ []recordingFile, _ string) source {
 		return newRequestSource(in, limits, true)
 	}},
+	{kind: KindCNI, prefix: "istio-cni-", documented: "NODE", suffix: ".log", jitter: time.Second, open: func(in io.Reader, limits Limits, _ []recordingFile, _ string) source {
+		return newEntrySource(in, limits, accesslog.Style{})
+	}},
 	// Several applications send their requests to one file.
 	{kind: KindSpans, prefix: "otlp-traces.jsonl", jitter: 5 * time.Second, open: func(in io.Reader, limits Limits, _ []recordingFile, _ string) source {
 		return &spanSource{lines: newLineReader(in, limits.Part, skipLong), decoder: ptrace.JSONUnmarshaler{}}

@@ -19,6 +19,7 @@ const (
 	KindScrape
 	KindEntry
 	KindRequest
+	KindCNI
 	KindSpans
 )
 
@@ -35,6 +36,8 @@ func (k Kind) String() string {
 		return "ztunnel"
 	case KindRequest:
 		return "envoy"
+	case KindCNI:
+		return "istio-cni"
 	case KindSpans:
 		return "otlp-traces"
 	}

@@ -39,7 +39,8 @@ type Limits struct {
 type Recording struct {
 	files   []*os.File
 	sources []*ordered
-	entries []string
+	// entries and cni are the nodes of whose ztunnel and of whose CNI agent there is a log.
+	entries, cni []string
 	// last is the part handed out by Next, to be recycled.
 	last     *Part
 	lastFrom *ordered
@@ -176,8 +177,11 @@ func (r *Recording) add(path string, file recordingFile, all []recordingFile, li
 		return errors.Join(fmt.Errorf("decompressing: %w", err), opened.Close())
 	}
 	r.files = append(r.files, opened)
-	if file.kind == KindEntry {
+	switch file.kind {
+	case KindEntry:
 		r.entries = append(r.entries, file.node)
+	case KindCNI:
+		r.cni = append(r.cni, file.node)
 	}
 	r.sources = append(r.sources, &ordered{
 		src:  file.open(in, limits, all, file.node),
@@ -203,13 +207,15 @@ func decompressed(file io.Reader) (io.Reader, error) {
 type Contents struct {
 	// EntryNodes are the nodes whose ztunnel's log it has.
 	EntryNodes []string
+	// CNINodes are the nodes whose CNI agent's log it has.
+	CNINodes []string
 	// XDS tells whether it has what istiod said, Requests whether it has logs of waypoints or gateways.
 	XDS, Requests bool
 }
 
 // Contents says what the recording has.
 func (r *Recording) Contents() Contents {
-	contents := Contents{EntryNodes: r.entries}
+	contents := Contents{EntryNodes: r.entries, CNINodes: r.cni}
 	for _, source := range r.sources {
 		contents.XDS = contents.XDS || source.kind == KindXDS
 		contents.Requests = contents.Requests || source.kind == KindRequest
@@ -256,7 +262,7 @@ func (r *Recording) Next(shift time.Duration) (*Part, error) {
 	part.Time = time.Unix(0, part.own).UTC().Add(shift)
 	part.Shift = shift
 	switch part.Kind {
-	case KindEntry:
+	case KindEntry, KindCNI:
 		if part.clamped && !part.timeAt.empty() {
 			r.scratch = setEntryTime(r.scratch, part.Raw, part.timeAt, part.own)
 			part.Raw, r.scratch = r.scratch, part.Raw

@@ -1,5 +1,5 @@
 // Package source says what a source of telemetry is to the receiver. Each source is a package below this one, with its configuration
-// and what it makes of a live mesh and of a recording: accesslogs, envoylogs, metrics, configdumps, controlplane, cluster and spans. How to read
+// and what it makes of a live mesh and of a recording: accesslogs, envoylogs, cnilogs, metrics, configdumps, controlplane, cluster and spans. How to read
 // and parse is the matter of packages that know nothing of sources (tail, podlogs, scrape, configdump, xds, kube, kubestate).
 //
 // To add a source:
@@ -99,8 +99,10 @@ type Sink interface {
 	Left(source, node string, n int)
 }
 
-// Proxy is a waypoint or a gateway.
+// Proxy is a waypoint or a gateway, or the CNI agent of a node.
 type Proxy struct {
+	// Node is set for the node's CNI agent, which has nothing else.
+	Node    string
 	Gateway bool
 	// Name is its NAMESPACE/NAME, in a recording NAMESPACE-NAME.
 	Name string

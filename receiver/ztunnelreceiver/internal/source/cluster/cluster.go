@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"slices"
@@ -50,8 +51,8 @@ type Source struct {
 	clients   *kube.Clients
 	discovery *kube.Discovery
 	state     *kubestate.Watcher
-	// ztunnels and waypoints are told which of them there are; nil if nobody asks.
-	ztunnels, waypoints func(pods []kube.Pod, now time.Time)
+	// ztunnels, waypoints and agents are told which of them there are; nil if nobody asks.
+	ztunnels, waypoints, agents func(pods []kube.Pod, now time.Time)
 
 	// All below is guarded by the lock.
 
@@ -88,6 +89,9 @@ func Open(cfg *Config, env Env) (*Source, error) {
 	if cfg.Waypoints {
 		discovery.WaypointSelector, discovery.WaypointNamespaces = cfg.WaypointSelector, cfg.WorkloadNamespaces
 	}
+	if cfg.CNI && cfg.Logs == LogsAPI {
+		discovery.CNISelector, discovery.CNINamespace = cfg.CNISelector, cmp.Or(cfg.CNINamespace, cfg.Namespace)
+	}
 	k.discovery, err = kube.NewDiscovery(clients.API, discovery, k.report, k.podsChanged, k.podsDropped)
 	if err != nil {
 		return nil, err
@@ -119,6 +123,9 @@ func (k *Source) Logs() bool { return k != nil && k.cfg.Logs == LogsAPI }
 // WaypointLogs tells whether the waypoints' logs are to be read through the API server.
 func (k *Source) WaypointLogs() bool { return k.Logs() && k.cfg.Waypoints }
 
+// CNILogs tells whether the CNI agents' logs are to be read through the API server.
+func (k *Source) CNILogs() bool { return k.Logs() && k.cfg.CNI }
+
 // Scrapes tells whether ztunnels or waypoints that are found are to be scraped.
 func (k *Source) Scrapes() bool { return k != nil && (k.cfg.Metrics || k.cfg.Waypoints) }
 
@@ -136,6 +143,9 @@ func (k *Source) OnZtunnels(follow func(pods []kube.Pod, now time.Time)) { k.ztu
 
 // OnWaypoints is OnZtunnels for waypoints.
 func (k *Source) OnWaypoints(follow func(pods []kube.Pod, now time.Time)) { k.waypoints = follow }
+
+// OnCNIAgents is OnZtunnels for CNI agents.
+func (k *Source) OnCNIAgents(follow func(pods []kube.Pod, now time.Time)) { k.agents = follow }
 
 // LogSource opens pods' logs.
 func (k *Source) LogSource() kube.Logs { return kube.Logs{API: k.clients.Streams} }
@@ -207,6 +217,9 @@ func (k *Source) podsChanged() {
 	}
 	if k.waypoints != nil {
 		k.waypoints(waypoints, now)
+	}
+	if k.agents != nil {
+		k.agents(k.discovery.CNIAgents(), now)
 	}
 	k.env.Telemetry.Pods(roleZtunnel, len(ztunnels))
 	k.env.Telemetry.Pods(roleWaypoint, len(waypoints))

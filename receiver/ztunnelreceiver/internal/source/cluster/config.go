@@ -37,10 +37,19 @@ type Config struct {
 	// Waypoints scrapes waypoints too, whose labels are WaypointSelector.
 	Waypoints        bool   `mapstructure:"waypoints"`
 	WaypointSelector string `mapstructure:"waypoint_selector"`
+	CNIConfig        `mapstructure:",squash"`
 	// State is what of the cluster's state is followed, so that changes are known: workloads, pods, nodes, events.
 	State []string `mapstructure:"state"`
 	// WorkloadNamespaces are the namespaces in which waypoints and state are looked for; by default all.
 	WorkloadNamespaces []string `mapstructure:"workload_namespaces"`
+}
+
+// CNIConfig finds the CNI agents.
+type CNIConfig struct {
+	// CNI follows the logs of the CNI agents, whose labels are CNISelector, in CNINamespace (by default Namespace).
+	CNI          bool   `mapstructure:"cni"`
+	CNISelector  string `mapstructure:"cni_selector"`
+	CNINamespace string `mapstructure:"cni_namespace"`
 }
 
 // Where logs are read.
@@ -67,6 +76,7 @@ func DefaultConfig() Config {
 		Metrics:          true,
 		MetricsPort:      15020,
 		WaypointSelector: "gateway.istio.io/managed=istio.io-mesh-controller",
+		CNIConfig:        CNIConfig{CNISelector: "k8s-app=istio-cni-node"},
 	}
 }
 
@@ -80,7 +90,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("namespace is required: the ztunnels'"))
 	}
 	for _, selector := range []struct{ option, text string }{
-		{"ztunnel_selector", c.ZtunnelSelector}, {"waypoint_selector", c.WaypointSelector},
+		{"ztunnel_selector", c.ZtunnelSelector}, {"waypoint_selector", c.WaypointSelector}, {"cni_selector", c.CNISelector},
 	} {
 		if selector.text == "" {
 			errs = append(errs, errors.New(selector.option+" is required"))
@@ -104,6 +114,9 @@ func (c *Config) Validate() error {
 	}
 	if slices.Contains(c.WorkloadNamespaces, "") {
 		errs = append(errs, errors.New("workload_namespaces: a namespace is empty; leave the list out for all"))
+	}
+	if c.CNI && c.Logs == LogsOff {
+		errs = append(errs, errors.New("cni reads logs, and logs is off"))
 	}
 	if c.Logs == LogsOff && !c.Metrics && !c.ConfigDump && !c.Waypoints && len(c.State) == 0 {
 		errs = append(errs, errors.New("nothing is to be read: one of logs, metrics, config_dump, waypoints and state is required"))

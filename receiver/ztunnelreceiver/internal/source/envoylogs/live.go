@@ -27,10 +27,7 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 		return nil, err
 	}
 	read := &lineSink{env: env, reader: newReader(env, format)}
-	var kept *store
-	if env.Storage != nil {
-		kept = &store{env.Storage}
-	}
+	kept := keys.Store(env.Storage)
 	if env.Kubernetes.WaypointLogs() {
 		return openPods(ctx, config, env, read, kept)
 	}
@@ -62,7 +59,7 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 	return files{logs{env.Node}, followed}, nil
 }
 
-func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSink, kept *store) (source.Source, error) {
+func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSink, kept *source.Store) (source.Source, error) {
 	followed := podlogs.New(podlogs.Config{
 		FromEnd: config.StartAt == tail.StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize, Style: accesslog.Style{Begins: config.CompiledFormat().Begins},
 		Of: func(pod kube.Pod) string { return pod.Namespace + podSeparator + pod.Name },
@@ -126,43 +123,11 @@ func (p pods) Changes() ([]*storage.Operation, func(ok bool), error) {
 	return prefixed(p.Tail.Changes())
 }
 
-// keyPrefix keeps these positions apart from those in ztunnels' logs.
-const keyPrefix = "envoy/"
+// keys keeps these positions apart from those in ztunnels' logs.
+const keys source.Keys = "envoy/"
 
 func prefixed(ops []*storage.Operation, written func(ok bool), err error) ([]*storage.Operation, func(ok bool), error) {
-	return withPrefix(ops), written, err
-}
-
-func withPrefix(ops []*storage.Operation) []*storage.Operation {
-	own := make([]*storage.Operation, len(ops))
-	for i, op := range ops {
-		with := *op
-		with.Key = keyPrefix + op.Key
-		own[i] = &with
-	}
-	return own
-}
-
-// store is the storage under these keys.
-type store struct{ client storage.Client }
-
-// Get implements tail.Store and podlogs.Store.
-func (s *store) Get(ctx context.Context, key string) ([]byte, error) {
-	return s.client.Get(ctx, keyPrefix+key)
-}
-
-// Batch implements tail.Store.
-func (s *store) Batch(ctx context.Context, ops ...*storage.Operation) error {
-	own := withPrefix(ops)
-	if err := s.client.Batch(ctx, own...); err != nil {
-		return err
-	}
-	for i, op := range own {
-		if op.Type == storage.Get {
-			ops[i].Value = op.Value
-		}
-	}
-	return nil
+	return keys.Of(ops), written, err
 }
 
 // podSeparator stands between a pod's namespace and name, as in the path of its log.
