@@ -391,3 +391,38 @@ func TestNoPodIsCaptured(t *testing.T) {
 	assert.Equal(t, "node/node-c", found[0].Root.Type+"/"+found[0].Root.Name)
 	assert.NotNil(t, found[0].EndedAt)
 }
+
+// TestPodNotHandedOver finds a pod that the CNI agent cannot hand over to the ztunnel, and none where that only begins anew.
+func TestPodNotHandedOver(t *testing.T) {
+	const failure = "failed to add pod to ztunnel: pod partially added, annotating with pending status"
+	for _, test := range []struct {
+		name  string
+		lasts time.Duration
+		want  int
+	}{{"for a minute", time.Minute, 1}, {"while the ztunnel restarts", 5 * time.Second, 0}} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newShop(t, only(rules.CapturePending))
+			s.health()
+			says := func(text string) {
+				s.message("node-c", "cni-agent", text, plog.SeverityNumberError)
+				record := s.logs.ResourceLogs().At(s.logs.ResourceLogs().Len() - 1).ScopeLogs().At(0).LogRecords().At(0)
+				record.SetEventName(semconv.EventCNILog)
+				record.Attributes().PutStr(semconv.AttrFieldPrefix+"ns", "shop")
+				record.Attributes().PutStr(semconv.AttrFieldPrefix+"name", "shipping-1")
+			}
+			says("adding pod to the mesh")
+			says(failure)
+			s.run(test.lasts, s.live)
+			says("adding pod to the mesh")
+			s.run(time.Minute, s.live)
+			found := s.outages()
+			require.Len(t, found, test.want)
+			for _, o := range found {
+				assert.Equal(t, "capture_pending shop/shipping", o.Kind+" "+o.Root.Namespace+"/"+o.Root.Name)
+				assert.NotNil(t, o.EndedAt)
+				assert.Equal(t, "shop/shipping-1: "+failure, o.Evidence[0].Text)
+				assert.Equal(t, "istio-cni-node node-c", o.Evidence[0].Source)
+			}
+		})
+	}
+}

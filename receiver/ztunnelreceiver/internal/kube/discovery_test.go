@@ -241,7 +241,7 @@ func TestTrimKeepsWhatIsRead(t *testing.T) {
 	got, ok := podOf(trimmed.(*corev1.Pod))
 	require.True(t, ok)
 	assert.Equal(t, Pod{
-		UID: "uid-waypoint-1", Namespace: "shop", Name: "waypoint-1", Node: "node-a", IP: "10.0.1.1", Gateway: "waypoint", Version: "1.31.0",
+		UID: "uid-waypoint-1", Namespace: "shop", Name: "waypoint-1", Node: "node-a", IP: "10.0.1.1", Gateway: "waypoint", Version: "1.31.0", Container: Container,
 		Created: kubetest.Born, Ready: true,
 	}, got)
 	assert.Empty(t, trimmed.(*corev1.Pod).ManagedFields)
