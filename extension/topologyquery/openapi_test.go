@@ -108,6 +108,7 @@ func examples(t *testing.T, base string) map[string][]string {
 		},
 		"/api/v1/outages":                      {"/api/v1/outages", "/api/v1/outages?state=resolved&limit=1", "/api/v1/outages?start=0&end=1"},
 		"/api/v1/outages/{id}":                 {"/api/v1/outages/" + outages.Outages[0].ID},
+		"/api/v1/chronic":                      {"/api/v1/chronic", "/api/v1/chronic?limit=1"},
 		"/api/v1/workloads":                    {"/api/v1/workloads", "/api/v1/workloads?limit=3", "/api/v1/workloads?namespace=shop&q=cat"},
 		"/api/v1/workloads/{namespace}/{name}": {"/api/v1/workloads/billing/payment-v1", "/api/v1/workloads/legacy/mailer-v1"},
 		"/api/v1/namespaces":                   {"/api/v1/namespaces", "/api/v1/namespaces?limit=1"},

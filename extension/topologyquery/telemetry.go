@@ -138,6 +138,7 @@ func (t *topologyQuery) rejected(ctx context.Context, reason string) {
 func (t *topologyQuery) droppedHere() map[string]uint64 {
 	dropped := t.ingester.Stats().Dropped
 	dropped["change_limit"] += t.stores.Changes.Stats().Dropped
+	dropped["chronic_limit"] += t.stores.Outages.Chronic.Dropped()
 	dropped["request"] += t.stores.Endpoints.Dropped()
 	dropped["node_limit"] += t.stores.Sources.Rejected()
 	for _, kept := range t.stores.Records.Status() {

@@ -56,6 +56,7 @@ var emitted = []struct{ name, unit, kind, labels, says string }{
 	{"mesh.graph.time", "s", "gauge", "", "the time before which the graph is complete, since 1970"},
 	{"mesh.outage", "{outage}", "gauge", "`outage_id`, `kind`, `severity`, `root_type`, `root_namespace`, `root_name`", "1 while an outage is open"},
 	{"mesh.outages", "{outage}", "counter", "`kind`, `severity`", "outages that opened"},
+	{"mesh.chronic", "1", "gauge", "`kind`, `source_workload_namespace`, `source_canonical_service`, `destination_workload_namespace`, `destination_canonical_service`", "the share that fails of an edge of which a part always fails"},
 	{"mesh.slo.budget_left", "1", "gauge", "`destination_workload_namespace`, `destination_canonical_service`, `slo`", "the share of an objective's error budget that is left; negative if overdrawn"},
 	{"traces_service_graph_request_total", "", "counter", "`client`, `server`, `connection_type`, their namespaces", "requests between services, as Tempo names them"},
 	{"traces_service_graph_request_failed_total", "", "counter", "the same", "those of them that failed"},

@@ -3,7 +3,6 @@
 package outage
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -110,28 +109,16 @@ func (e Evidence) Repeats(other Evidence) bool {
 
 // PutMap writes the outage as an event's body.
 func (o *Outage) PutMap(body pcommon.Map) error {
-	encoded, err := json.Marshal(o)
-	if err != nil {
+	if err := putMap(o, body); err != nil {
 		return fmt.Errorf("encoding outage %s: %w", o.ID, err)
 	}
-	var raw map[string]any
-	if err := json.Unmarshal(encoded, &raw); err != nil {
-		return fmt.Errorf("encoding outage %s: %w", o.ID, err)
-	}
-	return body.FromRaw(raw)
+	return nil
 }
 
 // FromBody reads an outage from an event's body.
 func FromBody(body pcommon.Value) (*Outage, error) {
-	if body.Type() != pcommon.ValueTypeMap {
-		return nil, fmt.Errorf("reading outage: the body is no map but %s", body.Type())
-	}
-	encoded, err := json.Marshal(body.Map().AsRaw())
-	if err != nil {
-		return nil, fmt.Errorf("reading outage: %w", err)
-	}
 	var o Outage
-	if err := json.Unmarshal(encoded, &o); err != nil {
+	if err := fromBody(body, &o); err != nil {
 		return nil, fmt.Errorf("reading outage: %w", err)
 	}
 	if o.ID == "" {

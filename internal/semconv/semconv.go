@@ -224,6 +224,7 @@ const (
 	EventZtunnelLog = "ztunnel.log"
 	EventCNILog     = "istio_cni.log"
 	EventOutage     = "mesh.outage"
+	EventChronic    = "mesh.chronic"
 
 	AttrDirection            = "ztunnel.direction"
 	AttrSourceAddress        = "source.address"
@@ -322,6 +323,8 @@ const (
 // Outages.
 const (
 	MetricOutage = "mesh.outage"
+	// MetricChronic is the share that fails of an edge of which a part always fails.
+	MetricChronic = "mesh.chronic"
 
 	AttrOutageID         = "outage.id"
 	AttrOutageTransition = "outage.transition"

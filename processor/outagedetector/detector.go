@@ -109,6 +109,7 @@ func (d *detector) consumeMetrics(ctx context.Context, metrics pmetric.Metrics) 
 	d.store.Advance(boundary)
 	transitions := d.round(ctx)
 	d.emitter.events(ctx, transitions)
+	d.emitter.chronic(ctx, metrics, &d.judge.Chronic, d.store.Now)
 	d.emitter.gauges(metrics, transitions, d.registry.Open(), d.store)
 	d.archive.save(ctx, d.registry, d.store.Now, len(transitions) > 0)
 }
@@ -133,7 +134,8 @@ func (d *detector) round(ctx context.Context) []lifecycle.Transition {
 	d.telemetry.OutageDetectorEdgesJudged.Add(ctx, int64(judged))
 	d.telemetry.OutageDetectorEdges.Record(ctx, int64(d.store.Edges.Len()))
 	d.telemetry.OutageDetectorOpen.Record(ctx, int64(len(d.registry.Open())))
-	d.reported.report(ctx, d.telemetry, d.emitter.drops, d.store.Drops, d.registry.Overflowed)
+	d.telemetry.OutageDetectorChronic.Record(ctx, int64(d.judge.Chronic.Len()))
+	d.reported.report(ctx, d.telemetry, d.emitter.drops, d.store.Drops, d.registry.Overflowed, d.judge.Chronic.Overflowed)
 	return transitions
 }
 

@@ -83,10 +83,7 @@ func (e *emitter) events(ctx context.Context, transitions []lifecycle.Transition
 	if e.nextLogs == nil {
 		return
 	}
-	logs := plog.NewLogs()
-	scope := logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty()
-	scope.Scope().SetName(semconv.ScopeOutageDetector)
-	scope.Scope().SetVersion(e.version)
+	logs, scope := e.logs()
 	for _, t := range transitions {
 		record := scope.LogRecords().AppendEmpty()
 		record.SetTimestamp(pcommon.Timestamp(t.At))
@@ -102,9 +99,22 @@ func (e *emitter) events(ctx context.Context, transitions []lifecycle.Transition
 			e.logger.Error("An outage could not be encoded", zap.String("outage", t.Outage.ID), zap.Error(err))
 		}
 	}
+	e.hand(ctx, logs)
+}
+
+func (e *emitter) logs() (plog.Logs, plog.ScopeLogs) {
+	logs := plog.NewLogs()
+	scope := logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty()
+	scope.Scope().SetName(semconv.ScopeOutageDetector)
+	scope.Scope().SetVersion(e.version)
+	return logs, scope
+}
+
+func (e *emitter) hand(ctx context.Context, logs plog.Logs) {
 	if err := e.nextLogs.ConsumeLogs(ctx, logs); err != nil {
-		e.telemetry.OutageDetectorEventsFailed.Add(ctx, int64(len(transitions)))
-		e.logger.Error("Outage events could not be handed on", zap.Int("events", len(transitions)), zap.Error(err))
+		events := logs.LogRecordCount()
+		e.telemetry.OutageDetectorEventsFailed.Add(ctx, int64(events))
+		e.logger.Error("Outage events could not be handed on", zap.Int("events", events), zap.Error(err))
 	}
 }
 
@@ -124,9 +134,7 @@ func (e *emitter) gauges(metrics pmetric.Metrics, transitions []lifecycle.Transi
 	if len(open) == 0 && len(e.closing) == 0 && len(budgets) == 0 && len(e.opened) == 0 && !dropped {
 		return
 	}
-	scope := metrics.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
-	scope.Scope().SetName(semconv.ScopeOutageDetector)
-	scope.Scope().SetVersion(e.version)
+	scope := e.scope(metrics)
 	if len(open)+len(e.closing) > 0 {
 		points := gauge(scope, semconv.MetricOutage, "1 while an outage is open, 0 at its end.", "{outage}")
 		for _, o := range open {
@@ -158,6 +166,13 @@ func (e *emitter) gauges(metrics pmetric.Metrics, transitions []lifecycle.Transi
 			b.point(points, now)
 		}
 	}
+}
+
+func (e *emitter) scope(metrics pmetric.Metrics) pmetric.ScopeMetrics {
+	scope := metrics.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty()
+	scope.Scope().SetName(semconv.ScopeOutageDetector)
+	scope.Scope().SetVersion(e.version)
+	return scope
 }
 
 // opening is what opened outages are counted by.
@@ -255,10 +270,11 @@ func budgetsOf(store *observe.Store) []budget {
 type reported struct {
 	drops      observe.Drops
 	overflowed uint64
+	chronic    uint64
 }
 
 // report tells it, and what is emitted, what was left out since.
-func (r *reported) report(ctx context.Context, telemetry *metadata.TelemetryBuilder, counter *drops.Counter, now observe.Drops, overflowed uint64) {
+func (r *reported) report(ctx context.Context, telemetry *metadata.TelemetryBuilder, counter *drops.Counter, now observe.Drops, overflowed, chronic uint64) {
 	before := r.drops
 	for _, c := range [...]struct {
 		bound string
@@ -273,11 +289,12 @@ func (r *reported) report(ctx context.Context, telemetry *metadata.TelemetryBuil
 		{"malformed", now.Malformed - before.Malformed},
 		{"implausible_time", now.Implausible - before.Implausible},
 		{"outages", overflowed - r.overflowed},
+		{"chronic", chronic - r.chronic},
 	} {
 		if c.n > 0 {
 			telemetry.OutageDetectorDropped.Add(ctx, int64(c.n), metric.WithAttributes(attribute.String("bound", c.bound)))
 			counter.Add(c.bound, c.n)
 		}
 	}
-	r.drops, r.overflowed = now, overflowed
+	r.drops, r.overflowed, r.chronic = now, overflowed, chronic
 }

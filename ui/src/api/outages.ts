@@ -2,7 +2,7 @@ import { useMemo } from 'react';
 
 import { outageAt } from '../domain/outages';
 import { useLatest, useRange, useRanged } from './queries';
-import type { Outage } from './types';
+import type { Chronic, Outage } from './types';
 
 export interface Outages {
   outages: Outage[];
@@ -20,6 +20,11 @@ export function useOutages() {
 /** Every outage that the server remembers, newest first; for the scrubber and the list. */
 export function useAllOutages() {
   return useLatest<Outages>('/outages', { limit: 500 }, { everyMs: 3000 });
+}
+
+/** What always fails for some, which is no outage. */
+export function useChronic() {
+  return useLatest<{ chronic: Chronic[]; total: number }>('/chronic', {}, { everyMs: 10_000 });
 }
 
 export function outageTone(outage: Outage): 'failing' | 'degraded' | 'idle' {

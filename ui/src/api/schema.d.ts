@@ -115,6 +115,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/chronic": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Chronic conditions that stand, newest first
+         * @description Edges of which a part always fails, as large as would be an outage if it were not usual there. They are no outages and nobody is alarmed. One
+         *     leaves the list when its edge does well, or has not been used for six hours; more failures than usual are an outage.
+         */
+        get: operations["listChronic"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events": {
         parameters: {
             query?: never;
@@ -888,6 +909,25 @@ export interface components {
             timeline?: components["schemas"]["Evidence"][];
             trace_ids?: string[];
         };
+        Chronic: {
+            id: string;
+            /** @description As an outage's. */
+            kind: string;
+            summary: string;
+            source: components["schemas"]["Name"];
+            destination: components["schemas"]["Name"];
+            /** @description Connections or requests that failed in the newest window_seconds before updated, of total. */
+            failed: components["schemas"]["Count"];
+            total: components["schemas"]["Count"];
+            window_seconds: number;
+            /** @description The AuthorizationPolicy that denies. */
+            policy?: string;
+            /** @description Since when it is known. */
+            since: components["schemas"]["Time"];
+            updated: components["schemas"]["Time"];
+            /** @description Only in events; what has ended is not listed. */
+            ended_at?: components["schemas"]["Time"];
+        };
         Subject: {
             /** @enum {string} */
             type: "workload" | "service" | "node" | "control_plane";
@@ -1486,6 +1526,8 @@ export interface components {
         /** @description next_cursor of the former page. */
         cursor: string;
         namespace: string;
+        /** @description Several namespaces with commas or bars between them, or the parameter more than once. */
+        namespaces: string;
         /** @description Part of namespace/name. */
         q: string;
         groupBy: "workload" | "service" | "app" | "namespace";
@@ -1669,6 +1711,32 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Outage"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
+    listChronic: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The conditions */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        chronic: components["schemas"]["Chronic"][];
+                        total: components["schemas"]["Count"];
+                    };
                 };
             };
             default: components["responses"]["Problem"];
@@ -2449,8 +2517,13 @@ export interface operations {
                 start?: components["parameters"]["start"];
                 /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
+                /** @description The same as start. */
+                from?: components["schemas"]["TimeParameter"];
+                /** @description The same as end. */
+                to?: components["schemas"]["TimeParameter"];
                 group_by?: components["parameters"]["groupBy"];
-                namespace?: string;
+                /** @description Several namespaces with commas or bars between them, or the parameter more than once. */
+                namespace?: components["parameters"]["namespaces"];
             };
             header?: never;
             path?: never;
@@ -2465,8 +2538,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": {
-                        nodes: Record<string, never>[];
-                        edges: Record<string, never>[];
+                        nodes: {
+                            id: string;
+                            title: string;
+                            subTitle: string;
+                            /** @description Requests that came in */
+                            mainStat: number;
+                            /** @description How many of a hundred of them failed. */
+                            secondaryStat: number;
+                            arc__ok: number;
+                            arc__failed: number;
+                            detail__health: components["schemas"]["Health"];
+                            detail__pods: components["schemas"]["Count"];
+                        }[];
+                        edges: {
+                            id: string;
+                            source: string;
+                            target: string;
+                            /** @description Requests, or connections where no requests are seen, per second. */
+                            mainStat: number;
+                            /** @description How many of a hundred of them failed. */
+                            secondaryStat: number;
+                            detail__service: string;
+                            detail__security: string;
+                            detail__health: components["schemas"]["Health"];
+                            /** @description Milliseconds. */
+                            detail__p95: number | null;
+                        }[];
                     };
                 };
             };

@@ -13,6 +13,7 @@ export type SourceStatus = Schemas['Source'];
 export type ClockProblem = NonNullable<Status['clock_problems']>[number];
 export type Dropped = Status['dropped'][number];
 export type Outage = Schemas['Outage'];
+export type Chronic = Schemas['Chronic'];
 export type Subject = Schemas['Subject'];
 export type Name = Schemas['Name'];
 export type Evidence = Schemas['Evidence'];

@@ -1,17 +1,19 @@
 
 import { useMemo } from 'react';
 
-import { useAllOutages } from '../api/outages';
+import { useAllOutages, useChronic } from '../api/outages';
 import { shownNow, useRange } from '../api/queries';
 import type { Outage } from '../api/types';
 import { href, navigate, useParam } from '../app/router';
 import type { PageProps } from '../app/page';
+import { Link } from '../components/Link';
 import { Empty, Failure, Loading } from '../components/State';
-import { useSecond } from '../components/Time';
-import { plural } from '../domain/format';
+import { TableHead } from '../components/TableHead';
+import { Time, useSecond } from '../components/Time';
+import { count, percent, plural } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
 import { byUrgency, durationSeconds, outageAt, subjectName, summaryOf } from '../domain/outages';
-import { humanDuration, tickClock, ticksBetween } from '../domain/time';
+import { formatWindow, humanDuration, tickClock, ticksBetween } from '../domain/time';
 import { OutageCard } from './OutageCard';
 import OutageDetail from './OutageDetail';
 
@@ -65,7 +67,54 @@ function OutageList() {
           </div>
         </>
       )}
+      {state === '' && <ChronicList kind={kind} />}
     </div>
+  );
+}
+
+/** What always fails for some: no outage, but worth knowing. It is of now, so a page of the past has none. */
+function ChronicList({ kind }: { kind: string }) {
+  const { data } = useChronic();
+  const { at } = useRange();
+  const shown = (data?.chronic ?? []).filter((one) => !kind || one.kind === kind);
+  if (shown.length === 0 || at !== undefined) return null;
+  return (
+    <section className="card" aria-labelledby="chronic">
+      <div className="card-head">
+        <h2 id="chronic">Chronic conditions</h2>
+        <span className="muted">A part of these calls always fails. That is usual here, so it is no outage; more of it would be one.</span>
+      </div>
+      <div className="table-scroll">
+        <table className="table">
+          <TableHead columns={['From', 'To', 'What fails', '#Failed', '#Of', '#Share', 'In the last', 'Known since']} />
+          <tbody>
+            {shown.map((one) => (
+              <tr key={one.id}>
+                <td>{subjectName(one.source)}</td>
+                <td>{subjectName(one.destination)}</td>
+                <td title={one.summary}>
+                  {kindLabel(one.kind)}
+                  {one.policy && (
+                    <>
+                      {' '}
+                      by <Link to={`/policies/${one.policy.split('/').map(encodeURIComponent).join('/')}`}>{one.policy}</Link>
+                    </>
+                  )}
+                </td>
+                <td className="num">{count(one.failed)}</td>
+                <td className="num">{count(one.total)}</td>
+                <td className="num">{one.total > 0 ? percent(one.failed / one.total) : '–'}</td>
+                <td>{formatWindow(one.window_seconds)}</td>
+                <td>
+                  <Time at={one.since} />
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {data!.total > data!.chronic.length && <p className="card-body muted">The newest {count(data!.chronic.length)} of {count(data!.total)}.</p>}
+    </section>
   );
 }
 

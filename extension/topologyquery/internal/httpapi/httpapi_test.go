@@ -268,7 +268,7 @@ func TestCachedGraphsCountAsMemory(t *testing.T) {
 
 func TestPagesOfOutages(t *testing.T) {
 	kept := outages.New(10, func(*outage.Outage, string, int64) {})
-	s := &outageRoutes{kept}
+	s := &outageRoutes{outages: kept}
 	origin := time.Date(2026, 9, 1, 10, 0, 0, 0, time.UTC)
 	for id, second := range map[string]int{"a": 3, "b": 2, "c": 2, "d": 2, "e": 1} {
 		kept.Put(&outage.Outage{ID: id, State: "open", StartedAt: origin.Add(time.Duration(second) * time.Second)}, "opened", origin.UnixMilli())

@@ -16,10 +16,30 @@ type outageReader interface {
 	Get(id string) *outage.Outage
 }
 
-type outageRoutes struct{ outages outageReader }
+// chronicReader is the chronic conditions that stand. outages.Chronic is one.
+type chronicReader interface{ List() []*outage.Chronic }
+
+type outageRoutes struct {
+	outages    outageReader
+	conditions chronicReader
+}
 
 func (s *outageRoutes) routes() map[string]handler {
-	return map[string]handler{"/api/v1/outages": s.list, "/api/v1/outages/{id}": s.get}
+	return map[string]handler{"/api/v1/outages": s.list, "/api/v1/outages/{id}": s.get, "/api/v1/chronic": s.chronic}
+}
+
+func (s *outageRoutes) chronic(_ *http.Request, p *params) (*answer, error) {
+	limit := p.limit(maxOutages, maxOutages)
+	if p.err != nil {
+		return nil, p.err
+	}
+	body := struct {
+		Chronic []*outage.Chronic `json:"chronic"`
+		Total   int               `json:"total"`
+	}{Chronic: s.conditions.List()}
+	body.Total = len(body.Chronic)
+	body.Chronic = append([]*outage.Chronic{}, body.Chronic[:min(limit, body.Total)]...)
+	return jsonAnswer(body)
 }
 
 // maxOutages bounds a list of outages.

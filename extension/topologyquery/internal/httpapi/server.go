@@ -92,7 +92,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 	ranges := &ranges{data: all.Sources, wall: time.Now, most: settings.Limits.MaxRange}
 	graphs := newGraphs(all, &settings, ranges, r.gate)
 	pods := &pods{mesh: all.Inventory, ranges: ranges, proxies: all.Proxies}
-	outages := &outageRoutes{all.Outages}
+	outages := &outageRoutes{all.Outages, all.Outages.Chronic}
 	found := &findingRoutes{all.Inventory, graphs}
 	routes := map[string]handler{}
 	for _, one := range []resource{

@@ -125,6 +125,13 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 					in.message(text(rl.Resource().Attributes(), semconv.AttrNodeName), record)
 				case record.EventName() == semconv.EventChange:
 					in.change(rl.Resource(), record)
+				case record.EventName() == semconv.EventChronic:
+					c, err := outage.ChronicFromBody(record.Body())
+					if err != nil {
+						in.drop("chronic")
+						continue
+					}
+					in.Outages.Chronic.Put(c)
 				case record.EventName() == semconv.EventOutage:
 					o, err := outage.FromBody(record.Body())
 					if err != nil {

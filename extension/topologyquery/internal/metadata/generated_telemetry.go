@@ -281,7 +281,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	var err, errs error
 	builder.TopologyQueryDropped, err = builder.meter.Int64ObservableCounter(
 		"otelcol_topology_query_dropped",
-		metric.WithDescription("What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, change, change_limit, node_limit, request, spans_queue_full, spans_disk, flows_queue_full, flows_disk). [Alpha]"),
+		metric.WithDescription("What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, chronic, chronic_limit, change, change_limit, node_limit, request, spans_queue_full, spans_disk, flows_queue_full, flows_disk). [Alpha]"),
 		metric.WithUnit("{item}"),
 	)
 	errs = errors.Join(errs, err)

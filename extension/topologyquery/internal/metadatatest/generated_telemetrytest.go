@@ -24,7 +24,7 @@ func NewSettings(tt *componenttest.Telemetry) extension.Settings {
 func AssertEqualTopologyQueryDropped(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_topology_query_dropped",
-		Description: "What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, change, change_limit, node_limit, request, spans_queue_full, spans_disk, flows_queue_full, flows_disk). [Alpha]",
+		Description: "What was not taken over, by reason (series_limit, edge_limit, late, value, temporality, type, not_stored, name, entity, entity_limit, outage, chronic, chronic_limit, change, change_limit, node_limit, request, spans_queue_full, spans_disk, flows_queue_full, flows_disk). [Alpha]",
 		Unit:        "{item}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

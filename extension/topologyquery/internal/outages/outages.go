@@ -14,6 +14,9 @@ import (
 
 // Store keeps outages. All methods may be called from several goroutines. Outages handed out must not be modified.
 type Store struct {
+	// Chronic is what always fails, which is no outage.
+	Chronic *Chronic
+
 	limit int
 
 	mu      sync.RWMutex
@@ -28,10 +31,10 @@ type entry struct {
 	updated int64
 }
 
-// New returns a store of at most limit outages; beyond it the oldest that have ended are dropped, then the oldest.
+// New returns a store of at most limit outages, and as many chronic conditions; beyond it the oldest that have ended are dropped, then the oldest.
 // notify, unless nil, is called for each change.
 func New(limit int, notify func(o *outage.Outage, transition string, at int64)) *Store {
-	return &Store{limit: limit, byID: map[string]*entry{}, notify: notify}
+	return &Store{Chronic: newChronic(limit), limit: limit, byID: map[string]*entry{}, notify: notify}
 }
 
 // Put takes over an outage's state at a time (unix milliseconds). An older state than the known one is passed over.

@@ -67,3 +67,30 @@ func TestBoundKeepsTheOpenOnes(t *testing.T) {
 	s.Each(restored.Restore)
 	assert.Equal(t, s.List(time.Time{}, time.Time{}, ""), restored.List(time.Time{}, time.Time{}, ""))
 }
+
+func TestChronic(t *testing.T) {
+	s := New(2, nil).Chronic
+	condition := func(id string, since, updated time.Duration, ended bool) *outage.Chronic {
+		c := &outage.Chronic{ID: id, Since: origin.Add(since), Updated: origin.Add(updated)}
+		if ended {
+			c.EndedAt = &c.Updated
+		}
+		return c
+	}
+	ids := func() (all []string) {
+		for _, c := range s.List() {
+			all = append(all, c.ID)
+		}
+		return all
+	}
+	s.Put(condition("a", 0, 2*time.Minute, false))
+	s.Put(condition("b", time.Minute, 2*time.Minute, false))
+	s.Put(condition("c", time.Minute, 2*time.Minute, false))
+	assert.Equal(t, []string{"b", "a"}, ids())
+	assert.EqualValues(t, 1, s.Dropped())
+	s.Put(condition("a", 0, time.Minute, true))
+	assert.Equal(t, []string{"b", "a"}, ids(), "what is older than what is known is passed over")
+	s.Put(condition("a", 0, 3*time.Minute, true))
+	s.Put(condition("d", 0, 3*time.Minute, true))
+	assert.Equal(t, []string{"b"}, ids())
+}

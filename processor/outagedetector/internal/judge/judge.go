@@ -15,6 +15,8 @@ type Judge struct {
 	Certificates Certificates
 	// Attribution is what is wrong with edges of which points tell rarely, with its root.
 	Attribution *attribution.Attribution
+	// Chronic is what always fails, which is no outage.
+	Chronic Chronic
 	// Names is who does not resolve names, Proxies what ztunnels say of themselves.
 	Names   Names
 	Proxies Proxies
@@ -27,7 +29,11 @@ type Judge struct {
 	nodes       nodes
 	budgets     budgets
 
-	// changed, pods and quiet are what is judged at a boundary, kept for their memory.
+	buffers
+}
+
+// buffers are what is judged at a boundary, kept for their memory.
+type buffers struct {
 	changed []*observe.Pair
 	pods    []*observe.Endpoint
 	quiet   []*observe.Pair
@@ -37,7 +43,8 @@ type Judge struct {
 func New(store *observe.Store) *Judge {
 	j := &Judge{
 		ControlPlane: ControlPlane{store: store}, Certificates: Certificates{store: store}, Attribution: attribution.New(store),
-		Names: Names{store: store}, Proxies: Proxies{store: store, Late: Late{store: store, since: map[*observe.Pair]int64{}}}, store: store, connections: connections{store},
+		Chronic: Chronic{store: store, standing: map[chronicKey]*Condition{}},
+		Names:   Names{store: store}, Proxies: Proxies{store: store, Late: Late{store: store, since: map[*observe.Pair]int64{}}}, store: store, connections: connections{store},
 		silences: silences{store}, stalls: stalls{store}, nodes: nodes{store}, budgets: budgets{store: store},
 	}
 	j.endpoints = endpoints{store, &j.connections}
@@ -67,6 +74,7 @@ func (j *Judge) Round() int {
 	j.Names.judge(now)
 	j.Proxies.judge(now)
 	j.budgets.judge(now)
+	j.Chronic.judge(now)
 	return len(j.changed)
 }
 
@@ -96,6 +104,7 @@ func (j *Judge) edge(p *observe.Pair, now int64) {
 	} else if f.On {
 		shut(p, unansweredOf(p), f, now)
 	}
+	j.Chronic.note(p, now)
 	if p.Faults[observe.Silence].On {
 		j.silences.judge(p, now)
 	} else if p.LastActive == now {

@@ -130,8 +130,22 @@ func (r *Registry) end(o *entry, recovered, now int64) {
 	o.Outage.State = semconv.OutageStateResolved
 	o.Outage.EndedAt = &ended
 	o.Outage.Summary = summary(o)
-	r.note(o, ended.UnixNano(), "ended")
+	text := "ended"
+	if r.chronic(o) {
+		text = "goes on as a chronic condition: it has been so ever since the edge was first seen"
+	}
+	r.note(o, ended.UnixNano(), text)
 	r.finishEntry(o, semconv.TransitionClosed, now)
+}
+
+// chronic tells whether a part of an outage ended because it is as it always was.
+func (r *Registry) chronic(o *entry) bool {
+	for _, key := range o.Blames {
+		if p := r.store.Edges.Find(key.Source, key.Destination); p != nil && p.Faults[key.Family].Chronic {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Registry) stale(o *entry, now int64) {

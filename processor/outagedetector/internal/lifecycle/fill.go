@@ -46,7 +46,7 @@ func (r *Registry) fill(o *entry, e *cause.Explanation, now int64) {
 	o.Blames = o.Blames[:0]
 	for _, list := range [][]cause.Blame{e.Edges, e.Affected} {
 		for _, b := range list {
-			b.Fault().Outage = out.ID
+			b.Fault().Outage, b.Fault().Began = out.ID, o.Since
 			o.Blames = append(o.Blames, keyOf(b))
 		}
 	}

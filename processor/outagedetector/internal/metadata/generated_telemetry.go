@@ -26,6 +26,7 @@ type TelemetryBuilder struct {
 	meter                       metric.Meter
 	mu                          sync.Mutex
 	registrations               []metric.Registration
+	OutageDetectorChronic       metric.Int64Gauge
 	OutageDetectorDropped       metric.Int64Counter
 	OutageDetectorEdges         metric.Int64Gauge
 	OutageDetectorEdgesJudged   metric.Int64Counter
@@ -65,6 +66,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	}
 	builder.meter = Meter(settings)
 	var err, errs error
+	builder.OutageDetectorChronic, err = builder.meter.Int64Gauge(
+		"otelcol_outage_detector_chronic",
+		metric.WithDescription("Chronic conditions that stand. [Alpha]"),
+		metric.WithUnit("{condition}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.OutageDetectorDropped, err = builder.meter.Int64Counter(
 		"otelcol_outage_detector_dropped",
 		metric.WithDescription("Records that were not used, by the bound that was reached. [Alpha]"),

@@ -19,6 +19,7 @@ func TestSetupTelemetry(t *testing.T) {
 	tb, err := metadata.NewTelemetryBuilder(testTel.NewTelemetrySettings())
 	require.NoError(t, err)
 	defer tb.Shutdown()
+	tb.OutageDetectorChronic.Record(context.Background(), 1)
 	tb.OutageDetectorDropped.Add(context.Background(), 1)
 	tb.OutageDetectorEdges.Record(context.Background(), 1)
 	tb.OutageDetectorEdgesJudged.Add(context.Background(), 1)
@@ -27,6 +28,9 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.OutageDetectorRoundDuration.Record(context.Background(), 1)
 	tb.OutageDetectorStorageFailed.Add(context.Background(), 1)
 	tb.OutageDetectorTransitions.Add(context.Background(), 1)
+	AssertEqualOutageDetectorChronic(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
 	AssertEqualOutageDetectorDropped(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())

@@ -109,6 +109,8 @@ type Fault struct {
 	Ended int64
 	// Quiet tells that nothing was attempted since LastBad, so that it is unknown whether it still fails.
 	Quiet bool
+	// Chronic tells that it ended because what fails is as it always was on the edge.
+	Chronic bool
 	// Kind is the outage's kind as this fault alone would name it; Policy is the policy that denies.
 	Kind, Policy string
 	// Source is the source of telemetry that is lost.
@@ -136,6 +138,8 @@ type Explained struct {
 	CauseFamily Family
 	// Outage is the id of the outage that explains the fault, empty while none does.
 	Outage string
+	// Began is when that outage began.
+	Began int64
 	// Attributed tells that the fault is part of an incident whose root is known.
 	Attributed bool
 }

@@ -199,13 +199,31 @@ func (w *Window) MarkBad(since int64) {
 	}
 }
 
+// Usual tells whether a slot is part of what is normal.
+func (w *Window) Usual(age int) bool { return w.bad&(1<<((w.newest-int64(age))%Slots)) == 0 }
+
+// Accept makes normal what was kept out of it.
+func (w *Window) Accept() { w.bad = 0 }
+
+// Forget makes what a lane counted in slots that ended by t as if it had never been.
+func (w *Window) Forget(lane Lane, t int64) {
+	w.past[lane] = 0
+	for age := range w.Known() {
+		if w.Start(age)+w.length > t {
+			continue
+		}
+		cell := &w.counts[(w.newest-int64(age))%Slots][lane]
+		w.totals[lane] -= uint64(*cell)
+		*cell = 0
+	}
+}
+
 // Normal sums a lane over all that was normal: what left the window and the slots older than age.
 func (w *Window) Normal(lane Lane, age int) float64 {
 	sum := w.past[lane]
 	for ; age < w.Known(); age++ {
-		index := (w.newest - int64(age)) % Slots
-		if w.bad&(1<<index) == 0 {
-			sum += float64(w.counts[index][lane])
+		if w.Usual(age) {
+			sum += float64(w.counts[(w.newest-int64(age))%Slots][lane])
 		}
 	}
 	return sum
@@ -215,7 +233,7 @@ func (w *Window) Normal(lane Lane, age int) float64 {
 func (w *Window) NormalSlots(age int) float64 {
 	n := w.slots
 	for ; age < w.Known(); age++ {
-		if w.bad&(1<<((w.newest-int64(age))%Slots)) == 0 {
+		if w.Usual(age) {
 			n++
 		}
 	}
