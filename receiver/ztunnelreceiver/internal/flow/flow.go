@@ -170,7 +170,7 @@ type Processor struct {
 	logs    logBatch
 	spans   spanBatch
 	lookups lookups
-	texts   textCache
+	attrs   *attributes
 	sampler sampler
 	held    heldEntries
 	shift   int64
@@ -184,6 +184,7 @@ func New(cfg Config, obs Observer) *Processor {
 		obs:     obs,
 		parser:  accesslog.NewParser(cfg.MaxEntry),
 		nodes:   newNodeTable(cfg.MaxNodes),
+		attrs:   &attributes{},
 		sampler: newSampler(cfg.SamplingRatio, cfg.SlowThreshold),
 	}
 	p.series.init(&p.cfg)

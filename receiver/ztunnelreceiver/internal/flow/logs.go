@@ -5,6 +5,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/xpdata"
 
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
@@ -57,7 +58,7 @@ func (p *Processor) newLog(n *node, event string) (plog.LogRecord, bool) {
 	severity := severities[p.rec.Level]
 	record.SetSeverityNumber(severity)
 	record.SetSeverityText(p.rec.Level.String())
-	record.Body().SetStr(p.texts.get(p.rec.Message))
+	record.Body().SetStr(p.attrs.texts.get(p.rec.Message))
 	return record, true
 }
 
@@ -75,44 +76,79 @@ func (p *Processor) addAccessLog(n *node, entry []byte) {
 	if !ok {
 		return
 	}
-	attrs := record.Attributes()
-	p.putAccess(attrs, n, entry)
+	p.access(n, entry, 0).UnsafeIntoMap(record.Attributes())
 }
 
-// putAccess writes the attributes of an access entry, the same for flow records and flow spans.
-func (p *Processor) putAccess(attrs pcommon.Map, n *node, entry []byte) {
-	rec := &p.rec
-	attrs.EnsureCapacity(22)
+const (
+	// accessAttributes is how many attributes an access entry has that did not fail, failureAttributes how many more one may have that
+	// did, networkAttributes how many more a span has.
+	accessAttributes  = 19
+	failureAttributes = 3
+	networkAttributes = 5
+)
+
+// attributes are those of one record or span at a time, each set once.
+type attributes struct {
+	xpdata.MapBuilder
+	texts textCache
+}
+
+// access gives the attributes of an access entry, the same for flow records and flow spans; as many more may follow.
+func (p *Processor) access(n *node, entry []byte, more int) *attributes {
+	rec, attrs := &p.rec, p.attrs
+	size := accessAttributes + more
+	if len(rec.Error) > 0 || rec.Failed() {
+		size += failureAttributes
+	}
+	attrs.EnsureCapacity(size)
 	direction := semconv.DirectionOutbound
 	if rec.Direction == accesslog.DirectionInbound {
 		direction = semconv.DirectionInbound
 	}
-	attrs.PutStr(semconv.AttrDirection, direction)
-	p.texts.putAddr(attrs, &rec.Src.Addr, semconv.AttrSourceAddress, semconv.AttrSourcePort)
-	p.texts.put(attrs, semconv.AttrSourcePod, rec.Src.Workload)
-	p.texts.put(attrs, semconv.AttrSourceNamespace, rec.Src.Namespace)
-	p.texts.put(attrs, semconv.AttrSourceIdentity, rec.Src.Identity)
-	p.texts.put(attrs, semconv.AttrSourceCluster, rec.Src.Cluster)
-	p.texts.putAddr(attrs, &rec.Dst.Addr, semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
-	p.texts.put(attrs, semconv.AttrDestinationHBONE, rec.HBONE.Text)
-	p.texts.put(attrs, semconv.AttrDestinationService, rec.DstService)
-	p.texts.put(attrs, semconv.AttrDestinationPod, rec.Dst.Workload)
-	p.texts.put(attrs, semconv.AttrDestinationNamespace, rec.Dst.Namespace)
-	p.texts.put(attrs, semconv.AttrDestinationIdentity, rec.Dst.Identity)
-	p.texts.put(attrs, semconv.AttrDestinationCluster, rec.Dst.Cluster)
+	attrs.putStr(semconv.AttrDirection, direction)
+	attrs.putAddr(&rec.Src.Addr, semconv.AttrSourceAddress, semconv.AttrSourcePort)
+	attrs.put(semconv.AttrSourcePod, rec.Src.Workload)
+	attrs.put(semconv.AttrSourceNamespace, rec.Src.Namespace)
+	attrs.put(semconv.AttrSourceIdentity, rec.Src.Identity)
+	attrs.put(semconv.AttrSourceCluster, rec.Src.Cluster)
+	attrs.putAddr(&rec.Dst.Addr, semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
+	attrs.put(semconv.AttrDestinationHBONE, rec.HBONE.Text)
+	attrs.put(semconv.AttrDestinationService, rec.DstService)
+	attrs.put(semconv.AttrDestinationPod, rec.Dst.Workload)
+	attrs.put(semconv.AttrDestinationNamespace, rec.Dst.Namespace)
+	attrs.put(semconv.AttrDestinationIdentity, rec.Dst.Identity)
+	attrs.put(semconv.AttrDestinationCluster, rec.Dst.Cluster)
 	if rec.Event == accesslog.EventComplete {
-		attrs.PutInt(semconv.AttrBytesSent, int64(rec.BytesSent))
-		attrs.PutInt(semconv.AttrBytesRecv, int64(rec.BytesRecv))
+		attrs.putInt(semconv.AttrBytesSent, int64(rec.BytesSent))
+		attrs.putInt(semconv.AttrBytesRecv, int64(rec.BytesRecv))
 	}
 	if rec.HasDuration {
-		attrs.PutInt(semconv.AttrDuration, rec.Duration)
+		attrs.putInt(semconv.AttrDuration, rec.Duration)
 	}
 	if rec.Failed() {
-		attrs.PutStr(semconv.AttrErrorType, rec.Failure.Type)
+		attrs.putStr(semconv.AttrErrorType, rec.Failure.Type)
 	}
-	p.texts.put(attrs, semconv.AttrErrorMessage, rec.Error)
-	p.texts.put(attrs, semconv.AttrPolicy, rec.Failure.Policy)
-	attrs.PutStr(semconv.AttrRecordUID, newRecordID(n.name, entry, p.shift).String())
+	attrs.put(semconv.AttrErrorMessage, rec.Error)
+	attrs.put(semconv.AttrPolicy, rec.Failure.Policy)
+	attrs.putStr(semconv.AttrRecordUID, newRecordID(n.name, entry, p.shift).String())
+	return attrs
+}
+
+func (a *attributes) putStr(name, value string)       { a.AppendEmpty(name).SetStr(value) }
+func (a *attributes) putInt(name string, value int64) { a.AppendEmpty(name).SetInt(value) }
+
+// put sets an attribute, unless the value is empty.
+func (a *attributes) put(name string, value []byte) {
+	if len(value) > 0 {
+		a.putStr(name, a.texts.get(value))
+	}
+}
+
+func (a *attributes) putAddr(addr *accesslog.Addr, address, port string) {
+	if len(addr.Host) > 0 {
+		a.putStr(address, a.texts.get(addr.Host))
+		a.putInt(port, int64(addr.Port))
+	}
 }
 
 // textCache gives the same texts the same strings: the names in a log are few and come again and again. It is bounded by maxCachedTexts.
@@ -137,13 +173,6 @@ func (c *textCache) get(text []byte) string {
 func (c *textCache) put(attrs pcommon.Map, name string, value []byte) {
 	if len(value) > 0 {
 		attrs.PutStr(name, c.get(value))
-	}
-}
-
-func (c *textCache) putAddr(attrs pcommon.Map, addr *accesslog.Addr, address, port string) {
-	if len(addr.Host) > 0 {
-		attrs.PutStr(address, c.get(addr.Host))
-		attrs.PutInt(port, int64(addr.Port))
 	}
 }
 
@@ -178,7 +207,7 @@ func (p *Processor) addMessageLog(n *node, entry []byte) {
 	rec := &p.rec
 	attrs := record.Attributes()
 	attrs.EnsureCapacity(len(rec.Fields) + 2)
-	p.texts.put(attrs, semconv.AttrScope, rec.Scope)
+	p.attrs.texts.put(attrs, semconv.AttrScope, rec.Scope)
 	for i := range rec.Fields {
 		f := &rec.Fields[i]
 		attrs.PutStr(semconv.AttrFieldPrefix+string(f.Key), string(f.Value))

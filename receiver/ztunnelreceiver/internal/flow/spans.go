@@ -129,20 +129,21 @@ func (p *Processor) addSpan(n *node, entry []byte) {
 		name, kind = semconv.DirectionInbound, ptrace.SpanKindServer
 	}
 	span.SetKind(kind)
-	span.SetName(b.spanName(&p.texts, name, peerName(rec)))
+	span.SetName(b.spanName(&p.attrs.texts, name, peerName(rec)))
 	span.SetStartTimestamp(pcommon.Timestamp(rec.Time - rec.Duration))
 	span.SetEndTimestamp(pcommon.Timestamp(rec.Time))
-	p.putAccess(span.Attributes(), n, entry)
-	p.texts.putNetwork(span.Attributes(), rec)
+	attrs := p.access(n, entry, networkAttributes)
+	attrs.putNetwork(rec)
+	attrs.UnsafeIntoMap(span.Attributes())
 	if rec.Failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
-		span.Status().SetMessage(p.texts.get(rec.Error))
+		span.Status().SetMessage(p.attrs.texts.get(rec.Error))
 	}
 }
 
 // putNetwork writes what OpenTelemetry calls the ends of a connection: the server's address is the service's, its port the
 // application's, and the peer is the other end of the socket.
-func (c *textCache) putNetwork(attrs pcommon.Map, rec *accesslog.Record) {
+func (a *attributes) putNetwork(rec *accesslog.Record) {
 	server, port := destination(rec)
 	peer := &rec.Dst.Addr
 	if rec.Direction == accesslog.DirectionInbound {
@@ -151,12 +152,12 @@ func (c *textCache) putNetwork(attrs pcommon.Map, rec *accesslog.Record) {
 	if len(rec.DstService) > 0 {
 		server = rec.DstService
 	}
-	c.put(attrs, semconv.AttrServerAddress, server)
+	a.put(semconv.AttrServerAddress, server)
 	if port != 0 {
-		attrs.PutInt(semconv.AttrServerPort, int64(port))
+		a.putInt(semconv.AttrServerPort, int64(port))
 	}
-	attrs.PutStr(semconv.AttrNetworkTransport, semconv.ProtocolTCP)
-	c.putAddr(attrs, peer, semconv.AttrNetworkPeerAddress, semconv.AttrNetworkPeerPort)
+	a.putStr(semconv.AttrNetworkTransport, semconv.ProtocolTCP)
+	a.putAddr(peer, semconv.AttrNetworkPeerAddress, semconv.AttrNetworkPeerPort)
 }
 
 func (b *spanBatch) spanName(texts *textCache, direction string, peer []byte) string {
@@ -210,10 +211,10 @@ func (p *Processor) spansOf(n *node) ptrace.SpanSlice {
 	if len(name) == 0 {
 		name = address
 	}
-	p.texts.put(attrs, semconv.AttrServiceName, name)
-	p.texts.put(attrs, semconv.AttrServiceNamespace, namespace)
-	p.texts.put(attrs, semconv.AttrPodName, pod)
-	p.texts.put(attrs, semconv.AttrNamespaceName, namespace)
+	p.attrs.texts.put(attrs, semconv.AttrServiceName, name)
+	p.attrs.texts.put(attrs, semconv.AttrServiceNamespace, namespace)
+	p.attrs.texts.put(attrs, semconv.AttrPodName, pod)
+	p.attrs.texts.put(attrs, semconv.AttrNamespaceName, namespace)
 	attrs.PutStr(semconv.AttrNodeName, n.name)
 	attrs.PutStr(semconv.AttrHostName, n.name)
 	putNonEmpty(attrs, semconv.AttrClusterName, p.cfg.Cluster)
