@@ -6,9 +6,9 @@
 package tail
 
 import (
+	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"regexp"
@@ -57,6 +57,8 @@ type Config struct {
 const (
 	// lineOverhead is more than what a line has beside the entry.
 	lineOverhead = 4 << 10
+	// blockSize is how much is read at once, in bytes.
+	blockSize = 8 << 10
 	// maxFiles bounds the files of which unfinished entries are kept.
 	maxFiles = 4096
 	// rememberGone is for how long the offset of a file that went away is remembered, should it come back.
@@ -123,6 +125,8 @@ type file struct {
 	unwrapper *accesslog.Unwrapper
 	splitter  *accesslog.EntrySplitter
 	node      string
+	// over is set after the beginning of a line that is too long, until its end.
+	over bool
 	// poll is the last one in which the file had lines.
 	poll uint64
 
@@ -162,14 +166,14 @@ func (t *Tail) Start(ctx context.Context) error {
 		// What appeared since the last start is new, even if there was no file at all then.
 		cfg.StartAt = StartAtBeginning
 	}
-	cfg.MaxLogSize = helper.ByteSize(t.cfg.MaxEntry + lineOverhead)
-	cfg.MaxLogSizeBehavior = fileconsumer.MaxLogSizeBehaviorTruncate
+	longest := t.cfg.MaxEntry + lineOverhead
+	cfg.MaxLogSize = helper.ByteSize(longest)
 	cfg.Encoding = "nop"
 	// A line is a line when its end is there, however long that takes.
 	cfg.FlushPeriod = 0
 	cfg.OnTruncate = fileconsumer.OnTruncateReadWholeFile
 	cfg.PollsToArchive = min(int(rememberGone/t.cfg.PollInterval)+1, maxRemembered)
-	t.manager, err = cfg.Build(t.set, t.lines, fileconsumer.WithSplitFunc(splitLines))
+	t.manager, err = cfg.Build(t.set, t.lines, fileconsumer.WithSplitFunc(splitLines(longest)))
 	if err != nil {
 		return fmt.Errorf("following files: %w", err)
 	}
@@ -196,33 +200,64 @@ func (t *Tail) Stop() error {
 	return err
 }
 
-// splitLines is bufio.ScanLines without the last line, if it has no end.
-func splitLines(data []byte, _ bool) (advance int, token []byte, err error) {
-	i := bytes.IndexByte(data, '\n')
-	if i < 0 {
-		return 0, nil, nil
+// splitLines splits a file into pieces of several lines, because each piece has a price in fileconsumer: whole lines with their ends,
+// as many as fit into blockSize or else one, and of a line that is longer than longest first its beginning, without an end.
+func splitLines(longest int) bufio.SplitFunc {
+	return func(data []byte, _ bool) (advance int, token []byte, err error) {
+		end := bytes.LastIndexByte(data[:min(len(data), blockSize, longest)], '\n') + 1
+		if end == 0 {
+			end = bytes.IndexByte(data[:min(len(data), longest)], '\n') + 1
+		}
+		if end == 0 {
+			if len(data) < longest {
+				return 0, nil, nil
+			}
+			end = longest
+		}
+		return end, data[:end:end], nil
 	}
-	return i + 1, data[:i:i], nil
 }
 
-// lines is called by fileconsumer, for one file at a time by one goroutine each. It always takes the lines: they
-// count as read even if it fails.
-func (t *Tail) lines(ctx context.Context, tokens [][]byte, attributes map[string]any, _ int64, _ []int64) error {
+// lines is called by fileconsumer, for one file at a time by one goroutine each, with what splitLines gave. It always takes the lines:
+// they count as read even if it fails.
+func (t *Tail) lines(ctx context.Context, pieces [][]byte, attributes map[string]any, _ int64, _ []int64) error {
 	t.lock.Lock()
 	t.polls.reading = true
 	f := t.file(attributes)
 	if f.node == "" {
-		t.sink.Damaged(DamageNoNode, int64(len(tokens)))
+		n := int64(0)
+		for _, piece := range pieces {
+			n += int64(bytes.Count(piece, newline))
+		}
+		t.sink.Damaged(DamageNoNode, n)
 	} else {
 		emit := func(entry []byte) { t.sink.Entry(f.node, entry) }
-		for _, line := range tokens {
-			f.line(t.cfg.Format, line, emit)
+		for _, piece := range pieces {
+			f.piece(t.cfg.Format, piece, emit)
 		}
 		t.countDamage(f)
 	}
 	t.lock.Unlock()
 	t.ready(ctx)
 	return nil
+}
+
+var newline = []byte{'\n'}
+
+// piece takes lines. Of one without its end the beginning is taken, and what comes up to its end is left out.
+func (f *file) piece(format Format, text []byte, emit func(entry []byte)) {
+	for len(text) > 0 {
+		end := bytes.IndexByte(text, '\n')
+		line, rest := text, []byte(nil)
+		if end >= 0 {
+			line, rest = text[:end:end], text[end+1:]
+		}
+		if !f.over {
+			f.line(format, line, emit)
+		}
+		f.over = end < 0
+		text = rest
+	}
 }
 
 func (f *file) line(format Format, line []byte, emit func(entry []byte)) {
@@ -319,7 +354,7 @@ func (t *Tail) pollEnded() {
 	t.polls.ended = make(chan struct{})
 }
 
-func (f *file) open() bool { return len(f.state().Parts) > 0 || f.splitter.Holding() }
+func (f *file) open() bool { return len(f.state().Parts) > 0 || f.splitter.Holding() || f.over }
 
 // Quiesce waits until the offsets and the entries passed on say the same, at most until the context ends, and returns with
 // the lock held. It returns false, with the lock held too, if that was not to be had.
@@ -367,81 +402,6 @@ func (t *Tail) Changes() (ops []*storage.Operation, written func(ok bool), err e
 			t.stored = state
 		}
 	}, nil
-}
-
-// fileState is a file's unfinished entry as it is stored.
-type fileState struct {
-	Node  string `json:"node"`
-	CRI   bool   `json:"cri,omitempty"`
-	Parts []byte `json:"parts,omitempty"`
-	Held  []byte `json:"held,omitempty"`
-}
-
-type tailState struct {
-	NextID uint64               `json:"next_id"`
-	Files  map[string]fileState `json:"files,omitempty"`
-}
-
-// noParts is the state of an unwrapper that waits for nothing.
-var noParts = accesslog.NewUnwrapper(accesslog.Style{}, 0).AppendState(nil)
-
-func (f *file) state() fileState {
-	state := fileState{Node: f.node, CRI: f.unwrapper.Wrapped(), Held: f.splitter.AppendState(nil)}
-	if parts := f.unwrapper.AppendState(nil); !bytes.Equal(parts, noParts) {
-		state.Parts = parts
-	}
-	return state
-}
-
-func (t *Tail) state() ([]byte, error) {
-	state := tailState{NextID: t.nextID, Files: map[string]fileState{}}
-	for id, f := range t.files {
-		if f.open() {
-			state.Files[id] = f.state()
-		}
-	}
-	encoded, err := json.Marshal(state)
-	if err != nil {
-		return nil, fmt.Errorf("encoding unfinished entries: %w", err)
-	}
-	return encoded, nil
-}
-
-// restore reads the unfinished entries; known tells that there was a start before this one.
-func (t *Tail) restore(ctx context.Context) (known bool, err error) {
-	if t.store == nil {
-		return false, nil
-	}
-	encoded, err := t.store.Get(ctx, stateKey)
-	if err != nil {
-		return false, fmt.Errorf("reading unfinished entries: %w", err)
-	}
-	if encoded == nil {
-		return false, nil
-	}
-	var state tailState
-	if err := json.Unmarshal(encoded, &state); err != nil {
-		return false, fmt.Errorf("reading unfinished entries: %w", err)
-	}
-	t.lock.Lock()
-	defer t.lock.Unlock()
-	t.stored = encoded
-	t.nextID = state.NextID
-	for id, held := range state.Files {
-		if len(t.files) == maxFiles {
-			break
-		}
-		f := t.newFile(held.Node)
-		f.unwrapper.SetWrapped(held.CRI)
-		f.splitter.SetState(held.Held)
-		if len(held.Parts) > 0 {
-			if err := f.unwrapper.SetState(held.Parts); err != nil {
-				return false, fmt.Errorf("reading unfinished entries: %w", err)
-			}
-		}
-		t.files[id] = f
-	}
-	return true, nil
 }
 
 // Readable says for each node whose files were ever seen whether one of them can be read now.

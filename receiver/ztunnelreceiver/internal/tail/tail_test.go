@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -13,6 +14,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 )
 
 // entries takes a tail's entries.
@@ -129,3 +133,62 @@ func TestFIFOsAreNotRead(t *testing.T) {
 	require.Eventually(t, read(4), 20*time.Second, 10*time.Millisecond)
 	require.NoError(t, tail.Stop())
 }
+
+// Whatever a file holds, and wherever reading it stops, its lines are passed on once, and of one that is too long the beginning.
+func TestLinesOfAnyLength(t *testing.T) {
+	const longest = 20_000
+	split := splitLines(longest)
+	for name, lengths := range map[string][]int{
+		"none":        {},
+		"short":       {0, 1, 0, 500, 600, 700},
+		"blocks":      {4000, 4000, 189, 1, blockSize, blockSize - 1, blockSize + 1, 3, 12_000, 4},
+		"too long":    {5, longest - 1, longest, longest + 1, 6, 3 * longest, 0, 7, 2 * longest},
+		"only longer": {longest + 1, longest + 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var content []byte
+			var want []int
+			for i, n := range lengths {
+				content = append(append(content, bytes.Repeat([]byte{byte('a' + i)}, n)...), '\n')
+				want = append(want, min(n, longest))
+			}
+			content = append(content, "unfinished"...)
+			for _, buffered := range []int{16 << 10, longest, len(content)} {
+				tail, _ := newTail(t, Config{Include: []string{"/nowhere/*.log"}, Format: FormatBare, Style: accesslog.Style{Begins: func([]byte) bool { return true }}})
+				tail.cfg.MaxEntry = longest
+				f := tail.newFile("n")
+				var got []int
+				for rest := content; ; {
+					advance, piece, err := split(rest[:min(len(rest), buffered)], false)
+					if advance == 0 && buffered < longest {
+						advance, piece, err = split(rest[:min(len(rest), longest)], false) // the scanner's buffer has grown
+					}
+					require.NoError(t, err)
+					if advance == 0 {
+						assert.Equal(t, "unfinished", string(rest))
+						break
+					}
+					f.piece(FormatBare, piece, func(line []byte) { got = append(got, len(line)) })
+					rest = rest[advance:]
+					tail.files["1"] = f
+					encoded, err := tail.state()
+					require.NoError(t, err)
+					tail.store = stored{stateKey: encoded}
+					_, err = tail.restore(t.Context())
+					require.NoError(t, err)
+					if restored := tail.files["1"]; f.over {
+						require.True(t, restored.over)
+						f = restored
+					}
+				}
+				assert.Equal(t, want, got)
+			}
+		})
+	}
+}
+
+// stored is a storage that is only read.
+type stored map[string][]byte
+
+func (s stored) Get(_ context.Context, key string) ([]byte, error) { return s[key], nil }
+func (stored) Batch(context.Context, ...*storage.Operation) error  { return nil }
