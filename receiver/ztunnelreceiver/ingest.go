@@ -23,7 +23,7 @@ import (
 
 const (
 	// maxGathered is how many records gather before they leave without waiting for a boundary.
-	maxGathered = 8192
+	maxGathered = 2048
 	// maxEvents bounds the entities' events that gather while nothing can leave.
 	maxEvents = 1_000_000
 	// maxChanges bounds the changes that gather between two boundaries.
