@@ -122,6 +122,9 @@ func saveProfiles(ctx context.Context, folder string, port int) error {
 	if folder == "" {
 		return nil
 	}
+	if err := os.MkdirAll(folder, 0o750); err != nil {
+		return fmt.Errorf("making the folder of profiles: %w", err)
+	}
 	for _, name := range []string{"profile?seconds=10", "heap"} {
 		body, _, err := get(ctx, fmt.Sprintf("http://localhost:%d/debug/pprof/%s", port, name))
 		if err != nil {

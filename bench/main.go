@@ -32,7 +32,11 @@ func run(ctx context.Context) error {
 	edges := flag.Int("edges", 20_000, "edges of the API's graph")
 	requests := flag.Int("requests", 200, "requests for the graph")
 	profiles := flag.String("profiles", "", "folder for CPU and heap profiles of the API's process")
-	only := flag.String("only", "", "ingest or api; both by default")
+	only := flag.String("only", "", "ingest, api or records; all by default")
+	records := recordsSettings{}
+	flag.StringVar(&records.standalone, "standalone", "../config/standalone.yaml", "the configuration that keeps records")
+	flag.IntVar(&records.spans, "spans", 800_000, "spans to keep")
+	flag.IntVar(&records.connections, "connections", 60_000, "connections to keep")
 	flag.Parse()
 
 	path, err := filepath.Abs(*binary)
@@ -49,14 +53,19 @@ func run(ctx context.Context) error {
 	defer func() { _ = os.RemoveAll(folder) }()
 
 	fmt.Printf("%s, %s\n", time.Now().UTC().Format(time.DateOnly), machine())
-	if *only != "api" {
+	if *only == "" || *only == "ingest" {
 		if err := benchIngest(ctx, path, folder, *lines, *runs); err != nil {
 			return fmt.Errorf("reading access logs: %w", err)
 		}
 	}
-	if *only != "ingest" {
+	if *only == "" || *only == "api" {
 		if err := benchAPI(ctx, path, folder, *profiles, *workloads, *edges, *requests); err != nil {
 			return fmt.Errorf("serving the graph: %w", err)
+		}
+	}
+	if *only == "" || *only == "records" {
+		if err := benchRecords(ctx, path, folder, *profiles, records); err != nil {
+			return fmt.Errorf("keeping records: %w", err)
 		}
 	}
 	return nil

@@ -13,6 +13,8 @@ import (
 // pebbleEngine keeps a span at its time, and for each trace and service where its spans are, as Jaeger's Badger does.
 type pebbleEngine struct{ db *pebble.DB }
 
+func init() { engines["pebble"] = &pebbleEngine{} }
+
 func (p *pebbleEngine) open(dir string) {
 	o := &pebble.Options{DisableWAL: true, Cache: pebble.NewCache(64 << 20)}
 	o.Logger = quiet{}
@@ -32,11 +34,6 @@ type quiet struct{}
 func (quiet) Infof(string, ...any)      {}
 func (quiet) Errorf(f string, a ...any) { log.Printf(f, a...) }
 func (quiet) Fatalf(f string, a ...any) { log.Fatalf(f, a...) }
-
-func be(b []byte, v int64) []byte { return binary.BigEndian.AppendUint64(b, uint64(v)) }
-func str(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
 
 func (p *pebbleEngine) add(batch []span) {
 	b := p.db.NewBatch()
@@ -66,11 +63,9 @@ func (p *pebbleEngine) scan(prefix []byte, from, to []byte, f func(k, v []byte))
 	_ = it.Close()
 }
 
-var max8 = bytes.Repeat([]byte{0xff}, 8)
-
 func (p *pebbleEngine) byTrace(id [16]byte) (n int) {
 	var keys [][]byte
-	p.scan(append([]byte{'t'}, id[:]...), nil, max8, func(k, v []byte) { keys = append(keys, append([]byte{'s'}, k[17:]...)) })
+	p.scan(append([]byte{'t'}, id[:]...), nil, bytes.Repeat([]byte{0xff}, 8), func(k, v []byte) { keys = append(keys, append([]byte{'s'}, k[17:]...)) })
 	for _, k := range keys {
 		if _, c, err := p.db.Get(k); err == nil {
 			n++
@@ -78,17 +73,6 @@ func (p *pebbleEngine) byTrace(id [16]byte) (n int) {
 		}
 	}
 	return n
-}
-func field(v []byte, n int) []byte {
-	_, l := binary.Varint(v)
-	v = v[l+24:]
-	for ; ; n-- {
-		size, l := binary.Uvarint(v)
-		if n == 0 {
-			return v[l : l+int(size)]
-		}
-		v = v[l+int(size):]
-	}
 }
 func (p *pebbleEngine) errorsOf(service string, from, to int64) (n int) {
 	p.scan(str([]byte{'v'}, service), be(nil, from), be(nil, to), func(k, _ []byte) {
@@ -101,24 +85,24 @@ func (p *pebbleEngine) errorsOf(service string, from, to int64) (n int) {
 	})
 	return n
 }
-func (p *pebbleEngine) slowest(service string, limit int) (top []int64) {
-	p.scan(str([]byte{'v'}, service), nil, max8, func(_, v []byte) {
+func (p *pebbleEngine) slowest(service string, from, to int64, limit int) (top []int64) {
+	p.scan(str([]byte{'v'}, service), be(nil, from), be(nil, to), func(_, v []byte) {
 		d, _ := binary.Varint(v)
 		top = append(top, d)
 	})
 	slices.Sort(top)
 	return top[max(0, len(top)-limit):]
 }
-func (p *pebbleEngine) heat() int {
+func (p *pebbleEngine) heat(from, to int64) int {
 	cells := map[[2]int64]int{}
-	p.scan([]byte{'s'}, nil, max8, func(k, v []byte) {
+	p.scan([]byte{'s'}, be(nil, from), be(nil, to), func(k, v []byte) {
 		d, _ := binary.Varint(v)
 		cells[[2]int64{int64(binary.BigEndian.Uint64(k[1:])) / 9e11, d / 1e7}]++
 	})
 	return len(cells)
 }
-func (p *pebbleEngine) countBy() int {
+func (p *pebbleEngine) countBy(from, to int64) int {
 	cells := map[string]int{}
-	p.scan([]byte{'s'}, nil, max8, func(_, v []byte) { cells[string(field(v, 0))+"\x00"+string(field(v, 1))]++ })
+	p.scan([]byte{'s'}, be(nil, from), be(nil, to), func(_, v []byte) { cells[string(field(v, 0))+"\x00"+string(field(v, 1))]++ })
 	return len(cells)
 }

@@ -18,6 +18,8 @@ type vlEngine struct {
 	last int64
 }
 
+func init() { engines["victorialogs"] = &vlEngine{} }
+
 func (p *vlEngine) open(dir string) {
 	_ = flag.Set("memory.allowedBytes", "128MiB")
 	_ = flag.Set("loggerLevel", "ERROR")
@@ -61,8 +63,12 @@ func between(from, to int64) string {
 func (p *vlEngine) errorsOf(service string, from, to int64) int {
 	return p.run(between(from, to) + `{service="` + service + `"} status:=error`)
 }
-func (p *vlEngine) slowest(service string, limit int) []int64 {
-	return make([]int64, p.run(`{service="`+service+`"} | sort by (duration desc) limit 20`))
+func (p *vlEngine) slowest(service string, from, to int64, limit int) []int64 {
+	return make([]int64, p.run(between(from, to)+`{service="`+service+`"} | sort by (duration desc) limit 20`))
 }
-func (p *vlEngine) heat() int    { return p.run(`* | stats by (_time:15m, duration:10000000) count() n`) }
-func (p *vlEngine) countBy() int { return p.run(`* | stats by (service, name) count() n`) }
+func (p *vlEngine) heat(from, to int64) int {
+	return p.run(between(from, to) + `* | stats by (_time:15m, duration:10000000) count() n`)
+}
+func (p *vlEngine) countBy(from, to int64) int {
+	return p.run(between(from, to) + `* | stats by (service, name) count() n`)
+}

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"os"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -19,6 +20,8 @@ const (
 	// maxRows and maxFiles bound a merge's result and its inputs.
 	maxRows  = 2 << 20
 	maxFiles = 64
+	// unboundedRetention is by what files are cut where no age bounds them.
+	unboundedRetention = 30 * 24 * time.Hour
 )
 
 // level is a file's size: each is eight times the one before.
@@ -29,7 +32,7 @@ func (t *Table) mergeable() []*file {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	// So many files leave one by one, by age and by size.
-	span, size := int64(t.settings.Retention)/16, t.settings.maxFileBytes()
+	span, size := int64(cmp.Or(t.settings.Retention, unboundedRetention))/16, t.settings.maxFileBytes()
 	for tier := range level(maxRows) + 1 {
 		var run []*file
 		rows, bytes := 0, int64(0)

@@ -140,6 +140,24 @@ func TestFoundInMemoryInFilesMergedAndReopened(t *testing.T) {
 	assert.True(t, status.Complete)
 }
 
+// TestMergedWithoutABoundOnAge merges also what is kept for ever.
+func TestMergedWithoutABoundOnAge(t *testing.T) {
+	s := settings(t.TempDir())
+	s.Retention = 0
+	now := origin
+	s.Now = func() time.Time { return now }
+	store := open(t, s)
+	table := store.Table("spans")
+	for n := range fanIn {
+		now = now.Add(time.Second)
+		table.Append(sequence(n*5, n*5+5))
+		require.NoError(t, store.Flush())
+	}
+	store.merge(t.Context())
+	assert.Len(t, table.files, 1)
+	assert.Equal(t, count(0, 40), numbers(t, table, Query{Order: Oldest}))
+}
+
 func TestMergeThatWasInterrupted(t *testing.T) {
 	directory := t.TempDir()
 	store := open(t, settings(directory))
