@@ -73,6 +73,7 @@ func TestShippedConfigs(t *testing.T) {
 // over are the configurations that an example is laid over, where it is not replay.yaml.
 var over = map[string]string{
 	"examples/spans.yaml": "gateway.yaml", "examples/mtls-gateway.yaml": "gateway.yaml", "examples/mtls-agent.yaml": "agent.yaml",
+	"examples/access-logs.yaml": "gateway.yaml",
 }
 
 // shippedConfigs are all files of config/, and all of config/examples/ laid over another.

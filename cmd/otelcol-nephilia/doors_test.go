@@ -106,6 +106,43 @@ func TestApplicationsDoor(t *testing.T) {
 	}
 }
 
+// accessLog is a record of an access log, of a scope, about a request to a path.
+func accessLog(scope, path string) string {
+	at := time.Now().UTC().Add(-time.Second)
+	line := fmt.Sprintf(`[%s] "GET %s HTTP/1.1" 503 UF upstream_reset_before_response_started{connection_failure} - "-" 0 91 4 - "-" "curl" "-" "oven" `+
+		`"envoy://connect_originate/10.71.2.20:8080" inbound-vip|8080|http|oven.bakery.svc.cluster.local - 10.112.0.20:8080 10.71.3.50:33444 - default`, at.Format(time.RFC3339Nano), path)
+	return fmt.Sprintf(`{"resourceLogs":[{"scopeLogs":[{"scope":{"name":%q},"logRecords":[{"timeUnixNano":"%d","body":{"stringValue":%q}}]}]}]}`, scope, at.UnixNano(), line)
+}
+
+// TestProxiesDoor sends to where waypoints send their access logs: nothing else is taken, and nothing of an agent's.
+func TestProxiesDoor(t *testing.T) {
+	door := freeAddress(t)
+	c := startCollector(t, options{
+		config: "gateway.yaml", overlays: []string{"examples/access-logs.yaml"}, set: []string{"processors::service_graph::resolve_hold: 100ms"},
+		env: map[string]string{
+			"NEPHILIA_XDS": freeAddress(t), "NEPHILIA_XDS_INSECURE": "true", "NEPHILIA_TELEMETRY_PORT": "0",
+			"NEPHILIA_ACCESS_LOGS_HTTP": door, "NEPHILIA_ACCESS_LOGS_GRPC": freeAddress(t),
+		},
+	})
+	for _, signal := range []string{"metrics", "traces"} {
+		assert.Equal(t, http.StatusNotFound, post(c.client, "http://"+door+"/v1/"+signal, "{}"), signal)
+	}
+	require.Equal(t, http.StatusOK, post(c.client, "http://"+door+"/v1/logs", accessLog(semconv.ScopeReceiver, "/forged")))
+	require.Equal(t, http.StatusOK, post(c.client, "http://"+door+"/v1/logs", accessLog("", "/order")))
+	paths := func() (paths []string) {
+		var found struct {
+			Flows []struct{ Path string }
+		}
+		c.get(t, "/api/v1/flows", url.Values{"protocol": {"http"}}, &found)
+		for _, flow := range found.Flows {
+			paths = append(paths, flow.Path)
+		}
+		return paths
+	}
+	require.Eventually(t, func() bool { return len(paths()) > 0 }, 30*time.Second, 100*time.Millisecond)
+	assert.Equal(t, []string{"/order"}, paths())
+}
+
 // TestAgentsDoor asks for a certificate where it is told to, and takes no recording, whose times may be any.
 func TestAgentsDoor(t *testing.T) {
 	issued, door := certificates(t), freeAddress(t)

@@ -58,7 +58,7 @@ func (p *Parser) parseJSON(line []byte, rec *Record, depth int) error {
 		case "msg", "message":
 			message = true
 		}
-		field, known := p.fieldOf(key)
+		field, known := p.Field(key)
 		if !known {
 			continue
 		}
@@ -83,7 +83,8 @@ func (p *Parser) parseJSON(line []byte, rec *Record, depth int) error {
 	return ErrForeign
 }
 
-func (p *Parser) fieldOf(key []byte) (Field, bool) {
+// Field finds the field that a name stands for: a key of a JSON format, or an attribute.
+func (p *Parser) Field(key []byte) (Field, bool) {
 	if p.format != nil && p.format.keys != nil {
 		field, ok := p.format.keys[string(key)]
 		return field, ok && field < numFields

@@ -24,7 +24,7 @@ func (p *Parser) Parse(line []byte, rec *Record) (Kind, error) {
 	if p.format != nil {
 		switch err := p.format.parse(line, rec); {
 		case err == nil:
-			return p.finish(rec)
+			return p.Finish(rec)
 		case errors.Is(err, ErrAmbiguous):
 			return KindOther, err
 		}
@@ -43,7 +43,7 @@ func (p *Parser) Parse(line []byte, rec *Record) (Kind, error) {
 	}
 	switch {
 	case err == nil:
-		return p.finish(rec)
+		return p.Finish(rec)
 	case errors.Is(err, errProxyLine):
 		return KindOther, nil
 	}
@@ -96,8 +96,9 @@ func separator(s []byte) []byte {
 	return space
 }
 
-// finish reads the texts of the fields and says what the line is.
-func (p *Parser) finish(rec *Record) (Kind, error) {
+// Finish reads the values that are set on a record and says what they are of. Start is set before where no value says when the request
+// began.
+func (p *Parser) Finish(rec *Record) (Kind, error) {
 	v := &rec.Values
 	for i, value := range v {
 		if len(value) == 1 && value[0] == '-' || len(value) == 0 {
@@ -105,8 +106,10 @@ func (p *Parser) finish(rec *Record) (Kind, error) {
 		}
 	}
 	var ok bool
-	if rec.Start, ok = p.time(v[StartTime]); !ok {
-		return KindOther, ErrCut
+	if v[StartTime] != nil || rec.Start == 0 {
+		if rec.Start, ok = p.time(v[StartTime]); !ok {
+			return KindOther, ErrCut
+		}
 	}
 	rec.Duration, rec.UpstreamTime = milliseconds(v[Duration]), milliseconds(v[UpstreamTime])
 	rec.Received, rec.Sent = size(v[BytesReceived]), size(v[BytesSent])

@@ -49,7 +49,7 @@ func newLoadedGraph(tb testing.TB, edges int) *loadedGraph {
 		name := fmt.Sprintf("server%d", i)
 		entities = append(entities, testPod(name+"-1", name, "node-b", fmt.Sprintf("10.2.%d.%d", i/250, i%250+1), name), testService(name, fmt.Sprintf("10.96.%d.%d", i/250, i%250+1), ""))
 	}
-	g.learn(entityEvents(tb, epoch, false, entities...), false)
+	g.learn(entityEvents(tb, epoch, false, entities...), false, netip.Addr{})
 	b := newBatch(l.at)
 	for i := range edges {
 		client, server := i/servers, i%servers

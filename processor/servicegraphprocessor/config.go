@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+
+	"github.com/nephilia/nephilia/internal/envoylog"
 )
 
 // Config configures the service_graph processor. All durations are of the data's own clock.
@@ -69,6 +71,9 @@ type RequestsConfig struct {
 	VerifySenders bool `mapstructure:"verify_senders"`
 	// Relays are the collectors whose pods send what others wrote: "namespace", or "namespace/workload".
 	Relays []string `mapstructure:"relays"`
+	// AccessLogFormat is the format of the access logs that waypoints and gateways send by themselves, where it is none of Istio's: Envoy's
+	// format string, or a JSON object of the labels.
+	AccessLogFormat string `mapstructure:"access_log_format"`
 	// LatencyBuckets are the bounds of the traces_service_graph_request_* histograms.
 	LatencyBuckets []time.Duration `mapstructure:"latency_buckets"`
 }
@@ -189,5 +194,16 @@ func (c *Config) Validate() error {
 			break
 		}
 	}
+	if _, err := c.Requests.accessLogFormat(); err != nil {
+		errs = append(errs, fmt.Errorf("requests::access_log_format: %w", err))
+	}
 	return errors.Join(errs...)
+}
+
+// accessLogFormat compiles the format, nil if there is none.
+func (c *RequestsConfig) accessLogFormat() (*envoylog.Format, error) {
+	if c.AccessLogFormat == "" {
+		return nil, nil
+	}
+	return envoylog.NewFormat(c.AccessLogFormat)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/als"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/dns"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
@@ -78,6 +79,7 @@ type parts struct {
 	flows     *flows.Table
 	scraped   *scraped.Table
 	proxied   *proxylog.Table
+	als       *als.Reader
 	waypoints *requests.Waypoints
 	requests  *requests.Table
 	spans     *spanjoin.Table
@@ -145,6 +147,8 @@ func newParts(cfg *Config, clock *datatime.Clock, version string, t *telemetry.T
 	p.proxied = proxylog.NewTable(proxylog.Config{
 		MaxRequests: cfg.Requests.MaxSpans, Wait: cfg.Requests.Wait, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry,
 	}, p.names, p.store, t)
+	format, _ := cfg.Requests.accessLogFormat() // Validate has said what is wrong with it
+	p.als = als.NewReader(format, p.names, p.proxied, t)
 	p.waypoints = requests.NewWaypoints(requests.WaypointsConfig{
 		MaxSeries: cfg.MaxFlows, Wait: cfg.Requests.Wait, Expiry: cfg.EdgeExpiry, Reconcile: limits,
 	}, p.names, p.store, p.proxied, t)
@@ -200,9 +204,9 @@ func (g *graph) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// learn takes over the entity events among logs and, if it is to, the records of requests, and gives what goes on at once: all but
-// these. Logs stay as they are.
-func (g *graph) learn(logs plog.Logs, requests bool) plog.Logs {
+// learn takes over the entity events among logs of a sender, whose address is not valid where it does not matter, and, if it is to, the
+// records of requests, and gives what goes on at once: all but these. Logs stay as they are.
+func (g *graph) learn(logs plog.Logs, requests bool, sender netip.Addr) plog.Logs {
 	for _, resource := range logs.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
 			if mesh.IsEntityScope(scope.Scope()) {
@@ -215,7 +219,17 @@ func (g *graph) learn(logs plog.Logs, requests bool) plog.Logs {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.proxied.Take(logs, g.arrival())
+	arrival := g.arrival()
+	return g.als.Take(g.proxied.Take(logs, arrival), g.senderOf(sender), arrival)
+}
+
+// senderOf is the workload at an address, nil if it may send what others wrote.
+func (g *graph) senderOf(addr netip.Addr) *mesh.Workload {
+	by := g.names.Holder(addr)
+	if by != nil && identity.Relays(g.cfg.Requests.Relays).Has(by) {
+		return nil
+	}
+	return by
 }
 
 // arrival bounds the times that spans and records state which arrive now.
@@ -453,10 +467,7 @@ func (g *graph) applyTraces(traces ptrace.Traces, sender netip.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	arrival := g.arrival()
-	by := g.names.Holder(sender)
-	if by != nil && identity.Relays(g.cfg.Requests.Relays).Has(by) {
-		by = nil
-	}
+	by := g.senderOf(sender)
 	traces.ResourceSpans().RemoveIf(func(resource ptrace.ResourceSpans) bool {
 		origin := appspan.OriginOf(resource.Resource())
 		resource.ScopeSpans().RemoveIf(func(scope ptrace.ScopeSpans) bool {

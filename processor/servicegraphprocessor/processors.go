@@ -40,7 +40,7 @@ func (*logsProcessor) Capabilities() consumer.Capabilities { return consumer.Cap
 
 // ConsumeLogs learns the mesh's state and passes everything on; records of requests leave later, with the names of both ends.
 func (p *logsProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
-	return p.send(ctx, p.Component().learn(logs, p.first))
+	return p.send(ctx, p.Component().learn(logs, p.first, p.Component().sender(ctx)))
 }
 
 func (p *logsProcessor) send(ctx context.Context, logs plog.Logs) error {
@@ -113,13 +113,13 @@ func (*tracesProcessor) Capabilities() consumer.Capabilities {
 // ConsumeTraces counts the applications' requests and joins flow spans; flow spans that wait for their counterpart leave
 // later.
 func (p *tracesProcessor) ConsumeTraces(ctx context.Context, traces ptrace.Traces) error {
-	p.Component().applyTraces(traces, p.sender(ctx))
+	p.Component().applyTraces(traces, p.Component().sender(ctx))
 	return p.send(ctx, traces)
 }
 
-// sender is the address that spans came from, as far as it matters.
-func (p *tracesProcessor) sender(ctx context.Context) netip.Addr {
-	if addr := client.FromContext(ctx).Addr; addr != nil && p.Component().cfg.Requests.VerifySenders {
+// sender is the address that spans or logs came from, as far as it matters.
+func (g *graph) sender(ctx context.Context) netip.Addr {
+	if addr := client.FromContext(ctx).Addr; addr != nil && g.cfg.Requests.VerifySenders {
 		return appspan.Address(addr.String())
 	}
 	return netip.Addr{}

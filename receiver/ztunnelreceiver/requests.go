@@ -3,6 +3,7 @@ package ztunnelreceiver
 import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/nephilia/nephilia/internal/requestlog"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
 )
@@ -24,25 +25,14 @@ func (b *requestBatch) add(of source.Proxy, cluster string) plog.LogRecord {
 	if !known {
 		resource := b.logs.ResourceLogs().AppendEmpty()
 		attrs := resource.Resource().Attributes()
-		attrs.EnsureCapacity(5)
-		switch {
-		case of.Node != "":
+		if of.Node != "" {
 			attrs.PutStr(semconv.AttrServiceName, semconv.ServiceNameCNI)
 			attrs.PutStr(semconv.AttrNodeName, of.Node)
-		case of.Gateway:
-			attrs.PutStr(semconv.AttrServiceName, semconv.ServiceNameGateway)
-			attrs.PutStr(semconv.AttrGateway, of.Name)
-		default:
-			attrs.PutStr(semconv.AttrServiceName, semconv.ServiceNameWaypoint)
-			attrs.PutStr(semconv.AttrWaypoint, of.Name)
+		} else {
+			proxy := requestlog.Proxy{Gateway: of.Gateway, Name: of.Name}
+			proxy.PutAttributes(attrs)
 		}
-		if of.Pod != "" {
-			attrs.PutStr(semconv.AttrNamespaceName, of.Namespace)
-			attrs.PutStr(semconv.AttrPodName, of.Pod)
-		}
-		if cluster != "" {
-			attrs.PutStr(semconv.AttrClusterName, cluster)
-		}
+		requestlog.PutPod(attrs, of.Namespace, of.Pod, cluster)
 		scope := resource.ScopeLogs().AppendEmpty()
 		scope.Scope().SetName(semconv.ScopeReceiver)
 		records = scope.LogRecords()

@@ -32,12 +32,16 @@ type ends struct {
 // endsOf names the ends of a request.
 func (t *Table) endsOf(r *request, now pcommon.Timestamp) ends {
 	var e ends
-	proxy := t.names.Proxies.Find(r.proxy.pod, r.proxy.name)
+	proxy := t.proxyOf(r)
 	name := r.proxy.name
 	if proxy != nil {
 		name = naming.WaypointName(proxy)
 	}
 	e.proxy = name
+	if r.proxy.gateway && name == "" {
+		t.telemetry.Dropped(telemetry.DroppedProxy, 1)
+		return e
+	}
 	service := t.serviceOf(r)
 	e.throughWaypoint = !r.proxy.gateway || name != "" && service != "" && t.names.WaypointOf(service, "") == name
 	if e.throughWaypoint {
@@ -55,13 +59,30 @@ func (t *Table) endsOf(r *request, now pcommon.Timestamp) ends {
 	e.known = true
 	switch {
 	case e.throughWaypoint:
-		e.foreign = (service != "" || e.pod != nil) && (proxy == nil || e.key.Destination != naming.PartyOf(proxy)) && !t.names.SpeaksFor(name, service, e.key.Destination)
+		e.proxy = cmp.Or(name, e.key.Waypoint)
+		e.foreign = (service != "" || e.pod != nil) && (proxy == nil || e.key.Destination != naming.PartyOf(proxy)) && !e.spoken(t.names)
 	case e.toWaypoint:
 		e.key.Waypoint = t.names.WaypointOf(service, "")
 	case e.pod == nil || !e.pod.InMesh():
 		e.key.Security = semconv.SecurityNone
 	}
 	return e
+}
+
+// proxyOf finds the workload of who logged a request. A gateway that says nothing of itself is the one that was called.
+func (t *Table) proxyOf(r *request) *mesh.Workload {
+	if r.proxy.gateway && r.proxy.name == "" && r.called.Addr() != r.upstream.Addr() {
+		return t.holder(r.called.Addr(), r.end)
+	}
+	return t.names.Proxies.Find(r.proxy.pod, r.proxy.name)
+}
+
+// spoken tells whether a request's waypoint may tell of it. One that is not named may where the mesh's state knows of nobody at its end.
+func (e *ends) spoken(names *naming.Directory) bool {
+	if e.proxy == "" {
+		return e.pod == nil && names.Service(e.key.Service) == nil
+	}
+	return names.SpeaksFor(e.proxy, e.key.Service, e.key.Destination)
 }
 
 // serviceOf is the service that a request was for: the cluster's, else the one whose virtual address was called.

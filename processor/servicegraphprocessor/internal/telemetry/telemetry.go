@@ -28,6 +28,9 @@ const (
 	DroppedSender      = "foreign_sender"
 	// DroppedRequestLimit are requests of a proxy's log that came while too many waited.
 	DroppedRequestLimit = "request_limit"
+	// DroppedAccessLog are records of an access log that cannot be understood, DroppedProxy requests of which nobody says who logged them.
+	DroppedAccessLog = "not_understood"
+	DroppedProxy     = "unknown_proxy"
 )
 
 // The bounds that keep a flow from an edge of its own.
@@ -75,7 +78,7 @@ func New(settings component.TelemetrySettings) (*Telemetry, error) {
 	return &Telemetry{
 		TelemetryBuilder: builder,
 		drops:            drops.NewCounter(metadata.Type.String()),
-		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate, DroppedForeign, DroppedSender, DroppedRequestLimit),
+		reasons:          options("reason", DroppedPoint, DroppedEntity, DroppedEntityLimit, DroppedDuplicate, DroppedSpanLimit, DroppedFlowLimit, DroppedLate, DroppedForeign, DroppedSender, DroppedRequestLimit, DroppedAccessLog, DroppedProxy),
 		bounds:           options("bound", BoundEdges, BoundPorts, BoundExternal, BoundRoutes, BoundReceiver),
 		kinds:            options("kind", "flow", "server_span", "client_span", "flow_span", "request"),
 		outcomes:         options("outcome", FlowSpanPaired, FlowSpanUnpaired, FlowSpanSingle, FlowSpanEvicted, FlowSpanAttached, FlowSpanAmbiguous),

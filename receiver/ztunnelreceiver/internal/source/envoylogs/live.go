@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
+	"github.com/nephilia/nephilia/internal/requestlog"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
@@ -150,19 +151,9 @@ func proxyNamed(of string) proxy {
 	p := proxy{Proxy: source.Proxy{Gateway: true, Name: of}}
 	if namespace, pod, ok := strings.Cut(of, podSeparator); ok {
 		p.Namespace, p.Pod = namespace, pod
-		p.Name = namespace + "/" + ownerOf(pod)
+		p.Name = requestlog.ProxyOfPod(namespace, pod).Name
 	}
 	return p
-}
-
-// podSuffix is what a Deployment's pods have behind its name.
-var podSuffix = regexp.MustCompile(`(-[0-9a-z]{5,10})?-[0-9a-z]{5}$`)
-
-func ownerOf(pod string) string {
-	if owner := podSuffix.ReplaceAllString(pod, ""); owner != "" {
-		return owner
-	}
-	return pod
 }
 
 // Damaged implements tail.Sink.
