@@ -11,7 +11,7 @@ import { useRange } from '../api/queries';
 import { useSeries, type SeriesQuery } from '../api/series';
 import type { Series } from '../api/types';
 import { byteRate, count, millis, rate } from '../domain/format';
-import { clock, formatWindow, tickClock, toRFC3339 } from '../domain/time';
+import { clock, formatWindow, tickClock, toRFC3339, type TimeRange } from '../domain/time';
 import { ChartFrame } from './ChartFrame';
 
 export interface Line extends SeriesQuery {
@@ -32,6 +32,12 @@ interface Props {
   colours?: readonly string[];
   /** Fills the area under the only line. */
   fill?: boolean;
+  /** Another time than the page's. */
+  range?: TimeRange;
+  /** A time that stands out, in unix milliseconds. */
+  band?: { from: number; to: number } | undefined;
+  /** Moments that stand out, in unix milliseconds. */
+  flags?: readonly number[];
 }
 
 const COLOURS = ['series-1', 'series-2', 'series-3', 'series-4', 'series-5', 'healthy-line', 'degraded-line', 'failing-line'];
@@ -44,9 +50,45 @@ interface Drawn {
   values: (number | null)[];
 }
 
+interface Frame {
+  /** Unix seconds. */
+  start: number;
+  end: number;
+  band: { from: number; to: number } | undefined;
+  flags: readonly number[];
+}
+
+/** The points that no line reaches. */
+const alone: uPlot.Series.Points.Filter = (u, series) => {
+  const values = u.data[series]!;
+  const indices = [];
+  for (let i = 0; i < values.length; i++) if (values[i] != null && values[i - 1] == null && values[i + 1] == null) indices.push(i);
+  return indices;
+};
+
+/** What lies behind the lines. */
+function drawFrame(u: uPlot, { band, flags }: Frame, colour: (token: string) => string) {
+  const { ctx, bbox } = u;
+  const x = (ms: number) => Math.min(Math.max(u.valToPos(ms / 1000, 'x', true), bbox.left), bbox.left + bbox.width);
+  ctx.save();
+  if (band) {
+    ctx.fillStyle = `color-mix(in srgb, ${colour('failing-line')} 9%, transparent)`;
+    ctx.fillRect(x(band.from), bbox.top, x(band.to) - x(band.from), bbox.height);
+  }
+  ctx.fillStyle = colour('accent');
+  for (const flag of flags) {
+    ctx.fillRect(x(flag) - devicePixelRatio / 2, bbox.top, devicePixelRatio, bbox.height);
+    ctx.beginPath();
+    ctx.arc(x(flag), bbox.top, 3 * devicePixelRatio, 0, 2 * Math.PI);
+    ctx.fill();
+  }
+  ctx.restore();
+}
+
 /** Lines over the page's time range. Dragging over it zooms every page into that time. */
-export function TimeChart({ title, lines, name, height = 150, note, colours = COLOURS, fill = false }: Props) {
-  const range = useRange();
+export function TimeChart({ title, lines, name, height = 150, note, colours = COLOURS, fill = false, range: wanted, band, flags }: Props) {
+  const shown = useRange();
+  const range = wanted ?? shown;
   const theme = useTheme();
   const { data, error, pending } = useSeries(lines, range);
   const unit = data.find((one) => one)?.unit ?? '';
@@ -56,6 +98,9 @@ export function TimeChart({ title, lines, name, height = 150, note, colours = CO
   const [cursor, setCursor] = useState<number>();
   const format = formatOf(unit);
   const shape = drawn.map((line) => `${line.label} ${line.colour}`).join('|');
+  const end = (range.at ?? dataNow()) / 1000;
+  const frame = useRef<Frame>({ start: 0, end: 0, band: undefined, flags: [] });
+  frame.current = { start: end - range.seconds, end, band, flags: flags ?? [] };
   const empty = !pending && drawn.every((line) => line.values.every((value) => value === null || value === 0));
 
   useEffect(() => {
@@ -70,7 +115,7 @@ export function TimeChart({ title, lines, name, height = 150, note, colours = CO
         legend: { show: false },
         padding: [8, 28, 0, 0],
         cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false, setScale: false }, sync: { key: 'nephilia' } },
-        scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.12 : 1] } },
+        scales: { x: { time: true, range: () => [frame.current.start, frame.current.end] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.12 : 1] } },
         axes: [
           { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map((tick) => tickClock(tick * 1000, dataNow())) },
           { ...axis, size: 62, space: 30, values: (_, ticks) => ticks.map((tick) => format(tick)) },
@@ -78,12 +123,13 @@ export function TimeChart({ title, lines, name, height = 150, note, colours = CO
         series: [
           {},
           ...drawn.map((line) => ({
-            label: line.label, stroke: colour(line.colour), width: 1.75, spanGaps: false, points: { show: false },
+            label: line.label, stroke: colour(line.colour), width: 1.75, spanGaps: false, points: { show: true, size: 4, fill: colour(line.colour), filter: alone },
             ...(line.dash ? { dash: line.dash } : {}),
             ...(fill ? { fill: `color-mix(in srgb, ${colour(line.colour)} 14%, transparent)` } : {}),
           })),
         ],
         hooks: {
+          drawClear: [(u) => drawFrame(u, frame.current, colour)],
           setCursor: [(u) => setCursor(u.cursor.idx ?? undefined)],
           setSelect: [
             (u) => {

@@ -4,7 +4,7 @@ import { kindLabel } from '../domain/kinds';
 import { TimeChart, type Line } from './TimeChart';
 
 /** For reasons of failure, which are never good news. */
-const FAILURE_COLOURS = ['failing-line', 'degraded-line', 'series-4', 'series-5'];
+export const FAILURE_COLOURS = ['failing-line', 'degraded-line', 'series-4', 'series-5'];
 
 /** Requests, response times and connections of what a selector picks. */
 export function TrafficCharts({ selector }: { selector: Record<string, string> }) {

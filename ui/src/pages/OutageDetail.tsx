@@ -19,6 +19,7 @@ import { kindLabel, sentence } from '../domain/kinds';
 import { blameText, durationSeconds, localised, outageAt, subjectName, subjectPath, summaryOf } from '../domain/outages';
 import { clock, formatWindow, fullTime, humanDuration, toRFC3339 } from '../domain/time';
 import { StateBadge } from './OutageCard';
+import { OutageChart } from './OutageChart';
 import { OutageSamples } from './OutageSamples';
 
 const BlastRadius = lazy(() => import('../graph/BlastRadius'));
@@ -37,6 +38,10 @@ export default function OutageDetail({ id }: { id: string }) {
   const range = useMemo(
     () => ({ seconds: Math.max(10, Math.round(((ended ?? shownNow()) - started) / 1000) || 10), at: ended ?? at }),
     [started, ended, at, outage?.state],
+  );
+  const changes = useMemo(
+    () => (outage?.evidence ?? []).filter((one) => one.kind === 'change').map((one) => Date.parse(one.time)).filter((time) => Math.abs(time - started) <= BEFORE_MS),
+    [outage, started],
   );
   const { data: graph } = useGraph({ group_by: 'workload' }, { range, enabled: outage !== undefined, everyMs: 3000 });
   if (error && !outage) return <Failure page error={error} retry={() => void refetch()} />;
@@ -86,6 +91,7 @@ export default function OutageDetail({ id }: { id: string }) {
             <div className="blast">{graph ? <Suspense fallback={<Loading what="the graph" />}><BlastRadius graph={graph} outage={outage} /></Suspense> : <Loading what="the graph" />}</div>
             <RadiusList outage={outage} graph={graph} />
           </section>
+          <OutageChart outage={outage} flags={changes} />
           {(outage.edges?.length ?? 0) > 0 && <FailingEdges outage={outage} title={data?.state === 'open' ? 'What fails' : outage.state === 'open' ? 'What failed until its end' : 'What failed'} />}
           <OutageSamples outage={outage} from={started} to={ended ?? now} />
         </div>
