@@ -14,6 +14,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/renamed"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/flow"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/record"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cluster"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cnilogs"
@@ -48,10 +49,17 @@ type Config struct {
 	ConfigDump configoptional.Optional[configdumps.Config]  `mapstructure:"config_dump"`
 	XDS        configoptional.Optional[controlplane.Config] `mapstructure:"xds"`
 	Kubernetes configoptional.Optional[cluster.Config]      `mapstructure:"kubernetes"`
-	Replay     configoptional.Optional[ReplayConfig]        `mapstructure:"replay"`
+
+	RecordingsConfig `mapstructure:",squash"`
 
 	// deprecated are sentences about options under their former names.
 	deprecated []string
+}
+
+// RecordingsConfig says which recording is played, and whether what is read is recorded.
+type RecordingsConfig struct {
+	Replay configoptional.Optional[ReplayConfig]  `mapstructure:"replay"`
+	Record configoptional.Optional[record.Config] `mapstructure:"record"`
 }
 
 // SeriesConfig bounds the series that are aggregated from access logs.
@@ -130,10 +138,10 @@ func createDefaultConfig() component.Config {
 		ConfigDump:      configoptional.Default(configdumps.DefaultConfig()),
 		XDS:             configoptional.Default(controlplane.DefaultConfig()),
 		Kubernetes:      configoptional.Default(cluster.DefaultConfig()),
-		Replay: configoptional.Default(ReplayConfig{
-			Speed:  1,
-			Rebase: rebaseNone,
-		}),
+		RecordingsConfig: RecordingsConfig{
+			Replay: configoptional.Default(ReplayConfig{Speed: 1, Rebase: rebaseNone}),
+			Record: configoptional.Default(record.DefaultConfig()),
+		},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/confmap/xconfmap"
 
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/metadata"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/record"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/scrape"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/accesslogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cluster"
@@ -147,9 +148,21 @@ func TestConfigReplay(t *testing.T) {
 	}
 }
 
+func TestConfigRecord(t *testing.T) {
+	cfg, err := loadConfig(t, "record")
+	require.NoError(t, err)
+	assert.Equal(t, &record.Config{
+		Directory: "/var/lib/nephilia/recordings", MaxSizeMiB: 512, Rotate: 30 * time.Minute, Scrub: true, ScrubKey: "nobody guesses this",
+	}, cfg.Record.Get())
+}
+
 func TestConfigErrors(t *testing.T) {
 	for name, want := range map[string]string{
 		"nothing":             "no source",
+		"record_nowhere":      "record: directory is required",
+		"record_little":       "record: max_size_mib must be at least 16",
+		"record_often":        "record: rotate must be at least 1m",
+		"record_key":          "record: scrub_key must have at least 16 bytes",
 		"both":                "exclude each other",
 		"no_directory":        "directory is required",
 		"bad_speed":           "speed must be a number above 0",

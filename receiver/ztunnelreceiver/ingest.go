@@ -17,6 +17,7 @@ import (
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/flow"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/record"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
@@ -55,6 +56,8 @@ type ingest struct {
 	checkpoint func(at time.Time) *checkpoint
 	// read is set when entries came since the last checkpoint.
 	read bool
+	// record takes what is read; nil if nothing is recorded.
+	record *record.Recorder
 	// full is called when so much was gathered that it should leave without waiting for a boundary.
 	full func()
 }
@@ -100,7 +103,13 @@ func newIngest(cfg *Config, set receiver.Settings, next consumers, tel *telemetr
 	}
 	in.flow = flow.New(flowConfig, tel)
 	var err error
-	in.out, err = newOutlets(set, next, in.refused)
+	if in.out, err = newOutlets(set, next, in.refused); err != nil || !cfg.Record.HasValue() {
+		return in, err
+	}
+	in.record, err = record.New(*cfg.Record.Get(), func(message string, err error) {
+		tel.Dropped(telemetry.ReasonRecord, 1)
+		tel.Warn(message, zap.Error(err))
+	})
 	return in, err
 }
 

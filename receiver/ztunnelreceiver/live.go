@@ -87,7 +87,7 @@ func (l *live) open(ctx context.Context, set receiver.Settings, host component.H
 // openSources opens what is configured. What was opened is closed by close.
 func (l *live) openSources(ctx context.Context, set receiver.Settings, host component.Host) error {
 	env := &source.Env{
-		Sink: l.ingest, Telemetry: l.tel, Node: l.cfg.NodeName, Cluster: l.cfg.ClusterName, Refresh: l.cfg.RefreshInterval,
+		Sink: l.ingest, Telemetry: l.tel, Record: l.record, Node: l.cfg.NodeName, Cluster: l.cfg.ClusterName, Refresh: l.cfg.RefreshInterval,
 		Settings: set, Host: host, Clock: l.clock, Storage: l.client, ReadAgain: l.lost, CountedUntil: l.flow.CountedUntil, Ready: l.awaitRoom,
 	}
 	found := cluster.Env{Sink: l.ingest, Telemetry: l.tel, Now: l.clock.Now, Cluster: l.cfg.ClusterName}
@@ -207,6 +207,7 @@ func (l *live) tick(ctx context.Context) {
 	l.pace.pressing = false
 	l.Unlock()
 	l.deliver(ctx, taken, l.save)
+	l.record.Flush()
 	l.sent()
 }
 

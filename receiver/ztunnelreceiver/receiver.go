@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/receiver"
 
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/record"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
 )
@@ -26,6 +27,7 @@ type ztunnelReceiver struct {
 
 	host   component.Host
 	live   *live // nil for a replay
+	record *record.Recorder
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -47,7 +49,7 @@ func (r *ztunnelReceiver) Start(ctx context.Context, host component.Host) error 
 	if err != nil {
 		return err
 	}
-	r.host = host
+	r.host, r.record = host, in.record
 	running, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	if r.cfg.Replay.HasValue() {
@@ -77,6 +79,7 @@ func (r *ztunnelReceiver) Shutdown(ctx context.Context) error {
 	if r.live != nil {
 		err = r.live.close(ctx)
 	}
+	err = errors.Join(err, r.record.Close())
 	r.tel.Shutdown()
 	return err
 }

@@ -31,7 +31,7 @@ func newReplayTarget(in *ingest) *replayTarget {
 	t := &replayTarget{
 		ingest: in,
 		players: in.cfg.newPlayers(&source.Env{
-			Sink: in, Telemetry: in.tel, Cluster: in.cfg.ClusterName, Refresh: in.cfg.RefreshInterval,
+			Sink: in, Telemetry: in.tel, Cluster: in.cfg.ClusterName, Refresh: in.cfg.RefreshInterval, Record: in.record,
 		}),
 		pause: func(ctx context.Context, d time.Duration) {
 			_ = replay.WallClock{}.Sleep(ctx, time.Now().Add(d))

@@ -50,7 +50,9 @@ type Result struct {
 	Duration time.Duration
 	// Dump is valid without an error.
 	Dump Dump
-	Err  error
+	// Raw is what was read.
+	Raw []byte
+	Err error
 	// Missed counts the ticks left out since the last fetch, because that took too long.
 	Missed int
 }
@@ -82,24 +84,25 @@ func (p *Poller) Run(ctx context.Context) { p.loop.Run(ctx) }
 
 func (p *Poller) visit(ctx context.Context, target Target, _ *struct{}, missed int) {
 	at := time.Now()
-	dump, err := p.fetch(ctx, target, at)
+	dump, raw, err := p.fetch(ctx, target, at)
 	// A fetch that the end of the poller broke off says nothing about its target.
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	p.sink(Result{Target: target, At: at, Duration: time.Since(at), Dump: dump, Err: err, Missed: missed})
+	p.sink(Result{Target: target, At: at, Duration: time.Since(at), Dump: dump, Raw: raw, Err: err, Missed: missed})
 }
 
-func (p *Poller) fetch(ctx context.Context, target Target, at time.Time) (Dump, error) {
+func (p *Poller) fetch(ctx context.Context, target Target, at time.Time) (dump Dump, raw []byte, err error) {
 	response, err := poll.Get(ctx, p.client, target.URL, "application/json")
 	if err != nil {
-		return Dump{}, err
+		return Dump{}, nil, err
 	}
 	defer response.Body.Close()
 	// One byte more than allowed tells Parse that there is more.
-	raw, err := io.ReadAll(io.LimitReader(response.Body, int64(cmp.Or(p.options.MaxBytes, DefaultMaxBytes))+1))
+	raw, err = io.ReadAll(io.LimitReader(response.Body, int64(cmp.Or(p.options.MaxBytes, DefaultMaxBytes))+1))
 	if err != nil {
-		return Dump{}, fmt.Errorf("reading config dump: %w", err)
+		return Dump{}, nil, fmt.Errorf("reading config dump: %w", err)
 	}
-	return Parse(raw, target.Node, at, p.options)
+	dump, err = Parse(raw, target.Node, at, p.options)
+	return dump, raw, err
 }

@@ -77,6 +77,9 @@ type Part struct {
 	clamped bool
 }
 
+// Recorded is when the part was said by the recording's own time.
+func (p *Part) Recorded() time.Time { return p.Time.Add(-p.Shift) }
+
 type textRange struct{ from, to int }
 
 func (r textRange) empty() bool { return r.to <= r.from }

@@ -1,9 +1,11 @@
 package scrape
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -37,6 +39,8 @@ type ScraperConfig struct {
 	Options     Options
 	// Client sends the requests; redirects are not followed.
 	Client *http.Client
+	// Raw says to give what was read, too.
+	Raw bool
 }
 
 // Result is what one scrape gave.
@@ -48,6 +52,8 @@ type Result struct {
 	// Metrics are the series with up = 1 or, when the scrape failed, up = 0 alone.
 	Metrics pmetric.Metrics
 	Stats   Stats
+	// Raw is the exposition, if that was asked for and one was read.
+	Raw []byte
 	// Err tells why the scrape failed.
 	Err error
 	// Restarted tells that the target began anew since the last scrape.
@@ -63,6 +69,7 @@ type Scraper struct {
 	loop    poll.Loop[Target, memory]
 	options Options
 	client  *http.Client
+	raw     bool
 	sink    func(Result)
 	repeats atomic.Uint64
 }
@@ -75,7 +82,7 @@ type memory struct {
 // NewScraper returns a scraper that Run starts. The sink is called by several goroutines at once, but for each target by
 // one only, and holds up that target's next scrape until it returns.
 func NewScraper(config ScraperConfig, targets TargetProvider, sink func(Result)) (*Scraper, error) {
-	s := &Scraper{options: config.Options, client: poll.WithoutRedirects(config.Client), sink: sink}
+	s := &Scraper{options: config.Options, client: poll.WithoutRedirects(config.Client), raw: config.Raw, sink: sink}
 	s.loop = poll.Loop[Target, memory]{
 		Interval: config.Interval, Timeout: config.Timeout, Concurrency: config.Concurrency,
 		Targets: targets.Targets, Key: Target.Key, Visit: s.visit, Forget: s.forget,
@@ -105,12 +112,12 @@ func (s *Scraper) visit(ctx context.Context, target Target, m *memory, missed in
 	}
 	restarts := m.tracker.Restarts()
 	at := time.Now()
-	md, stats, err := s.scrape(ctx, target, at, m.tracker)
+	md, stats, raw, err := s.scrape(ctx, target, at, m.tracker)
 	if err != nil {
 		md = Down(target, at)
 	}
 	result := Result{
-		Target: target, At: at, Duration: time.Since(at), Metrics: md, Stats: stats, Err: err,
+		Target: target, At: at, Duration: time.Since(at), Metrics: md, Stats: stats, Raw: raw, Err: err,
 		Restarted: m.tracker.Restarts() > restarts, Missed: missed,
 	}
 	// A scrape that the end of the scraper broke off says nothing about its target.
@@ -125,20 +132,26 @@ func (s *Scraper) forget(target Target) {
 	s.sink(Result{Target: target, At: at, Metrics: Stale(target, at), Gone: true})
 }
 
-func (s *Scraper) scrape(ctx context.Context, target Target, at time.Time, tracker *Tracker) (pmetric.Metrics, Stats, error) {
+func (s *Scraper) scrape(ctx context.Context, target Target, at time.Time, tracker *Tracker) (md pmetric.Metrics, stats Stats, raw []byte, err error) {
 	if target.URL == "" {
-		return pmetric.Metrics{}, Stats{}, fmt.Errorf("it has no address yet: %s", target.Waiting)
+		return md, stats, nil, fmt.Errorf("it has no address yet: %s", target.Waiting)
 	}
 	response, err := poll.Get(ctx, s.client, target.URL, accept)
 	if err != nil {
 		if target.Waiting != "" {
 			err = fmt.Errorf("%w (%s)", err, target.Waiting)
 		}
-		return pmetric.Metrics{}, Stats{}, err
+		return md, stats, nil, err
 	}
 	defer response.Body.Close()
 	if most := s.options.withDefaults().MaxBytes; response.ContentLength > most {
-		return pmetric.Metrics{}, Stats{}, fmt.Errorf("reading exposition: %w: %d bytes, more than %d", ErrTooLarge, response.ContentLength, most)
+		return md, stats, nil, fmt.Errorf("reading exposition: %w: %d bytes, more than %d", ErrTooLarge, response.ContentLength, most)
 	}
-	return Parse(response.Body, response.Header.Get("Content-Type"), at, target, s.options, tracker)
+	body := io.Reader(response.Body)
+	var read bytes.Buffer
+	if s.raw {
+		body = io.TeeReader(body, &read)
+	}
+	md, stats, err = Parse(body, response.Header.Get("Content-Type"), at, target, s.options, tracker)
+	return md, stats, read.Bytes(), err
 }

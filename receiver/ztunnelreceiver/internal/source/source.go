@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 
 	"github.com/nephilia/nephilia/internal/mesh"
+	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/record"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source/cluster"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/telemetry"
@@ -118,6 +119,8 @@ type Env struct {
 	Node, Cluster string
 	// Refresh is after how long what did not change is told again.
 	Refresh time.Duration
+	// Record takes what is read as it was read; it may be nil.
+	Record *record.Recorder
 
 	// All below is for live sources.
 

@@ -44,6 +44,8 @@ const (
 	ReasonScrapeBacklog = "scrape_backlog"
 	ReasonPods          = "pod_limit"
 	ReasonChanges       = "change_limit"
+	// What could not be recorded.
+	ReasonRecord = "record"
 	// What the next component refused for good, with the signal behind it.
 	reasonRefused = "refused_"
 )

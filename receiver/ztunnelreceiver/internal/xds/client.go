@@ -83,10 +83,12 @@ type Status struct {
 }
 
 // Callbacks receive what a Client learns. They are called by the goroutine of Run, one at a time; while one does not
-// return nothing is read from istiod. Either may be nil.
+// return nothing is read from istiod. Any may be nil.
 type Callbacks struct {
 	Events func(context.Context, []mesh.Event)
-	Status func(Status)
+	// Response is given what istiod sent before anything is made of it.
+	Response func(at time.Time, response *discoveryv3.DeltaDiscoveryResponse)
+	Status   func(Status)
 }
 
 // Client keeps a delta ADS stream to istiod.
@@ -237,6 +239,9 @@ func send(stream requests, request *discoveryv3.DeltaDiscoveryRequest) error {
 
 func (c *Client) take(ctx context.Context, stream requests, response *discoveryv3.DeltaDiscoveryResponse) error {
 	now := c.now()
+	if c.callbacks.Response != nil {
+		c.callbacks.Response(now, response)
+	}
 	events, rejection := c.apply(response, now)
 	c.status.LastResponse = now
 	if len(events) > 0 && c.callbacks.Events != nil {

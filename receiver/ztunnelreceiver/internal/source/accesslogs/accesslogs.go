@@ -132,10 +132,16 @@ func (files) Run(context.Context) {}
 // Of implements source.Follower.
 func (files) Of() string { return semconv.SourceAccessLog }
 
+// take takes an entry that was read at a time.
+func take(env *source.Env, node string, entry []byte, now time.Time) {
+	env.Record.Entry(node, now, entry)
+	env.Sink.Entry(node, entry, now)
+}
+
 type fileSink struct{ env *source.Env }
 
 // Entry implements tail.Sink.
-func (s fileSink) Entry(node string, entry []byte) { s.env.Sink.Entry(node, entry, s.env.Clock.Now()) }
+func (s fileSink) Entry(node string, entry []byte) { take(s.env, node, entry, s.env.Clock.Now()) }
 
 // Damaged implements tail.Sink.
 func (s fileSink) Damaged(what tail.Damage, n int64) { s.env.Telemetry.LeftOut(string(what), n) }
@@ -172,7 +178,7 @@ type podSink struct {
 }
 
 // Entry implements podlogs.Sink.
-func (s podSink) Entry(node string, entry []byte) { s.env.Sink.Entry(node, entry, s.env.Clock.Now()) }
+func (s podSink) Entry(node string, entry []byte) { take(s.env, node, entry, s.env.Clock.Now()) }
 
 // Damaged implements podlogs.Sink.
 func (s podSink) Damaged(what podlogs.Damage, n int64) { s.env.Telemetry.LeftOut(string(what), n) }
@@ -191,4 +197,7 @@ func (p player) Begin(contents replay.Contents) {
 }
 
 // Part implements source.Player.
-func (p player) Part(part *replay.Part) { p.env.Sink.Entry(part.Name, part.Raw, part.Time) }
+func (p player) Part(part *replay.Part) {
+	p.env.Record.Entry(part.Name, part.Recorded(), part.Raw)
+	p.env.Sink.Entry(part.Name, part.Raw, part.Time)
+}

@@ -80,6 +80,13 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 			env.Sink.Lock()
 			defer env.Sink.Unlock()
 			taken.take(result)
+			node := result.Target.Node
+			if result.Err != nil {
+				result.Raw = nil
+			} else if result.Dump.Ztunnel != nil {
+				node = result.Dump.Ztunnel.Node
+			}
+			env.Record.ConfigDump(node, result.At, result.Raw)
 		})
 		if err != nil {
 			return err
@@ -187,6 +194,7 @@ func (p *player) Begin(contents replay.Contents) { p.withState = !contents.XDS }
 
 // Part implements source.Player.
 func (p *player) Part(part *replay.Part) {
+	p.env.Record.ConfigDump(part.Name, part.Recorded(), part.Raw)
 	result := configdump.Result{Target: configdump.Target{Node: part.Name}, At: part.Time, Err: replay.ErrFailed}
 	if !part.Failed {
 		result.Dump, result.Err = configdump.Parse(part.Raw, part.Name, part.Time, configdump.Options{State: p.withState})

@@ -56,6 +56,7 @@ func Open(_ context.Context, config *Config, env *source.Env) (source.Source, er
 				defer env.Sink.Unlock()
 				env.Sink.AddEvents(l.union.Apply(i, events))
 			},
+			Response: env.Record.Response,
 			Status: func(status xds.Status) {
 				env.Sink.Lock()
 				defer env.Sink.Unlock()
@@ -142,6 +143,7 @@ func (p *player) Begin(replay.Contents) {
 
 // Part implements source.Player.
 func (p *player) Part(part *replay.Part) {
+	p.env.Record.Response(part.Recorded(), part.Response)
 	// Events are valid even if some resources were not.
 	events, err := p.mesh.Apply(part.Response, part.Time)
 	if err != nil {

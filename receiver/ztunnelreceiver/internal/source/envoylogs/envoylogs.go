@@ -168,5 +168,6 @@ func (p player) Part(part *replay.Part) {
 	of := p.reader.proxyOf(key, func() proxy {
 		return proxy{Proxy: source.Proxy{Gateway: part.Gateway, Name: part.Name}, told: true}
 	})
+	p.reader.env.Record.Request(part.Name, part.Gateway, part.Recorded(), part.Raw)
 	p.reader.line(of, part.Raw, stamp{observed: part.Time, ahead: maxAhead, shift: part.Shift, outlier: part.Outlier})
 }

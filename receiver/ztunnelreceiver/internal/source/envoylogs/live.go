@@ -143,7 +143,9 @@ type lineSink struct {
 // Entry implements tail.Sink and podlogs.Sink. of is NAMESPACE_POD or NAMESPACE/NAME.
 func (s *lineSink) Entry(of string, line []byte) {
 	p := s.reader.proxyOf(of, func() proxy { return proxyNamed(of) })
-	s.reader.line(p, line, stamp{observed: s.env.Clock.Now(), ahead: maxSkew})
+	now := s.env.Clock.Now()
+	s.reader.line(p, line, stamp{observed: now, ahead: maxSkew})
+	s.env.Record.Request(p.Name, p.Gateway, now, line)
 }
 
 // proxyNamed is a proxy as its log's name describes it. It is a gateway until its lines say otherwise.

@@ -106,10 +106,14 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 	scraper, err := scrape.NewScraper(scrape.ScraperConfig{
 		Interval: config.CollectionInterval, Timeout: config.Timeout, Concurrency: endpoints.Concurrency, Client: client,
 		Options: scrape.Options{Families: config.Families, MaxBytes: config.MaxResponseSize, Refresh: env.Refresh},
+		Raw:     env.Record != nil,
 	}, targets, func(result scrape.Result) {
 		env.Sink.Lock()
 		defer env.Sink.Unlock()
 		taken.take(result)
+		if !result.Gone && !result.Target.Aside {
+			env.Record.Scrape(result.Target.Name, result.At, result.Raw, result.Err != nil)
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -226,6 +230,7 @@ func (p *player) Part(part *replay.Part) {
 	if part.Waypoint {
 		target.Kind = scrape.Waypoint
 	}
+	p.env.Record.Scrape(part.Name, part.Recorded(), part.Raw, part.Failed)
 	tracker := p.trackers[part.Name]
 	if tracker == nil {
 		tracker = scrape.NewTracker()
