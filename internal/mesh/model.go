@@ -170,6 +170,8 @@ type Ztunnel struct {
 	Resolvers []string `json:"resolvers,omitempty"`
 	// XDSAddress is the control plane that the ztunnel is configured to use.
 	XDSAddress string `json:"xds_address,omitempty"`
+	// Settings are those of the ztunnel's options that are to be the same on all nodes, by their names in its config dump.
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // ProxyPending is the state of a proxy that a ztunnel could not set up.

@@ -398,7 +398,7 @@ export interface paths {
         };
         /**
          * What is not as the mesh's configuration means it to be, although nothing fails
-         * @description waypoint_bypassed: connections reached a workload directly, on a port of a service that has a waypoint, so that the waypoint's L7 policies and routes did not apply to them. waypoint_missing: the waypoint that a service is to be reached through does not exist, or has no healthy pod. waypoint_unused: no service uses a waypoint, or it sees no connection to those that do. requests_not_seen: connections for HTTP go through a waypoint, and no log, metric or span tells of a request. The mesh's configuration is that of now. port_scan: a workload tried more than 100 ports of another, of which the graph tells 256 apart.
+         * @description waypoint_bypassed: connections reached a workload directly, on a port of a service that has a waypoint, so that the waypoint's L7 policies and routes did not apply to them. waypoint_missing: the waypoint that a service is to be reached through does not exist, or has no healthy pod. waypoint_unused: no service uses a waypoint, or it sees no connection to those that do. requests_not_seen: connections for HTTP go through a waypoint, and no log, metric or span tells of a request. The mesh's configuration is that of now. port_scan: a workload tried more than 100 ports of another, of which the graph tells 256 apart. version_skew, settings_differ: the ztunnels are of several versions, or those of a cluster differ in settings that are to be the same on all nodes.
          */
         get: operations["listFindings"];
         put?: never;
@@ -1117,6 +1117,16 @@ export interface components {
             }[];
         };
         NodeList: {
+            /** @description In what the ztunnels are not alike. */
+            skew: {
+                /** @description Those that there are, the one of most nodes first. */
+                versions: components["schemas"]["Variant"][];
+                /** @description Those that ztunnels of one cluster do not have the same, as their config dumps tell. */
+                settings: {
+                    name: string;
+                    values: components["schemas"]["Variant"][];
+                }[];
+            };
             control_plane: components["schemas"]["ControlPlane"];
             nodes: (components["schemas"]["Machine"] & {
                 /** @description The ztunnel's pod. */
@@ -1205,6 +1215,15 @@ export interface components {
                         stopped: components["schemas"]["Count"];
                     };
                 };
+                /** @description Those that are to be the same on all nodes, by their names in its config dump; empty without one. */
+                settings: {
+                    [key: string]: string;
+                };
+                /**
+                 * @description The level from which on it logs, as far as its log shows; empty where that is not read.
+                 * @enum {string}
+                 */
+                log_level: "" | "info" | "warn";
                 /** @description What came of the list of revoked certificates (`CRL_PATH`), counted since the ztunnel's start; null where it is not scraped. All 0 without a list, and as long as no certificate on it was seen. */
                 revocation: null | {
                     /** @description Connections that it refused or cut because the other end's certificate is revoked. */
@@ -1231,6 +1250,12 @@ export interface components {
             })[];
             certificate_list: components["schemas"]["Certificate"][];
             outages: components["schemas"]["Outage"][];
+        };
+        Variant: {
+            value: string;
+            /** @description Nodes whose ztunnel has it. */
+            count: components["schemas"]["Count"];
+            nodes: string[];
         };
         /** @description Connections by which side of them a ztunnel is. */
         Sides: {
@@ -1311,7 +1336,7 @@ export interface components {
         Finding: {
             id: string;
             /** @enum {string} */
-            kind: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen" | "port_scan";
+            kind: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen" | "port_scan" | "version_skew" | "settings_differ";
             /** @enum {string} */
             severity: "warning" | "critical";
             /** @description One sentence. */
@@ -1333,6 +1358,7 @@ export interface components {
             }[];
         };
         FindingSubject: {
+            /** @description workload, service, or ztunnels: all of them, without a name. */
             type: string;
             namespace: string;
             name: string;
@@ -2222,7 +2248,7 @@ export interface operations {
         parameters: {
             query?: {
                 namespace?: components["parameters"]["namespace"];
-                kind?: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen" | "port_scan";
+                kind?: "waypoint_bypassed" | "waypoint_missing" | "waypoint_unused" | "requests_not_seen" | "port_scan" | "version_skew" | "settings_differ";
                 /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
                 /** @description RFC 3339, unix seconds or unix milliseconds. */

@@ -27,6 +27,7 @@ export type PolicyList = Schemas['PolicyList'];
 export type PolicyDetail = Schemas['PolicyDetail'];
 export type Machine = Schemas['Machine'];
 export type NodeDetail = Schemas['NodeDetail'];
+export type Skew = Schemas['NodeList']['skew'];
 export type Pod = Schemas['Pod'];
 export type Certificate = Schemas['Certificate'];
 export type Flow = Schemas['Flow'];

@@ -1,4 +1,4 @@
-import { useMemo } from 'react';
+import { useMemo, type ReactNode } from 'react';
 
 import { useRange, useRanged } from '../api/queries';
 import { useParam } from '../app/router';
@@ -21,6 +21,8 @@ interface Props<T, A> {
   onOpen: (row: T) => void;
   /** Nodes have no namespace. */
   namespaced?: boolean;
+  /** What stands above the list. */
+  above?: (answer: A) => ReactNode;
   /** Why there may be none, where every source delivers. */
   none?: string;
 }
@@ -28,7 +30,7 @@ interface Props<T, A> {
 const PAGE = 1000;
 
 /** A page with a searchable, sortable list of one kind of thing of the mesh. */
-export function ListPage<T, A extends { total: number; next_cursor?: string }>({ title, one, many, path, rowsOf, columns, rowKey, sort, onOpen, namespaced = true, none }: Props<T, A>) {
+export function ListPage<T, A extends { total: number; next_cursor?: string }>({ title, one, many, path, rowsOf, columns, rowKey, sort, onOpen, namespaced = true, above, none }: Props<T, A>) {
   const range = useRange();
   const [q, setQ] = useParam('q', '', { replace: true });
   const [namespace, setNamespace] = useParam('namespace', '');
@@ -51,6 +53,7 @@ export function ListPage<T, A extends { total: number; next_cursor?: string }>({
         )}
         <SearchField value={q} set={setQ} label={`Search ${title.toLowerCase()}`} />
       </div>
+      {data && above?.(data)}
       {error && !data ? (
         <Failure error={error} retry={() => void refetch()} />
       ) : isPending ? (

@@ -2,7 +2,7 @@ import { useMemo } from 'react';
 
 import { useLive } from '../api/live';
 import { useRange, useRanged } from '../api/queries';
-import type { Machine, NodeDetail } from '../api/types';
+import type { Machine, NodeDetail, Skew } from '../api/types';
 import { href, navigate, pathOf } from '../app/router';
 import type { PageProps } from '../app/page';
 import type { ColumnDef } from '../components/DataTable';
@@ -16,6 +16,7 @@ import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Pods } from '../components/Pods';
 import { Load, Messages, Revocation } from '../components/Proxy';
+import { Differences, Settings } from '../components/Settings';
 import { Failure, Loading, SourceTable } from '../components/State';
 import { Time } from '../components/Time';
 import { count, plural } from '../domain/format';
@@ -26,9 +27,12 @@ import { OutageCard } from './OutageCard';
 
 interface Answer {
   nodes: Machine[];
+  skew: Skew;
   total: number;
   next_cursor?: string;
 }
+
+const above = (answer: Answer) => <Differences skew={answer.skew} />;
 
 const rowsOf = (answer: Answer) => answer.nodes;
 
@@ -86,6 +90,7 @@ function NodeList() {
       sort="-health"
       onOpen={(n) => navigate(href(pathOf('nodes', n.name)))}
       namespaced={false}
+      above={above}
     />
   );
 }
@@ -150,6 +155,12 @@ function Detail({ name }: { name: string }) {
               <dd>
                 <span className={data.xds.state === 'disconnected' ? 'text-failing' : ''}>{data.xds.state}</span> <span className="muted mono">{data.xds.address}</span>
               </dd>
+              {data.ztunnel.log_level && (
+                <>
+                  <dt>Log level</dt>
+                  <dd className={data.ztunnel.log_level === 'warn' ? 'text-degraded' : ''}>{data.ztunnel.log_level}</dd>
+                </>
+              )}
               <dt>Cluster</dt>
               <dd>{data.cluster || '–'}</dd>
               <dt>Certificates</dt>
@@ -170,6 +181,7 @@ function Detail({ name }: { name: string }) {
           </div>
         </section>
       </div>
+      <Settings settings={data.ztunnel.settings} node={data.name} />
       <Messages events={data.ztunnel.events} />
       <Asked asked={data.dns} />
       <Changes name={data.name} />

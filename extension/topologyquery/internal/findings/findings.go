@@ -1,5 +1,5 @@
 // Package findings tells what is not as the mesh's configuration means it to be, although nothing fails: where requests go around a
-// waypoint, and what waypoints do not see; and who tries many ports.
+// waypoint, and what waypoints do not see; who tries many ports; and in what the ztunnels are not alike.
 package findings
 
 import (
@@ -25,12 +25,14 @@ const (
 	Unused = "waypoint_unused"
 	// Unobserved: connections go through a waypoint, and nobody tells of their requests.
 	Unobserved = "requests_not_seen"
+	// VersionSkew: not all ztunnels are of one version. SettingsDiffer: not all have the same settings.
+	VersionSkew, SettingsDiffer = "version_skew", "settings_differ"
 	// PortScan: somebody tried many ports of somebody else.
 	PortScan = "port_scan"
 )
 
 // Kinds are all kinds.
-var Kinds = []string{Bypassed, Missing, Unused, Unobserved, PortScan}
+var Kinds = []string{Bypassed, Missing, Unused, Unobserved, PortScan, VersionSkew, SettingsDiffer}
 
 const (
 	severityWarning  = "warning"
@@ -58,7 +60,7 @@ type Finding struct {
 
 // Subject is what a finding is about.
 type Subject struct {
-	Type      string `json:"type"` // workload or service
+	Type      string `json:"type"` // workload, service or ztunnels, which are all of them
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 }
@@ -75,6 +77,7 @@ type Evidence struct {
 type Mesh interface {
 	Workloads() []*inventory.Workload
 	Services() []*mesh.Service
+	Ztunnels() []*mesh.Ztunnel
 }
 
 // finder looks for findings in a graph of workloads.
@@ -109,6 +112,7 @@ func Find(g *graph.Graph, m Mesh) []Finding {
 	f.bypassed()
 	f.waypoints()
 	f.scans()
+	f.skew(inventory.SkewOf(m.Ztunnels()))
 	slices.SortFunc(f.found, func(a, b Finding) int { return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.ID, b.ID)) })
 	return f.found
 }

@@ -19,11 +19,13 @@ const (
 
 // fake is a mesh of web, catalog with a waypoint, and the waypoint.
 type fake struct {
+	ztunnels  []*mesh.Ztunnel
 	workloads []*inventory.Workload
 	services  []*mesh.Service
 }
 
 func (f *fake) Workloads() []*inventory.Workload { return f.workloads }
+func (f *fake) Ztunnels() []*mesh.Ztunnel        { return f.ztunnels }
 func (f *fake) Services() []*mesh.Service        { return f.services }
 
 func workload(name string, services map[string][]mesh.Port) *inventory.Workload {
@@ -155,4 +157,29 @@ func TestPortScans(t *testing.T) {
 	require.Len(t, found, 1)
 	assert.Equal(t, "web tried more than 256 ports of db: 60256 connections, of which 60255 failed.", found[0].Summary)
 	assert.Equal(t, "web", found[0].Subject.Name)
+}
+
+// TestSkew finds ztunnels that are not as others are.
+func TestSkew(t *testing.T) {
+	m := newMesh()
+	m.ztunnels = []*mesh.Ztunnel{
+		{Node: "a", Version: "1.31.0", Settings: map[string]string{"dnsProxy": "true", "crlPath": ""}},
+		{Node: "b", Version: "1.31.0", Settings: map[string]string{"dnsProxy": "true", "crlPath": ""}},
+		{Node: "c", Version: "1.30.2", Settings: map[string]string{"dnsProxy": "true", "crlPath": "/crl.pem"}},
+		{Node: "d"}, // without a config dump
+		{Node: "e", ClusterID: "west", Version: "1.31.0", Settings: map[string]string{"dnsProxy": "false", "crlPath": ""}},
+	}
+	var found []Finding
+	for _, one := range Find(&graph.Graph{}, m) {
+		if one.Subject.Type == "ztunnels" {
+			found = append(found, one)
+		}
+	}
+	require.Len(t, found, 2)
+	assert.Equal(t, Finding{
+		ID: "settings_differ//", Kind: SettingsDiffer, Severity: "warning", Subject: Subject{Type: "ztunnels"}, Summary: "The ztunnels differ in 1 setting.",
+		Evidence: []Evidence{{Text: `crlPath "" on a, b`}, {Text: `crlPath "/crl.pem" on c`}},
+	}, found[0])
+	assert.Equal(t, "The ztunnels are of 2 versions.", found[1].Summary)
+	assert.Equal(t, []Evidence{{Text: `version "1.31.0" on a, b, e`}, {Text: `version "1.30.2" on c`}}, found[1].Evidence)
 }

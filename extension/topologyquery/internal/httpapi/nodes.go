@@ -275,6 +275,20 @@ func (m *machines) xds(name string) (state string, lastSeen *time.Time) {
 	return "unknown", nil
 }
 
+// logLevel is the level from which on a node's ztunnel logs connections, empty where its log is not read.
+func (m *machines) logLevel(name string) string {
+	for _, one := range m.sources[name] {
+		if one.Name != semconv.SourceAccessLog || one.LastSeen == 0 {
+			continue
+		}
+		if one.Problem == semconv.ProblemLevelTooLow {
+			return "warn"
+		}
+		return "info"
+	}
+	return ""
+}
+
 func (s *nodeRoutes) list(_ *http.Request, p *params) (*answer, error) {
 	part, w := p.page(), s.ranges.window(p)
 	if p.err != nil {
@@ -285,8 +299,10 @@ func (s *nodeRoutes) list(_ *http.Request, p *params) (*answer, error) {
 	body := struct {
 		Nodes        []nodeBody       `json:"nodes"`
 		ControlPlane controlPlaneBody `json:"control_plane"`
+		// Skew is in what the ztunnels are not alike.
+		Skew inventory.Skew `json:"skew"`
 		listBody
-	}{[]nodeBody{}, m.controlPlane(), listBody{total, next}}
+	}{[]nodeBody{}, m.controlPlane(), inventory.SkewOf(s.mesh.Ztunnels()), listBody{total, next}}
 	for _, name := range list {
 		one := s.body(&m, name)
 		one.XDS.State, one.XDS.LastSeen = m.xds(name)
@@ -323,6 +339,7 @@ func (s *nodeRoutes) get(r *http.Request, p *params) (*answer, error) {
 	body := nodeDetail{nodeBody: s.body(&m, name), PodList: []nodePod{}, CertList: []certificateBody{}, Outages: []*outage.Outage{}}
 	body.XDS.State, body.XDS.LastSeen = m.xds(name)
 	body.Ztunnel = newZtunnelBody(s.pods.proxies, name, m.ztunnels[name])
+	body.Ztunnel.LogLevel = m.logLevel(name)
 	var err error
 	if body.DNS, err = s.names.Names(r.Context(), w.start, w.end, anyNode, semconv.LabelNode, name); err != nil {
 		return nil, unavailable(err)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -78,6 +79,10 @@ type ztunnelBody struct {
 	// Events are what it logged beside connections, the newest first.
 	Events    []proxies.Event `json:"events"`
 	Resolvers []string        `json:"resolvers"`
+	// Settings are those that are to be the same on all nodes, as the newest config dump tells.
+	Settings map[string]string `json:"settings"`
+	// LogLevel is the level from which on it logs, as far as its log shows: info or warn; empty where that is not read.
+	LogLevel string `json:"log_level"`
 	// Revocation is what came of the list of revoked certificates; null where it is not scraped.
 	Revocation *revocationBody `json:"revocation"`
 }
@@ -125,10 +130,11 @@ type proxiesBody struct {
 }
 
 func newZtunnelBody(all nodeProxies, node string, z *mesh.Ztunnel) ztunnelBody {
-	body := ztunnelBody{Events: all.Events(node), Resolvers: []string{}}
+	body := ztunnelBody{Events: all.Events(node), Resolvers: []string{}, Settings: map[string]string{}}
 	if z != nil {
 		body.Name = z.Name
 		body.Resolvers = append(body.Resolvers, z.Resolvers...)
+		maps.Copy(body.Settings, z.Settings)
 	}
 	load, ok := all.Load(node)
 	if !ok {

@@ -75,13 +75,21 @@ func (p *parser) take(n int, required string, names ...string) bool {
 }
 
 func (p *parser) ztunnel(dump *Dump, wire wireDump, node string) error {
+	var config wireConfig
+	var options map[string]json.RawMessage
+	if len(wire.Config) > 0 {
+		if err := json.Unmarshal(wire.Config, &config); err != nil {
+			return err
+		}
+		_ = json.Unmarshal(wire.Config, &options) // an object, or it would be no config
+	}
 	z := &mesh.Ztunnel{
-		Node:       cmp.Or(node, wire.Config.LocalNode),
-		Name:       wire.Config.ZtunnelWorkload.Name,
-		Namespace:  wire.Config.ZtunnelWorkload.Namespace,
+		Node:       cmp.Or(node, config.LocalNode),
+		Name:       config.ZtunnelWorkload.Name,
+		Namespace:  config.ZtunnelWorkload.Namespace,
 		Version:    wire.Version.IstioVersion,
-		ClusterID:  wire.Config.ClusterID,
-		XDSAddress: wire.Config.XDSAddress,
+		ClusterID:  config.ClusterID,
+		XDSAddress: config.XDSAddress,
 	}
 	if z.Node == "" {
 		return errors.New("it names no node")
@@ -95,8 +103,11 @@ func (p *parser) ztunnel(dump *Dump, wire wireDump, node string) error {
 			return fmt.Errorf("name of %d bytes: %.64q", len(name), name)
 		}
 	}
-	for _, server := range wire.Config.Resolver.NameServers[:min(len(wire.Config.Resolver.NameServers), maxResolvers)] {
+	for _, server := range config.Resolver.NameServers[:min(len(config.Resolver.NameServers), maxResolvers)] {
 		z.Resolvers = append(z.Resolvers, clip(server.IP))
+	}
+	if z.Settings = settingsOf(options); z.Settings != nil && wire.Version.Crypto != "" {
+		z.Settings["cryptoProvider"] = clip(wire.Version.Crypto)
 	}
 	for _, c := range wire.Certificates {
 		if p.take(len(z.Certificates), c.Identity) {

@@ -16,7 +16,7 @@ import (
 
 type wireDump struct {
 	Certificates  list[wireCertificate]     `json:"certificates"`
-	Config        wireConfig                `json:"config"`
+	Config        json.RawMessage           `json:"config"`
 	Version       wireVersion               `json:"version"`
 	WorkloadState map[string]wireProxyState `json:"workloadState"`
 }
@@ -62,6 +62,7 @@ type wireInfo struct {
 type wireVersion struct {
 	Version      string `json:"version"`
 	IstioVersion string `json:"istioVersion"`
+	Crypto       string `json:"cryptoProvider"`
 }
 
 type wireProxyState struct {
