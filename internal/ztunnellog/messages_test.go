@@ -1,10 +1,13 @@
 package ztunnellog
 
 import (
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // TestMessages takes lines of real ztunnels for what they are, and unknown ones as they come.
@@ -27,5 +30,19 @@ func TestMessages(t *testing.T) {
 			assert.False(t, strings.HasPrefix(m.Begins, before.Begins), "%q hides %q", before.Begins, m.Begins)
 		}
 	}
+	assert.Len(t, slices.DeleteFunc(slices.Clone(Messages), func(m Message) bool { return inSource(t, m.Begins) }), 0, "no ztunnel writes these")
 	assert.LessOrEqual(t, len(Template(strings.Repeat("word ", 1000))), maxTemplate+10)
+}
+
+// inSource tells whether ztunnel's source has a message that begins so.
+func inSource(t *testing.T, begins string) bool {
+	raw, err := os.ReadFile("testdata/messages.tsv")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(raw)) {
+		columns := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(columns) == 3 && strings.HasPrefix(columns[2], begins) {
+			return true
+		}
+	}
+	return false
 }
