@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,15 +46,18 @@ func TestMetricsOnly(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for half a minute")
 	}
-	const before, first = 32, 6 // seconds, and the scrape that is served until then
-	began := time.Now()
+	const first = 6 // the scrape that is served until the graph has begun
+	var began atomic.Bool
 	untyped := regexp.MustCompile(`(?m)^# (TYPE|HELP|EOF).*\n`)
 	var targets []string
 	for _, node := range []string{"node-a", "node-b", "node-c"} {
+		var served atomic.Int64
 		scrapes := scrapesOf(t, filepath.Join(root, "recordings", "policy-deny", "metrics-"+node+".prom.gz"))
 		ztunnel := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			passed := int(time.Since(began).Seconds()) - before
-			text := scrapes[min(first+max(passed, 0), len(scrapes)-1)]
+			if began.Load() {
+				served.Add(1)
+			}
+			text := scrapes[min(first+int(served.Load()), len(scrapes)-1)]
 			if node == "node-b" {
 				text = untyped.ReplaceAll(text, nil)
 			}
@@ -66,6 +70,12 @@ func TestMetricsOnly(t *testing.T) {
 	c := startCollector(t, options{config: "prometheus.yaml", env: map[string]string{
 		"NEPHILIA_TARGETS": "[" + strings.Join(targets, ", ") + "]", "NEPHILIA_SCRAPE_INTERVAL": "1s", "NEPHILIA_TELEMETRY_PORT": "0",
 	}})
+	var known struct{ Workloads []struct{ Name string } }
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		assert.NoError(t, c.tryGet("/api/v1/workloads", nil, &known))
+		assert.NotEmpty(t, known.Workloads, "those of open connections, until something happens")
+	}, 2*time.Minute, 250*time.Millisecond)
+	began.Store(true)
 	require.EventuallyWithT(t, func(t *assert.CollectT) {
 		var found struct {
 			Outages []struct {
@@ -82,4 +92,25 @@ func TestMetricsOnly(t *testing.T) {
 	var g apiGraph
 	c.get(t, "/api/v1/graph", between(time.Now().Add(-time.Hour), time.Now().Add(time.Minute)), &g)
 	assert.GreaterOrEqual(t, len(g.Edges), 10)
+	c.get(t, "/api/v1/workloads", between(time.Now().Add(-time.Hour), time.Now()), &known)
+	assert.GreaterOrEqual(t, len(known.Workloads), 10)
+	var status struct {
+		Sources []struct {
+			Node, Source string
+			Up           bool
+		}
+	}
+	c.get(t, "/api/v1/status", nil, &status)
+	require.Len(t, status.Sources, len(targets))
+	for _, one := range status.Sources {
+		assert.Contains(t, targets, one.Node)
+		assert.Equal(t, "metrics", one.Source)
+		assert.True(t, one.Up)
+	}
+	var nodes struct{ Nodes []struct{ Name string } }
+	c.get(t, "/api/v1/nodes", nil, &nodes)
+	assert.Len(t, nodes.Nodes, len(targets))
+	var payment struct{ Inbound []struct{ Source string } }
+	c.get(t, "/api/v1/workloads/billing/payment-v1", between(time.Now().Add(-time.Hour), time.Now()), &payment)
+	assert.NotEmpty(t, payment.Inbound)
 }

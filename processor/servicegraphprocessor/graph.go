@@ -279,6 +279,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) emission {
 	metrics.ResourceMetrics().RemoveIf(func(resource pmetric.ResourceMetrics) bool {
 		source := exposition.SourceOf(resource.Resource())
 		resource.ScopeMetrics().RemoveIf(func(scope pmetric.ScopeMetrics) bool {
+			exposition.RestoreHistograms(scope.Metrics())
 			scope.Metrics().RemoveIf(func(metric pmetric.Metric) bool {
 				return g.applyMetric(&source, metric, arrival)
 			})

@@ -164,7 +164,7 @@ func (s *workloadRoutes) list(r *http.Request, p *params) (*answer, error) {
 	}
 	defer release()
 	health := healthOf(g)
-	list, total, next := cut(part, s.mesh.Workloads(), func(w *inventory.Workload) (string, string) { return w.Namespace, w.Name.Name })
+	list, total, next := cut(part, s.all(g), func(w *inventory.Workload) (string, string) { return w.Namespace, w.Name.Name })
 	body := struct {
 		Workloads []workloadBody `json:"workloads"`
 		listBody
@@ -173,6 +173,25 @@ func (s *workloadRoutes) list(r *http.Request, p *params) (*answer, error) {
 		body.Workloads = append(body.Workloads, s.pods.workload(one, health))
 	}
 	return jsonAnswer(body)
+}
+
+// all are the workloads that the mesh's state tells of or, where nothing of it is read (neither istiod nor config dumps), those of the traffic,
+// whose pods are not known.
+func (s *workloadRoutes) all(g *graph.Graph) []*inventory.Workload {
+	list := s.mesh.Workloads()
+	if len(list) > 0 {
+		return list
+	}
+	for i := range g.Nodes {
+		if n := &g.Nodes[i]; n.Type == string(graph.ByWorkload) {
+			name := inventory.Name{Namespace: n.Namespace, Name: n.Name}
+			list = append(list, &inventory.Workload{Name: name, App: n.App, Version: n.Version, Cluster: n.Cluster, InMesh: n.InMesh})
+		}
+	}
+	slices.SortFunc(list, func(a, b *inventory.Workload) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name.Name, b.Name.Name))
+	})
+	return list
 }
 
 type selectedPolicy struct {
@@ -198,15 +217,20 @@ func (s *workloadRoutes) get(r *http.Request, p *params) (*answer, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	w := s.mesh.ByName()[name]
-	if w == nil {
-		return nil, notFound("there is no workload " + name.Namespace + "/" + name.Name)
-	}
 	g, release, err := s.graphs.workloads(r.Context(), window)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	w := s.mesh.ByName()[name]
+	if w == nil {
+		all := s.all(g)
+		at := slices.IndexFunc(all, func(w *inventory.Workload) bool { return w.Name == name })
+		if at < 0 {
+			return nil, notFound("there is no workload " + name.Namespace + "/" + name.Name)
+		}
+		w = all[at]
+	}
 	endpoints, err := s.past.Endpoints(r.Context(), window.start, window.end, name)
 	if err != nil {
 		return nil, unavailable(err)

@@ -60,7 +60,11 @@ func (in *Ingester) Metrics(ctx context.Context, md pmetric.Metrics) error {
 		for _, rm := range md.ResourceMetrics().All() {
 			resource := in.identity.ofMap(rm.Resource().Attributes())
 			for _, sm := range rm.ScopeMetrics().All() {
+				scraped := sm.Scope().Name() != semconv.ScopeReceiver // which says by heartbeats how its sources are
 				for _, metric := range sm.Metrics().All() {
+					if scraped && metric.Name() == semconv.MetricUp {
+						b.up(rm.Resource().Attributes(), metric)
+					}
 					b.metric(rm.Resource().Attributes(), resource, metric)
 				}
 			}
@@ -191,6 +195,22 @@ func (b *batch) metric(resource pcommon.Map, resourceKey seriesKey, metric pmetr
 			b.dropped[NotStored]++
 		} else {
 			b.dropped["type"]++
+		}
+	}
+}
+
+// up takes over whether a target of somebody else's scrapes answers.
+func (b *batch) up(resource pcommon.Map, metric pmetric.Metric) {
+	target := cmp.Or(text(resource, semconv.AttrNodeName), text(resource, semconv.AttrServiceInstanceID))
+	if metric.Type() != pmetric.MetricTypeGauge || target == "" {
+		return
+	}
+	for _, point := range metric.Gauge().DataPoints().All() {
+		switch {
+		case point.Flags().NoRecordedValue():
+			b.Sources.Forget(target)
+		case b.plausible(point.Timestamp()):
+			b.Sources.Scraped(target, cumulative.Number(point) > 0, point.Timestamp())
 		}
 	}
 }

@@ -185,6 +185,17 @@ func (t *Tracker) Heartbeat(name string, beat datatime.Beat) datatime.Verdict {
 	return verdict
 }
 
+// Scraped takes over that a target of scrapes answered or not, at a time. Nothing waits for it: it moves no clock.
+func (t *Tracker) Scraped(target string, up bool, at pcommon.Timestamp) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	said := datatime.Source{Name: semconv.SourceMetrics, Up: up}
+	if up {
+		said.LastSeen = at
+	}
+	t.state(target, &said, millis(at), t.Wall())
+}
+
 func (t *Tracker) state(node string, said *datatime.Source, at int64, wall time.Time) {
 	s := t.source(node, said.Name)
 	if s == nil {
