@@ -132,6 +132,30 @@ func TestRequestEndsBeforeItCounts(t *testing.T) {
 	require.EqualValues(t, 1, total(p.edges()[testEdge()].Requests))
 }
 
+// TestRequestOfHours counts where it ended, not over all of its hours.
+func TestRequestOfHours(t *testing.T) {
+	p := newPipelines(t, nil).known()
+	p.step(8000, nil)
+	traces := call{number: 1, at: 8000.5, serverPod: "server-1", client: "10.0.1.1"}.serverSpan()
+	traces.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).SetStartTimestamp(pcommon.NewTimestampFromTime(second0(500)))
+	p.spans(traces)
+	p.step(8002, nil)
+	seen := false
+	for _, metrics := range p.outMetrics.AllMetrics() {
+		for _, rm := range metrics.ResourceMetrics().All() {
+			for _, sm := range rm.ScopeMetrics().All() {
+				for _, m := range sm.Metrics().All() {
+					if m.Name() == semconv.MetricEdgeRequests {
+						seen = true
+						assert.GreaterOrEqual(t, m.Sum().DataPoints().At(0).StartTimestamp(), pcommon.NewTimestampFromTime(second0(7990)))
+					}
+				}
+			}
+		}
+	}
+	assert.True(t, seen)
+}
+
 func TestSpanTwiceCountsOnce(t *testing.T) {
 	p := newPipelines(t, nil).known()
 	p.step(1, nil)

@@ -113,9 +113,12 @@ func (l *ledger) edgeOf(r *request, now pcommon.Timestamp) *edges.Edge {
 	return l.store.Edges.Find(r.key, l.protocolOf(r), r.startBy(now))
 }
 
+// longest is how far before the end of a request its edge may begin: a stream of hours counts where it ended, not over all of them.
+const longest = pcommon.Timestamp(10 * time.Second)
+
 // startBy is when a request began, as far as it can be right.
 func (r *request) startBy(now pcommon.Timestamp) pcommon.Timestamp {
-	start := min(r.answer.Start, r.end)
+	start := max(min(r.answer.Start, r.end), r.end-min(r.end, longest))
 	if now > 0 {
 		start = min(start, now)
 	}
