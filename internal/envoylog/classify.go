@@ -56,6 +56,14 @@ var connectionFailures = [...]struct{ text, reason string }{
 	{"tunnel_response:503", semconv.ErrorTypeConnectionRefused},
 }
 
+// reasonsOfDetails are what details say of failures that have no flag, or have none in every version of Envoy.
+var reasonsOfDetails = map[string]string{
+	"max_duration_timeout": semconv.ErrorTypeTimeout, "duration_timeout": semconv.ErrorTypeTimeout, "response_timeout": semconv.ErrorTypeTimeout,
+	"request_overall_timeout": semconv.ErrorTypeTimeout, "stream_idle_timeout": semconv.ErrorTypeTimeout, "overload": semconv.ErrorTypeOverloaded,
+	"local_rate_limited": semconv.ErrorTypeRateLimited, "request_rate_limited": semconv.ErrorTypeRateLimited, "fault_filter_abort": semconv.ErrorTypeFaultInjected,
+	"no_healthy_upstream": semconv.ErrorTypeNoHealthyUpstream, "route_not_found": semconv.ErrorTypeNotRouted, "cluster_not_found": semconv.ErrorTypeNotRouted,
+}
+
 var (
 	deniedByPolicy = []byte("rbac_access_denied")
 	deniedByAuthz  = []byte("ext_authz_denied")
@@ -73,6 +81,9 @@ func (r *Record) Failure() Failure {
 		return Failure{}
 	}
 	reason := reasonOfFlags(v[Flags])
+	if reason == "" && r.Code >= 400 {
+		reason = reasonsOfDetails[string(v[Details])]
+	}
 	if reason == semconv.ErrorTypeConnectFailed {
 		_, cause, _ := bytes.Cut(v[Details], []byte{'{'})
 		reason = reasonOfConnection(v[TransportFailure], cause)

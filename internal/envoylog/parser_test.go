@@ -183,6 +183,8 @@ func TestFailure(t *testing.T) {
 		{`503 UF x - "tunnel_response:401"`, semconv.ErrorTypePolicyDenied, true},
 		{`503 UF x - "delayed_connect_error:_Connection_timed_out"`, semconv.ErrorTypeConnectionTimeout, true},
 		{`504 UpstreamRequestTimeout response_timeout - "-"`, semconv.ErrorTypeTimeout, true},
+		{`504 - max_duration_timeout - "-"`, semconv.ErrorTypeTimeout, true},
+		{`200 UPE upstream_reset_after_response_started{protocol_error} - "-"`, "", false},
 		{`0 - - - "-"`, semconv.ErrorTypeClientAborted, false},
 		{`0 UR - - "-"`, semconv.ErrorTypeConnectionReset, true},
 		{`101 UC via_upstream - "-"`, "", false},

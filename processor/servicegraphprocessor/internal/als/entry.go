@@ -117,14 +117,14 @@ func addressOf(a *core.Address) string {
 	return ""
 }
 
-// flagsOf writes flags as text formats do: in short, with commas.
+// flagsOf writes flags as text formats do: in short, with commas, URX before what it gave up for.
 func flagsOf(f *accesslog.ResponseFlags) string {
 	text := ""
 	for _, flag := range [...]struct {
 		set  bool
 		name string
 	}{
-		{f.GetFailedLocalHealthcheck(), "LH"},
+		{f.GetUpstreamRetryLimitExceeded(), "URX"}, {f.GetFailedLocalHealthcheck(), "LH"},
 		{f.GetNoHealthyUpstream(), "UH"},
 		{f.GetUpstreamRequestTimeout(), "UT"},
 		{f.GetLocalReset(), "LR"},
