@@ -160,12 +160,22 @@ sidecar.istio.io/inject: "false"
 {{- end }}
 {{- end }}
 
-{{- /* Common variables of whatever serves the API. Takes the values of the part. */}}
-{{- define "nephilia.serverEnv" -}}
-- name: POD_IP
+{{- /* The pod's address as it stands before a port: in brackets where it is one of IPv6. */}}
+{{- define "nephilia.podIPEnv" -}}
+{{- $ipv6 := eq .Values.global.ipFamily "IPv6" -}}
+- name: {{ ternary "POD_ADDRESS" "POD_IP" $ipv6 }}
   valueFrom:
     fieldRef:
       fieldPath: status.podIP
+{{- if $ipv6 }}
+- name: POD_IP
+  value: "[$(POD_ADDRESS)]"
+{{- end }}
+{{- end }}
+
+{{- /* Common variables of whatever serves the API. Takes the values of the part. */}}
+{{- define "nephilia.serverEnv" -}}
+{{- include "nephilia.podIPEnv" $ }}
 - name: POD_NAME
   valueFrom:
     fieldRef:

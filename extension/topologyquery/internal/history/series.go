@@ -71,9 +71,6 @@ func (n *Namer) Labels(resource pcommon.Map, metric pmetric.Metric, attrs pcommo
 	if known, ok := units[metric.Name()]; ok && unit == "" {
 		unit = known
 	}
-	if strings.HasPrefix(metric.Name(), "mesh.") && unit == "1" {
-		unit = ""
-	}
 	name, err := n.metric.Build(otlptranslator.Metric{Name: metric.Name(), Unit: unit, Type: metricType(metric)})
 	if err != nil {
 		return labels.EmptyLabels(), fmt.Errorf("naming metric %q: %w", metric.Name(), err)
