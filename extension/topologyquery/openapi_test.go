@@ -120,6 +120,7 @@ func examples(t *testing.T, base string) map[string][]string {
 		"/api/v1/nodes/{name}":                 {"/api/v1/nodes/node-a"},
 		"/api/v1/nodes/{namespace}/{name}":     {"/api/v1/nodes/_/node-a"},
 		"/api/v1/flows":                        {"/api/v1/flows", "/api/v1/flows?verdict=denied&limit=3", "/api/v1/flows?after=4000&limit=5", "/api/v1/flows?text=PAYMENT&limit=2", "/api/v1/flows?count=true", "/api/v1/flows?group_by=destination,reason&limit=3"},
+		"/api/v1/lines":                        {"/api/v1/lines", "/api/v1/lines?node=node-a&level=warn&source=ztunnel&text=CONNECT&limit=2"},
 		"/api/v1/endpoints":                    {"/api/v1/endpoints", "/api/v1/endpoints?service=catalog&namespace=shop&points=3&sort=errors", "/api/v1/endpoints?silent=true&start=0&end=1"},
 		"/api/v1/findings":                     {"/api/v1/findings", "/api/v1/findings?kind=waypoint_bypassed&namespace=shop"},
 		"/api/v1/changes":                      {"/api/v1/changes", "/api/v1/changes?limit=1", "/api/v1/changes?namespace=billing&name=no-checkout", "/api/v1/changes?name=node-a&start=0&end=1"},

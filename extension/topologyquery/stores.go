@@ -21,6 +21,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/httpapi"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/lines"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/proxies"
@@ -110,9 +111,9 @@ func (s *storage) now() time.Time {
 	return time.Now()
 }
 
-// openRecords opens the flows, and the spans unless something else keeps them.
+// openRecords opens the flows and lines, and the spans unless something else keeps them.
 func (s *storage) openRecords() error {
-	kinds := []records.Kind{flows.Kind}
+	kinds := []records.Kind{flows.Kind, lines.Kind}
 	if !s.config.Jaeger.HasValue() {
 		kinds = append(kinds, traces.Kind)
 	}
@@ -126,7 +127,8 @@ func (s *storage) openRecords() error {
 	if err != nil {
 		return err
 	}
-	s.records, s.stores.Records, s.stores.Flows = kept, kept, flows.NewStore(kept.Table(flows.KindName))
+	s.records, s.stores.Records = kept, kept
+	s.stores.Flows, s.stores.Lines = flows.NewStore(kept.Table(flows.KindName)), lines.NewStore(kept.Table(lines.KindName))
 	return nil
 }
 

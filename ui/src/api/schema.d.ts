@@ -352,6 +352,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/lines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What ztunnels and CNI agents logged beside connections, newest first */
+        get: operations["listLines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/flows/export": {
         parameters: {
             query?: never;
@@ -1276,6 +1293,43 @@ export interface components {
             /** @description Those of groups that are not listed. */
             others: components["schemas"]["Count"];
         };
+        SpanCounts: {
+            start: components["schemas"]["Time"];
+            step_seconds: number;
+            /** @description The upper bounds of the ranges of durations; the last range has none. */
+            bounds_ms: number[];
+            /** @description By step, and in it by range of durations. */
+            spans: number[][];
+            /** @description Those of the spans that failed. */
+            errors: number[][];
+        };
+        LineList: {
+            lines: components["schemas"]["Line"][];
+            /** @description The cursor of older lines; absent without any. */
+            next_cursor?: string;
+        };
+        Line: {
+            cursor: components["schemas"]["Count"];
+            time: components["schemas"]["Time"];
+            node: string;
+            /**
+             * @description Whose log it is of.
+             * @enum {string}
+             */
+            source: "ztunnel" | "istio_cni";
+            /** @example warn */
+            level: string;
+            /**
+             * @description The module that logged it.
+             * @example ztunnel::proxy::connection_manager
+             */
+            scope?: string;
+            message: string;
+            /** @description What the line says beside its message. */
+            fields?: {
+                [key: string]: string;
+            };
+        };
         FlowList: {
             flows: components["schemas"]["Flow"][];
             /** @description The cursor of older flows; absent without any. */
@@ -2155,6 +2209,40 @@ export interface operations {
             default: components["responses"]["Problem"];
         };
     };
+    listLines: {
+        parameters: {
+            query?: {
+                node?: string;
+                source?: "ztunnel" | "istio_cni";
+                level?: "error" | "warn" | "info" | "debug" | "trace";
+                /** @description Part of the message, its scope or a field, in any case. */
+                text?: string;
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                start?: components["parameters"]["start"];
+                /** @description RFC 3339, unix seconds or unix milliseconds. */
+                end?: components["parameters"]["end"];
+                limit?: components["parameters"]["limit"];
+                /** @description Older ones than this line's. */
+                cursor?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The lines */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LineList"];
+                };
+            };
+            default: components["responses"]["Problem"];
+        };
+    };
     exportFlows: {
         parameters: {
             query?: {
@@ -2384,16 +2472,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        start: components["schemas"]["Time"];
-                        step_seconds: number;
-                        /** @description The upper bounds of the ranges of durations; the last range has none. */
-                        bounds_ms: number[];
-                        /** @description By step, and in it by range of durations. */
-                        spans: number[][];
-                        /** @description Those of the spans that failed. */
-                        errors: number[][];
-                    };
+                    "application/json": components["schemas"]["SpanCounts"];
                 };
             };
             default: components["responses"]["Problem"];

@@ -16,28 +16,11 @@ const [LEFT, BOTTOM, TOP, RIGHT] = [62, 22, 8, 22];
 /** How often which duration occurred, over time; the darker the oftener. `one` is what is counted. */
 export function HeatMap({ title, metric, params, one, height = 150 }: { title: string; metric: string; params: Params; one: string; height?: number }) {
   const range = useRange();
-  const theme = useTheme();
   // Fewer columns than a line has points: a cell has to hold some requests to say something.
   const step = Math.max(5, stepFor(range.seconds * 0.7));
   const queries = useMemo(() => [{ metric, params: { ...params, step } }], [metric, params, step]);
   const { data, error, pending } = useSeries(queries, range);
   const heat = useMemo(() => heatOf(data[0]), [data[0]]);
-  const host = useRef<HTMLDivElement>(null);
-  const canvas = useRef<HTMLCanvasElement>(null);
-  const [width, setWidth] = useState(0);
-  const [tip, setTip] = useState<{ x: number; y: number; text: string }>();
-
-  useEffect(() => {
-    if (!host.current) return;
-    const observer = new ResizeObserver(([entry]) => entry && setWidth(entry.contentRect.width));
-    observer.observe(host.current);
-    return () => observer.disconnect();
-  }, [heat === undefined]);
-
-  useEffect(() => {
-    if (heat && canvas.current && width > 0) paint(canvas.current, heat, width, height);
-  }, [heat, width, height, theme]);
-
   return (
     <ChartFrame title={title} promql={data[0] ? [data[0].promql] : []} range={range}>
       {error && !heat ? (
@@ -45,30 +28,62 @@ export function HeatMap({ title, metric, params, one, height = 150 }: { title: s
       ) : !heat ? (
         <p className="chart-empty">{pending ? 'Loading…' : 'Nothing was measured in this time.'}</p>
       ) : (
-        <>
-          <div
-            ref={host}
-            className="heat"
-            onPointerMove={(event) => {
-              const box = event.currentTarget.getBoundingClientRect();
-              setTip(describe(heat, one, event.clientX - box.left, event.clientY - box.top, width, height));
-            }}
-            onPointerLeave={() => setTip(undefined)}
-          >
-            <canvas ref={canvas} role="img" aria-label={`${title}: from ${millis(heat.bounds[0]! * 1000)} to ${millis(heat.bounds.at(-1)! * 1000)}, at most ${plural(heat.max, one)} in a cell`} />
-            {tip && (
-              <div className="heat-tip" style={{ left: Math.min(tip.x + 12, width - 210), top: Math.max(0, tip.y - 30) }}>
-                {tip.text}
-              </div>
-            )}
-          </div>
-          <div className="heat-scale" aria-hidden="true">
-            0 <i /> {plural(heat.max, one)} in a cell
-          </div>
-        </>
+        <HeatGrid title={title} heat={heat} one={one} height={height} />
       )}
     </ChartFrame>
   );
+}
+
+/** A heat's cells. onPick is told the column and row of one that is clicked and not empty. */
+export function HeatGrid({ title, heat, one, height, onPick }: { title: string; heat: Heat; one: string; height: number; onPick?: (column: number, row: number) => void }) {
+  const theme = useTheme();
+  const host = useRef<HTMLDivElement>(null);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [width, setWidth] = useState(0);
+  const [over, setOver] = useState<Cell>();
+
+  useEffect(() => {
+    const observer = new ResizeObserver(([entry]) => entry && setWidth(entry.contentRect.width));
+    observer.observe(host.current!);
+    return () => observer.disconnect();
+  }, []);
+
+  useEffect(() => {
+    if (canvas.current && width > 0) paint(canvas.current, heat, width, height);
+  }, [heat, width, height, theme]);
+
+  return (
+    <>
+      <div
+        ref={host}
+        className={onPick ? 'heat pickable' : 'heat'}
+        onPointerMove={(event) => {
+          const box = event.currentTarget.getBoundingClientRect();
+          setOver(cellAt(heat, event.clientX - box.left, event.clientY - box.top, width, height));
+        }}
+        onPointerLeave={() => setOver(undefined)}
+        onClick={() => over && over.n > 0 && onPick?.(over.column, over.row)}
+      >
+        <canvas ref={canvas} role="img" aria-label={`${title}: from ${millis(heat.bounds[0]! * 1000)} to ${millis(heat.bounds.at(-1)! * 1000)}, at most ${plural(heat.max, one)} in a cell`} />
+        {over && (
+          <div className="heat-tip" style={{ left: Math.min(over.x + 12, width - 210), top: Math.max(0, over.y - 30) }}>
+            {clock(heat.times[over.column]! * 1000, shownNow())}, {millis(heat.bounds[over.row]! * 1000)} to {millis(heat.bounds[over.row + 1]! * 1000)}: {plural(over.n, one)}
+          </div>
+        )}
+      </div>
+      <div className="heat-scale" aria-hidden="true">
+        0 <i /> {plural(heat.max, one)} in a cell
+      </div>
+    </>
+  );
+}
+
+interface Cell {
+  x: number;
+  y: number;
+  column: number;
+  row: number;
+  n: number;
 }
 
 function paint(canvas: HTMLCanvasElement, heat: Heat, width: number, height: number): void {
@@ -106,11 +121,10 @@ function paint(canvas: HTMLCanvasElement, heat: Heat, width: number, height: num
   }
 }
 
-function describe(heat: Heat, one: string, x: number, y: number, width: number, height: number): { x: number; y: number; text: string } | undefined {
+function cellAt(heat: Heat, x: number, y: number, width: number, height: number): Cell | undefined {
   const rows = heat.bounds.length - 1;
   const column = Math.floor(((x - LEFT) / (width - LEFT - RIGHT)) * heat.times.length);
   const row = Math.floor(((height - BOTTOM - y) / (height - TOP - BOTTOM)) * rows);
   const n = heat.counts[column]?.[row];
-  if (n === undefined) return undefined;
-  return { x, y, text: `${clock(heat.times[column]! * 1000, shownNow())}, ${millis(heat.bounds[row]! * 1000)} to ${millis(heat.bounds[row + 1]! * 1000)}: ${plural(n, one)}` };
+  return n === undefined ? undefined : { x, y, column, row, n };
 }

@@ -2,7 +2,7 @@ import { useLive } from '../api/live';
 import { Time } from './Time';
 
 /** From when on the records of a kind are kept, and what of them is missing. */
-export function KeptSince({ kind }: { kind: 'spans' | 'flows' }) {
+export function KeptSince({ kind }: { kind: 'spans' | 'flows' | 'lines' }) {
   const { status } = useLive();
   const kept = status?.records.find((one) => one.kind === kind);
   if (!kept?.since) return null;

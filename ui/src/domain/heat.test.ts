@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Series } from '../api/types';
-import { heatOf } from './heat';
+import { heatOf, heatOfSpans } from './heat';
 import { routesOf } from './routes';
 
 const series = (patch: Partial<Series>): Series => ({ metric: 'heatmap', unit: 's', promql: '', start: '', end: '', step: 10, series: [], ...patch });
@@ -21,6 +21,17 @@ describe('heatOf', () => {
     expect(heatOf(undefined)).toBeUndefined();
     expect(heatOf(series({ series: [{ labels: {}, heat: [{ time: 1, buckets: [] }] }] }))).toBeUndefined();
   });
+});
+
+it('heatOfSpans leaves out durations that no span had', () => {
+  const counts = { start: '2026-09-01T10:00:00Z', step_seconds: 60, bounds_ms: [1, 2, 4], spans: [[0, 3, 0, 0], [0, 0, 1, 0]], errors: [] };
+  const heat = heatOfSpans(counts)!;
+  expect(heat.bounds).toEqual([0.001, 0.002, 0.004]);
+  expect(heat.counts).toEqual([[3, 0], [0, 1]]);
+  expect(heat.max).toBe(3);
+  expect(heat.times[0]).toBe(Date.parse('2026-09-01T10:01:00Z') / 1000);
+  expect(heatOfSpans({ ...counts, spans: [[0, 0, 0, 1]] })!.bounds).toEqual([0.004, 0.008]);
+  expect(heatOfSpans({ ...counts, spans: [[0, 0, 0, 0]] })).toBeUndefined();
 });
 
 it('routesOf puts the slowest route first', () => {

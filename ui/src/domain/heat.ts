@@ -1,4 +1,4 @@
-import type { Series } from '../api/types';
+import type { Series, SpanCounts } from '../api/types';
 
 /** Counts in a grid: columns are times, rows are logarithmic ranges of seconds, the shortest first. */
 export interface Heat {
@@ -41,4 +41,17 @@ export function heatOf(series: Series | undefined): Heat | undefined {
     return column;
   });
   return { times: columns.map((column) => column.time), bounds, counts, max };
+}
+
+/** Counts of spans as a heat, without the durations that no span had; undefined without any span. */
+export function heatOfSpans({ start, step_seconds, bounds_ms, spans }: SpanCounts): Heat | undefined {
+  const used = bounds_ms.map((_, row) => spans.some((column) => column[row]! > 0));
+  used.push(spans.some((column) => column[bounds_ms.length]! > 0));
+  const [first, last] = [used.indexOf(true), used.lastIndexOf(true)];
+  if (first < 0) return undefined;
+  // The first range begins at half its bound, the last ends at twice its own.
+  const bounds = [bounds_ms[0]! / 2, ...bounds_ms, bounds_ms.at(-1)! * 2].slice(first, last + 2).map((bound) => bound / 1000);
+  const counts = spans.map((column) => column.slice(first, last + 1));
+  const begin = Date.parse(start) / 1000;
+  return { times: counts.map((_, i) => begin + (i + 1) * step_seconds), bounds, counts, max: Math.max(...counts.flat()) };
 }

@@ -4,6 +4,7 @@ import '../styles/graph.css';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { useEffect, useMemo, useRef, useState } from 'react';
 
+import { apiURL } from '../api/client';
 import { rangeParams, shownNow, useRange } from '../api/queries';
 import type { Flow } from '../api/types';
 import { pathOf, useLocation, useParam } from '../app/router';
@@ -78,12 +79,19 @@ export default function Flows() {
             <Icon name={paused ? 'play' : 'pause'} size={13} /> {paused ? 'Follow' : 'Following'}
           </button>
         )}
-        <button type="button" className="button" disabled={flows.length === 0} onClick={() => save(new Blob([flowsToCSV(flows)], { type: 'text/csv' }), 'flows.csv')}>
-          <Icon name="download" size={13} /> CSV
-        </button>
-        <button type="button" className="button" disabled={flows.length === 0} onClick={() => save(new Blob([JSON.stringify(flows, null, 2)], { type: 'application/json' }), 'flows.json')}>
-          <Icon name="download" size={13} /> JSON
-        </button>
+        {picks ? (
+          // What only the page can pick is what it has loaded.
+          <button type="button" className="button" disabled={flows.length === 0} onClick={() => save(new Blob([flowsToCSV(flows)], { type: 'text/csv' }), 'flows.csv')}>
+            <Icon name="download" size={13} /> CSV
+          </button>
+        ) : (
+          ['CSV', 'JSONL'].map((format) => (
+            <a key={format} className="button" download={`flows.${format.toLowerCase()}`} title="All records that match, a million at most"
+              href={apiURL('/flows/export', { ...filters, ...rangeParams(range), format: format.toLowerCase() })}>
+              <Icon name="download" size={13} /> {format}
+            </a>
+          ))
+        )}
       </div>
       <div className="flows-filters toolbar" role="search" aria-label="Filter flows">
         <SearchField value={source} set={setSource} label="Source" placeholder="From" />

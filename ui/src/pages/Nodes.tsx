@@ -12,6 +12,7 @@ import { Changes } from '../components/Changes';
 import { Crumbs } from '../components/Crumbs';
 import { HealthIcon, HealthMark } from '../components/HealthMark';
 import { Icon } from '../components/Icon';
+import { Lines } from '../components/Lines';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Pods } from '../components/Pods';
@@ -183,6 +184,7 @@ function Detail({ name }: { name: string }) {
       </div>
       <Settings settings={data.ztunnel.settings} node={data.name} />
       <Messages events={data.ztunnel.events} />
+      <Lines node={data.name} />
       <Asked asked={data.dns} />
       <Changes name={data.name} />
       <Pods pods={data.pod_list} node={data.name} />

@@ -1,9 +1,10 @@
 import '../styles/traces.css';
 
-import { useMemo, useState } from 'react';
+import { useEffect, useMemo, useRef, useState } from 'react';
 
+import type { Params } from '../api/client';
 import { useLatest, useRange, useRanged } from '../api/queries';
-import type { TraceSummary } from '../api/types';
+import type { SpanCounts, TraceSummary } from '../api/types';
 import { href, navigate, patchQuery, pathOf, useParam } from '../app/router';
 import type { PageProps } from '../app/page';
 import { Icon } from '../components/Icon';
@@ -13,7 +14,10 @@ import { SearchField } from '../components/ListPage';
 import { Empty, Failure, Loading } from '../components/State';
 import { Time } from '../components/Time';
 import { millis, plural } from '../domain/format';
+import { HeatGrid } from '../charts/HeatMap';
 import { Scatter } from '../charts/Scatter';
+import { heatOfSpans } from '../domain/heat';
+import { formatWindow, toRFC3339 } from '../domain/time';
 import { CompareTraces } from './CompareTraces';
 import TraceDetail from './TraceDetail';
 
@@ -33,8 +37,17 @@ function Search() {
   const [layer, setLayer] = useParam('layer', 'l7');
   const [order, setOrder] = useParam('order', 'newest', { replace: true });
   const [limit, setLimit] = useParam('limit', '100', { replace: true });
+  const [cursor, setCursor] = useParam('cursor', '');
   const [picked, setPicked] = useState<string[]>([]);
-  const params = { service, operation, attributes, min_duration: asDuration(min), max_duration: asDuration(max), status, layer: layer === 'any' ? '' : layer, order: SERVER_ORDERS[order] ?? '', limit };
+  const wanted = { service, operation, attributes, min_duration: asDuration(min), max_duration: asDuration(max), status, layer: layer === 'any' ? '' : layer };
+  const params = { ...wanted, order: SERVER_ORDERS[order] ?? '', limit, cursor };
+  // A cursor is one of the list that was asked for before.
+  const list = JSON.stringify([wanted, order, limit, range]);
+  const before = useRef(list);
+  useEffect(() => {
+    if (before.current !== list) setCursor('');
+    before.current = list;
+  }, [list, setCursor]);
   const { data, error, isPending, refetch } = useRanged<{ traces: TraceSummary[]; next_cursor?: string }>('/traces', params, { range, everyMs: 3000 });
   const { data: known } = useLatest<{ services: { name: string; operations: string[] }[] }>('/operations', {}, { everyMs: 30_000 });
   const traces = useMemo(() => (data?.traces ?? []).toSorted(ORDERS[order] ?? ORDERS['newest']!), [data, order]);
@@ -92,6 +105,7 @@ function Search() {
           No span names a service “{service}”. <button type="button" className="text-button" onClick={() => setService('')}>Search in all</button>
         </p>
       )}
+      <SpanHeat params={wanted} />
       {error && !data ? (
         <Failure error={error} retry={() => void refetch()} />
       ) : isPending ? (
@@ -160,9 +174,47 @@ function Search() {
               </tbody>
             </table>
           </div>
+          {(cursor || data?.next_cursor) && (
+            <div className="pager">
+              {cursor && (
+                <button type="button" className="button" onClick={() => setCursor('')}>
+                  First {limit}
+                </button>
+              )}
+              {data?.next_cursor && (
+                <button type="button" className="button" onClick={() => setCursor(data.next_cursor!)}>
+                  Next {limit}
+                </button>
+              )}
+            </div>
+          )}
         </>
       )}
     </div>
+  );
+}
+
+/** When the spans that match began and how long they took, all of the range; a cell leads to its spans. */
+function SpanHeat({ params }: { params: Params }) {
+  const range = useRange();
+  const { data } = useRanged<SpanCounts>('/traces/counts', { ...params, steps: 120 }, { range, everyMs: 10_000 });
+  const heat = useMemo(() => data && heatOfSpans(data), [data]);
+  if (!data || !heat) return null;
+  return (
+    <section className="card scatter-card" aria-label="Spans by duration over time">
+      <HeatGrid
+        title="Spans by duration over time"
+        heat={heat}
+        one="span"
+        height={130}
+        onPick={(column, row) =>
+          patchQuery({
+            at: toRFC3339(heat.times[column]! * 1000), last: formatWindow(Math.max(5, Math.ceil(data.step_seconds))), cursor: undefined,
+            min: `${Math.floor(heat.bounds[row]! * 1e6)}us`, max: `${Math.ceil(heat.bounds[row + 1]! * 1e6)}us`,
+          })
+        }
+      />
+    </section>
   );
 }
 

@@ -106,6 +106,7 @@ func New(all *stores.Stores, settings Settings) *Server {
 		&policyRoutes{mesh: all.Inventory, graphs: graphs},
 		&nodeRoutes{mesh: all.Inventory, pods: pods, sources: all.Sources, names: all.Past, outages: outages, ranges: ranges, silentAfter: settings.SilentAfter},
 		&flowRoutes{all.Flows},
+		&lineRoutes{all.Lines},
 		&endpointRoutes{all.Endpoints, all.Inventory, ranges},
 		found,
 		&changeRoutes{all.Changes},

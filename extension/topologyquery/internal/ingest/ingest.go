@@ -16,6 +16,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/endpoints"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/lines"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/stores"
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
@@ -89,6 +90,7 @@ func (in *Ingester) changed() {
 // Logs takes over entity events, flow records, changes and outage events.
 func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 	var connections flows.Batch
+	var logged lines.Batch
 	for _, rl := range ld.ResourceLogs().All() {
 		for _, sl := range rl.ScopeLogs().All() {
 			entities := mesh.IsEntityScope(sl.Scope())
@@ -122,7 +124,9 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 						in.Endpoints.Add(&r)
 					}
 				case record.EventName() == semconv.EventZtunnelLog, record.EventName() == semconv.EventCNILog:
-					in.message(text(rl.Resource().Attributes(), semconv.AttrNodeName), record)
+					node := text(rl.Resource().Attributes(), semconv.AttrNodeName)
+					logged.Add(node, record)
+					in.message(node, record)
 				case record.EventName() == semconv.EventChange:
 					in.change(rl.Resource(), record)
 				case record.EventName() == semconv.EventChronic:
@@ -148,6 +152,9 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 	}
 	if len(connections) > 0 && in.Flows != nil {
 		in.Flows.Add(connections)
+	}
+	if len(logged) > 0 && in.Lines != nil {
+		in.Lines.Add(logged)
 	}
 	in.changed()
 	return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/history"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
+	"github.com/nephilia/nephilia/extension/topologyquery/internal/lines"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/outages"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/proxies"
@@ -22,7 +23,6 @@ type Stores struct {
 	Live      *live.Graph
 	Sources   *sources.Tracker
 	Inventory *inventory.Inventory
-	Flows     *flows.Store
 	Changes   *changes.Store
 	Proxies   *proxies.Table
 	Outages   *outages.Store
@@ -34,10 +34,16 @@ type Stores struct {
 	// where something else stores the metrics.
 	Past    *history.Store
 	History *history.Writer
-	// Traces answers for traces: the embedded store, or a server elsewhere. Spans is the embedded one, nil where something else
-	// stores the traces.
+	// Traces answers for traces: the embedded store, or a server elsewhere.
 	Traces traces.Reader
-	Spans  *traces.Store
-	// Records are the spans and flows on disk.
+	Kept
+}
+
+// Kept is what is kept on disk as records.
+type Kept struct {
 	Records *records.Store
+	Flows   *flows.Store
+	Lines   *lines.Store
+	// Spans is nil where something else stores the traces.
+	Spans *traces.Store
 }

@@ -1,0 +1,1 @@
+import{E as e,f as t,p as n}from"./Icon-CIFABV3z.js";function r(r,i,a){let{at:o}=n();return t(`/changes`,{namespace:i,name:r,limit:a,...o===void 0?{}:{end:e(o)}})}function i(){return t(`/changes`,{limit:1e3},{everyMs:1e4})}export{r as n,i as t};
