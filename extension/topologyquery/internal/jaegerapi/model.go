@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,7 +75,7 @@ func traceOf(t *traces.Trace) *trace {
 		}
 		one := span{
 			TraceID: t.TraceID, SpanID: s.SpanID, Operation: s.Name, ProcessID: id,
-			Start: s.Start.UnixMicro(), Duration: durationOf(s).Microseconds(),
+			Start: s.Start.UnixMicro(), Duration: s.Start.Add(durationOf(s)).UnixMicro() - s.Start.UnixMicro(), // so that ends keep their order
 			References: []reference{}, Tags: tagsOf(s.Attributes), Logs: []logs{},
 		}
 		if s.ParentID != "" {
@@ -101,7 +102,7 @@ func traceOf(t *traces.Trace) *trace {
 }
 
 func durationOf(s *traces.Span) time.Duration {
-	return time.Duration(s.DurationMS * float64(time.Millisecond))
+	return time.Duration(math.Round(s.DurationMS * float64(time.Millisecond)))
 }
 
 // resourceOf are the attributes of who sent a span, beside its service's name.
