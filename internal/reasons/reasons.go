@@ -4,7 +4,11 @@
 //	make generate
 package reasons
 
-import "github.com/nephilia/nephilia/internal/semconv"
+import (
+	"strings"
+
+	"github.com/nephilia/nephilia/internal/semconv"
+)
 
 // Side is whose doing a failure is.
 type Side string
@@ -258,4 +262,9 @@ func Decisive(name string) bool {
 func Cut(name string) bool {
 	r := Of(name)
 	return r.Kind != "" && r.Fault != Client && (r.Vague || r.Name == semconv.ErrorTypeConnectionReset)
+}
+
+// Unsigned tells whether an error says that a certificate was asked for and not signed.
+func Unsigned(text string) bool {
+	return strings.Contains(text, "signing gRPC error") || strings.HasPrefix(text, "signing error: ")
 }

@@ -129,6 +129,45 @@ func TestRenewalsThatFail(t *testing.T) {
 	assert.Equal(t, "istiod", w.outages()[0].Root.Name)
 }
 
+// TestCertificatesThatAreNotSigned holds connections of several apps that fail on several nodes because no certificate is signed to be one
+// outage, of who signs, and those of one app or one node not to be.
+func TestCertificatesThatAreNotSigned(t *testing.T) {
+	for name, tc := range map[string]struct {
+		callers [2]string
+		nodes   [2]string
+		text    string
+		root    string
+	}{
+		"several apps and nodes": {[2]string{"shop/web", "shop/cart"}, [2]string{"node-a", "node-b"}, "identity error: signing gRPC error (Unavailable): connect", "istiod"},
+		"one node":               {[2]string{"shop/web", "shop/cart"}, [2]string{"node-a", "node-a"}, "identity error: signing gRPC error (Unavailable): connect", ""},
+		"another identity":       {[2]string{"shop/web", "shop/cart"}, [2]string{"node-a", "node-b"}, "identity verification error: peer did not present the expected identity", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			w.node("node-a", "node-b", "node-c")
+			api, stock := w.pod("shop/api", "api-1", "node-c"), w.pod("shop/stock", "stock-1", "node-c")
+			web, cart := w.pod(tc.callers[0], "web-1", tc.nodes[0]), w.pod(tc.callers[1], "cart-1", tc.nodes[1])
+			calls := []*worldEdge{w.edge(tc.callers[0], "shop/api"), w.edge(tc.callers[1], "shop/stock")}
+			w.run(2*time.Minute, func() {
+				calls[0].ok(5, api)
+				calls[1].ok(5, stock)
+			})
+			w.run(time.Minute, func() {
+				for i, e := range calls {
+					e.fail(5, semconv.ErrorTypeIdentityError, "")
+					w.flow(tc.nodes[i], []*worldPod{web, cart}[i].name, []*worldPod{api, stock}[i].name, semconv.DirectionOutbound, semconv.ErrorTypeIdentityError, "", tc.text)
+				}
+			})
+			require.NotEmpty(t, w.outages())
+			for _, o := range w.outages() {
+				assert.Equal(t, rules.KindIdentityError, o.Kind)
+				assert.Equal(t, tc.root != "", o.Root.Name == "istiod")
+			}
+			assert.Equal(t, tc.root != "", len(w.outages()) == 1)
+		})
+	}
+}
+
 // TestSharesOfFailuresAlone opens no outage where ztunnels tell of failures only, unless their metrics tell of the rest.
 func TestSharesOfFailuresAlone(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -143,7 +143,7 @@ func New(store *observe.Store, j *judge.Judge) *Finder {
 	p := placement{store, w}
 	return &Finder{
 		store:      store,
-		finders:    []finder{nodesDown{store, p}, uncaptured{store, j}, overloaded{store, j}, unresolved{store, j}, controlPlane{j}, policies{}, nodesFailing{store, p}, w, sources{store}, destinations{store}},
+		finders:    []finder{nodesDown{store, p}, uncaptured{store, j}, overloaded{store, j}, unresolved{store, j}, controlPlane{j}, policies{}, nodesFailing{store, p}, w, unsigned{store}, sources{store}, destinations{store}},
 		companions: []companion{certificates{j}, budgets{store}, telemetry{store}},
 		finish:     finish{store, j, p, weighing{store, p}},
 		attributed: attributed{j.Attribution},
