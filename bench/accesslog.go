@@ -55,6 +55,19 @@ func (m mesh) appendLine(b []byte, n int, at time.Time) []byte {
 		destination, destination%20, destination, destination%20, destination%20, direction, sent, received, 1+n/2%50, failure)
 }
 
+// appendRequest writes the n-th line of a waypoint, in Istio's text format: another edge's each time, one in a hundred a 503.
+func (m mesh) appendRequest(b []byte, n int, at time.Time) []byte {
+	edge := m.edges[n%len(m.edges)]
+	code, flags, details := 200, "-", "via_upstream"
+	if (n+n/len(m.edges))%100 == 99 {
+		code, flags, details = 503, "UF", "upstream_reset_before_response_started{connection_termination}"
+	}
+	b = at.UTC().AppendFormat(append(b, '['), "2006-01-02T15:04:05.000Z")
+	return fmt.Appendf(b, "] \"GET /items/%d HTTP/1.1\" %d %s %s - \"-\" %d %d %d %d \"-\" \"client/1.%d\" \"%08x-4703-94d8-d59f-6510707007eb\" \"svc-%d.shop-%d:8080\" \"envoy://connect_originate/%s:8080\" inbound-vip|8080|http|svc-%d.shop-%d.svc.cluster.local envoy://internal_client_address/ 10.112.%d.%d:8080 %s:%d - default\n",
+		n%500, code, flags, details, 150+n%100, 500+n%400, 2+n%50, 1+n%50, n%7, n, edge[1], edge[1]%20, address(edge[1]),
+		edge[1], edge[1]%20, edge[1]>>8, edge[1]&255, address(edge[0]), 20000+n%40000)
+}
+
 // logSpan is how long before now a written log begins.
 const logSpan = 20 * time.Second
 
@@ -87,7 +100,7 @@ func (m mesh) follow(ctx context.Context, path string, rate int) error {
 }
 
 // writeLog writes so many lines into a file of the folder, timed evenly up to now.
-func (m mesh) writeLog(folder, name string, lines int) (path string, size int64, err error) {
+func writeLog(folder, name string, lines int, appendLine func(b []byte, n int, at time.Time) []byte) (path string, size int64, err error) {
 	path = filepath.Join(folder, name)
 	file, err := os.Create(path)
 	if err != nil {
@@ -99,7 +112,7 @@ func (m mesh) writeLog(folder, name string, lines int) (path string, size int64,
 	step := logSpan / time.Duration(lines)
 	var line []byte
 	for n := range lines {
-		line = m.appendLine(line[:0], n, start.Add(time.Duration(n)*step))
+		line = appendLine(line[:0], n, start.Add(time.Duration(n)*step))
 		size += int64(len(line))
 		if _, err := out.Write(line); err != nil {
 			return "", 0, fmt.Errorf("writing %s: %w", path, err)

@@ -52,7 +52,7 @@ func benchAPI(ctx context.Context, binary, folder, profiles string, workloads, e
 	m := newMesh(workloads, edges)
 	// Every edge's connection is there several times, from both sides.
 	lines := edges * 2 * 5
-	path, _, err := m.writeLog(folder, "api.log", lines)
+	path, _, err := writeLog(folder, "api.log", lines, m.appendLine)
 	if err != nil {
 		return err
 	}
