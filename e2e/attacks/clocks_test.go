@@ -275,3 +275,70 @@ func TestHostileLines(t *testing.T) {
 		t.Errorf("%d connections are counted, want %d: %s", got, want, c.said("\terror\t"))
 	}
 }
+
+// TestAgentWithAnotherClock has two agents, of which one's clock is wrong for a while and is then set right, by one step or, as for the hour of
+// a summer time, back and forth: both count exactly, no telemetry is said to be lost of the other, whose outage is found in the end.
+func TestAgentWithAnotherClock(t *testing.T) {
+	for name, offs := range map[string][]time.Duration{
+		"ten minutes ahead":  {0, 10 * time.Minute, 0},
+		"ten minutes behind": {0, -10 * time.Minute, 0},
+		"three days ahead":   {0, 72 * time.Hour, 0},
+		"an hour, both ways": {0, time.Hour, 0, -time.Hour, 0},
+		"wrong from the first": {
+			-5 * time.Hour, 0,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := startCollector(t, "gateway.yaml", nil)
+			began := time.Now().Add(-time.Minute).Truncate(time.Second)
+			right, failed, wrong := 0, 0, 0
+			tell := func(off time.Duration, seconds int, failing bool) {
+				for range seconds {
+					now := time.Now().Truncate(time.Second)
+					right, wrong = right+10, wrong+10
+					if failing {
+						failed += 5
+					}
+					// A receiver's series keep the start that they had.
+					c.post("metrics", metrics(
+						flowOf("right-1", "n1", began, now, right, failed), heartbeat("n1", now),
+						flowOf("wrong-1", "n2", began.Add(min(offs[0], 0)), now.Add(off), wrong, 0), heartbeat("n2", now.Add(off)),
+					))
+					time.Sleep(time.Until(now.Add(time.Second)))
+				}
+			}
+			for _, off := range offs {
+				tell(off, 12, false)
+				if found := c.outages("n1"); len(found) > 0 {
+					t.Errorf("by %s: of the node that is right: %v", off, found)
+				}
+			}
+			tell(0, 25, true)
+			if found := c.outages("server"); len(found) == 0 && len(c.outages("")) == 0 {
+				t.Error("half of the connections fail, and no outage is found")
+			}
+			repeat := func() {
+				now := time.Now().Truncate(time.Second)
+				c.post("metrics", metrics(heartbeat("n1", now), heartbeat("n2", now)))
+			}
+			c.eventually("of the node that is right", right, func() int { repeat(); return c.closed("right-1") })
+			c.eventually("of the node that was wrong", wrong, func() int { repeat(); return c.closed("wrong-1") })
+			c.eventually("clocks that are still said to be wrong", 0, func() int {
+				repeat()
+				var status struct {
+					Sources []struct{ Problem string }
+					Clocks  []any `json:"clock_problems"`
+				}
+				c.get("/api/v1/status", &status)
+				n := len(status.Clocks)
+				for _, s := range status.Sources {
+					if strings.HasPrefix(s.Problem, "clock_") {
+						n++
+					}
+				}
+				return n
+			})
+		})
+	}
+}

@@ -60,8 +60,13 @@ func heartbeat(node string, at time.Time) object {
 
 // flow is what a node counted of connections of client-1 to server-1.
 func flow(node string, start, at time.Time, closed, failed int) object {
+	return flowOf("client-1", node, start, at, closed, failed)
+}
+
+// flowOf is what a node counted of connections of a client to server-1.
+func flowOf(client, node string, start, at time.Time, closed, failed int) object {
 	of := map[string]any{
-		"reporter": "source", "source_pod": "client-1", "source_workload_namespace": "shop", "source_address": "10.0.0.1",
+		"reporter": "source", "source_pod": client, "source_workload_namespace": "shop", "source_address": "10.0.0.1",
 		"destination_pod": "server-1", "destination_workload_namespace": "shop", "destination_address": "10.0.0.2", "destination_port": 8080,
 		"destination_service": "server.shop.svc.cluster.local", "connection_security_policy": "mutual_tls",
 	}

@@ -19,6 +19,8 @@ import (
 const (
 	// maxBacklog is how many refused records may wait before no more lines are read.
 	maxBacklog = 50_000
+	// maxUntold is how many entities' events may wait for a boundary before no more are read.
+	maxUntold = 20_000
 	// quiesce is the part of an interval that a flush waits for a poll of the files to end.
 	quiesce = 0.5
 )
@@ -88,7 +90,7 @@ func (l *live) open(ctx context.Context, set receiver.Settings, host component.H
 func (l *live) openSources(ctx context.Context, set receiver.Settings, host component.Host) error {
 	env := &source.Env{
 		Sink: l.ingest, Telemetry: l.tel, Record: l.record, Node: l.cfg.NodeName, Cluster: l.cfg.ClusterName, Refresh: l.cfg.RefreshInterval,
-		Settings: set, Host: host, Clock: l.clock, Storage: l.client, ReadAgain: l.lost, CountedUntil: l.flow.CountedUntil, Ready: l.awaitRoom,
+		Settings: set, Host: host, Clock: l.clock, Storage: l.client, ReadAgain: l.lost, CountedUntil: l.flow.CountedUntil, Ready: l.awaitRoom, Told: l.awaitEvents,
 	}
 	found := cluster.Env{Sink: l.ingest, Telemetry: l.tel, Now: l.clock.Now, Cluster: l.cfg.ClusterName}
 	if !l.cfg.ConfigDump.HasValue() { // a config dump knows more of its ztunnel
@@ -128,9 +130,19 @@ func (l *live) openSources(ctx context.Context, set receiver.Settings, host comp
 
 // awaitRoom holds up reading while what was refused waits for another attempt.
 func (l *live) awaitRoom(ctx context.Context) {
+	l.awaitSent(ctx, func() bool { return l.out.backlog() > maxBacklog })
+}
+
+// awaitEvents holds up a source of entities' events: one that changes its mind all the time must not take the time of all others.
+func (l *live) awaitEvents(ctx context.Context) {
+	l.awaitSent(ctx, func() bool { return len(l.gathered.events) > maxUntold || l.out.backlog() > maxBacklog })
+}
+
+// awaitSent waits for as long as too much has not been sent. It asks with the lock held.
+func (l *live) awaitSent(ctx context.Context, tooMuch func() bool) {
 	for {
 		l.Lock()
-		full := l.out.backlog() > maxBacklog
+		full := tooMuch()
 		flushed := l.pace.flushed
 		l.Unlock()
 		if !full {

@@ -77,7 +77,8 @@ type Store struct {
 	limit int
 
 	mu      sync.RWMutex
-	changes []entry // by time, then in the order of arrival
+	changes []entry               // by time, then in the order of arrival
+	known   map[identity]struct{} // those of changes
 	next    uint64
 	dropped uint64
 	version uint64
@@ -89,36 +90,43 @@ type entry struct {
 }
 
 // New returns a store of at most limit changes; beyond it the oldest leave.
-func New(limit int) *Store { return &Store{limit: limit} }
+func New(limit int) *Store { return &Store{limit: limit, known: map[identity]struct{}{}} }
+
+// identity is what makes two changes the same.
+type identity struct {
+	time                                                   int64
+	kind, namespace, name, cluster, reason, workload, text string
+}
+
+func identityOf(c *Change) identity {
+	return identity{c.Time.UnixNano(), c.Kind, c.Namespace, c.Name, c.Cluster, c.Reason, c.Workload, c.Text}
+}
 
 // Add takes over a change. It is false for one that is there already: a restarted source tells again.
 func (s *Store) Add(c Change) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	id := identityOf(&c)
+	if _, known := s.known[id]; known {
+		return false
+	}
 	at, _ := slices.BinarySearchFunc(s.changes, c.Time, func(e entry, t time.Time) int {
 		if e.Time.After(t) {
 			return 1
 		}
 		return -1
 	})
-	for i := at - 1; i >= 0 && s.changes[i].Time.Equal(c.Time); i-- {
-		if same(&s.changes[i].Change, &c) {
-			return false
-		}
-	}
 	s.next++
 	s.version++
+	s.known[id] = struct{}{}
 	s.changes = slices.Insert(s.changes, at, entry{c, s.next})
 	if len(s.changes) > s.limit {
-		s.changes = slices.Delete(s.changes, 0, len(s.changes)-s.limit)
+		delete(s.known, identityOf(&s.changes[0].Change))
+		s.changes[0] = entry{}
+		s.changes = s.changes[1:]
 		s.dropped++
 	}
 	return true
-}
-
-func same(a, b *Change) bool {
-	return a.Kind == b.Kind && a.Namespace == b.Namespace && a.Name == b.Name && a.Cluster == b.Cluster && a.Reason == b.Reason &&
-		a.Workload == b.Workload && a.Text == b.Text
 }
 
 // Filter selects changes; an empty field selects all.

@@ -137,4 +137,6 @@ type Env struct {
 	Kubernetes *cluster.Source
 	// Ready is to be called after entries were brought, without the lock: it waits while too many have not left.
 	Ready func(ctx context.Context)
+	// Told is to be called after entities' events were brought, without the lock: it waits while too many have not left.
+	Told func(ctx context.Context)
 }

@@ -51,10 +51,11 @@ func Open(_ context.Context, config *Config, env *source.Env) (source.Source, er
 	l := &live{env: env, union: xds.NewUnion(ids), newest: make([]xds.Status, len(clusters))}
 	for i := range clusters {
 		client, err := xds.NewClient(clusters[i].client(env.Node, config.MaxResources), xds.Callbacks{
-			Events: func(_ context.Context, events []mesh.Event) {
+			Events: func(ctx context.Context, events []mesh.Event) {
 				env.Sink.Lock()
-				defer env.Sink.Unlock()
 				env.Sink.AddEvents(l.union.Apply(i, events))
+				env.Sink.Unlock()
+				env.Told(ctx)
 			},
 			Response: env.Record.Response,
 			Status: func(status xds.Status) {
