@@ -31,6 +31,8 @@ type Key struct {
 	Protocol    string
 	Security    string
 	Waypoint    string
+	// Teller is who tells of an edge with neither end in the mesh, one of semconv's EdgeSource constants; empty for all others.
+	Teller string
 }
 
 // BehindWaypoint tells whether the edge is the second hop of a way through a waypoint: its source is the waypoint itself.
@@ -59,6 +61,7 @@ func (k *Key) PutAttributes(attrs pcommon.Map) {
 	put(attrs, semconv.LabelRequestProtocol, k.Protocol)
 	put(attrs, semconv.LabelSecurityPolicy, k.Security)
 	put(attrs, semconv.LabelWaypoint, k.Waypoint)
+	put(attrs, semconv.LabelEdgeSource, k.Teller)
 }
 
 // KeyOf reads the key from a point's attributes; attributes that are not part of it are passed over.
@@ -98,6 +101,8 @@ func KeyOf(attrs pcommon.Map) Key {
 			k.Security = value.Str()
 		case semconv.LabelWaypoint:
 			k.Waypoint = value.Str()
+		case semconv.LabelEdgeSource:
+			k.Teller = value.Str()
 		}
 	}
 	return k

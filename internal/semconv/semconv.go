@@ -162,12 +162,18 @@ const (
 	LabelRequestProtocol = "request_protocol"
 	LabelSecurityPolicy  = "connection_security_policy"
 	LabelWaypoint        = "waypoint"
+	LabelEdgeSource      = "edge_source"
 	LabelErrorType       = "error_type"
 	LabelPolicy          = "policy"
 	LabelDirection       = "direction"
 	LabelHTTPRoute       = "http_route"
 	LabelNode            = "node"
 	LabelOverflow        = "otel.metric.overflow"
+
+	// Who tells of an edge that no ztunnel does.
+	EdgeSourceOBI          = "obi"
+	EdgeSourceHubble       = "hubble"
+	EdgeSourceServiceGraph = "service_graph"
 
 	ReporterSource      = "source"
 	ReporterDestination = "destination"

@@ -19,20 +19,10 @@ import (
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/als"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/dns"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/exposition"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/flows"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/identity"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/proxylog"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/reconcile"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/requests"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/scraped"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/spanjoin"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
 
@@ -70,20 +60,6 @@ type graph struct {
 	wall     wall
 	saved    *saved
 	ticking  ticking
-}
-
-// parts hold the graph's state. Each adds to those before it.
-type parts struct {
-	names     *naming.Directory
-	store     *edges.Store
-	flows     *flows.Table
-	scraped   *scraped.Table
-	proxied   *proxylog.Table
-	als       *als.Reader
-	waypoints *requests.Waypoints
-	requests  *requests.Table
-	spans     *spanjoin.Table
-	dns       *dns.Table
 }
 
 // schedule is when, by the data's clock, what is done next.
@@ -126,40 +102,6 @@ func newGraph(set processor.Settings, cfg *Config) (*graph, error) {
 		wall:    wall{now: time.Now, beat: time.Now()},
 		ticking: ticking{ticker: newTicker},
 	}, nil
-}
-
-func newParts(cfg *Config, clock *datatime.Clock, version string, t *telemetry.Telemetry) parts {
-	limits := reconcile.Limits{Window: cfg.Reconcile.SettleWindow, Skew: cfg.Reconcile.MaxSkew, Hold: cfg.Reconcile.ReasonHold}
-	var p parts
-	p.names = naming.NewDirectory(naming.Config{
-		MaxEntities: cfg.MaxEntities, MaxExternal: cfg.MaxExternal, MaxWeights: cfg.MaxEdges, Hold: cfg.ResolveHold,
-	})
-	p.store = edges.NewStore(edges.Config{
-		MaxEdges: cfg.MaxEdges, MaxRoutes: cfg.Requests.MaxRoutes, MaxPorts: cfg.MaxPortsPerPair, MaxEndpoints: cfg.MaxEntities,
-		Buckets: cfg.Requests.LatencyBuckets, Refresh: cfg.RefreshInterval, Expiry: cfg.EdgeExpiry, Version: version,
-	}, p.names.Externals, t)
-	p.flows = flows.NewTable(flows.Config{
-		MaxFlows: cfg.MaxFlows, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry, Reconcile: limits,
-	}, p.names, p.store, clock, t)
-	p.scraped = scraped.NewTable(scraped.Config{
-		MaxSeries: cfg.MaxFlows, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry, Reconcile: limits,
-	}, p.names, p.store, p.flows, t)
-	p.proxied = proxylog.NewTable(proxylog.Config{
-		MaxRequests: cfg.Requests.MaxSpans, Wait: cfg.Requests.Wait, ResolveHold: cfg.ResolveHold, Expiry: cfg.EdgeExpiry,
-	}, p.names, p.store, t)
-	format, _ := cfg.Requests.accessLogFormat() // Validate has said what is wrong with it
-	p.als = als.NewReader(format, p.names, p.proxied, t)
-	p.waypoints = requests.NewWaypoints(requests.WaypointsConfig{
-		MaxSeries: cfg.MaxFlows, Wait: cfg.Requests.Wait, Expiry: cfg.EdgeExpiry, Reconcile: limits,
-	}, p.names, p.store, p.proxied, t)
-	p.requests = requests.NewTable(requests.Config{
-		Wait: cfg.Requests.Wait, MaxSpans: cfg.Requests.MaxSpans, ConnectionWait: cfg.FlowSpans.ApplicationWait,
-	}, p.names, p.store, p.waypoints, t)
-	p.spans = spanjoin.NewTable(spanjoin.Config{
-		Wait: cfg.FlowSpans.Wait, RequestWait: cfg.FlowSpans.ApplicationWait, MaxSpans: cfg.FlowSpans.MaxSpans, MaxSkew: cfg.FlowSpans.MaxSkew,
-	}, p.names, p.requests.Sent, t)
-	p.dns = dns.NewTable(dns.Config{MaxSeries: cfg.MaxFlows, Refresh: cfg.RefreshInterval, Expiry: cfg.EdgeExpiry}, p.names, t)
-	return p
 }
 
 // Start takes up the stored state and begins to watch for heartbeats that stop.
@@ -220,6 +162,7 @@ func (g *graph) learn(logs plog.Logs, requests bool, sender netip.Addr) plog.Log
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	arrival := g.arrival()
+	g.alongside.Take(logs)
 	return g.als.Take(g.proxied.Take(logs, arrival), g.senderOf(sender), arrival)
 }
 
@@ -281,6 +224,7 @@ func (g *graph) applyMetrics(metrics pmetric.Metrics) emission {
 		resource.ScopeMetrics().RemoveIf(func(scope pmetric.ScopeMetrics) bool {
 			exposition.RestoreHistograms(scope.Metrics())
 			scope.Metrics().RemoveIf(func(metric pmetric.Metric) bool {
+				g.alongside.Apply(resource.Resource(), scope.Scope().Name(), metric)
 				return g.applyMetric(&source, metric, arrival)
 			})
 			return scope.Metrics().Len() == 0
@@ -345,19 +289,6 @@ func (g *graph) hear(metrics pmetric.Metrics, now time.Time) {
 	}
 }
 
-// rewind takes note that the clock went back to a time: nothing was seen, and nothing is due, any later than it would be then.
-func (p *parts) rewind(now pcommon.Timestamp) {
-	p.names.Weights.Rewind(now)
-	p.store.Rewind(now)
-	p.flows.Rewind(now)
-	p.scraped.Rewind(now)
-	p.proxied.Rewind(now)
-	p.waypoints.Rewind(now)
-	p.requests.Rewind(now)
-	p.spans.Rewind(now)
-	p.dns.Rewind(now)
-}
-
 // warnOfClocks logs which nodes' clocks are wrong, once a minute.
 func (g *graph) warnOfClocks(now time.Time) {
 	if since := now.Sub(g.wall.warned); since >= 0 && since < time.Minute {
@@ -393,6 +324,7 @@ func (g *graph) flush(final bool) (pmetric.Metrics, ptrace.Traces, plog.Logs) {
 	g.sweep(m)
 	metrics := g.store.Emit(now)
 	g.dns.Emit(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), now)
+	g.alongside.Emit(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), now)
 	g.telemetry.AppendDropped(metrics.ResourceMetrics().At(0).ScopeMetrics().At(0), now)
 	g.clock.Settle()
 	g.recordSizes()

@@ -774,6 +774,11 @@ export interface components {
             /** @enum {string} */
             security: "mutual_tls" | "plaintext" | "unknown";
             waypoint: string;
+            /**
+             * @description Who tells of an edge with neither end in the mesh, if no ztunnel does; absent for all others.
+             * @enum {string}
+             */
+            told_by?: "obi" | "hubble" | "service_graph";
             /** @description opened is every attempt, closed every one that ended, well or not, failed those that failed. */
             connections: {
                 opened: components["schemas"]["Count"];

@@ -89,7 +89,7 @@ func (b *Builder) addEdge(key *edge.Key, source, destination unique.Handle[edge.
 		b.slab = make([]Edge, 0, max(slabEdges, cap(b.graph.Edges)-len(b.graph.Edges)))
 	}
 	b.slab = append(b.slab, Edge{
-		Protocol: key.Protocol, Security: Security(key.Security), Waypoint: key.Waypoint, Counts: counts,
+		Protocol: key.Protocol, Security: Security(key.Security), Waypoint: key.Waypoint, Teller: key.Teller, Counts: counts,
 		judged: judged{client: b.ward(&key.Source, source), server: b.ward(&key.Destination, destination), outage: b.marks.of(key)},
 	})
 	e := &b.slab[len(b.slab)-1]
@@ -255,7 +255,7 @@ func (e *Edge) compare(other *Edge) int {
 		return e.Destination - other.Destination
 	}
 	return cmp.Or(cmp.Compare(e.Service, other.Service), cmp.Compare(e.Port, other.Port), cmp.Compare(e.Protocol, other.Protocol),
-		cmp.Compare(e.Security, other.Security), cmp.Compare(e.Waypoint, other.Waypoint))
+		cmp.Compare(e.Security, other.Security), cmp.Compare(e.Waypoint, other.Waypoint), cmp.Compare(e.Teller, other.Teller))
 }
 
 // rollUp adds the workloads that are known and idle, and gives grouped nodes all of their pods.

@@ -257,7 +257,12 @@ func (e *encoder) encodeHead(b []byte, g *Graph, one *Edge) []byte {
 	b = append(b, `,"security":`...)
 	b = appendString(b, one.Security)
 	b = append(b, `,"waypoint":`...)
-	return appendString(b, one.Waypoint)
+	b = appendString(b, one.Waypoint)
+	if one.Teller != "" {
+		b = append(b, `,"told_by":`...)
+		b = appendString(b, one.Teller)
+	}
+	return b
 }
 
 // encodeCounts appends the members of an edge that say what happened on it.
@@ -370,6 +375,7 @@ func (e *encoder) edgeID(source, destination string, one *Edge) uint64 {
 	e.id = append(e.id, one.Security...)
 	e.id = append(e.id, 0)
 	e.id = append(e.id, one.Waypoint...)
+	e.id = append(e.id, one.Teller...)
 	return xxhash.Sum64(e.id)
 }
 

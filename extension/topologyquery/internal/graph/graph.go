@@ -81,8 +81,10 @@ type Edge struct {
 	Protocol            string
 	Security            string
 	Waypoint            string
-	Health, Reason      string
-	Counts              *live.Counts
+	// Teller is who tells of an edge that no ztunnel does.
+	Teller         string
+	Health, Reason string
+	Counts         *live.Counts
 	// Behind is what lies behind the waypoint, nil where nobody tells.
 	Behind *Behind
 	judged

@@ -198,6 +198,8 @@ func keyOf(l labels.Labels) edge.Key {
 			k.Security = label.Value
 		case semconv.LabelWaypoint:
 			k.Waypoint = label.Value
+		case semconv.LabelEdgeSource:
+			k.Teller = label.Value
 		}
 	})
 	return k

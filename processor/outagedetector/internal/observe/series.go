@@ -88,6 +88,9 @@ func (s *seriesTable) of(attrs pcommon.Map, t int64) *series {
 		return nil
 	}
 	key := edge.KeyOf(attrs)
+	if key.Teller != "" {
+		return nil // Others than ztunnels tell of it, and nobody says when they are silent.
+	}
 	if found, ok := s.byKey[key]; ok {
 		found.last = t
 		return found

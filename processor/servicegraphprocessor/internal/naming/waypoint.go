@@ -20,6 +20,7 @@ type derived struct {
 	byParty    map[edge.Party]*mesh.Workload
 	clients    *clients // nil until they are asked for
 	askers     map[canonical]edge.Party
+	carried    map[Pod]bool // by workload and app, with and without their namespace; nil until it is asked for
 }
 
 // derive brings what is computed from the whole state up to date.
@@ -143,6 +144,22 @@ func (d *Directory) MergePartyHop(source, destination edge.Party, hostname strin
 func (d *Directory) InMesh(party edge.Party) bool {
 	w := d.derive().byParty[party]
 	return w != nil && w.InMesh()
+}
+
+// Carried tells whether a ztunnel carries the traffic of a party that others name, who may know no version, cluster or namespace.
+func Carried(d *Directory, party *edge.Party) bool {
+	r := d.derive()
+	if r.carried == nil {
+		r.carried = map[Pod]bool{}
+		for known, w := range r.byParty {
+			if w.InMesh() {
+				for _, name := range [...]string{known.Workload, known.App} {
+					r.carried[Pod{known.Namespace, name}], r.carried[Pod{"", name}] = true, true
+				}
+			}
+		}
+	}
+	return r.carried[Pod{party.Namespace, party.Workload}]
 }
 
 // LeadsToWaypoint tells whether connections to a party for a service end at a waypoint on their way.
