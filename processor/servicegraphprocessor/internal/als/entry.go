@@ -124,7 +124,8 @@ func flagsOf(f *accesslog.ResponseFlags) string {
 		set  bool
 		name string
 	}{
-		{f.GetUpstreamRetryLimitExceeded(), "URX"}, {f.GetFailedLocalHealthcheck(), "LH"},
+		{f.GetUpstreamRetryLimitExceeded(), "URX"},
+		{f.GetFailedLocalHealthcheck(), "LH"},
 		{f.GetNoHealthyUpstream(), "UH"},
 		{f.GetUpstreamRequestTimeout(), "UT"},
 		{f.GetLocalReset(), "LR"},
@@ -139,7 +140,7 @@ func flagsOf(f *accesslog.ResponseFlags) string {
 		{f.GetUnauthorizedDetails() != nil, "UAEX"},
 		{f.GetRateLimitServiceError(), "RLSE"},
 		{f.GetDownstreamConnectionTermination(), "DC"},
-		{f.GetUpstreamRetryLimitExceeded(), "URX"},
+
 		{f.GetStreamIdleTimeout(), "SI"},
 		{f.GetInvalidEnvoyRequestHeaders(), "IH"},
 		{f.GetDownstreamProtocolError(), "DPE"},
