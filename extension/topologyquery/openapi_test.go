@@ -98,7 +98,7 @@ func examples(t *testing.T, base string) map[string][]string {
 		"/api/v1/openapi.yaml": {"/api/v1/openapi.yaml"},
 		"/api/v1/graph": {
 			"/api/v1/graph", "/api/v1/graph?group_by=service", "/api/v1/graph?group_by=app&namespace=billing",
-			"/api/v1/graph?group_by=namespace&idle_edges=true", "/api/v1/graph?start=0&end=1", "/api/v1/graph?waypoints=show",
+			"/api/v1/graph?group_by=namespace&idle_edges=true", "/api/v1/graph?start=0&end=1", "/api/v1/graph?waypoints=show", "/api/v1/graph?dns=show",
 			"/api/v1/graph?start=2026-09-01T00:00:00%2B02:00&end=2026-09-01T00:05:00+02:00",
 		},
 		"/api/v1/series": {

@@ -188,6 +188,8 @@ const (
 
 	ProtocolTCP  = "tcp"
 	ProtocolHTTP = "http"
+	// ProtocolDNS is that of the API's edges from workloads to the resolver that ztunnels ask for them.
+	ProtocolDNS  = "dns"
 	ProtocolGRPC = "grpc"
 	// ProtocolMessaging is of messages that a broker delivers, from their producer to their consumer.
 	ProtocolMessaging = "messaging"

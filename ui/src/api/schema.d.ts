@@ -767,10 +767,10 @@ export interface components {
             service: string;
             port: number;
             /**
-             * @description messaging is of messages that a broker delivers; it has no connections of its own.
+             * @description dns is of names that ztunnels ask a resolver for. messaging is of messages that a broker delivers; it has no connections of its own.
              * @enum {string}
              */
-            protocol: "tcp" | "http" | "grpc" | "messaging";
+            protocol: "tcp" | "http" | "grpc" | "messaging" | "dns";
             /** @enum {string} */
             security: "mutual_tls" | "plaintext" | "unknown";
             waypoint: string;
@@ -1237,6 +1237,14 @@ export interface components {
                         stopped: components["schemas"]["Count"];
                     };
                 };
+                /** @description How busy it was in the range, every 15 seconds or as often as it is scraped, at most for the last hour; the oldest first. */
+                load_history: {
+                    at: components["schemas"]["Time"];
+                    busy: number | null;
+                    parks_per_second: number | null;
+                    sockets: components["schemas"]["Sides"];
+                    open_files: components["schemas"]["Count"];
+                }[];
                 /** @description Those that are to be the same on all nodes, by their names in its config dump; empty without one. */
                 settings: {
                     [key: string]: string;
@@ -1675,6 +1683,8 @@ export interface operations {
                 group_by?: components["parameters"]["groupBy"];
                 /** @description Only edges that touch this namespace, with their nodes, and the namespace's own nodes. */
                 namespace?: string;
+                /** @description Whether the graph has edges from workloads to the resolver that their ztunnels ask, of protocol `dns`: the forwarded queries are their requests, and no failures are told, for search domains make most end without an address in health. `failing`: while an outage of names goes on; what it names is then failing or degraded. */
+                dns?: "hide" | "failing" | "show";
                 /** @description `hide`: an edge through a waypoint leads from client to server and has both `hops`. `show`: waypoints are nodes, and each such edge is two, from client to waypoint and from waypoint to server; the requests are on both, the second one's connections are those that the server's ztunnel tells. */
                 waypoints?: "hide" | "show";
                 /** @description Edges without traffic in the range as well. */

@@ -1,5 +1,6 @@
 import type { NodeDetail } from '../api/types';
 import { count, percent, plural } from '../domain/format';
+import { Sparkline } from './Sparkline';
 import { TableHead } from './TableHead';
 import { Time } from './Time';
 
@@ -29,6 +30,49 @@ export function Load({ load }: { load: Ztunnel['load'] }) {
         {load.proxies.pending > 0 && <span className="text-failing">, {count(load.proxies.pending)} pending</span>}
       </dd>
     </>
+  );
+}
+
+/** How busy a ztunnel was: what is known of the time that is shown. */
+export function LoadCharts({ past }: { past: Ztunnel['load_history'] }) {
+  if (past.length < 2) return null;
+  const charts: { title: string; values: (number | null)[]; text: (value: number) => string; tone: string }[] = [
+    { title: 'Busy', values: past.map((p) => p.busy), text: percent, tone: 'series-1' },
+    { title: 'Idle moments a second', values: past.map((p) => p.parks_per_second), text: count, tone: 'series-2' },
+    { title: 'Sockets of pods', values: past.map((p) => p.sockets.outbound), text: count, tone: 'series-3' },
+    { title: 'Sockets of other ztunnels', values: past.map((p) => p.sockets.inbound), text: count, tone: 'series-4' },
+    { title: 'File descriptors', values: past.map((p) => p.open_files), text: count, tone: 'series-5' },
+  ];
+  return (
+    <section className="card" aria-label="Load">
+      <div className="card-head">
+        <h2>Load</h2>
+        <span className="page-sub">
+          from <Time at={past[0]!.at} /> to <Time at={past.at(-1)!.at} />
+        </span>
+      </div>
+      <div className="table-scroll">
+        <table className="table compact">
+          <TableHead columns={['', '', '#Now', '#Most']} />
+          <tbody>
+            {charts.map(({ title, values, text, tone }) => {
+              const known = values.filter((value) => value !== null);
+              if (known.length === 0) return null;
+              return (
+                <tr key={title}>
+                  <td>{title}</td>
+                  <td>
+                    <Sparkline values={values} tone={tone} width={420} height={40} label={title} />
+                  </td>
+                  <td className="num">{text(known.at(-1)!)}</td>
+                  <td className="num">{text(Math.max(...known))}</td>
+                </tr>
+              );
+            })}
+          </tbody>
+        </table>
+      </div>
+    </section>
   );
 }
 

@@ -36,7 +36,8 @@ export default function GraphPage() {
   const group = query.get('group') ?? 'workload';
   const namespace = query.get('namespace') ?? '';
   const waypoints = query.get('waypoints') === 'show' ? 'show' : undefined;
-  const params = { group_by: group, namespace: namespace || undefined, waypoints };
+  const dns = query.get('dns') === 'show' ? 'show' : undefined;
+  const params = { group_by: group, namespace: namespace || undefined, waypoints, dns };
   const { data: graph, error, isPending, refetch } = useGraph(params, { range });
   const { data: outages } = useOutages();
 
@@ -58,7 +59,7 @@ export default function GraphPage() {
   );
   // With every box folded it is another, far smaller picture, and has a layout of its own.
   const whole = view !== undefined && view.boxes.length === 0 && view.nodes.some((node) => node.folded);
-  const { positions, ready, round, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}${waypoints ? ' waypoints' : ''}`, {
+  const { positions, ready, round, tidy, move } = useLayout(view, `${group} ${boxing}${whole ? ' folded' : ''}${waypoints ? ' waypoints' : ''}${dns ? ' dns' : ''}`, {
     direction: useMedia(portrait) ? 'down' : 'right',
     part: namespace !== '' || focus !== undefined || hide !== '',
   });

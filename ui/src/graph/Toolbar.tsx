@@ -55,6 +55,7 @@ function Display() {
   const [width, setWidth] = useParam('width', 'none');
   const [colour, setColour] = useParam('colour', 'health');
   const [waypoints, setWaypoints] = useParam('waypoints', 'hide');
+  const [dns, setDns] = useParam('dns', 'failing');
   const chosen = new Set(labels.split(','));
   const toggle = (label: EdgeLabel) => {
     if (chosen.has(label)) chosen.delete(label);
@@ -80,6 +81,9 @@ function Display() {
             <legend>Nodes</legend>
             <label className="check">
               <input type="checkbox" checked={waypoints === 'show'} onChange={() => setWaypoints(waypoints === 'show' ? 'hide' : 'show')} /> Waypoints
+            </label>
+            <label className="check">
+              <input type="checkbox" checked={dns === 'show'} onChange={() => setDns(dns === 'show' ? 'failing' : 'show')} /> Who asks for names
             </label>
           </fieldset>
           <Choice title="Boxes" options={BOXINGS} value={box} set={setBox} />

@@ -16,7 +16,7 @@ import { Lines } from '../components/Lines';
 import { Link } from '../components/Link';
 import { ListPage } from '../components/ListPage';
 import { Pods } from '../components/Pods';
-import { Load, Messages, Revocation } from '../components/Proxy';
+import { Load, LoadCharts, Messages, Revocation } from '../components/Proxy';
 import { Differences, Settings } from '../components/Settings';
 import { Failure, Loading, SourceTable } from '../components/State';
 import { Time } from '../components/Time';
@@ -182,6 +182,7 @@ function Detail({ name }: { name: string }) {
           </div>
         </section>
       </div>
+      <LoadCharts past={data.ztunnel.load_history} />
       <Settings settings={data.ztunnel.settings} node={data.name} />
       <Messages events={data.ztunnel.events} />
       <Lines node={data.name} />

@@ -51,7 +51,9 @@ type Outage struct {
 	IsOpen bool
 	// Denial tells that it is one of denials, which are then nobody's will.
 	Denial bool
-	Edges  []outage.Edge
+	// Names tells that it is one of names that are not resolved, or late.
+	Names bool
+	Edges []outage.Edge
 }
 
 // Root is the subject of an outage.

@@ -39,7 +39,7 @@ func (s *compatRoutes) dependencies(r *http.Request, p *params) (*answer, error)
 	if p.err != nil {
 		return nil, p.err
 	}
-	g, release, err := s.graphs.build(r.Context(), graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByApp}, false)
+	g, release, err := s.graphs.build(r.Context(), graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByApp}, false, dnsHide)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (s *compatRoutes) nodeGraphData(r *http.Request, p *params) (*answer, error
 	if p.err != nil {
 		return nil, p.err
 	}
-	g, release, err := s.graphs.build(r.Context(), options, false)
+	g, release, err := s.graphs.build(r.Context(), options, false, dnsHide)
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,9 @@ type pastOutages interface {
 type graphs struct {
 	live        liveGraph
 	past        pastGraph
+	names       pastAskers
 	mesh        graphMesh
+	resolver    resolverMesh
 	delivering  delivering
 	outages     pastOutages
 	ranges      *ranges
@@ -70,7 +72,7 @@ type graphs struct {
 
 func newGraphs(all *stores.Stores, settings *Settings, ranges *ranges, gate *gate) *graphs {
 	return &graphs{
-		live: all.Live, past: all.Past, mesh: all.Inventory, delivering: all.Sources, outages: all.Outages, ranges: ranges,
+		live: all.Live, past: all.Past, names: all.Past, mesh: all.Inventory, resolver: all.Inventory, delivering: all.Sources, outages: all.Outages, ranges: ranges,
 		health: settings.Health, silentAfter: settings.SilentAfter, timeout: settings.Limits.Timeout,
 		gate: gate, memory: settings.Memory, cache: newGraphCache(settings.Memory),
 	}
@@ -88,11 +90,12 @@ func (s *graphs) get(r *http.Request, p *params) (*answer, error) {
 	options := graph.Options{Start: w.start, End: w.end, GroupBy: p.groupBy(), Namespaces: p.namespaces()}
 	idle := p.boolean("idle_edges")
 	options.Waypoints = p.oneOf("waypoints", "hide", "hide", "show") == "show"
+	dns := p.oneOf("dns", dnsFailing, dnsHide, dnsFailing, dnsShow)
 	if p.err != nil {
 		return nil, p.err
 	}
 	// The question, and the state of the stores that the answer depends on.
-	key := fmt.Sprintf("%d %d %s %t %t %d %d %d %d %s", w.start, w.end, options.GroupBy, idle, options.Waypoints,
+	key := fmt.Sprintf("%d %d %s %t %t %s %d %d %d %d %s", w.start, w.end, options.GroupBy, idle, options.Waypoints, dns,
 		s.live.Version(), s.mesh.Version(), s.outages.Version(), s.ranges.now(), strings.Join(options.Namespaces, ","))
 	if known := s.cache.get(key); known != nil {
 		return known, nil
@@ -104,7 +107,7 @@ func (s *graphs) get(r *http.Request, p *params) (*answer, error) {
 		if known := s.cache.get(key); known != nil {
 			return known, nil
 		}
-		return s.answer(ctx, key, options, idle)
+		return s.answer(ctx, key, options, idle, dns)
 	})
 	if err != nil {
 		return nil, err
@@ -112,12 +115,12 @@ func (s *graphs) get(r *http.Request, p *params) (*answer, error) {
 	return made.(*answer), nil
 }
 
-func (s *graphs) answer(ctx context.Context, key string, options graph.Options, idle bool) (*answer, error) {
+func (s *graphs) answer(ctx context.Context, key string, options graph.Options, idle bool, dns string) (*answer, error) {
 	if err := s.gate.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer s.gate.leave()
-	g, release, err := s.build(ctx, options, idle)
+	g, release, err := s.build(ctx, options, idle, dns)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +134,7 @@ func (s *graphs) answer(ctx context.Context, key string, options graph.Options, 
 const edgeBytes = 2 << 10
 
 // build makes the graph of a window. release gives its memory back: nothing of it may be used afterwards.
-func (s *graphs) build(ctx context.Context, options graph.Options, idle bool) (g *graph.Graph, release func(), err error) {
+func (s *graphs) build(ctx context.Context, options graph.Options, idle bool, dns string) (g *graph.Graph, release func(), err error) {
 	size := int64(1+s.live.Stats().Edges) * edgeBytes
 	if err := s.memory.Reserve(size); err != nil {
 		return nil, nil, err
@@ -139,6 +142,11 @@ func (s *graphs) build(ctx context.Context, options graph.Options, idle bool) (g
 	release = func() { s.memory.Release(size) }
 	clock := s.ranges.now()
 	s.judgeBy(&options)
+	names, err := s.ask(ctx, &options, dns)
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
 	from := "live"
 	var b *graph.Builder
 	if s.live.Covers(options.Start, clock) {
@@ -164,6 +172,7 @@ func (s *graphs) build(ctx context.Context, options graph.Options, idle bool) (g
 			return nil, nil, unavailable(err)
 		}
 	}
+	names.addTo(b)
 	g = b.Graph()
 	g.From, g.Clock = from, clock
 	return g, release, nil
@@ -174,12 +183,12 @@ func (s *graphs) Graph(ctx context.Context, options graph.Options) (g *graph.Gra
 	if time.Duration(options.End-options.Start)*time.Millisecond > s.ranges.most {
 		return nil, nil, badParameter("start", "the range is longer than "+s.ranges.most.String())
 	}
-	return s.build(ctx, options, false)
+	return s.build(ctx, options, false, dnsHide)
 }
 
 // workloads is the graph of workloads in a window, for health and neighbours.
 func (s *graphs) workloads(ctx context.Context, w window) (g *graph.Graph, release func(), err error) {
-	return s.build(ctx, graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByWorkload}, false)
+	return s.build(ctx, graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByWorkload}, false, dnsHide)
 }
 
 // judgeBy completes options by all that health is judged by, which is the same for everything at a moment.
@@ -193,6 +202,7 @@ func (s *graphs) judgeBy(options *graph.Options) {
 		one := graph.Outage{
 			Summary: o.Summary, Critical: o.Severity == "critical", IsOpen: o.EndedAt == nil || o.EndedAt.After(end),
 			Denial: o.Kind == semconv.ErrorTypePolicyDenied, Edges: o.Edges,
+			Names: o.Kind == semconv.ErrorTypeDNSFailure || o.Kind == kindDNSSlow,
 		}
 		if o.Root.Type == "workload" || o.Root.Type == "service" {
 			one.Root = graph.Root{Namespace: o.Root.Namespace, Name: o.Root.Name}

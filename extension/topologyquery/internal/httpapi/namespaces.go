@@ -37,7 +37,7 @@ func (s *namespaceRoutes) list(r *http.Request, p *params) (*answer, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	g, release, err := s.graphs.build(r.Context(), graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByNamespace}, false)
+	g, release, err := s.graphs.build(r.Context(), graph.Options{Start: w.start, End: w.end, GroupBy: graph.ByNamespace}, false, dnsHide)
 	if err != nil {
 		return nil, err
 	}

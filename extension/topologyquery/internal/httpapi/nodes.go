@@ -338,7 +338,7 @@ func (s *nodeRoutes) get(r *http.Request, p *params) (*answer, error) {
 	}
 	body := nodeDetail{nodeBody: s.body(&m, name), PodList: []nodePod{}, CertList: []certificateBody{}, Outages: []*outage.Outage{}}
 	body.XDS.State, body.XDS.LastSeen = m.xds(name)
-	body.Ztunnel = newZtunnelBody(s.pods.proxies, name, m.ztunnels[name])
+	body.Ztunnel = newZtunnelBody(s.pods.proxies, name, m.ztunnels[name], w)
 	body.Ztunnel.LogLevel = m.logLevel(name)
 	var err error
 	if body.DNS, err = s.names.Names(r.Context(), w.start, w.end, anyNode, semconv.LabelNode, name); err != nil {

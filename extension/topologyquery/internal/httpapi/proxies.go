@@ -28,6 +28,7 @@ const (
 // nodeProxies is what ztunnels say of themselves. proxies.Table is one.
 type nodeProxies interface {
 	Load(node string) (load nodeload.Load, ok bool)
+	Past(node string, start, end pcommon.Timestamp) []nodeload.Load
 	Events(node string) []proxies.Event
 	Waits(node, uid string, now pcommon.Timestamp) string
 	Unenrolled(node, namespace, pod string, now pcommon.Timestamp) string
@@ -76,6 +77,8 @@ func (s *pods) capture(pod *mesh.Workload, z *mesh.Ztunnel) (state, detail strin
 type ztunnelBody struct {
 	Name string    `json:"name"`
 	Load *loadBody `json:"load"`
+	// Past is how busy it was in the range, at most for the last hour, the oldest first.
+	Past []pastLoad `json:"load_history"`
 	// Events are what it logged beside connections, the newest first.
 	Events    []proxies.Event `json:"events"`
 	Resolvers []string        `json:"resolvers"`
@@ -112,6 +115,15 @@ type loadBody struct {
 	Proxies proxiesBody `json:"proxies"`
 }
 
+// pastLoad is the load at a time: what changes of it.
+type pastLoad struct {
+	At      time.Time   `json:"at"`
+	Busy    *float64    `json:"busy"`
+	Parks   *float64    `json:"parks_per_second"`
+	Sockets socketsBody `json:"sockets"`
+	Files   uint64      `json:"open_files"`
+}
+
 type socketsBody struct {
 	Outbound uint64 `json:"outbound"`
 	Inbound  uint64 `json:"inbound"`
@@ -129,8 +141,15 @@ type proxiesBody struct {
 	Stopped uint64 `json:"stopped"`
 }
 
-func newZtunnelBody(all nodeProxies, node string, z *mesh.Ztunnel) ztunnelBody {
-	body := ztunnelBody{Events: all.Events(node), Resolvers: []string{}, Settings: map[string]string{}}
+func newZtunnelBody(all nodeProxies, node string, z *mesh.Ztunnel, in window) ztunnelBody {
+	body := ztunnelBody{Events: all.Events(node), Resolvers: []string{}, Settings: map[string]string{}, Past: []pastLoad{}}
+	for _, l := range all.Past(node, pcommon.Timestamp(in.start)*1e6, pcommon.Timestamp(in.end)*1e6) {
+		one := pastLoad{At: l.At.AsTime(), Sockets: socketsBody{l.Outbound, l.Inbound}, Files: l.Files}
+		if l.Since > 0 {
+			one.Busy, one.Parks = &l.Busy, &l.Parks
+		}
+		body.Past = append(body.Past, one)
+	}
 	if z != nil {
 		body.Name = z.Name
 		body.Resolvers = append(body.Resolvers, z.Resolvers...)

@@ -3,6 +3,7 @@
 package proxies
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,9 @@ const (
 	maxText = 512
 	// maxPending bounds the pods of one node that wait.
 	maxPending = 1024
+	// step is how far apart the loads are that are kept, maxPast how many of a node are: an hour's.
+	step    = pcommon.Timestamp(15 * time.Second)
+	maxPast = 240
 	// retried is within what time a pod that waits is tried again.
 	retried = 12 * time.Second
 )
@@ -53,6 +57,7 @@ type waiting struct {
 
 type node struct {
 	load    nodeload.Tracker
+	past    []nodeload.Load // every step or longer, the oldest first; bounded by maxPast
 	events  []Event
 	pending map[string]waiting // by UID; bounded by maxPending
 	// unenrolled are the pods that the node's CNI agent could not hand over.
@@ -84,7 +89,36 @@ func (t *Table) Metric(name string, metric pmetric.Metric, now pcommon.Timestamp
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.node(name, now).load.Take(metric)
+	n := t.node(name, now)
+	whole, ok := n.load.Load()
+	n.load.Take(metric)
+	if next, _ := n.load.Load(); ok && next.At > whole.At {
+		n.keep(whole)
+	}
+}
+
+// keep keeps what a scrape told, all of whose metrics were taken.
+func (n *node) keep(load nodeload.Load) {
+	if last := len(n.past) - 1; last >= 0 && load.At < n.past[last].At+step {
+		return
+	}
+	if len(n.past) >= maxPast {
+		n.past = slices.Delete(n.past, 0, 1)
+	}
+	n.past = append(n.past, load)
+}
+
+// Past is how busy a node's ztunnel was in [start, end), at most for the last hour, the oldest first.
+func (t *Table) Past(name string, start, end pcommon.Timestamp) []nodeload.Load {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n, ok := t.nodes.Get(name)
+	if !ok {
+		return nil
+	}
+	from, _ := slices.BinarySearchFunc(n.past, start, func(l nodeload.Load, at pcommon.Timestamp) int { return cmp.Compare(l.At, at) })
+	to, _ := slices.BinarySearchFunc(n.past, end, func(l nodeload.Load, at pcommon.Timestamp) int { return cmp.Compare(l.At, at) })
+	return slices.Clone(n.past[from:max(from, to)])
 }
 
 // Message takes over a line of a node's ztunnel, or of its CNI agent.

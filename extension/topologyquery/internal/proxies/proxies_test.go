@@ -78,3 +78,23 @@ func TestLoad(t *testing.T) {
 	assert.True(t, ok)
 	assert.EqualValues(t, 70, load.Files)
 }
+
+// TestPast keeps the load of an hour, a point every 15 seconds.
+func TestPast(t *testing.T) {
+	table := New()
+	for at := pcommon.Timestamp(1000); at < 6000; at += 5 {
+		metric := pmetric.NewMetric()
+		metric.SetName("process_open_fds")
+		point := metric.SetEmptyGauge().DataPoints().AppendEmpty()
+		point.SetTimestamp(at * second)
+		point.SetIntValue(int64(at))
+		table.Metric("node-a", metric, at*second)
+	}
+	past := table.Past("node-a", 0, 10_000*second)
+	require.Len(t, past, maxPast)
+	assert.EqualValues(t, 5980, past[maxPast-1].Files)
+	assert.Equal(t, 15*second, past[1].At-past[0].At)
+	assert.Len(t, table.Past("node-a", 5900*second, 5960*second), 4)
+	assert.Empty(t, table.Past("node-a", 9000*second, 100*second))
+	assert.Empty(t, table.Past("other", 0, 10_000*second))
+}
