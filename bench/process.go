@@ -74,7 +74,7 @@ func (c *collector) await(ctx context.Context, counter string, value float64) er
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for %s to reach %.0f: %w", counter, value, ctx.Err())
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(250 * time.Millisecond):
 		}
 		if sum, err := c.counter(ctx, counter); err == nil && sum >= value {
 			return nil
