@@ -73,6 +73,8 @@ const (
 
 // Sink takes entries. Calls come while the tail's lock is held.
 type Sink interface {
+	// Begin comes before entries that were read at one time.
+	Begin()
 	Entry(node string, entry []byte)
 	// Damaged counts lines that were not what they should be: not wrapped as the file's others are.
 	Damaged(what Damage, n int64)
@@ -223,6 +225,7 @@ func splitLines(longest int) bufio.SplitFunc {
 func (t *Tail) lines(ctx context.Context, pieces [][]byte, attributes map[string]any, _ int64, _ []int64) error {
 	t.lock.Lock()
 	t.polls.reading = true
+	t.sink.Begin()
 	f := t.file(attributes)
 	if f.node == "" {
 		n := int64(0)
@@ -338,6 +341,7 @@ func (t *Tail) nodeOf(path string) string {
 func (t *Tail) pollEnded() {
 	t.lock.Lock()
 	defer t.lock.Unlock()
+	t.sink.Begin()
 	for id, f := range t.files {
 		if f.poll == t.polls.count {
 			continue

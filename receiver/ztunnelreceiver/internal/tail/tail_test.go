@@ -26,6 +26,7 @@ type entries struct {
 	damaged map[Damage]int64
 }
 
+func (*entries) Begin()                         {}
 func (e *entries) Entry(_ string, entry []byte) { e.all = append(e.all, string(entry)) }
 func (e *entries) Damaged(what Damage, n int64) { e.damaged[what] += n }
 func newEntries() *entries                      { return &entries{damaged: map[Damage]int64{}} }

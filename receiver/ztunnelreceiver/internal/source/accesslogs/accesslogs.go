@@ -116,7 +116,7 @@ func openFiles(ctx context.Context, config *Config, env *source.Env) (source.Sou
 	if env.Storage != nil {
 		store = env.Storage
 	}
-	followed, err := tail.New(settings, env.Settings.TelemetrySettings, store, fileSink{env}, env.Sink, env.Ready)
+	followed, err := tail.New(settings, env.Settings.TelemetrySettings, store, &fileSink{env: env}, env.Sink, env.Ready)
 	if err != nil {
 		return nil, err
 	}
@@ -138,13 +138,20 @@ func take(env *source.Env, node string, entry []byte, now time.Time) {
 	env.Sink.Entry(node, entry, now)
 }
 
-type fileSink struct{ env *source.Env }
+type fileSink struct {
+	env *source.Env
+	// read is when the entries that come were read.
+	read time.Time
+}
+
+// Begin implements tail.Sink.
+func (s *fileSink) Begin() { s.read = s.env.Clock.Now() }
 
 // Entry implements tail.Sink.
-func (s fileSink) Entry(node string, entry []byte) { take(s.env, node, entry, s.env.Clock.Now()) }
+func (s *fileSink) Entry(node string, entry []byte) { take(s.env, node, entry, s.read) }
 
 // Damaged implements tail.Sink.
-func (s fileSink) Damaged(what tail.Damage, n int64) { s.env.Telemetry.LeftOut(string(what), n) }
+func (s *fileSink) Damaged(what tail.Damage, n int64) { s.env.Telemetry.LeftOut(string(what), n) }
 
 // pods are the logs of pods.
 type pods struct{ *podlogs.Tail }

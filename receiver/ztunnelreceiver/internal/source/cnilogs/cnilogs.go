@@ -221,6 +221,9 @@ func (l logs) Changes() ([]*storage.Operation, func(ok bool), error) {
 // sink takes lines of files and pods.
 type sink struct{ *reader }
 
+// Begin implements tail.Sink. Lines are few, and each is asked when it was read.
+func (sink) Begin() {}
+
 // Entry implements tail.Sink and podlogs.Sink.
 func (s sink) Entry(node string, line []byte) { s.line(node, line, s.env.Clock.Now(), 0) }
 

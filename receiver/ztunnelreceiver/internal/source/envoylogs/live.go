@@ -138,14 +138,18 @@ const podSeparator = "_"
 type lineSink struct {
 	env    *source.Env
 	reader *reader
+	// read is when the lines that come were read.
+	read time.Time
 }
 
-// Entry implements tail.Sink and podlogs.Sink. of is NAMESPACE_POD or NAMESPACE/NAME.
+// Begin implements tail.Sink.
+func (s *lineSink) Begin() { s.read = s.env.Clock.Now() }
+
+// Entry implements tail.Sink. of is NAMESPACE_POD or NAMESPACE/NAME.
 func (s *lineSink) Entry(of string, line []byte) {
 	p := s.reader.proxyOf(of, func() proxy { return proxyNamed(of) })
-	now := s.env.Clock.Now()
-	s.reader.line(p, line, stamp{observed: now, ahead: maxSkew})
-	s.env.Record.Request(p.Name, p.Gateway, now, line)
+	s.reader.line(p, line, stamp{observed: s.read, ahead: maxSkew})
+	s.env.Record.Request(p.Name, p.Gateway, s.read, line)
 }
 
 // proxyNamed is a proxy as its log's name describes it. It is a gateway until its lines say otherwise.
@@ -167,6 +171,12 @@ func (s *lineSink) Damaged(what tail.Damage, n int64) {
 type podSink struct {
 	source.PodLogs
 	*lineSink
+}
+
+// Entry implements podlogs.Sink.
+func (s podSink) Entry(of string, line []byte) {
+	s.Begin()
+	s.lineSink.Entry(of, line)
 }
 
 // Damaged implements podlogs.Sink.
