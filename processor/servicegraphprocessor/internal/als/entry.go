@@ -140,7 +140,6 @@ func flagsOf(f *accesslog.ResponseFlags) string {
 		{f.GetUnauthorizedDetails() != nil, "UAEX"},
 		{f.GetRateLimitServiceError(), "RLSE"},
 		{f.GetDownstreamConnectionTermination(), "DC"},
-
 		{f.GetStreamIdleTimeout(), "SI"},
 		{f.GetInvalidEnvoyRequestHeaders(), "IH"},
 		{f.GetDownstreamProtocolError(), "DPE"},
