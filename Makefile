@@ -70,8 +70,8 @@ test-replay: ## Hold the recordings' replay at SPEED (default 20) times their sp
 	$(GO) test -count=1 -v -tags $(TAGS) -timeout 60m ./cmd/otelcol-nephilia -run '^TestRecordings$$' -replay-speed $${SPEED:-20}
 	$(GO) test -count=1 -v -tags $(TAGS) -timeout 60m ./cmd/score -run '^TestSpeeds$$' -parallel 8 -replay-speed $${SPEED:-20}
 
-.PHONY: fuzz-short
-fuzz-short: ## Run every fuzz target for FUZZTIME (default 10s)
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (default 10s; at night 5m)
 	@set -euo pipefail; \
 	for package in $$($(GO) list -tags $(TAGS) ./...); do \
 	  for target in $$($(GO) test -tags $(TAGS) -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
@@ -180,11 +180,13 @@ sbom: $(BINARY) ## List what the binary and the UI are made of (bin/sbom.cdx.jso
 	$(GO) run -tags $(TAGS) ./cmd/sbom -binary $(BINARY) -module distribution -out bin/sbom.cdx.json -licences docs/licences.md
 
 .PHONY: reproducible
-reproducible: $(BINARY) ## Build the binary again, from a copy of the tree in another place and without the build cache, and compare (many minutes)
+reproducible: $(BINARY) $(LEAN) ## Build both binaries again, from a copy of the tree in another place and without the build cache, and compare (many minutes; CACHE=folder uses one)
 	@set -euo pipefail; copy=$$(mktemp -d); trap 'chmod -R u+w "$$copy"; rm -rf "$$copy"' EXIT; \
 	mkdir "$$copy/tree" && git ls-files --cached --others --exclude-standard | tar -c -T - | tar -x -C "$$copy/tree"; \
-	cd "$$copy/tree/distribution" && GOCACHE=$${CACHE:-$$copy/cache} $(GO) build -tags $(TAGS) -ldflags="-s -w" -o "$$copy/again" .; \
-	sha256sum "$(CURDIR)/$(BINARY)" "$$copy/again"; cmp "$(CURDIR)/$(BINARY)" "$$copy/again" && echo "the same, bit by bit"
+	export GOCACHE=$${CACHE:-$$copy/cache}; cd "$$copy/tree"; \
+	(cd distribution && $(GO) build -tags $(TAGS) -ldflags="-s -w" -o "$$copy/full" .); $(GO) build -tags $(TAGS) -ldflags="-s -w" -o "$$copy/lean" ./cmd/otelcol-nephilia; \
+	sha256sum "$(CURDIR)/$(BINARY)" "$$copy/full" "$(CURDIR)/$(LEAN)" "$$copy/lean"; \
+	cmp "$(CURDIR)/$(BINARY)" "$$copy/full" && cmp "$(CURDIR)/$(LEAN)" "$$copy/lean" && echo "the same, bit by bit"
 
 .PHONY: mdatagen
 mdatagen: $(TOOLS)/mdatagen ## Generate one component's metadata code: make mdatagen DIR=receiver/ztunnelreceiver
