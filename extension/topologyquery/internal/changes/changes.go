@@ -78,7 +78,7 @@ type Store struct {
 
 	mu      sync.RWMutex
 	changes []entry               // by time, then in the order of arrival
-	known   map[identity]struct{} // those of changes
+	known   map[identity]struct{} // those of changes; bounded by limit
 	next    uint64
 	dropped uint64
 	version uint64

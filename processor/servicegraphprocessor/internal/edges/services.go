@@ -1,10 +1,8 @@
 package edges
 
 import (
-	"cmp"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -46,12 +44,9 @@ type ServiceKey struct {
 	connection string
 }
 
-func (k ServiceKey) compare(other ServiceKey) int {
-	return cmp.Or(
-		strings.Compare(k.client, other.client), strings.Compare(k.clientNamespace, other.clientNamespace), strings.Compare(k.server, other.server),
-		strings.Compare(k.serverNamespace, other.serverNamespace), strings.Compare(k.connection, other.connection),
-	)
-}
+func (k ServiceKey) compare(other ServiceKey) int { return slices.Compare(k.texts(), other.texts()) }
+
+func (k ServiceKey) texts() []string { return []string{k.client, k.clientNamespace, k.server, k.serverNamespace, k.connection} }
 
 // ServiceKeyOf is the key of the edge between the services of two parties.
 func ServiceKeyOf(client, server edge.Party) ServiceKey {
