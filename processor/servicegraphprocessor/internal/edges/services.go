@@ -46,7 +46,9 @@ type ServiceKey struct {
 
 func (k ServiceKey) compare(other ServiceKey) int { return slices.Compare(k.texts(), other.texts()) }
 
-func (k ServiceKey) texts() []string { return []string{k.client, k.clientNamespace, k.server, k.serverNamespace, k.connection} }
+func (k ServiceKey) texts() []string {
+	return []string{k.client, k.clientNamespace, k.server, k.serverNamespace, k.connection}
+}
 
 // ServiceKeyOf is the key of the edge between the services of two parties.
 func ServiceKeyOf(client, server edge.Party) ServiceKey {
