@@ -2,10 +2,11 @@
 package graph
 
 import (
+	"slices"
+
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/inventory"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/live"
 	"github.com/nephilia/nephilia/internal/mesh"
-	"slices"
 )
 
 // TypeExternal is the type of a node that is no workload of the mesh's clusters: an address outside.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
@@ -35,10 +36,10 @@ const (
 func histogramOf(matchers []*labels.Matcher) (of, bounds []*labels.Matcher, which part, ok bool) {
 	for _, m := range matchers {
 		switch {
-		case m.Name == labels.MetricName && m.Type == labels.MatchEqual:
+		case m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual:
 			for _, which = range [...]part{partBucket, partCount, partSum} {
 				if name, found := strings.CutSuffix(m.Value, string(which)); found {
-					of, ok = append(of, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name)), true
+					of, ok = append(of, labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, name)), true
 					break
 				}
 			}
@@ -81,9 +82,9 @@ func appendParts(list []storage.Series, of storage.Series, which part, bounds []
 	if kind := it.Next(); kind != chunkenc.ValHistogram && kind != chunkenc.ValFloatHistogram {
 		return list
 	}
-	name := of.Labels().Get(labels.MetricName) + string(which)
+	name := of.Labels().Get(model.MetricNameLabel) + string(which)
 	if which != partBucket {
-		return append(list, &partSeries{of: of, which: which, labels: labels.NewBuilder(of.Labels()).Set(labels.MetricName, name).Labels()})
+		return append(list, &partSeries{of: of, which: which, labels: labels.NewBuilder(of.Labels()).Set(model.MetricNameLabel, name).Labels()})
 	}
 	_, first := it.AtFloatHistogram(nil)
 	uppers := exphist.ClassicBounds[:]
@@ -95,7 +96,7 @@ func appendParts(list []storage.Series, of storage.Series, which part, bounds []
 		if slices.ContainsFunc(bounds, func(m *labels.Matcher) bool { return !m.Matches(le) }) {
 			continue
 		}
-		l := labels.NewBuilder(of.Labels()).Set(labels.MetricName, name).Set(labels.BucketLabel, le).Labels()
+		l := labels.NewBuilder(of.Labels()).Set(model.MetricNameLabel, name).Set(labels.BucketLabel, le).Labels()
 		list = append(list, &partSeries{of: of, which: which, upper: upper, labels: l})
 	}
 	return list

@@ -188,7 +188,7 @@ func (r *Recorder) Flush() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range r.files {
-		if err := f.Writer.Flush(); err != nil && !r.ended {
+		if err := f.Flush(); err != nil && !r.ended {
 			r.ended = true
 			r.report("Recording ended", errors.Join(err, r.close()))
 			return
@@ -210,7 +210,7 @@ func (r *Recorder) Close() error {
 func (r *Recorder) close() error {
 	var errs []error
 	for _, f := range r.files {
-		errs = append(errs, f.Writer.Flush(), f.File.Close())
+		errs = append(errs, f.Flush(), f.File.Close())
 	}
 	r.files = nil
 	return errors.Join(errs...)

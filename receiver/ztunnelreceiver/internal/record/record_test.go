@@ -1,7 +1,6 @@
 package record
 
 import (
-	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -116,5 +115,5 @@ func TestBounds(t *testing.T) {
 	require.NoError(t, none.Close())
 	_, err = New(Config{Directory: filepath.Join(config.Directory, "below a file")}, report)
 	require.ErrorContains(t, err, "making the folder")
-	assert.False(t, errors.Is(err, os.ErrNotExist))
+	assert.NotErrorIs(t, err, os.ErrNotExist)
 }
