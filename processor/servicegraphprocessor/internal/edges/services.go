@@ -40,8 +40,7 @@ const maxRecordBounds = 1 << 10
 // ServiceKey identifies an edge between two services as Grafana knows them.
 type ServiceKey struct {
 	client, clientNamespace, server, serverNamespace string
-	// connection is the type of the connection: empty for HTTP and gRPC.
-	connection string
+	connection                                       string // the type of the connection: empty for HTTP and gRPC
 }
 
 func (k ServiceKey) compare(other ServiceKey) int { return slices.Compare(k.texts(), other.texts()) }
