@@ -208,9 +208,7 @@ func (t *Table) Add(e *Edge, c *Connections, start, now pcommon.Timestamp) {
 func (t *Table) AddRequests(e *Edge, name string, total, failed uint64, start, now pcommon.Timestamp) *exphist.Histogram {
 	e.startsAt(start)
 	r := t.route(e, name)
-	r.total += total
-	r.failed += failed
-	r.changed = true
+	r.total, r.failed, r.changed = r.total+total, r.failed+failed, true
 	t.Touch(e, now)
 	return &r.duration
 }
