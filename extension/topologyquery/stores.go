@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -50,6 +51,8 @@ type storage struct {
 	// temporary is the directory that ends with the process, empty if one is configured.
 	temporary string
 	closers   []func()
+	// opened tells that all stores are there.
+	opened atomic.Bool
 	// state is nil where nothing outlives the process.
 	state *state.Keeper
 }
@@ -100,7 +103,9 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 	if err := s.openTraces(ctx, host); err != nil {
 		return false, err
 	}
-	return s.restore(ctx)
+	restored, err = s.restore(ctx)
+	s.opened.Store(true)
+	return restored, err
 }
 
 // now is the data's time, and the wall clock's before there is any data.
@@ -113,9 +118,9 @@ func (s *storage) now() time.Time {
 
 // openRecords opens the flows and lines, and the spans unless something else keeps them.
 func (s *storage) openRecords() error {
-	kinds := []records.Kind{flows.Kind, lines.Kind}
+	kinds := []records.Kind{flows.Kind, flows.SampleKind, lines.Kind}
 	if !s.config.Jaeger.HasValue() {
-		kinds = append(kinds, traces.Kind)
+		kinds = append(kinds, traces.Kind, traces.SampleKind)
 	}
 	kept, err := records.Open(records.Settings{
 		Directory: filepath.Join(s.directory, "records"),
@@ -123,14 +128,52 @@ func (s *storage) openRecords() error {
 		Retention: s.config.Records.Retention,
 		Now:       s.now,
 		Logger:    s.telemetry.Logger,
+		Leaving:   s.keepSamples,
 	}, kinds...)
 	if err != nil {
 		return err
 	}
 	s.records, s.stores.Records = kept, kept
-	s.stores.Flows, s.stores.Lines = flows.NewStore(kept.Table(flows.KindName)), lines.NewStore(kept.Table(lines.KindName))
+	s.stores.Flows, s.stores.Lines = flows.NewStore(kept.Table(flows.KindName), kept.Table(flows.SampleKind.Name)), lines.NewStore(kept.Table(lines.KindName))
 	return nil
 }
+
+// maxOutagesKept bounds the outages of one time of which samples are kept.
+const maxOutagesKept = 64
+
+// keepSamples copies records of outages that are still known before they leave.
+func (s *storage) keepSamples(t *records.Table, after, before uint64) {
+	if !s.opened.Load() {
+		return
+	}
+	var keep func(ctx context.Context, o *outage.Outage, ended time.Time, after, before uint64) error
+	switch {
+	case t == s.stores.Records.Table(flows.KindName):
+		keep = s.stores.Flows.KeepSamples
+	case s.stores.Spans != nil && t == s.stores.Records.Table(traces.KindName):
+		keep = s.stores.Spans.KeepSamples
+	default:
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), keepWithin)
+	defer cancel()
+	from, until := t.Bounds(after, before)
+	for i, o := range s.stores.Outages.List(from, until, "") {
+		if i >= maxOutagesKept {
+			break
+		}
+		ended := s.now()
+		if o.EndedAt != nil {
+			ended = *o.EndedAt
+		}
+		if err := keep(ctx, o, ended, after, before); err != nil {
+			s.telemetry.Logger.Warn("Samples of an outage could not be kept", zap.String("outage", o.ID), zap.Error(err))
+		}
+	}
+}
+
+// keepWithin bounds how long the samples of what leaves may take to be copied.
+const keepWithin = 30 * time.Second
 
 func (s *storage) openTraces(ctx context.Context, host component.Host) error {
 	inventory := s.stores.Inventory
@@ -150,7 +193,7 @@ func (s *storage) openTraces(ctx context.Context, host component.Host) error {
 		s.stores.Traces = traces.NewJaeger(client, jaeger.Endpoint, appOf)
 		return nil
 	}
-	s.stores.Spans = traces.NewStore(s.stores.Records.Table(traces.KindName), appOf)
+	s.stores.Spans = traces.NewStore(s.stores.Records.Table(traces.KindName), s.stores.Records.Table(traces.SampleKind.Name), appOf)
 	s.stores.Traces = s.stores.Spans
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"unsafe"
 )
 
@@ -73,6 +74,25 @@ func (r Row) More() map[string]string { return decodeMore(r.Text(FieldMore)) }
 
 // Fields returns the names of the fields that any record near this one has.
 func (r Row) Fields() []string { return r.names }
+
+// Record returns a copy of the record.
+func (r Row) Record() Record {
+	out := Record{Time: r.Time()}
+	for _, name := range r.names {
+		if name == fieldTime || name == FieldMore {
+			continue
+		}
+		if c := r.Block.column(name); c.ints != nil {
+			out.Fields = append(out.Fields, Field{Name: name, Number: c.number(r.row)})
+		} else if text := c.text(r.row); text != "" {
+			out.Fields = append(out.Fields, Field{Name: name, Text: strings.Clone(text)})
+		}
+	}
+	for name, value := range r.More() {
+		out.Fields = append(out.Fields, Field{Name: name, Text: value})
+	}
+	return out
+}
 
 // Block is up to groupRows records in the order of arrival.
 type Block struct {

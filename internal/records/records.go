@@ -29,6 +29,8 @@ type Kind struct {
 	Identity []string
 	// Share is the part of the size that the kind is sure of; those of all kinds add up to at most 1.
 	Share float64
+	// Ageless records leave by size alone.
+	Ageless bool
 }
 
 // Field is a field of a record. Number is the value of those that are Ints.

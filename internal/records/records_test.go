@@ -306,6 +306,36 @@ func TestAge(t *testing.T) {
 	assert.Zero(t, table.Status().Records)
 }
 
+// TestLeaving copies what is about to leave into a table whose records do not age.
+func TestLeaving(t *testing.T) {
+	now := origin
+	s := settings(t.TempDir())
+	s.Now = func() time.Time { return now }
+	kept := spans
+	kept.Name, kept.Ageless = "kept", true
+	var store *Store
+	s.Leaving = func(from *Table, after, before uint64) {
+		var batch []Record
+		require.NoError(t, from.Find(t.Context(), &Query{After: after, Before: before, Order: Oldest, Where: []Clause{{{Field: "service", Equals: "service-3"}}}}, func(r Row) bool {
+			batch = append(batch, r.Record())
+			return true
+		}))
+		store.Table("kept").Append(batch)
+	}
+	store = open(t, s, spans, kept)
+	store.Table("spans").Append(sequence(0, 20))
+	require.NoError(t, store.Flush())
+	for range 48 * 60 {
+		now = now.Add(time.Minute)
+		store.expire(now)
+		if now.Sub(origin) < time.Hour {
+			require.NoError(t, store.Flush())
+		}
+	}
+	assert.Zero(t, store.Table("spans").Status().Records)
+	assert.Equal(t, []int{3, 10, 17}, numbers(t, store.Table("kept"), Query{Order: Oldest}))
+}
+
 func TestEachKindIsSureOfItsShare(t *testing.T) {
 	s := settings(t.TempDir())
 	s.MaxBytes = 100_000

@@ -33,6 +33,9 @@ type Settings struct {
 	// Now is the clock of arrivals.
 	Now    func() time.Time
 	Logger *zap.Logger
+	// Leaving, unless nil, is called before records of a kind leave by age or size: those with sequence numbers between the two, both
+	// excluded. It may still read them, and append to other tables.
+	Leaving func(t *Table, after, before uint64)
 
 	share float64
 }
@@ -160,8 +163,16 @@ func (s *Store) shrink() {
 		if oldest == nil {
 			return
 		}
-		from.remove(oldest)
+		s.leave(from, oldest)
 	}
+}
+
+// leave lets go of a table's oldest file.
+func (s *Store) leave(t *Table, f *file) {
+	if s.settings.Leaving != nil && !t.kind.Ageless {
+		s.settings.Leaving(t, f.first-1, f.first+uint64(f.rows))
+	}
+	t.remove(f)
 }
 
 // ages remembers what the clock said, so that one that is wrong for a while empties nothing.
@@ -185,8 +196,8 @@ func (s *Store) expire(clock time.Time) {
 		return
 	}
 	for _, t := range s.tables {
-		for f := t.oldest(); f != nil && f.last < now-int64(s.settings.Retention); f = t.oldest() {
-			t.remove(f)
+		for f := t.oldest(); !t.kind.Ageless && f != nil && f.last < now-int64(s.settings.Retention); f = t.oldest() {
+			s.leave(t, f)
 		}
 	}
 }

@@ -334,6 +334,22 @@ func (t *Table) remove(f *file) {
 	f.release()
 }
 
+// Bounds are the times between which the records are with sequence numbers between two, both excluded: in files, and at least in those.
+func (t *Table) Bounds(after, before uint64) (from, until time.Time) {
+	low, high := int64(math.MaxInt64), int64(math.MinInt64)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, f := range t.files {
+		if f.first+uint64(f.rows) <= after+1 || f.first >= before {
+			continue
+		}
+		for _, p := range f.parts {
+			low, high = min(low, p.min), max(high, p.max)
+		}
+	}
+	return time.Unix(0, low), time.Unix(0, high).Add(1)
+}
+
 // Status is what a table has.
 type Status struct {
 	Kind string

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.uber.org/zap"
 
+	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/records"
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -58,10 +59,10 @@ func newStore(t *testing.T) *Store {
 	t.Helper()
 	kept, err := records.Open(records.Settings{
 		Directory: t.TempDir(), MaxBytes: 1 << 30, Retention: time.Hour, Now: time.Now, Logger: zap.NewNop(),
-	}, Kind)
+	}, Kind, SampleKind)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, kept.Close()) })
-	return NewStore(kept.Table(KindName))
+	return NewStore(kept.Table(KindName), kept.Table(SampleKind.Name))
 }
 
 func TestPages(t *testing.T) {
@@ -168,6 +169,38 @@ func TestAllFieldsReturn(t *testing.T) {
 	list, _, err := s.List(t.Context(), Filter{}, 0, 1)
 	require.NoError(t, err)
 	assert.Equal(t, []*Flow{&want}, list)
+}
+
+// TestSamplesOfAnOutage finds what failed on an outage's edge after the flows have left.
+func TestSamplesOfAnOutage(t *testing.T) {
+	s, at := newStore(t), time.Unix(1000, 0)
+	var b Batch
+	for i, failed := range []bool{true, false, true, true} {
+		attributes := map[string]any{
+			semconv.AttrRecordUID: fmt.Sprint(i), semconv.AttrSourceNamespace: "shop", semconv.AttrSourcePod: "web-1", semconv.AttrDestinationService: "cart",
+		}
+		if failed {
+			attributes[semconv.AttrErrorType] = semconv.ErrorTypePolicyDenied
+		}
+		b.Add("n", record(at.Add(time.Duration(i)*time.Second), attributes))
+	}
+	s.Add(b)
+	o := &outage.Outage{StartedAt: at, Edges: []outage.Edge{{Source: outage.Name{Name: "web"}, Destination: outage.Name{Name: "cart"}}}}
+	require.NoError(t, s.KeepSamples(t.Context(), o, at.Add(3*time.Second), 0, 100))
+	want, _, err := s.List(t.Context(), Filter{Verdict: VerdictDenied, Until: at.Add(3 * time.Second)}, 0, 10)
+	require.NoError(t, err)
+	require.Len(t, want, 2)
+	left := NewStore(s.samples, nil)
+	for _, store := range []*Store{left, {table: newStore(t).table, samples: s.samples}} {
+		list, next, err := store.List(t.Context(), Filter{}, 0, 10)
+		require.NoError(t, err)
+		assert.Zero(t, next)
+		require.Len(t, list, 2)
+		for i := range list {
+			want[i].Cursor = list[i].Cursor
+		}
+		assert.Equal(t, want, list)
+	}
 }
 
 func TestLongTextIsCut(t *testing.T) {

@@ -49,6 +49,11 @@ var Kind = records.Kind{
 	Raw: []string{fieldUID, fieldRequestID}, Lookups: []string{fieldRequestID}, Identity: []string{fieldUID}, Share: 0.35,
 }
 
+// SampleKind are flows of outages, which are kept when they leave Kind's records.
+var SampleKind = records.Kind{
+	Name: "outage_flows", Ints: Kind.Ints, Raw: Kind.Raw, Lookups: Kind.Lookups, Identity: Kind.Identity, Share: 0.05, Ageless: true,
+}
+
 // text is a field of a flow that is stored as it is.
 type textField struct {
 	name string

@@ -12,14 +12,19 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/records"
 )
 
 // Store keeps flows as records. Its methods may be called from several goroutines.
-type Store struct{ table *records.Table }
+type Store struct {
+	table *records.Table
+	// samples are the flows of outages that have left the table, nil without any.
+	samples *records.Table
+}
 
-// NewStore returns a store over the records of Kind.
-func NewStore(table *records.Table) *Store { return &Store{table} }
+// NewStore returns a store over the records of Kind, and over those of SampleKind where samples is not nil.
+func NewStore(table, samples *records.Table) *Store { return &Store{table, samples} }
 
 // Batch are flows that are stored together.
 type Batch []records.Record
@@ -87,7 +92,8 @@ func (f *Filter) query() records.Query {
 }
 
 // List returns at most limit flows that the filter selects, newest first, older than before (a cursor, 0 for the
-// newest). next is the cursor for the flows that follow, 0 if there are none.
+// newest). next is the cursor for the flows that follow, 0 if there are none. Where nothing else is found, the samples of outages are
+// looked through.
 func (s *Store) List(ctx context.Context, filter Filter, before uint64, limit int) (list []*Flow, next uint64, err error) {
 	q := filter.query()
 	q.Before = before
@@ -100,7 +106,38 @@ func (s *Store) List(ctx context.Context, filter Filter, before uint64, limit in
 		list = append(list, decode(r))
 		return true
 	})
+	if err == nil && len(list) == 0 && before == 0 && s.samples != nil {
+		err = s.samples.Find(ctx, &q, func(r records.Row) bool {
+			list = append(list, decode(r))
+			return len(list) < limit
+		})
+	}
 	return list, next, err
+}
+
+// maxSamples bounds the flows that are kept of an outage's edge when a file leaves.
+const maxSamples = 100
+
+// KeepSamples copies what failed on the edges of an outage, which ended at a time, to the samples, of flows with sequence numbers between
+// two, both excluded.
+func (s *Store) KeepSamples(ctx context.Context, o *outage.Outage, ended time.Time, after, before uint64) error {
+	for _, e := range o.Edges {
+		filter := Filter{Source: e.Source.Name, Destination: e.Destination.Name, Since: o.StartedAt, Until: ended}
+		q := filter.query()
+		q.After, q.Before = after, before
+		q.Where = append(q.Where, records.Clause{{Field: fieldVerdict, Text: func(verdict string) bool { return verdict != VerdictForwarded }}})
+		var batch []records.Record
+		err := s.table.Find(ctx, &q, func(r records.Row) bool {
+			batch = append(batch, r.Record())
+			return len(batch) < maxSamples
+		})
+		slices.Reverse(batch)
+		s.samples.Append(batch)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Each calls visit with the flows that the filter selects, newest first, until visit returns false.

@@ -169,7 +169,7 @@ func TestHostileLogs(t *testing.T) {
 	kept, err := records.Open(records.Settings{Directory: t.TempDir(), MaxBytes: 1 << 20, Now: time.Now, Logger: zap.NewNop()}, flows.Kind)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, kept.Close()) }()
-	in.Flows = flows.NewStore(kept.Table(flows.KindName))
+	in.Flows = flows.NewStore(kept.Table(flows.KindName), nil)
 	ld := plog.NewLogs()
 	sl := ld.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty()
 	sl.LogRecords().AppendEmpty().SetEventName(semconv.EventAccess)

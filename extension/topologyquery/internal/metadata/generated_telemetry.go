@@ -348,13 +348,13 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.TopologyQueryRecords, err = builder.meter.Int64ObservableGauge(
 		"otelcol_topology_query_records",
-		metric.WithDescription("Records that are kept on disk, by kind (spans, flows, lines). [Alpha]"),
+		metric.WithDescription("Records that are kept on disk, by kind (spans, flows, lines, outage_spans, outage_flows). [Alpha]"),
 		metric.WithUnit("{record}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.TopologyQueryRecordsSize, err = builder.meter.Int64ObservableGauge(
 		"otelcol_topology_query_records_size",
-		metric.WithDescription("Size of the records' files, by kind (spans, flows, lines). [Alpha]"),
+		metric.WithDescription("Size of the records' files, by kind (spans, flows, lines, outage_spans, outage_flows). [Alpha]"),
 		metric.WithUnit("By"),
 	)
 	errs = errors.Join(errs, err)

@@ -189,7 +189,7 @@ func AssertEqualTopologyQueryQueryMemory(t *testing.T, tt *componenttest.Telemet
 func AssertEqualTopologyQueryRecords(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_topology_query_records",
-		Description: "Records that are kept on disk, by kind (spans, flows, lines). [Alpha]",
+		Description: "Records that are kept on disk, by kind (spans, flows, lines, outage_spans, outage_flows). [Alpha]",
 		Unit:        "{record}",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,
@@ -203,7 +203,7 @@ func AssertEqualTopologyQueryRecords(t *testing.T, tt *componenttest.Telemetry, 
 func AssertEqualTopologyQueryRecordsSize(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_topology_query_records_size",
-		Description: "Size of the records' files, by kind (spans, flows, lines). [Alpha]",
+		Description: "Size of the records' files, by kind (spans, flows, lines, outage_spans, outage_flows). [Alpha]",
 		Unit:        "By",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,

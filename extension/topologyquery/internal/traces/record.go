@@ -39,6 +39,11 @@ var Kind = records.Kind{
 	Lookups: []string{fieldTrace}, Identity: []string{fieldTrace, fieldSpan}, Share: 0.5,
 }
 
+// SampleKind are spans of outages, which are kept when they leave Kind's records.
+var SampleKind = records.Kind{
+	Name: "outage_spans", Ints: Kind.Ints, Raw: Kind.Raw, Lookups: Kind.Lookups, Identity: Kind.Identity, Share: 0.05, Ageless: true,
+}
+
 // texts are the fields of a span that are stored as they are.
 var texts = []struct {
 	name string

@@ -34,6 +34,8 @@ const (
 type Store struct {
 	table *records.Table
 	appOf AppOf
+	// samples are the spans of outages that have left the table, nil without any.
+	samples *Store
 
 	mu sync.Mutex
 	// offered are the services of blocks that do not change; bounded by the blocks.
@@ -41,9 +43,13 @@ type Store struct {
 	digests digests
 }
 
-// NewStore returns a store over the records of Kind. appOf may be nil.
-func NewStore(table *records.Table, appOf AppOf) *Store {
-	return &Store{table: table, appOf: appOf, offered: map[string]map[string][]Operation{}, digests: digests{of: map[string][]group{}}}
+// NewStore returns a store over the records of Kind, and over those of SampleKind where samples is not nil. appOf may be nil.
+func NewStore(table, samples *records.Table, appOf AppOf) *Store {
+	s := &Store{table: table, appOf: appOf, offered: map[string]map[string][]Operation{}, digests: digests{of: map[string][]group{}}}
+	if samples != nil {
+		s.samples = NewStore(samples, nil, appOf)
+	}
+	return s
 }
 
 // Add stores spans; a span that is stored already is not stored again.
@@ -56,11 +62,14 @@ func (s *Store) Add(td ptrace.Traces) {
 // traceID is a trace's id.
 type traceID [16]byte
 
-// Search implements Reader.
+// Search implements Reader. Where nothing else is found, the samples of outages are looked through.
 func (s *Store) Search(ctx context.Context, q Query) ([]Summary, error) {
 	found, err := s.find(ctx, &q)
 	if err != nil {
 		return nil, err
+	}
+	if len(found) == 0 && s.samples != nil {
+		return s.samples.Search(ctx, q)
 	}
 	return s.summaries(ctx, &q, found)
 }
@@ -192,6 +201,9 @@ func (s *Store) Trace(ctx context.Context, id string) (*Trace, error) {
 		return nil, nil //nolint:nilerr // what is no id names no trace
 	}
 	byTrace, dropped, err := s.spans(ctx, &records.Query{Where: []records.Clause{{{Field: fieldTrace, Equals: string(decoded)}}}, Order: records.Oldest}, false)
+	if err == nil && len(byTrace[id]) == 0 && s.samples != nil {
+		return s.samples.Trace(ctx, id)
+	}
 	if err != nil || len(byTrace[id]) == 0 {
 		return nil, err
 	}

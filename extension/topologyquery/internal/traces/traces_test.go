@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/zap"
 
+	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/records"
 )
 
@@ -69,10 +70,41 @@ func newStore(t *testing.T) (*Store, *records.Store) {
 	t.Helper()
 	kept, err := records.Open(records.Settings{
 		Directory: t.TempDir(), MaxBytes: 1 << 30, Retention: time.Hour, Now: func() time.Time { return origin }, Logger: zap.NewNop(),
-	}, Kind)
+	}, Kind, SampleKind)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, kept.Close()) })
-	return NewStore(kept.Table(KindName), nil), kept
+	return NewStore(kept.Table(KindName), kept.Table(SampleKind.Name), nil), kept
+}
+
+// TestSamplesOfAnOutage finds the traces of an outage after their spans have left.
+func TestSamplesOfAnOutage(t *testing.T) {
+	s, kept := newStore(t)
+	s.Add(batch(shop...))
+	require.NoError(t, kept.Flush())
+	o := &outage.Outage{StartedAt: origin.Add(-time.Second), Edges: []outage.Edge{{Source: outage.Name{Namespace: "shop", Name: "checkout"}}}}
+	o.TraceIDs = []string{fmt.Sprintf("%032x", 3), "no id"}
+	require.NoError(t, s.KeepSamples(t.Context(), o, origin.Add(time.Minute), 0, 100))
+	require.NoError(t, s.KeepSamples(t.Context(), o, origin.Add(time.Minute), 0, 100), "once")
+
+	empty, err := records.Open(records.Settings{
+		Directory: t.TempDir(), MaxBytes: 1 << 30, Retention: time.Hour, Now: func() time.Time { return origin }, Logger: zap.NewNop(),
+	}, Kind)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, empty.Close()) })
+	left := NewStore(empty.Table(KindName), kept.Table(SampleKind.Name), nil)
+	list, err := left.Search(t.Context(), Query{Limit: 10})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"03", "01"}, ids(list))
+	for _, one := range list {
+		want, err := s.Trace(t.Context(), one.TraceID)
+		require.NoError(t, err)
+		got, err := left.Trace(t.Context(), one.TraceID)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	none, err := left.Trace(t.Context(), fmt.Sprintf("%032x", 2))
+	require.NoError(t, err)
+	assert.Nil(t, none)
 }
 
 func TestSearch(t *testing.T) {
