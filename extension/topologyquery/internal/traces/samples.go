@@ -39,7 +39,7 @@ func (s *Store) KeepSamples(ctx context.Context, o *outage.Outage, ended time.Ti
 	var batch []records.Record
 	all := records.Query{
 		Order: records.Oldest,
-		From: nanos(o.StartedAt.Add(-nearby)), Until: nanos(ended.Add(nearby)), After: after, Before: before,
+		From:  nanos(o.StartedAt.Add(-nearby)), Until: nanos(ended.Add(nearby)), After: after, Before: before,
 		Where: []records.Clause{{{Field: fieldTrace, In: ids}}},
 	}
 	err = s.table.Find(ctx, &all, func(r records.Row) bool {
