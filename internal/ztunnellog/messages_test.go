@@ -30,7 +30,7 @@ func TestMessages(t *testing.T) {
 			assert.False(t, strings.HasPrefix(m.Begins, before.Begins), "%q hides %q", before.Begins, m.Begins)
 		}
 	}
-	assert.Len(t, slices.DeleteFunc(slices.Clone(Messages), func(m Message) bool { return inSource(t, m.Begins) }), 0, "no ztunnel writes these")
+	assert.Empty(t, slices.DeleteFunc(slices.Clone(Messages), func(m Message) bool { return inSource(t, m.Begins) }), "no ztunnel writes these")
 	assert.LessOrEqual(t, len(Template(strings.Repeat("word ", 1000))), maxTemplate+10)
 }
 

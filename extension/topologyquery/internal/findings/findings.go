@@ -25,8 +25,10 @@ const (
 	Unused = "waypoint_unused"
 	// Unobserved: connections go through a waypoint, and nobody tells of their requests.
 	Unobserved = "requests_not_seen"
-	// VersionSkew: not all ztunnels are of one version. SettingsDiffer: not all have the same settings.
-	VersionSkew, SettingsDiffer = "version_skew", "settings_differ"
+	// VersionSkew: not all ztunnels are of one version.
+	VersionSkew = "version_skew"
+	// SettingsDiffer: ztunnels of one cluster do not all have the same settings.
+	SettingsDiffer = "settings_differ"
 	// PortScan: somebody tried many ports of somebody else.
 	PortScan = "port_scan"
 )
