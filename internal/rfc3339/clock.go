@@ -7,14 +7,13 @@ const (
 	nanosPerSecond = int64(1_000_000_000)
 	secondsPerDay  = int64(86_400)
 
-	// Earliest and Latest bound, in nanoseconds since the epoch, what is believed of a log's time. No mesh's log is older than 2015,
-	// and a clock that says 2100 is wrong.
-	Earliest = int64(1_420_070_400) * nanosPerSecond
-	Latest   = int64(4_102_444_800) * nanosPerSecond
+	// earliest and latest bound what is believed of a log's time: no mesh's log is older than 2015, and a clock that says 2100 is wrong.
+	earliest = int64(1_420_070_400) * nanosPerSecond
+	latest   = int64(4_102_444_800) * nanosPerSecond
 )
 
 // Plausible tells whether a time, in nanoseconds since the epoch, can be one of a log.
-func Plausible(nanos int64) bool { return nanos >= Earliest && nanos < Latest }
+func Plausible(nanos int64) bool { return nanos >= earliest && nanos < latest }
 
 // Clock parses RFC 3339 times. Neighbouring entries share their minute, so it remembers the last one. The zero value is ready; it belongs
 // to one goroutine.

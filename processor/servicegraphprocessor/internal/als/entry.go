@@ -30,7 +30,7 @@ func (r *Reader) readEntry(text string) (envoylog.Kind, error) {
 		return envoylog.KindOther, envoylog.ErrCut
 	}
 	common, request, response := entry.GetCommonProperties(), entry.GetRequest(), entry.GetResponse()
-	if common.GetIntermediateLogEntry() {
+	if common.GetIntermediateLogEntry() { //nolint:staticcheck // Envoys before 1.27 say by this what others say by the log's type
 		return envoylog.KindUnfinished, nil
 	}
 	put := func(field envoylog.Field, value string) {
