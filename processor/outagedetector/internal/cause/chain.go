@@ -134,10 +134,17 @@ func (c *chains) accounts(b Blame, out *observe.Pair) (Blame, float64) {
 	if theirs.Failed < 5 || failed < 5 {
 		share = max(share, weakShare)
 	}
-	if share < weakShare {
+	if share < weakShare && !c.went(b, other) {
 		return Blame{}, 0
 	}
 	return other, share
+}
+
+// went tells whether b has already been put down to another fault, or to what that one is put down to, and may stay so for as long as it goes on:
+// what is counted of the two may change apart.
+func (c *chains) went(b, other Blame) bool {
+	cause := b.Fault().Cause
+	return !b.Weak && cause != nil && (cause == other.Pair || cause == other.Fault().Cause)
 }
 
 // began is since when a blame is seen, and how much failed.

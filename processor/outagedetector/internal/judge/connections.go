@@ -39,12 +39,27 @@ func (j *connections) judge(p *observe.Pair, now int64) {
 			}
 		}
 	}
+	if j.untold(p, p.Win.Start(s.slots-1)) {
+		return
+	}
 	p.Barred = reason.Type == semconv.ErrorTypePolicyDenied && j.alwaysDenied(p, reason)
 	if p.Barred {
 		return
 	}
 	c.open(f, p, rule, s, now)
 	name(p, f)
+}
+
+// untold tells whether counters alone tell of an edge's failures since a time, without a reason, while a log goes on that has a line of every
+// connection: ztunnel's counters call failed what is cut while it is closed, too, and of some connections the line may have been lost, but hardly of all.
+func (j *connections) untold(p *observe.Pair, since int64) bool {
+	for i := range p.Reasons {
+		r := &p.Reasons[i]
+		if hits, _ := r.Recent(p, since); hits > 0 && r.Type != semconv.ErrorTypeConnectFailed || r.RecordsSince(since) > 0 {
+			return false
+		}
+	}
+	return j.store.Logged(p, since)
 }
 
 // shut ends an edge's fault, also for the pods that it leads to: what failed there with it no longer speaks for one of them alone.

@@ -65,7 +65,7 @@ func (j *endpoints) family(e *observe.Endpoint, f *observe.Fault, rule *rules.Ru
 		}
 		if family == observe.Connections {
 			named, reason := dominant(p, f.Since)
-			if named == nil || j.store.FailuresOnly(p) || reason.Type == semconv.ErrorTypePolicyDenied && j.connections.alwaysDenied(p, reason) {
+			if named == nil || j.store.FailuresOnly(p) || j.connections.untold(p, f.Since) || reason.Type == semconv.ErrorTypePolicyDenied && j.connections.alwaysDenied(p, reason) {
 				continue
 			}
 		}

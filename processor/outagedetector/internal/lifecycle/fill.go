@@ -46,7 +46,8 @@ func (r *Registry) fill(o *entry, e *cause.Explanation, now int64) {
 	o.Blames = o.Blames[:0]
 	for _, list := range [][]cause.Blame{e.Edges, e.Affected} {
 		for _, b := range list {
-			b.Fault().Outage, b.Fault().Began = out.ID, o.Since
+			f := b.Fault()
+			f.Outage, f.Began, f.Until = out.ID, o.Since, now
 			o.Blames = append(o.Blames, keyOf(b))
 		}
 	}

@@ -114,7 +114,7 @@ func (r *Registry) leftover(e *cause.Explanation) bool {
 		grace := int64(max(15*time.Second, 2*b.Pair.Win.Length()))
 		known := false
 		for _, o := range append(slices.Clone(r.open), r.ended...) {
-			if o.Outage.ID == id && b.Fault().LastBad <= o.LastBad+grace {
+			if o.Outage.ID == id && b.Fault().LastBad <= max(o.LastBad, b.Fault().Until)+grace {
 				known = true
 			}
 		}

@@ -138,8 +138,8 @@ type Explained struct {
 	CauseFamily Family
 	// Outage is the id of the outage that explains the fault, empty while none does.
 	Outage string
-	// Began is when that outage began.
-	Began int64
+	// Began is when that outage began, Until the newest boundary at which it explained the fault.
+	Began, Until int64
 	// Attributed tells that the fault is part of an incident whose root is known.
 	Attributed bool
 }

@@ -215,6 +215,24 @@ func (s *Store) FailuresOnly(p *Pair) bool {
 	return some && (all || p.LastSuccess == 0)
 }
 
+// Logged tells whether the access logs of all nodes on which the callers of an edge run, or all on which its servers do, have gone on since a time.
+func (s *Store) Logged(p *Pair, since int64) bool {
+	for _, app := range [...]*App{p.Source, p.Destination} {
+		some, all := false, true
+		for _, w := range s.Mesh.Pods(app.Name) {
+			if !w.InMesh() {
+				continue
+			}
+			n := s.Nodes.ByName[w.Node]
+			some, all = true, all && n != nil && n.Sources[semconv.SourceAccessLog] != nil && n.Sources[semconv.SourceAccessLog].Up && n.LastRecord >= since
+		}
+		if some && all {
+			return true
+		}
+	}
+	return false
+}
+
 // Removed tells whether an app served as pods of the mesh and has none any more.
 func (s *Store) Removed(app *App) bool {
 	return len(app.Endpoints) > 0 && s.Mesh.known && len(s.Mesh.Pods(app.Name)) == 0
