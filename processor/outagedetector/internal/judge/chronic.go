@@ -176,9 +176,9 @@ func (j *Chronic) judge(now int64) {
 			s.Ended = now
 		case s.healed(c):
 			s.Ended = now
-			c.w.Forget(c.bad, now)
-			if p.Rows != nil {
-				p.Rows.ForgetFailures()
+			if p.Rows == nil {
+				// Of few points a run without failures may be chance: their normal forgets by itself.
+				c.w.Forget(c.bad, now)
 			}
 		case now-s.Updated < int64(chronicRefresh):
 			continue

@@ -170,8 +170,5 @@ func (r *Rows) Since(t int64) (e stats.Evidence, sum stats.Interval) {
 	return e, sum
 }
 
-// ForgetFailures makes those that were usual so no longer.
-func (r *Rows) ForgetFailures() { r.past.ForgetFailures() }
-
 // SetApart keeps the intervals from a time on out of what is usual; 0 lets them in again.
 func (r *Rows) SetApart(t int64) { r.apart = t }

@@ -53,14 +53,6 @@ func (p *Past) Learn(i Interval) {
 	p.learnt++
 }
 
-// ForgetFailures makes what failed in it as if it had gone well.
-func (p *Past) ForgetFailures() {
-	for i := range p.intervals {
-		p.intervals[i][1] = 0
-	}
-	p.normal, p.worked = p.work(), p.learnt
-}
-
 // Normal is what the past shows.
 func (p *Past) Normal() *Normal {
 	if p.worked != p.learnt && (p.learnt < settledIntervals || p.learnt-p.worked >= leastIntervals) {
