@@ -82,7 +82,7 @@ func (r Row) Record() Record {
 		if name == fieldTime || name == FieldMore {
 			continue
 		}
-		if c := r.Block.column(name); c.ints != nil {
+		if c := r.column(name); c.ints != nil {
 			out.Fields = append(out.Fields, Field{Name: name, Number: c.number(r.row)})
 		} else if text := c.text(r.row); text != "" {
 			out.Fields = append(out.Fields, Field{Name: name, Text: strings.Clone(text)})

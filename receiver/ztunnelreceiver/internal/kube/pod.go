@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// Container is the container of a ztunnel's or waypoint's pod that does the work, CNIContainer that of a CNI agent's.
-	Container    = "istio-proxy"
+	// Container is the container of a ztunnel's or waypoint's pod that does the work.
+	Container = "istio-proxy"
+	// CNIContainer is the one of a CNI agent's pod.
 	CNIContainer = "install-cni"
 	// gatewayLabel names the Gateway that a waypoint's pod belongs to.
 	gatewayLabel = "gateway.networking.k8s.io/gateway-name"

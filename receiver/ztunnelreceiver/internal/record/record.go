@@ -210,7 +210,7 @@ func (r *Recorder) Close() error {
 func (r *Recorder) close() error {
 	var errs []error
 	for _, f := range r.files {
-		errs = append(errs, f.Flush(), f.File.Close())
+		errs = append(errs, f.Flush(), f.Close())
 	}
 	r.files = nil
 	return errors.Join(errs...)
