@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -172,9 +173,10 @@ func (c *collector) rss() int64 {
 }
 
 func sizeOf(directory string) (n int64) {
-	_ = filepath.WalkDir(directory, func(_ string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return nil
+	// What is removed while it is looked for counts nothing.
+	_ = filepath.WalkDir(directory, func(_ string, entry fs.DirEntry, gone error) error {
+		if gone != nil || entry.IsDir() {
+			return nil //nolint:nilerr
 		}
 		if info, err := entry.Info(); err == nil {
 			n += info.Size()
@@ -249,7 +251,7 @@ func (m mesh) sendSpans(ctx context.Context, endpoint string, spans int) (ids []
 		byPod := map[int][]byte{}
 		for trace := n / spansPerTrace; trace < (n+perRequest)/spansPerTrace; trace++ {
 			m.addTrace(byPod, trace, time.Now())
-			ids = append(ids, fmt.Sprintf("%x", traceID(trace)))
+			ids = append(ids, hex.EncodeToString(traceID(trace)))
 		}
 		var body []byte
 		for _, pod := range slices.Sorted(maps.Keys(byPod)) {
