@@ -53,7 +53,7 @@ export function LoadCharts({ past }: { past: Ztunnel['load_history'] }) {
       </div>
       <div className="table-scroll">
         <table className="table compact">
-          <TableHead columns={['', '', '#Now', '#Most']} />
+          <TableHead columns={['~Load', '~In the last hour', '#Now', '#Most']} />
           <tbody>
             {charts.map(({ title, values, text, tone }) => {
               const known = values.filter((value) => value !== null);
