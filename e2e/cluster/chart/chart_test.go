@@ -372,12 +372,17 @@ func validate(t *testing.T, binary, pod string, spec *corev1.PodSpec, configMaps
 	}
 	cmd := exec.Command(binary, args...)
 	cmd.Env = []string{"NODE_NAME=node-a"}
+	ip := "10.0.0.1"
+	if slices.ContainsFunc(container.Env, func(v corev1.EnvVar) bool { return v.Name == "POD_ADDRESS" }) {
+		ip = "[fd00::1]"
+	}
+	address := strings.NewReplacer("$(POD_IP)", ip, "[$(POD_ADDRESS)]", ip)
 	for _, variable := range container.Env {
 		value := variable.Value
 		if variable.ValueFrom != nil {
 			value = "10.0.0.1"
 		}
-		cmd.Env = append(cmd.Env, variable.Name+"="+strings.ReplaceAll(value, "$(POD_IP)", "10.0.0.1"))
+		cmd.Env = append(cmd.Env, variable.Name+"="+address.Replace(value))
 	}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
