@@ -2,6 +2,7 @@
 package accesslogs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,10 +10,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
-	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/podlogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
@@ -41,6 +40,23 @@ type NodeFromConfig struct {
 	// Static is the node of all files; by default node_name.
 	Static string `mapstructure:"static"`
 }
+
+// Apply says so to what follows files; node is the collector's.
+func (c *NodeFromConfig) Apply(to *tail.Config, node string) error {
+	to.Node = cmp.Or(c.Static, node)
+	if c.PathRegexp == "" {
+		return nil
+	}
+	pattern, err := regexp.Compile(c.PathRegexp)
+	if err != nil {
+		return fmt.Errorf("node_from::path_regexp: %w", err)
+	}
+	to.NodeFrom = pattern
+	return nil
+}
+
+// keys are as they were before there were other logs: those of ztunnels begin with nothing.
+const keys source.Keys = ""
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
@@ -97,30 +113,12 @@ func openFiles(ctx context.Context, config *Config, env *source.Env) (source.Sou
 		Include: config.Include, Exclude: config.Exclude,
 		StartAt: config.StartAt, PollInterval: config.PollInterval,
 		Format: tail.Format(config.Format), MaxEntry: config.MaxEntrySize,
-		Node: env.Node,
 	}
-	if env.ReadAgain {
-		settings.StartAt = tail.StartAtBeginning
-	}
-	if config.NodeFrom.Static != "" {
-		settings.Node = config.NodeFrom.Static
-	}
-	if config.NodeFrom.PathRegexp != "" {
-		pattern, err := regexp.Compile(config.NodeFrom.PathRegexp)
-		if err != nil {
-			return nil, fmt.Errorf("node_from::path_regexp: %w", err)
-		}
-		settings.NodeFrom = pattern
-	}
-	var store tail.Store
-	if env.Storage != nil {
-		store = env.Storage
-	}
-	followed, err := tail.New(settings, env.Settings.TelemetrySettings, store, &fileSink{env: env}, env.Sink, env.Ready)
-	if err != nil {
+	if err := config.NodeFrom.Apply(&settings, env.Node); err != nil {
 		return nil, err
 	}
-	if err := followed.Start(ctx); err != nil {
+	followed, err := source.FollowFiles(ctx, env, keys, settings, &fileSink{env: env})
+	if err != nil {
 		return nil, err
 	}
 	return files{followed}, nil
@@ -157,19 +155,12 @@ func (s *fileSink) Damaged(what tail.Damage, n int64) { s.env.Telemetry.LeftOut(
 type pods struct{ *podlogs.Tail }
 
 func openPods(ctx context.Context, config *Config, env *source.Env) (source.Source, error) {
-	followed := podlogs.New(podlogs.Config{FromEnd: config.StartAt == tail.StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize},
-		env.Kubernetes.LogSource(), podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: "pod"}, env}, env.Sink, env.Ready)
-	if env.Storage != nil {
-		if err := followed.Restore(ctx, env.Storage); err != nil {
-			return nil, errors.Join(err, followed.Stop())
-		}
+	const whose = "pod"
+	followed, err := source.FollowPods(ctx, env, keys, podlogs.Config{FromEnd: config.StartAt == tail.StartAtEnd, MaxEntry: config.MaxEntrySize},
+		whose, podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: whose}, env}, env.Kubernetes.OnZtunnels)
+	if err != nil {
+		return nil, err
 	}
-	env.Kubernetes.OnZtunnels(func(there []kube.Pod, now time.Time) {
-		if damaged := followed.Follow(there, now); damaged > 0 {
-			env.Telemetry.ReceiverZtunnelCheckpointErrors.Add(context.Background(), int64(damaged))
-			env.Telemetry.Warn("The stored positions in pods' logs are damaged; these are read from now on", zap.Int("pods", damaged))
-		}
-	})
 	return pods{followed}, nil
 }
 

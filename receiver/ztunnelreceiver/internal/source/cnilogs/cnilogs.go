@@ -6,9 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
-	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -16,11 +13,9 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
-	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
-	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/kube"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/podlogs"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/replay"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/source"
@@ -125,56 +120,27 @@ func recordID(node string, line []byte, shift time.Duration) string {
 // Open begins to follow the logs. The source is a source.Follower.
 func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, error) {
 	read := sink{newReader(env, config.MaxEntrySize)}
-	kept := keys.Store(env.Storage)
-	if env.Kubernetes.CNILogs() {
-		return openPods(ctx, config, env, read, kept)
-	}
-	settings := tail.Config{
-		Include: config.Include, Exclude: config.Exclude, StartAt: config.StartAt, PollInterval: config.PollInterval,
-		Format: tail.FormatAuto, MaxEntry: config.MaxEntrySize, Node: env.Node,
-	}
-	if env.ReadAgain {
-		settings.StartAt = tail.StartAtBeginning
-	}
-	if config.NodeFrom.Static != "" {
-		settings.Node = config.NodeFrom.Static
-	}
-	if config.NodeFrom.PathRegexp != "" {
-		pattern, err := regexp.Compile(config.NodeFrom.PathRegexp)
-		if err != nil {
-			return nil, fmt.Errorf("node_from::path_regexp: %w", err)
-		}
-		settings.NodeFrom = pattern
-	}
-	var keeps tail.Store
-	if kept != nil {
-		keeps = kept
-	}
-	followed, err := tail.New(settings, env.Settings.TelemetrySettings, keeps, read, env.Sink, env.Ready)
+	followed, err := open(ctx, config, env, read)
 	if err != nil {
-		return nil, err
-	}
-	if err := followed.Start(ctx); err != nil {
 		return nil, err
 	}
 	return logs{followed, map[string]bool{}}, nil
 }
 
-func openPods(ctx context.Context, config *Config, env *source.Env, read sink, kept *source.Store) (source.Source, error) {
-	followed := podlogs.New(podlogs.Config{FromEnd: config.StartAt == tail.StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize},
-		env.Kubernetes.LogSource(), podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: "CNI agent"}, read}, env.Sink, env.Ready)
-	if kept != nil {
-		if err := followed.Restore(ctx, kept); err != nil {
-			return nil, errors.Join(err, followed.Stop())
-		}
+func open(ctx context.Context, config *Config, env *source.Env, read sink) (followed, error) {
+	const whose = "CNI agent"
+	if env.Kubernetes.CNILogs() {
+		return source.FollowPods(ctx, env, keys, podlogs.Config{FromEnd: config.StartAt == tail.StartAtEnd, MaxEntry: config.MaxEntrySize},
+			whose, podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: whose}, read}, env.Kubernetes.OnCNIAgents)
 	}
-	env.Kubernetes.OnCNIAgents(func(there []kube.Pod, now time.Time) {
-		if damaged := followed.Follow(there, now); damaged > 0 {
-			env.Telemetry.ReceiverZtunnelCheckpointErrors.Add(context.Background(), int64(damaged))
-			env.Telemetry.Warn("The stored positions in CNI agents' logs are damaged; these are read from now on", zap.Int("pods", damaged))
-		}
-	})
-	return logs{followed, map[string]bool{}}, nil
+	settings := tail.Config{
+		Include: config.Include, Exclude: config.Exclude, StartAt: config.StartAt, PollInterval: config.PollInterval,
+		Format: tail.FormatAuto, MaxEntry: config.MaxEntrySize,
+	}
+	if err := config.NodeFrom.Apply(&settings, env.Node); err != nil {
+		return nil, err
+	}
+	return source.FollowFiles(ctx, env, keys, settings, read)
 }
 
 // followed is what tail.Tail and podlogs.Tail have in common.

@@ -3,14 +3,12 @@ package envoylogs
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/extension/xextension/storage"
-	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/internal/requestlog"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -28,9 +26,8 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 		return nil, err
 	}
 	read := &lineSink{env: env, reader: newReader(env, format)}
-	kept := keys.Store(env.Storage)
 	if env.Kubernetes.WaypointLogs() {
-		return openPods(ctx, config, env, read, kept)
+		return openPods(ctx, config, env, read)
 	}
 	pattern, err := regexp.Compile(cmp.Or(config.ProxyFrom.PathRegexp, podLogPath))
 	if err != nil {
@@ -40,42 +37,25 @@ func Open(ctx context.Context, config *Config, env *source.Env) (source.Source, 
 		Include: config.Include, Exclude: config.Exclude, StartAt: config.StartAt, PollInterval: config.PollInterval,
 		Format: tail.FormatAuto, Style: accesslog.Style{Begins: format.Begins}, MaxEntry: config.MaxEntrySize, NodeFrom: pattern,
 	}
-	if env.ReadAgain {
-		settings.StartAt = tail.StartAtBeginning
-	}
 	if config.ProxyFrom.Static != "" {
 		settings.Node, settings.NodeFrom = config.ProxyFrom.Static, nil
 	}
-	var keeps tail.Store
-	if kept != nil {
-		keeps = kept
-	}
-	followed, err := tail.New(settings, env.Settings.TelemetrySettings, keeps, read, env.Sink, env.Ready)
+	followed, err := source.FollowFiles(ctx, env, keys, settings, read)
 	if err != nil {
-		return nil, err
-	}
-	if err := followed.Start(ctx); err != nil {
 		return nil, err
 	}
 	return files{logs{env.Node}, followed}, nil
 }
 
-func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSink, kept *source.Store) (source.Source, error) {
-	followed := podlogs.New(podlogs.Config{
-		FromEnd: config.StartAt == tail.StartAtEnd && !env.ReadAgain, MaxEntry: config.MaxEntrySize, Style: accesslog.Style{Begins: config.CompiledFormat().Begins},
+func openPods(ctx context.Context, config *Config, env *source.Env, read *lineSink) (source.Source, error) {
+	const whose = "waypoint"
+	followed, err := source.FollowPods(ctx, env, keys, podlogs.Config{
+		FromEnd: config.StartAt == tail.StartAtEnd, MaxEntry: config.MaxEntrySize, Style: accesslog.Style{Begins: config.CompiledFormat().Begins},
 		Of: func(pod kube.Pod) string { return pod.Namespace + podSeparator + pod.Name },
-	}, env.Kubernetes.LogSource(), podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: "waypoint"}, read}, env.Sink, env.Ready)
-	if kept != nil {
-		if err := followed.Restore(ctx, kept); err != nil {
-			return nil, errors.Join(err, followed.Stop())
-		}
+	}, whose, podSink{source.PodLogs{Telemetry: env.Telemetry, Whose: whose}, read}, env.Kubernetes.OnWaypoints)
+	if err != nil {
+		return nil, err
 	}
-	env.Kubernetes.OnWaypoints(func(there []kube.Pod, now time.Time) {
-		if damaged := followed.Follow(there, now); damaged > 0 {
-			env.Telemetry.ReceiverZtunnelCheckpointErrors.Add(context.Background(), int64(damaged))
-			env.Telemetry.Warn("The stored positions in waypoints' logs are damaged; these are read from now on", zap.Int("pods", damaged))
-		}
-	})
 	return pods{logs{env.Node}, followed}, nil
 }
 
