@@ -4,16 +4,14 @@ package cnilogs
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"strings"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
+	"github.com/nephilia/nephilia/internal/requestlog"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/accesslog"
 	"github.com/nephilia/nephilia/receiver/ztunnelreceiver/internal/podlogs"
@@ -101,20 +99,7 @@ func (r *reader) fill(record plog.LogRecord, node string, line []byte, at pcommo
 		f := &r.record.Fields[i]
 		attrs.PutStr(semconv.AttrFieldPrefix+string(f.Key), string(f.Value))
 	}
-	attrs.PutStr(semconv.AttrRecordUID, recordID(node, line, shift))
-}
-
-// recordID identifies a line: the same line of the same node read twice has the same one. shift tells the rounds of a replay apart.
-func recordID(node string, line []byte, shift time.Duration) string {
-	id := make([]byte, 0, 16)
-	for seed := range uint64(2) {
-		d := xxhash.NewWithSeed(seed)
-		_, _ = d.WriteString(node)
-		_, _ = d.Write(binary.LittleEndian.AppendUint64([]byte{0}, uint64(shift)))
-		_, _ = d.Write(line)
-		id = binary.BigEndian.AppendUint64(id, d.Sum64())
-	}
-	return hex.EncodeToString(id)
+	attrs.PutStr(semconv.AttrRecordUID, requestlog.ID(node, line, shift))
 }
 
 // Open begins to follow the logs. The source is a source.Follower.
