@@ -57,34 +57,12 @@ func (r *Reader) Take(logs plog.Logs, sender *mesh.Workload, arrival moment.Arri
 	if !foreign(logs) {
 		return logs
 	}
-	others := plog.NewLogs()
-	for _, resource := range logs.ResourceLogs().All() {
+	return proxylog.Without(logs, func(resource plog.ResourceLogs) func(plog.ScopeLogs, plog.LogRecord) bool {
 		of := nodeOf(resource.Resource())
-		var left plog.ResourceLogs
-		kept := false
-		for _, scope := range resource.ScopeLogs().All() {
-			var records plog.LogRecordSlice
-			begun := false
-			for _, record := range scope.LogRecords().All() {
-				if !known(scope) && r.take(of, record, sender, arrival) {
-					continue
-				}
-				if !kept {
-					left, kept = others.ResourceLogs().AppendEmpty(), true
-					resource.Resource().CopyTo(left.Resource())
-					left.SetSchemaUrl(resource.SchemaUrl())
-				}
-				if !begun {
-					to := left.ScopeLogs().AppendEmpty()
-					scope.Scope().CopyTo(to.Scope())
-					to.SetSchemaUrl(scope.SchemaUrl())
-					records, begun = to.LogRecords(), true
-				}
-				record.CopyTo(records.AppendEmpty())
-			}
+		return func(scope plog.ScopeLogs, record plog.LogRecord) bool {
+			return !known(scope) && r.take(of, record, sender, arrival)
 		}
-	}
-	return others
+	})
 }
 
 // foreign tells whether some logs are not of a ztunnel receiver.

@@ -108,25 +108,48 @@ func (t *Table) Take(logs plog.Logs, arrival moment.Arrival) plog.Logs {
 	if !tellRequests(logs) {
 		return logs
 	}
-	others := plog.NewLogs()
-	logs.CopyTo(others)
-	others.ResourceLogs().RemoveIf(func(resource plog.ResourceLogs) bool {
-		var proxy Proxy
-		read := false
-		resource.ScopeLogs().RemoveIf(func(scope plog.ScopeLogs) bool {
-			if scope.Scope().Name() != semconv.ScopeReceiver {
+	return Without(logs, func(resource plog.ResourceLogs) func(plog.ScopeLogs, plog.LogRecord) bool {
+		proxy := ProxyOf(resource.Resource())
+		return func(scope plog.ScopeLogs, record plog.LogRecord) bool {
+			if scope.Scope().Name() != semconv.ScopeReceiver || record.EventName() != semconv.EventRequest {
 				return false
 			}
-			if !read {
-				proxy, read = ProxyOf(resource.Resource()), true
-			}
-			scope.LogRecords().RemoveIf(func(record plog.LogRecord) bool {
-				return t.Apply(&proxy, record, arrival)
-			})
-			return scope.LogRecords().Len() == 0
-		})
-		return resource.ScopeLogs().Len() == 0
+			own := plog.NewLogRecord()
+			record.CopyTo(own)
+			return t.Apply(&proxy, own, arrival)
+		}
 	})
+}
+
+// Without gives logs without the records that are taken over: of tells for each resource which. Logs stay as they are.
+func Without(logs plog.Logs, of func(resource plog.ResourceLogs) (take func(scope plog.ScopeLogs, record plog.LogRecord) bool)) plog.Logs {
+	others := plog.NewLogs()
+	for _, resource := range logs.ResourceLogs().All() {
+		take := of(resource)
+		var left plog.ResourceLogs
+		kept := false
+		for _, scope := range resource.ScopeLogs().All() {
+			var records plog.LogRecordSlice
+			begun := false
+			for _, record := range scope.LogRecords().All() {
+				if take(scope, record) {
+					continue
+				}
+				if !kept {
+					left, kept = others.ResourceLogs().AppendEmpty(), true
+					resource.Resource().CopyTo(left.Resource())
+					left.SetSchemaUrl(resource.SchemaUrl())
+				}
+				if !begun {
+					to := left.ScopeLogs().AppendEmpty()
+					scope.Scope().CopyTo(to.Scope())
+					to.SetSchemaUrl(scope.SchemaUrl())
+					records, begun = to.LogRecords(), true
+				}
+				record.CopyTo(records.AppendEmpty())
+			}
+		}
+	}
 	return others
 }
 
