@@ -16,6 +16,8 @@ import (
 func FollowFiles(ctx context.Context, env *Env, keys Keys, settings tail.Config, sink tail.Sink) (*tail.Tail, error) {
 	if env.ReadAgain {
 		settings.StartAt = tail.StartAtBeginning
+		// What is stored does not say what counted before.
+		settings.WholeAtFirst = true
 	}
 	var store tail.Store
 	if kept := keys.Store(env.Storage); kept != nil {

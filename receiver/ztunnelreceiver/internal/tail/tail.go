@@ -44,6 +44,8 @@ type Config struct {
 	StartAt      string
 	PollInterval time.Duration
 	Format       Format
+	// WholeAtFirst has the first poll read all that there is before Quiesce returns true.
+	WholeAtFirst bool
 	// Style is that of the logs.
 	Style accesslog.Style
 	// MaxEntry is the largest entry in bytes; of a longer one the beginning is passed on.
@@ -59,6 +61,9 @@ const (
 	lineOverhead = 4 << 10
 	// blockSize is how much is read at once, in bytes.
 	blockSize = 8 << 10
+	// quietPolls is for how many polls that ended early a file has no lines until its last entry is taken as whole: it may not have
+	// had its turn.
+	quietPolls = 2
 	// maxFiles bounds the files of which unfinished entries are kept.
 	maxFiles = 4096
 	// rememberGone is for how long the offset of a file that went away is remembered, should it come back.
@@ -115,11 +120,13 @@ type Tail struct {
 
 // polls says how far fileconsumer is.
 type polls struct {
-	// reading is set from the first line of a poll to its end: offsets lag behind.
+	// reading is set from the first line of a poll to its end, or from the start: offsets lag behind.
 	reading bool
 	count   uint64
 	// ended is closed and replaced at the end of each poll.
 	ended chan struct{}
+	// ending ends a poll early. It has a lock of its own.
+	ending ending
 }
 
 // file is what was read of a file and is not an entry yet.
@@ -146,9 +153,10 @@ func New(cfg Config, set component.TelemetrySettings, store Store, sink Sink, lo
 		cfg: cfg, set: set, store: store, sink: sink, lock: lock, ready: ready, matcher: m,
 		files:     map[string]*file{},
 		nodes:     map[string]struct{}{},
-		polls:     polls{ended: make(chan struct{})},
+		polls:     polls{ended: make(chan struct{}), reading: cfg.WholeAtFirst},
 		irregular: irregular{log: set.Logger, paths: map[string]struct{}{}},
 	}
+	t.polls.ending.never = cfg.WholeAtFirst
 	t.buffer = newBuffer(store, t.pollEnded)
 	return t, nil
 }
@@ -175,7 +183,7 @@ func (t *Tail) Start(ctx context.Context) error {
 	cfg.FlushPeriod = 0
 	cfg.OnTruncate = fileconsumer.OnTruncateReadWholeFile
 	cfg.PollsToArchive = min(int(rememberGone/t.cfg.PollInterval)+1, maxRemembered)
-	t.manager, err = cfg.Build(t.set, t.lines, fileconsumer.WithSplitFunc(splitLines(longest)))
+	t.manager, err = cfg.Build(t.set, t.lines, fileconsumer.WithSplitFunc(t.polls.ending.split(splitLines(longest), t.matcher)))
 	if err != nil {
 		return fmt.Errorf("following files: %w", err)
 	}
@@ -342,8 +350,12 @@ func (t *Tail) pollEnded() {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	t.sink.Begin()
+	quiet := uint64(0)
+	if t.polls.ending.ended() {
+		quiet = quietPolls
+	}
 	for id, f := range t.files {
-		if f.poll == t.polls.count {
+		if f.poll+quiet >= t.polls.count {
 			continue
 		}
 		// The file was quiet for a whole poll, so that nothing will continue its last entry.
@@ -360,11 +372,13 @@ func (t *Tail) pollEnded() {
 
 func (f *file) open() bool { return len(f.state().Parts) > 0 || f.splitter.Holding() || f.over }
 
-// Quiesce waits until the offsets and the entries passed on say the same, at most until the context ends, and returns with
+// Quiesce ends the poll under way where it is, so that no backlog holds up what is stored, and no file that grows as fast as it is read
+// the others. It waits until the offsets and the entries passed on say the same, at most until the context ends, and returns with
 // the lock held. It returns false, with the lock held too, if that was not to be had.
 func (t *Tail) Quiesce(ctx context.Context) bool {
 	t.lock.Lock()
 	for t.polls.reading {
+		t.polls.ending.ask()
 		polled := t.polls.ended
 		t.lock.Unlock()
 		select {

@@ -3,9 +3,12 @@ package tail
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -133,6 +136,105 @@ func TestFIFOsAreNotRead(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "b.log"), []byte("2026-11-23T21:24:38.454227Z\tinfo\taccess\ty\n2026-11-23T21:24:38.454227Z\tinfo\taccess\tz\n"), 0o600))
 	require.Eventually(t, read(4), 20*time.Second, 10*time.Millisecond)
 	require.NoError(t, tail.Stop())
+}
+
+// asking is a sink that asks for the end of the poll whenever there is an entry.
+type asking struct {
+	*entries
+	ask   func()
+	count int
+}
+
+func (a *asking) Entry(string, []byte) { a.count++; a.ask() }
+
+// What a poll that ended early left of a file is read though the file is gone. With WholeAtFirst the first poll is never cut short.
+func TestWhatIsLeftOfAFileThatIsGoneIsRead(t *testing.T) {
+	const lines = 3000
+	for name, first := range map[string]bool{"cut short": false, "whole at first": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "0.log")
+			require.NoError(t, os.WriteFile(path, []byte(strings.Repeat(fmt.Sprintf(grownLine, 0), lines)), 0o600))
+			tail, _ := newTail(t, Config{Include: []string{filepath.Join(dir, "*.log")}, Format: FormatAuto, WholeAtFirst: first})
+			sink := &asking{entries: newEntries(), ask: tail.polls.ending.ask}
+			tail.sink, tail.lock = sink, sink
+			read := func() int {
+				for !tail.Quiesce(t.Context()) {
+					sink.Unlock()
+				}
+				defer sink.Unlock()
+				return sink.count
+			}
+			require.NoError(t, tail.Start(t.Context()))
+			require.Eventually(t, func() bool { return read() > 0 }, 20*time.Second, time.Millisecond)
+			if first {
+				assert.Equal(t, lines, read())
+			} else {
+				assert.Less(t, read(), lines)
+			}
+			require.NoError(t, os.Remove(path))
+			require.Eventually(t, func() bool { return read() == lines }, 20*time.Second, time.Millisecond)
+			require.NoError(t, tail.Stop())
+		})
+	}
+}
+
+// growing is a sink that makes one node's file grow by as much as is read of it, so that its end is never reached.
+type growing struct {
+	*entries
+	t      *testing.T
+	file   *os.File
+	others int
+}
+
+const grownLine = "2026-11-23T21:24:37.454227Z\tinfo\taccess\t%0900d\n"
+
+func (g *growing) Entry(node string, _ []byte) {
+	if node != "fast" {
+		g.others++
+	} else if _, err := fmt.Fprintf(g.file, grownLine, 0); err != nil {
+		g.t.Error(err)
+	}
+}
+
+// A file that grows as fast as it is read keeps no others from being read, and no offsets from being stored.
+func TestAFileThatGrowsForEverStarvesNoOthers(t *testing.T) {
+	dir := t.TempDir()
+	open := func(node string) *os.File {
+		file, err := os.OpenFile(filepath.Join(dir, node+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		require.NoError(t, err)
+		return file
+	}
+	tail, _ := newTail(t, Config{Include: []string{filepath.Join(dir, "*.log")}, Format: FormatAuto, NodeFrom: regexp.MustCompile(`/([a-z0-9]+)\.log$`)})
+	sink := &growing{entries: newEntries(), t: t, file: open("fast")}
+	tail.sink, tail.lock = sink, sink
+	// fileconsumer passes lines on by a hundred blocks at most.
+	_, err := sink.file.WriteString(strings.Repeat(fmt.Sprintf(grownLine, 0), 200*blockSize/900))
+	require.NoError(t, err)
+	require.NoError(t, tail.Start(t.Context()))
+	settled := func() {
+		for !tail.Quiesce(t.Context()) {
+			sink.Unlock()
+		}
+		sink.Unlock()
+	}
+	for i := range 3 {
+		settled()
+		for _, node := range []string{"slow1", "slow2"} {
+			file := open(node)
+			_, err := fmt.Fprintf(file, "2026-11-23T21:24:%02d.454227Z\tinfo\taccess\t%s\n", 38+i, node)
+			require.NoError(t, err)
+			require.NoError(t, file.Close())
+		}
+		require.Eventually(t, func() bool {
+			settled()
+			sink.Lock()
+			defer sink.Unlock()
+			return sink.others == 2*(i+1)
+		}, 20*time.Second, time.Millisecond)
+	}
+	require.NoError(t, tail.Stop())
+	require.NoError(t, sink.file.Close())
 }
 
 // Whatever a file holds, and wherever reading it stops, its lines are passed on once, and of one that is too long the beginning.
