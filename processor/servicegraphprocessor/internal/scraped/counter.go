@@ -47,14 +47,19 @@ func counterOf(name string) counter {
 	return counterNone
 }
 
-// flagReason is why a connection failed as response_flags tell it.
+// flagReason is why a connection failed as response_flags tell it: ztunnel gives NETWORK_POLICY to what never got through to another's HBONE port, and
+// H2_HANDSHAKE_FAILURE to whatever ends a tunnel's stream, the errors that its log calls "h2 failed".
 func flagReason(flags string) reconcile.Reason {
 	switch flags {
-	case "DENY", "NETWORK_POLICY":
+	case "DENY":
 		return reconcile.Reason{Type: semconv.ErrorTypePolicyDenied}
 	case "CONNECT":
 		return reconcile.Reason{Type: semconv.ErrorTypeConnectFailed}
-	case "TLS_FAILURE", "H2_HANDSHAKE_FAILURE":
+	case "NETWORK_POLICY":
+		return reconcile.Reason{Type: semconv.ErrorTypeHBONEBlocked}
+	case "H2_HANDSHAKE_FAILURE":
+		return reconcile.Reason{Type: semconv.ErrorTypeConnectionReset}
+	case "TLS_FAILURE":
 		return reconcile.Reason{Type: semconv.ErrorTypeTLSFailure}
 	case "CERT_REVOKED":
 		return reconcile.Reason{Type: semconv.ErrorTypeRevoked}
