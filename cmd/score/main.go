@@ -159,7 +159,9 @@ func scoreSimulated(ctx context.Context, series *meshsim.Series, index int, spee
 		return Result{}, fmt.Errorf("simulating: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	folder, err := series.Write(dir, index)
+	plain := *series
+	plain.Options.Plain = true
+	folder, err := plain.Write(dir, index)
 	if err != nil {
 		return Result{}, fmt.Errorf("simulating: %w", err)
 	}

@@ -32,12 +32,19 @@ type Options struct {
 	Instrumented float64
 	// Traits are what the mesh has besides.
 	Traits []Trait
+	// Hard gives the mesh what makes real ones hard: clients that give up, pools, loads that jump, what always fails for some, upgrades.
+	Hard bool
+	// Plain leaves the files uncompressed.
+	Plain bool
 }
 
 // Epoch is the time at which every simulated recording starts.
 var Epoch = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 
 func (o *Options) decide(random *rand.Rand) error {
+	if o.Hard {
+		o.decideHard(random)
+	}
 	if o.Workloads == 0 {
 		// Log-uniform between 5 and 500: small meshes are as common as large ones.
 		sizes := [...]int{5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500}

@@ -34,6 +34,9 @@ func (s *simulation) fails(conn *connection, c *call, at int64) (bool, int64) {
 	case s.denies(c, source.workload, at) != "":
 		conn.sourceError, conn.sourceFlag = "http status: 401 Unauthorized", "CONNECT"
 		conn.destinationError = "connection closed due to policy rejection: explicitly denied by: " + to.namespace + "/" + s.denies(c, source.workload, at)
+		if s.incidents.hits(at, FaultAllowList, to) != nil {
+			conn.destinationError = "connection closed due to policy rejection: allow policies exist, but none allowed"
+		}
 		conn.destinationFlag = "DENY"
 	case s.incidents.nodeDead(at, conn.destination.node) != nil:
 		conn.destinationSilent = true
@@ -50,6 +53,8 @@ func (s *simulation) fails(conn *connection, c *call, at int64) (bool, int64) {
 			// Nobody stands between the two.
 			return false, 0
 		}
+	case s.incidents.cutOff(at, source, conn.destination) != nil:
+		return true, s.swallow(conn, s.incidents.cutOff(at, source, conn.destination), c, at)
 	case s.refuses(conn.destination, at):
 		refused()
 	case s.incidents.hits(at, FaultConnectionTimeout, to) != nil:
@@ -80,6 +85,9 @@ func (s *simulation) denies(c *call, source *workload, at int64) string {
 	if s.denied == c {
 		return "always-denied"
 	}
+	if s.incidents.hits(at, FaultAllowList, c.to) != nil && source.mesh {
+		return allowNobody
+	}
 	if i := s.incidents.hits(at, FaultPolicyDenied, c.to); i != nil && i.caller == source {
 		return policyNamespace
 	}
@@ -92,6 +100,9 @@ func (s *simulation) refuses(p *pod, at int64) bool {
 		return true
 	}
 	if i := s.incidents.hits(at, FaultPartialRefused, p.workload); i != nil && i.pod == p {
+		return true
+	}
+	if p.workload.refusals > 0 && s.random.Float64() < p.workload.refusals || s.incidents.hits(at, FaultCrashLoop, p.workload).crashed(at) {
 		return true
 	}
 	return s.incidents.hits(at, FaultConnectionRefused, p.workload) != nil

@@ -2,6 +2,7 @@ package meshsim
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"time"
 )
@@ -45,6 +46,7 @@ const (
 	leastRate       = 0.5
 	connectTimeout  = int64(10 * time.Second)
 	policyNamespace = "no-callers"
+	allowNobody     = "allow-backup"
 )
 
 // incident is the fault of one recording in place: what it hits, and from when to when.
@@ -56,6 +58,8 @@ type incident struct {
 	node        string
 	from, until int64
 	factor      float64 // latency's multiple, http_errors' share
+	other       string // of partition: the other node
+	drains      bool   // of node_down: a ztunnel that goes in an orderly way, for seconds
 	// whole tells that it is all of it: of node_down the machine and not its ztunnel alone, of identity_error that nobody can open
 	// a new tunnel to the workload either.
 	whole bool
@@ -169,6 +173,8 @@ func newIncident(fault Fault, m *mesh, random *rand.Rand, other *incident) *inci
 	case FaultNodeDown, FaultTelemetryLost:
 		i.node = busiest(m, random)
 		return i
+	case FaultPartition:
+		return m.part(i, random)
 	case FaultControlPlaneDown:
 		return i
 	}
@@ -184,7 +190,7 @@ func newIncident(fault Fault, m *mesh, random *rand.Rand, other *incident) *inci
 	i.target = targets[random.IntN(len(targets))]
 	i.factor = 0.4 + 0.6*random.Float64()
 	switch fault {
-	case FaultLatency:
+	case FaultLatency, FaultSlowDatabase:
 		i.factor = 12 + 30*random.Float64()
 	case FaultPartialRefused:
 		i.pod = i.target.pods[random.IntN(len(i.target.pods))]
@@ -249,7 +255,10 @@ func suits(fault Fault, w *workload, m *mesh) bool {
 		return false
 	case FaultIdentityError:
 		return w.mesh && len(tunnelled(w.calls, 2*leastRate)) > 0
-	case FaultPolicyDenied, FaultTLSFailure, FaultNoHealthyUpstream, FaultConnectionReset:
+	case FaultSlowDatabase:
+		// Only its callers can tell.
+		return !w.http && slices.ContainsFunc(callersOf(m, w, 2*leastRate), func(c *workload) bool { return c.instrumented })
+	case FaultPolicyDenied, FaultTLSFailure, FaultNoHealthyUpstream, FaultConnectionReset, FaultAllowList:
 		return w.mesh && len(meshed(callersOf(m, w, leastRate))) > 0
 	default:
 		return len(callersOf(m, w, leastRate)) > 0
@@ -290,6 +299,39 @@ func callersOf(m *mesh, to *workload, least float64) []*workload {
 	return callers
 }
 
+// part cuts a node that calls another off from it, nil if no node calls another often.
+func (m *mesh) part(i *incident, random *rand.Rand) *incident {
+	rate := map[[2]string]float64{}
+	for _, w := range m.workloads {
+		for _, c := range w.calls {
+			if !w.mesh || !c.to.mesh {
+				continue
+			}
+			for _, from := range w.pods {
+				for _, to := range c.to.pods {
+					if from.node != to.node {
+						rate[[2]string{from.node, to.node}] += c.rate / float64(len(w.pods)*len(c.to.pods))
+					}
+				}
+			}
+		}
+	}
+	var pairs [][2]string
+	for _, a := range m.nodes {
+		for _, b := range m.nodes {
+			if rate[[2]string{a, b}] >= 4*leastRate {
+				pairs = append(pairs, [2]string{a, b})
+			}
+		}
+	}
+	if len(pairs) == 0 {
+		return nil
+	}
+	pair := pairs[random.IntN(len(pairs))]
+	i.node, i.other = pair[0], pair[1]
+	return i
+}
+
 func busiest(m *mesh, random *rand.Rand) string {
 	rate := map[string]float64{}
 	for _, w := range m.workloads {
@@ -315,13 +357,29 @@ type Expectation struct {
 	To     float64     `json:"to_s"`
 	Edges  [][2]string `json:"edges"`
 	Within float64     `json:"within_s"`
+	// Optional tells that it may be found and need not be.
+	Optional bool `json:"optional,omitempty"`
+	// Roots are several where each of them is right.
+	Roots []string `json:"roots,omitempty"`
 }
 
 func (i *incident) expectation(m *mesh) *Expectation {
-	e := &Expectation{Kind: string(i.fault), From: seconds(i.from), To: seconds(i.until), Edges: [][2]string{}, Within: 10}
+	e := &Expectation{Kind: string(i.fault), From: seconds(i.from), To: seconds(i.until), Edges: [][2]string{}, Within: 10, Optional: i.drains}
+	if kind, ok := kinds[i.fault]; ok {
+		e.Kind = kind
+	}
+	if i.fault.waits() {
+		e.Within = 40
+	}
 	switch i.fault {
+	case FaultPartition:
+		e.Root, e.Roots = "node/"+i.node, []string{"node/" + i.other}
+		return e
 	case FaultNodeDown, FaultTelemetryLost:
 		e.Root, e.Within = "node/"+i.node, 15
+		if i.drains {
+			e.Within = 30
+		}
 		if i.fault == FaultNodeDown && i.whole {
 			// Who calls what ran there waits for an answer first.
 			e.Within = 10 + seconds(connectTimeout)
@@ -340,8 +398,10 @@ func (i *incident) expectation(m *mesh) *Expectation {
 			e.Edges = append(e.Edges, [2]string{i.target.id(), c.to.id()})
 		}
 		return e
-	case FaultPartialRefused:
-		e.Kind = string(FaultConnectionRefused)
+	case FaultAllowList:
+		e.Within = 25
+	case FaultUnanswered, FaultCrashLoop, FaultSlowDatabase:
+		e.Within = 25
 	case FaultConnectionTimeout:
 		e.Within = 10 + seconds(connectTimeout)
 	case FaultHTTPErrors, FaultLatency:
@@ -363,7 +423,7 @@ func (i *incident) expectation(m *mesh) *Expectation {
 // tunnelOnly tells whether the fault concerns what comes through the mesh only.
 func (i *incident) tunnelOnly() bool {
 	switch i.fault {
-	case FaultTLSFailure, FaultConnectionReset:
+	case FaultTLSFailure, FaultConnectionReset, FaultAllowList:
 		return true
 	}
 	return false

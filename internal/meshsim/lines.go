@@ -92,10 +92,11 @@ func (z *ztunnel) access(conn *connection, outbound bool, at int64, failure stri
 	}
 	bare := func(name, value string) { fields = append(fields, field{name, value, false}) }
 	direction := "outbound"
-	port := conn.port
+	port, opened := conn.port, conn.opened
 	sent, recv := conn.sent, conn.recv
 	if !outbound {
 		direction = "inbound"
+		opened = max(opened, conn.accepted)
 		port = conn.tunnelPort
 		sent, recv = recv, sent
 	}
@@ -143,7 +144,7 @@ func (z *ztunnel) access(conn *connection, outbound bool, at int64, failure stri
 	add("direction", direction)
 	bare("bytes_sent", strconv.FormatInt(sent, 10))
 	bare("bytes_recv", strconv.FormatInt(recv, 10))
-	add("duration", strconv.FormatInt((at-conn.opened)/1_000_000, 10)+"ms")
+	add("duration", strconv.FormatInt((at-opened)/1_000_000, 10)+"ms")
 	if failure != "" {
 		if z.old {
 			failure, _, _ = strings.Cut(failure, ": explicitly denied by")

@@ -41,6 +41,8 @@ type workload struct {
 type behaviour struct {
 	serviceTime float64 // median, seconds
 	errorRate   float64
+	refusals    float64 // share of the connections to it that nobody accepts
+	retries     bool    // tries a failed call once more
 	rate        float64 // expected requests per second
 }
 

@@ -22,15 +22,22 @@ var ErrNoTarget = errors.New("the mesh has no target for the fault")
 // part is one file of a recording; its first error is kept and reported when it is closed.
 type part struct {
 	file *os.File
-	gzip *gzip.Writer
+	gzip *gzip.Writer // nil of a plain one
 	out  *bufio.Writer
 	err  error
 }
 
-func create(path string) (*part, error) {
+// create begins a part, compressed unless it is to be plain.
+func create(path string, plain bool) (*part, error) {
+	if plain {
+		path = strings.TrimSuffix(path, ".gz")
+	}
 	file, err := os.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("creating a part: %w", err)
+	}
+	if plain {
+		return &part{file: file, out: bufio.NewWriterSize(file, 1<<16)}, nil
 	}
 	compressed, err := gzip.NewWriterLevel(file, gzip.BestSpeed)
 	if err != nil {
@@ -58,7 +65,11 @@ func (p *part) print(format string, args ...any) {
 }
 
 func (p *part) Close() error {
-	return errors.Join(p.err, p.out.Flush(), p.gzip.Close(), p.file.Close())
+	err := errors.Join(p.err, p.out.Flush())
+	if p.gzip != nil {
+		err = errors.Join(err, p.gzip.Close())
+	}
+	return errors.Join(err, p.file.Close())
 }
 
 var _ io.Closer = (*part)(nil)
@@ -75,19 +86,21 @@ func Write(dir string, options Options) (err error) {
 	}
 	s := &simulation{
 		Options: options, random: random, mesh: newMesh(options, random), end: int64(options.Duration),
-		pool: map[poolKey]*connection{}, hbone: map[[2]*pod]uint16{}, ztunnels: map[string]*ztunnel{},
+		pool: map[poolKey]*connection{}, hbone: map[[2]*pod]uint16{}, ztunnels: map[string]*ztunnel{}, hardness: hardness{attempts: map[[2]*pod]int64{}},
 	}
 	s.incidents = newIncidents(options, s.mesh, random)
 	if s.incidents == nil && options.Fault != FaultNone {
 		return ErrNoTarget
 	}
+	s.harden()
+	s.highest = s.busiest()
 	s.disturb()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("creating the recording: %w", err)
 	}
 	var parts []*part
 	open := func(name string) *part {
-		p, openErr := create(filepath.Join(dir, name))
+		p, openErr := create(filepath.Join(dir, name), options.Plain)
 		if openErr != nil {
 			err = errors.Join(err, openErr)
 			return &part{err: openErr}
@@ -337,6 +350,7 @@ func writeTruth(path string, s *simulation) error {
 		mark(i.from, string(i.fault), i.node)
 		mark(i.until, "un"+string(i.fault), i.node)
 	}
+	t.Scenario.Expect = append(t.Scenario.Expect, s.optional()...)
 	mark(s.end, "end", "")
 	all := s.mesh.workloads
 	if s.mesh.waypoint != nil {

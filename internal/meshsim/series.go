@@ -40,6 +40,7 @@ func (s *Series) Flags(flags *flag.FlagSet, count string) {
 		}
 		return nil
 	})
+	flags.BoolVar(&s.Options.Hard, "hard", false, "hard meshes: clients that give up and retry, pools, jumps of load, what always fails, upgrades, and faults that are hard to blame")
 	flags.Float64Var(&s.Options.Instrumented, "instrumented", -1, "share of workloads that send spans; negative: by the seed")
 }
 
@@ -61,7 +62,11 @@ func (s *Series) Write(dir string, index int) (string, error) {
 	case s.Healthy:
 		o.Fault = FaultNone
 	case o.Fault == FaultNone:
-		o.Fault = Faults[o.Seed%uint64(len(Faults))]
+		faults := Faults
+		if o.Hard {
+			faults = HardFaults
+		}
+		o.Fault = faults[o.Seed%uint64(len(faults))]
 		// Now and then two things go wrong at once.
 		if slices.Contains(beside, o.Fault) && turn%3 == 2 {
 			o.And = beside[(turn+o.Seed)%uint64(len(beside))]

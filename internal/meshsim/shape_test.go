@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -28,9 +29,12 @@ func lines(t *testing.T, pattern string) []string {
 	for _, path := range paths {
 		file, err := os.Open(path)
 		require.NoError(t, err)
-		unpacked, err := gzip.NewReader(file)
-		require.NoError(t, err)
-		scanner := bufio.NewScanner(unpacked)
+		var text io.Reader = file
+		if strings.HasSuffix(path, ".gz") {
+			text, err = gzip.NewReader(file)
+			require.NoError(t, err)
+		}
+		scanner := bufio.NewScanner(text)
 		scanner.Buffer(nil, 1<<20)
 		for scanner.Scan() {
 			out = append(out, scanner.Text())

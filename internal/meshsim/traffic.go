@@ -51,6 +51,7 @@ type connection struct {
 	sourceError, destinationError string
 	sourceFlag, destinationFlag   string
 	destinationSilent             bool
+	accepted                      int64 // when the server's side hears of it, 0 at once
 	early                         bool // denied before there was an upstream: addresses only
 }
 
@@ -72,6 +73,7 @@ type simulation struct {
 	ztunnels  map[string]*ztunnel
 	spans     *spanWriter
 	denied    *call // a call that was denied from the start
+	hardness
 }
 
 type poolKey struct {
@@ -97,7 +99,7 @@ func (s *simulation) run() {
 // load is the factor on the root rate at a time: a slow wave, and with DayCurve the hour of the day.
 func (s *simulation) load(at int64) float64 {
 	t := seconds(at)
-	factor := 1 + 0.15*math.Sin(t/37)
+	factor := (1 + 0.15*math.Sin(t/37)) * s.surging(at)
 	if s.DayCurve {
 		factor *= 0.55 - 0.45*math.Cos(2*math.Pi*t/86400)
 	}
@@ -106,7 +108,7 @@ func (s *simulation) load(at int64) float64 {
 
 // arrive schedules root's next request after at (thinning a Poisson process of the highest rate).
 func (s *simulation) arrive(root *workload, at int64) {
-	const ceiling = 1.2
+	ceiling := 1.2 * s.highest
 	rate := root.rate
 	if root.job != nil {
 		rate = root.job.rate
@@ -188,7 +190,11 @@ func (s *simulation) work(p *pod, at int64, trace traceContext, instrumented boo
 	if s.random.IntN(pauses) == 0 {
 		own *= 2 + 10*s.random.Float64()
 	}
-	if i := s.incidents.hits(at, FaultLatency, w); i != nil {
+	i := s.incidents.hits(at, FaultLatency, w)
+	if i == nil {
+		i = s.incidents.hits(at, FaultSlowDatabase, w)
+	}
+	if i != nil {
 		own = own*i.factor + 0.25
 	}
 	at += int64(own * 0.5e9)
@@ -207,6 +213,9 @@ func (s *simulation) work(p *pod, at int64, trace traceContext, instrumented boo
 			continue
 		}
 		done, succeeded := s.call(p, c, at, trace, instrumented)
+		if !succeeded && w.retries {
+			done, succeeded = s.call(p, c, done, trace, instrumented)
+		}
 		at = done
 		if !succeeded && c.critical {
 			ok = false
@@ -244,15 +253,33 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 
 	requestSent := c.sent + s.random.Int64N(32)
 	requestRecv := c.recv + s.random.Int64N(1+c.recv/4)
+	if s.incidents.hits(at, FaultPacketLoss, c.to) != nil {
+		at += s.lost()
+	}
+	if s.incidents.hits(at, FaultUnanswered, c.to) != nil && s.random.Float64() < 0.93 {
+		end = at + int64(time.Millisecond) + s.random.Int64N(int64(4*time.Millisecond))
+		client.finishClient(c, start, end, 0, true)
+		s.leave(conn, end, end+int64(time.Hour), requestSent, 0)
+		return end, false
+	}
 	server := s.spans.start(client.child(trace), destination, c.to.instrumented && c.to.http)
 	serverStart := at
-	end, ok = s.work(destination, at, server.child(trace), c.to.instrumented && c.to.http)
+	if s.incidents.hits(at, FaultHang, c.to) != nil {
+		end = max(at, s.incidents.hits(at, FaultHang, c.to).until) + s.random.Int64N(int64(time.Second))
+	} else {
+		end, ok = s.work(destination, at, server.child(trace), c.to.instrumented && c.to.http)
+	}
 	status := 200
 	if !ok {
 		status, requestRecv = 500, 80+s.random.Int64N(40)
 	}
 	server.finishServer(c, conn, serverStart, end, status)
 	end += 200_000 + s.random.Int64N(300_000)
+	if deadline := start + s.patience; s.patience > 0 && end > deadline {
+		client.finishClient(c, start, deadline, 0, true)
+		s.leave(conn, deadline, end, requestSent, requestRecv)
+		return deadline, false
+	}
 	client.finishClient(c, start, end, status, !ok)
 
 	cut := source.workload.mesh && c.to.mesh && s.incidents.hits(at, FaultConnectionReset, c.to) != nil && s.random.Float64() < 0.9
@@ -272,6 +299,9 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 	s.close(conn, end)
 	return end, ok
 }
+
+// drained is what a ztunnel says of what it closes as it or the pod goes.
+const drained = "connection closed due to connection drain"
 
 func (s *simulation) tunnel(source, destination *pod) uint16 {
 	key := [2]*pod{source, destination}
@@ -295,14 +325,19 @@ func (s *simulation) keep(conn *connection, at, end, sent, recv int64) {
 		for _, p := range []*pod{conn.source, conn.destination} {
 			until = min(until, p.until)
 			for _, i := range s.incidents {
-				if i.fault == FaultNodeDown && i.node == p.node && at < i.from {
-					until = min(until, i.from)
+				if i.fault != FaultNodeDown || i.node != p.node || at >= i.from || until < i.from {
+					continue
+				}
+				until = i.from
+				if i.drains {
+					until -= int64(time.Millisecond)
+					kept.sourceError, kept.destinationError = drained, drained
 				}
 			}
 		}
 		until = max(until, end)
 		if until == conn.destination.until {
-			kept.destinationError = "connection closed due to connection drain"
+			kept.destinationError = drained
 		}
 		s.queue.schedule(until, func() { delete(s.pool, key) })
 		s.close(kept, until)
@@ -316,7 +351,16 @@ func (s *simulation) keep(conn *connection, at, end, sent, recv int64) {
 }
 
 func (s *simulation) open(conn *connection) {
-	s.queue.schedule(conn.opened, func() { s.each(conn, conn.opened, (*ztunnel).opened) })
+	s.queue.schedule(conn.opened, func() {
+		if conn.accepted == 0 {
+			s.each(conn, conn.opened, (*ztunnel).opened)
+		} else {
+			s.side(conn, conn.opened, true, (*ztunnel).opened)
+		}
+	})
+	if conn.accepted != 0 {
+		s.queue.schedule(conn.accepted, func() { s.side(conn, conn.accepted, false, (*ztunnel).opened) })
+	}
 }
 
 func (s *simulation) close(conn *connection, at int64) {

@@ -109,6 +109,13 @@ func stateChanges(m *mesh, denied *call, all incidents, end int64) []change {
 			changes = append(changes,
 				change{at: i.from + delay, typeURL: typeAuthorization, resources: map[string]proto.Message{name: policy}},
 				change{at: i.until + delay, typeURL: typeAuthorization, removed: []string{name}})
+		case FaultAllowList:
+			name := i.target.namespace + "/" + allowNobody
+			policy := denyAll(i.target.namespace, allowNobody, "cluster.local/ns/ops/sa/backup").(*security.Authorization)
+			policy.Action = security.Action_ALLOW
+			changes = append(changes,
+				change{at: i.from + delay, typeURL: typeAuthorization, resources: map[string]proto.Message{name: policy}},
+				change{at: i.until + delay, typeURL: typeAuthorization, removed: []string{name}})
 		case FaultNoHealthyUpstream:
 			changes = append(changes, unhealthy(i.target.pods, i.from+delay, i.until+delay)...)
 		case FaultNodeDown:
