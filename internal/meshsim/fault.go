@@ -58,8 +58,8 @@ type incident struct {
 	node        string
 	from, until int64
 	factor      float64 // latency's multiple, http_errors' share
-	other       string // of partition: the other node
-	drains      bool   // of node_down: a ztunnel that goes in an orderly way, for seconds
+	other       string  // of partition: the other node
+	drains      bool    // of node_down: a ztunnel that goes in an orderly way, for seconds
 	// whole tells that it is all of it: of node_down the machine and not its ztunnel alone, of identity_error that nobody can open
 	// a new tunnel to the workload either.
 	whole bool

@@ -95,7 +95,7 @@ func (o *Options) decideHard(random *rand.Rand) {
 }
 
 // harden makes a mesh hard. Healthy and long ones have a surge or a lull every three hours or so, ones with a fault at most one before it.
-func (s *simulation) harden() {
+func harden(s *simulation) {
 	if !s.Hard {
 		return
 	}
@@ -124,15 +124,15 @@ func (s *simulation) harden() {
 		s.surges = append(s.surges, at)
 	}
 	if random.IntN(3) == 0 {
-		s.failChronically()
+		failChronically(s)
 	}
 	if random.IntN(4) == 0 || s.Duration > time.Hour {
-		s.upgrade()
+		upgrade(s)
 	}
 }
 
 // failChronically lets one workload that has nothing to do with a fault fail some of its requests from the first on.
-func (s *simulation) failChronically() {
+func failChronically(s *simulation) {
 	var all []*workload
 	for _, w := range s.mesh.workloads {
 		if w.layer > 0 && w.rate >= leastRate && !s.incidents.concern(w) && !s.incidents.below(w) && !slices.ContainsFunc(callersOf(s.mesh, w, 0), s.incidents.concern) {
@@ -152,7 +152,7 @@ func (s *simulation) failChronically() {
 }
 
 // upgrade replaces one node's ztunnel, gently: it closes what it carries and is back after some seconds.
-func (s *simulation) upgrade() {
+func upgrade(s *simulation) {
 	from := int64(40 * time.Second)
 	if s.Duration > time.Hour {
 		from = s.random.Int64N(s.end)
@@ -250,14 +250,14 @@ func (s *simulation) swallow(conn *connection, i *incident, c *call, at int64) i
 }
 
 // lost is how long a request takes longer because of lost packets.
-func (s *simulation) lost() int64 {
+func lost(random *rand.Rand) int64 {
 	const share = 0.35
 	var wait int64
-	for again := int64(time.Second); s.random.Float64() < share && again < int64(8*time.Second); again *= 2 {
+	for again := int64(time.Second); random.Float64() < share && again < int64(8*time.Second); again *= 2 {
 		wait += again // the handshake's first packet
 	}
 	for range 3 {
-		for again := int64(210 * time.Millisecond); s.random.Float64() < share && again < int64(4*time.Second); again *= 2 {
+		for again := int64(210 * time.Millisecond); random.Float64() < share && again < int64(4*time.Second); again *= 2 {
 			wait += again
 		}
 	}
@@ -289,13 +289,13 @@ func (s *simulation) leave(conn *connection, at, answered, sent, recv int64) {
 }
 
 // optional are what a detector may find and need not: an upgrade that is felt, and what always fails, once.
-func (s *simulation) optional() (all []*Expectation) {
-	for _, w := range s.chronic {
+func (h *hardness) optional(end int64) (all []*Expectation) {
+	for _, w := range h.chronic {
 		kind := "http_errors"
 		if !w.http {
 			kind = "connection_refused"
 		}
-		all = append(all, &Expectation{Root: w.id(), Kind: kind, From: 0, To: seconds(s.end), Edges: [][2]string{}, Within: seconds(s.end), Optional: true})
+		all = append(all, &Expectation{Root: w.id(), Kind: kind, From: 0, To: seconds(end), Edges: [][2]string{}, Within: seconds(end), Optional: true})
 	}
 	return all
 }

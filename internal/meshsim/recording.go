@@ -92,9 +92,9 @@ func Write(dir string, options Options) (err error) {
 	if s.incidents == nil && options.Fault != FaultNone {
 		return ErrNoTarget
 	}
-	s.harden()
+	harden(s)
 	s.highest = s.busiest()
-	s.disturb()
+	disturb(s)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("creating the recording: %w", err)
 	}
@@ -202,7 +202,7 @@ func (z *ztunnel) connected(at int64, id int) {
 }
 
 // disturb adds what a healthy mesh does all the time: rollouts, scaling, a client that is denied what it always was.
-func (s *simulation) disturb() {
+func disturb(s *simulation) {
 	if s.random.Float64() < 0.3 {
 		var all []*call
 		for _, w := range s.mesh.workloads {
@@ -350,7 +350,7 @@ func writeTruth(path string, s *simulation) error {
 		mark(i.from, string(i.fault), i.node)
 		mark(i.until, "un"+string(i.fault), i.node)
 	}
-	t.Scenario.Expect = append(t.Scenario.Expect, s.optional()...)
+	t.Scenario.Expect = append(t.Scenario.Expect, s.optional(s.end)...)
 	mark(s.end, "end", "")
 	all := s.mesh.workloads
 	if s.mesh.waypoint != nil {

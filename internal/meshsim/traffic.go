@@ -51,13 +51,13 @@ type connection struct {
 	sourceError, destinationError string
 	sourceFlag, destinationFlag   string
 	destinationSilent             bool
-	accepted                      int64 // when the server's side hears of it, 0 at once
 	early                         bool // denied before there was an upstream: addresses only
 }
 
 // tunnel is how a connection gets to the other node.
 type tunnel struct {
 	tunnelPort uint16 // the HBONE connection's, as the server's side sees it
+	accepted   int64  // when the server's side hears of it, 0 at once
 	via        *pod   // a waypoint between the two
 }
 
@@ -254,7 +254,7 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 	requestSent := c.sent + s.random.Int64N(32)
 	requestRecv := c.recv + s.random.Int64N(1+c.recv/4)
 	if s.incidents.hits(at, FaultPacketLoss, c.to) != nil {
-		at += s.lost()
+		at += lost(s.random)
 	}
 	if s.incidents.hits(at, FaultUnanswered, c.to) != nil && s.random.Float64() < 0.93 {
 		end = at + int64(time.Millisecond) + s.random.Int64N(int64(4*time.Millisecond))
