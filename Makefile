@@ -93,6 +93,10 @@ e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's pr
 attacks: $(BINARY) ## Attack the built binary: clocks, restarts, floods, forgeries, slow clients, damaged disks (half an hour; ARGS=-short, ARGS="-patience 3" on a busy machine)
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 60m ./attacks $(ARGS)
 
+.PHONY: kills
+kills: $(BINARY) ## Kill the binary 50 times (KILLS) while spans and connections come: none is kept twice, and none is lost that came more than 3 s before (5 minutes)
+	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 0 ./attacks -run '^TestKilledRecords$$' -kills $${KILLS:-50} $(ARGS)
+
 .PHONY: chaos
 chaos: $(BINARY) ## Kill, flood, damage and plague the binary at random for CHAOS (default 10m, nightly 8h) from SEED (default 1), and count in the end
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 0 ./attacks -run '^TestChaos$$' -chaos $${CHAOS:-10m} -seed $${SEED:-1} $(ARGS)

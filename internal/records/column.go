@@ -177,6 +177,7 @@ type part interface {
 	column(name string) (column, error)
 	// mayHave tells whether a row may have a value of a field of Lookups.
 	mayHave(name, value string) bool
+	digest() []byte
 }
 
 // bufferPart is a buffer as it was at one moment.
@@ -193,6 +194,7 @@ func (p *bufferPart) rows() int                          { return p.count }
 func (p *bufferPart) bounds() (from, to int64)           { return p.min, p.max }
 func (p *bufferPart) column(name string) (column, error) { return p.columns[name], nil }
 func (p *bufferPart) mayHave(string, string) bool        { return true }
+func (p *bufferPart) digest() []byte                     { return nil }
 
 func (p *bufferPart) names() []string {
 	names := make([]string, 0, len(p.columns))

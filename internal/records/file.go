@@ -2,6 +2,7 @@ package records
 
 import (
 	"bufio"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -17,15 +18,21 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// groupRows is how many rows a row group has at most: what is read, decoded and checked at a time.
-const groupRows = 64 << 10
+const (
+	// groupRows is how many rows a row group has at most: what is searched and checked at a time.
+	groupRows = 64 << 10
+	// pageRows is how many rows of a column a page has at most: what is read at least. pageSize bounds its bytes.
+	pageRows = 4 << 10
+	pageSize = 128 << 10
+)
 
 // Keys of a file's metadata, unix nanoseconds each: when its first and last record arrived, and from which time on it has records, those
-// apart that are older than anything kept.
+// apart that are older than anything kept. metaDigest and a row group's number are its digest, in base64.
 const (
 	metaArrived = "arrived"
 	metaLast    = "last"
 	metaLow     = "low"
+	metaDigest  = "digest."
 )
 
 // info is what is known of a file without reading its columns.
@@ -75,11 +82,21 @@ type filePart struct {
 	count    int
 	min, max int64
 	columns  map[string]int // by name, where; bounded by the file's columns
+	encoded  string         // the digest
 }
 
 func (p *filePart) first() uint64            { return p.start }
 func (p *filePart) rows() int                { return p.count }
 func (p *filePart) bounds() (from, to int64) { return p.min, p.max }
+
+// digest is what Kind.Digest made of the records, nil without.
+func (p *filePart) digest() []byte {
+	decoded, err := base64.RawStdEncoding.DecodeString(p.encoded)
+	if err != nil {
+		return nil
+	}
+	return decoded
+}
 
 func (p *filePart) names() []string {
 	names := make([]string, 0, len(p.columns))
@@ -237,6 +254,7 @@ func (f *file) read() error {
 		if len(bounds.MinValue) != 8 || len(bounds.MaxValue) != 8 {
 			return errors.New("a row group has no bounds of its times")
 		}
+		p.encoded, _ = opened.Lookup(metaDigest + strconv.Itoa(i))
 		p.min, p.max = parquet.Int64.Value(bounds.MinValue).Int64(), parquet.Int64.Value(bounds.MaxValue).Int64()
 		f.parts = append(f.parts, p)
 		start += uint64(p.count)
@@ -329,7 +347,7 @@ func (k *Kind) form(name string) form {
 func encode(out io.Writer, kind *Kind, parts []part, about info) error {
 	schema := schemaOf(kind, parts)
 	options := []parquet.WriterOption{
-		schema, parquet.Compression(codec), parquet.CreatedBy("nephilia", "", ""), parquet.PageBufferSize(1 << 20),
+		schema, parquet.Compression(codec), parquet.CreatedBy("nephilia", "", ""), parquet.PageBufferSize(pageSize),
 		parquet.KeyValueMetadata(metaArrived, strconv.FormatInt(about.arrived, 10)),
 		parquet.KeyValueMetadata(metaLast, strconv.FormatInt(about.last, 10)),
 		parquet.KeyValueMetadata(metaLow, strconv.FormatInt(about.low, 10)),
@@ -346,22 +364,31 @@ func encode(out io.Writer, kind *Kind, parts []part, about info) error {
 	}
 	writer := parquet.NewGenericWriter[any](out, options...)
 	values := make([]parquet.Value, 0, 1024)
-	for len(parts) > 0 {
+	for n := 0; len(parts) > 0; n++ {
 		together, rows := 1, parts[0].rows()
 		for together < len(parts) && rows+parts[together].rows() <= groupRows {
 			rows += parts[together].rows()
 			together++
 		}
+		blocks := make([]*Block, 0, together)
+		for _, p := range parts[:together] {
+			blocks = append(blocks, newBlock(p))
+		}
+		if kind.Digest != nil {
+			writer.SetKeyValueMetadata(metaDigest+strconv.Itoa(n), base64.RawStdEncoding.EncodeToString(kind.Digest(blocks)))
+		}
 		group := writer.BeginRowGroup()
 		for i, path := range schema.Columns() {
-			for _, p := range parts[:together] {
-				c, err := p.column(path[0])
-				if err != nil {
+			paged := &pageWriter{to: group.ColumnWriters()[i], column: i, values: values}
+			for _, b := range blocks {
+				c := b.column(path[0])
+				if b.err != nil {
+					return b.err
+				}
+				if err := paged.write(c, b.Len(), kind.form(path[0])); err != nil {
 					return err
 				}
-				if values, err = c.write(group.ColumnWriters()[i], i, p.rows(), kind.form(path[0]), values); err != nil {
-					return err
-				}
+				delete(b.columns, path[0])
 			}
 		}
 		if _, err := group.Commit(); err != nil {
@@ -372,20 +399,35 @@ func encode(out io.Writer, kind *Kind, parts []part, about info) error {
 	return writer.Close()
 }
 
-// write writes the rows of a column; values is memory to use.
-func (c *column) write(to *parquet.ColumnWriter, at, rows int, as form, values []parquet.Value) ([]parquet.Value, error) {
-	for from := 0; from < rows; from += cap(values) {
-		values = values[:0]
-		for row := from; row < min(from+cap(values), rows); row++ {
+// pageWriter writes a column in pages.
+type pageWriter struct {
+	to     *parquet.ColumnWriter
+	column int
+	values []parquet.Value // memory to use
+	rows   int             // of the page
+}
+
+func (w *pageWriter) write(c *column, rows int, as form) error {
+	for from := 0; from < rows; {
+		until := min(from+cap(w.values), from+pageRows-w.rows, rows)
+		w.values = w.values[:0]
+		for row := from; row < until; row++ {
 			value := parquet.Int64Value(c.number(row))
 			if as != formInt {
 				value = parquet.ByteArrayValue(c.bytes(row))
 			}
-			values = append(values, value.Level(0, 0, at))
+			w.values = append(w.values, value.Level(0, 0, w.column))
 		}
-		if _, err := to.WriteRowValues(values); err != nil {
-			return values, err
+		if _, err := w.to.WriteRowValues(w.values); err != nil {
+			return err
 		}
+		if w.rows += until - from; w.rows == pageRows {
+			if err := w.to.Flush(); err != nil {
+				return err
+			}
+			w.rows = 0
+		}
+		from = until
 	}
-	return values, nil
+	return nil
 }

@@ -61,10 +61,16 @@ type Row struct {
 func (r Row) Sequence() uint64 { return r.part.first() + uint64(r.row) }
 
 // Text returns a text or bytes, empty if the record has none.
-func (r Row) Text(field string) string { return r.Block.column(field).text(r.row) }
+func (r Row) Text(field string) string {
+	c, at := r.cell(field, r.row)
+	return c.text(at)
+}
 
 // Number returns a whole number, 0 if the record has none.
-func (r Row) Number(field string) int64 { return r.Block.column(field).number(r.row) }
+func (r Row) Number(field string) int64 {
+	c, at := r.cell(field, r.row)
+	return c.number(at)
+}
 
 // Time is the record's time in unix nanoseconds.
 func (r Row) Time() int64 { return r.Number(fieldTime) }
@@ -82,9 +88,9 @@ func (r Row) Record() Record {
 		if name == fieldTime || name == FieldMore {
 			continue
 		}
-		if c := r.column(name); c.ints != nil {
-			out.Fields = append(out.Fields, Field{Name: name, Number: c.number(r.row)})
-		} else if text := c.text(r.row); text != "" {
+		if c, at := r.cell(name, r.row); c.ints != nil {
+			out.Fields = append(out.Fields, Field{Name: name, Number: c.number(at)})
+		} else if text := c.text(at); text != "" {
 			out.Fields = append(out.Fields, Field{Name: name, Text: strings.Clone(text)})
 		}
 	}
@@ -99,10 +105,16 @@ type Block struct {
 	part    part
 	names   []string
 	columns map[string]*column // bounded by maxColumns
+	paged   map[string]*pages  // bounded by maxColumns
 	err     error
 	// Rows are those that were selected, in the order of arrival.
-	Rows []int
+	Rows []int32
 }
+
+func newBlock(p part) *Block { return &Block{part: p, names: p.names(), columns: map[string]*column{}} }
+
+// Digest is what Kind.Digest made of the block's records when they were written, empty for those in memory.
+func (b *Block) Digest() []byte { return b.part.digest() }
 
 // ID names what never changes, such as part of a file; it is empty for records in memory.
 func (b *Block) ID() string {
@@ -147,24 +159,24 @@ func (b *Block) Numbers(field string) []int64 { return b.column(field).ints }
 // Times are the records' times.
 func (b *Block) Times() []int64 { return b.Numbers(fieldTime) }
 
-// Bytes returns bytes that must neither be changed nor kept.
-func (b *Block) Bytes(field string, row int) []byte { return b.column(field).bytes(row) }
+// Bytes returns what returns a row's bytes, which must neither be changed nor kept.
+func (b *Block) Bytes(field string) func(row int) []byte { return b.column(field).bytes }
 
 // Select returns the rows of the block that a query selects, in the order of arrival.
-func (b *Block) Select(q *Query) []int {
+func (b *Block) Select(q *Query) []int32 {
 	first, n := b.part.first(), b.part.rows()
 	for _, clause := range q.Where {
 		if !b.mayFulfil(clause) {
 			return nil
 		}
 	}
-	chosen := make([]bool, n)
 	from, to := b.part.bounds()
 	inside := (q.From == 0 || from >= q.From) && (q.Until == 0 || to < q.Until)
 	var times []int64
 	if !inside {
 		times = b.Times()
 	}
+	chosen, found := make([]bool, n), 0
 	for row := range chosen {
 		number := first + uint64(row)
 		chosen[row] = (q.Before == 0 || number < q.Before) && number > q.After
@@ -172,8 +184,9 @@ func (b *Block) Select(q *Query) []int {
 			chosen[row] = chosen[row] && (q.From == 0 || times[row] >= q.From) && (q.Until == 0 || times[row] < q.Until)
 		}
 	}
+	fulfilled := make([]bool, n)
 	for _, clause := range q.Where {
-		fulfilled := make([]bool, n)
+		clear(fulfilled)
 		for i := range clause {
 			b.test(&clause[i], fulfilled)
 		}
@@ -181,10 +194,18 @@ func (b *Block) Select(q *Query) []int {
 			chosen[row] = chosen[row] && fulfilled[row]
 		}
 	}
-	var rows []int
+	for _, is := range chosen {
+		if is {
+			found++
+		}
+	}
+	if found == 0 {
+		return nil
+	}
+	rows := make([]int32, 0, found)
 	for row, is := range chosen {
 		if is {
-			rows = append(rows, row)
+			rows = append(rows, int32(row))
 		}
 	}
 	return rows
@@ -233,6 +254,23 @@ func (t *Test) judge() func(value string) bool {
 	return func(value string) bool { return value == t.Equals }
 }
 
+// lasts are the last bytes of the wanted values, nil if they are not known: most ids differ from them in that one already.
+func (t *Test) lasts() *[256]bool {
+	if t.Text != nil || t.In == nil && t.Equals == "" {
+		return nil
+	}
+	var lasts [256]bool
+	for value := range t.In {
+		if value != "" {
+			lasts[value[len(value)-1]] = true
+		}
+	}
+	if t.In == nil {
+		lasts[t.Equals[len(t.Equals)-1]] = true
+	}
+	return &lasts
+}
+
 func (c *column) test(t *Test, fulfilled []bool) {
 	judge := t.judge()
 	switch {
@@ -241,9 +279,12 @@ func (c *column) test(t *Test, fulfilled []bool) {
 			fulfilled[row] = fulfilled[row] || t.Number(c.number(row))
 		}
 	case c.ends != nil:
+		maybe := t.lasts()
 		for row := range fulfilled {
 			value := c.bytes(row)
-			fulfilled[row] = fulfilled[row] || judge(unsafe.String(unsafe.SliceData(value), len(value)))
+			if n := len(value); !fulfilled[row] && (maybe == nil || n == 0 || maybe[value[n-1]]) {
+				fulfilled[row] = judge(unsafe.String(unsafe.SliceData(value), n))
+			}
 		}
 	default:
 		known := make([]bool, len(c.dict))
@@ -305,22 +346,33 @@ func (t *Table) snapshot(q *Query) (parts []part, done func()) {
 	}
 }
 
-// Blocks calls visit with the blocks in which a query selects records, until visit returns false. next is the largest time of the blocks
-// that follow, which tells something in the order Latest only. Files that turn out to be damaged are set aside.
-func (t *Table) Blocks(ctx context.Context, q *Query, visit func(b *Block, next int64) bool) error {
+// Count is how many records the blocks have in which records may be that a query selects.
+func (t *Table) Count(q *Query) (n int) {
+	parts, done := t.snapshot(q)
+	defer done()
+	for _, p := range parts {
+		n += p.rows()
+	}
+	return n
+}
+
+// Scan calls visit with the blocks in which records may be that a query selects, none of them selected yet, until visit returns false.
+// next is the largest time of the blocks that follow, which tells something in the order Latest only. Files that turn out to be damaged
+// are set aside.
+func (t *Table) Scan(ctx context.Context, q *Query, visit func(b *Block, next int64) bool) error {
 	parts, done := t.snapshot(q)
 	defer done()
 	for i, p := range parts {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b := &Block{part: p, names: p.names(), columns: map[string]*column{}}
-		b.Rows = b.Select(q)
 		next := int64(0)
 		if i+1 < len(parts) {
 			_, next = parts[i+1].bounds()
 		}
-		goOn := b.err != nil || len(b.Rows) == 0 || visit(b, next)
+		b := newBlock(p)
+		goOn := visit(b, next)
+		b.close()
 		if f, ok := p.(*filePart); ok && b.err != nil {
 			t.damaged(f.file, b.err)
 		}
@@ -331,6 +383,14 @@ func (t *Table) Blocks(ctx context.Context, q *Query, visit func(b *Block, next 
 	return nil
 }
 
+// Blocks calls visit as Scan does, with the blocks in which the query selects records.
+func (t *Table) Blocks(ctx context.Context, q *Query, visit func(b *Block, next int64) bool) error {
+	return t.Scan(ctx, q, func(b *Block, next int64) bool {
+		b.Rows = b.Select(q)
+		return b.err != nil || len(b.Rows) == 0 || visit(b, next)
+	})
+}
+
 // Find calls visit with the records that a query selects, until visit returns false.
 func (t *Table) Find(ctx context.Context, q *Query, visit func(r Row) bool) error {
 	return t.Blocks(ctx, q, func(b *Block, _ int64) bool {
@@ -338,7 +398,7 @@ func (t *Table) Find(ctx context.Context, q *Query, visit func(r Row) bool) erro
 			slices.Reverse(b.Rows)
 		}
 		for _, row := range b.Rows {
-			if !visit(b.At(row)) {
+			if !visit(b.At(int(row))) {
 				return false
 			}
 		}

@@ -31,6 +31,8 @@ type Kind struct {
 	Share float64
 	// Ageless records leave by size alone.
 	Ageless bool
+	// Digest, unless nil, makes of records that are written together what is to be known of them without reading them.
+	Digest func(blocks []*Block) []byte
 }
 
 // Field is a field of a record. Number is the value of those that are Ints.

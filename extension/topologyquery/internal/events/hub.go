@@ -37,8 +37,10 @@ type Hub struct {
 	ring    [kept]Event
 	next    uint64
 	// oldest is the number of the oldest event in the ring, bytes the size of all.
-	oldest  uint64
-	bytes   int
+	oldest uint64
+	bytes  int
+	// until is the number of the event up to which clients that have left may come back for what they missed.
+	until   uint64
 	closed  bool
 	resyncs atomic.Uint64
 }
@@ -91,6 +93,19 @@ func (h *Hub) keep(e Event) {
 	}
 	h.ring[h.next%kept] = e
 	h.bytes += len(e.Data)
+}
+
+// Wanted tells whether anybody may want events: a client that is there, or one that has left and may come back. If not, those that are
+// kept are dropped, and what need not be made may be left out.
+func (h *Hub) Wanted() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.clients) > 0 || h.next < h.until {
+		return true
+	}
+	clear(h.ring[:])
+	h.oldest, h.bytes = h.next+1, 0
+	return false
 }
 
 // Subscribe adds a client. lastID, unless empty, is the last event that it has seen: those after it come first. resync
@@ -146,6 +161,7 @@ func (c *Client) Close() {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	delete(c.hub.clients, c)
+	c.hub.until = c.hub.next + kept
 }
 
 // Newest is the ID of the newest event.

@@ -94,3 +94,32 @@ func TestSlowClientOfAClosedHub(t *testing.T) {
 	_, open := <-c.Events()
 	assert.False(t, open)
 }
+
+// TestNobodyThere keeps events only for those who may want them.
+func TestNobodyThere(t *testing.T) {
+	h := New(10, 4)
+	h.Publish("a", nil)
+	assert.False(t, h.Wanted())
+	c, _, _, err := h.Subscribe("")
+	require.NoError(t, err)
+	assert.True(t, h.Wanted())
+	last := h.Newest()
+	c.Close()
+	for n := range kept {
+		assert.True(t, h.Wanted(), n)
+		h.Publish("b", nil)
+	}
+	assert.False(t, h.Wanted())
+	newest := h.Newest()
+	for id, want := range map[string]bool{last: true, newest: false} {
+		_, missed, resync, err := h.Subscribe(id)
+		require.NoError(t, err)
+		assert.Equal(t, want, resync)
+		assert.Empty(t, missed)
+	}
+	h.Publish("c", nil)
+	_, missed, resync, err := h.Subscribe(newest)
+	require.NoError(t, err)
+	assert.False(t, resync)
+	assert.Len(t, missed, 1)
+}

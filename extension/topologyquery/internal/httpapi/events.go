@@ -22,6 +22,7 @@ type hub interface {
 	Subscribe(lastID string) (c *events.Client, missed []events.Event, resync bool, err error)
 	Publish(eventType string, data []byte)
 	Newest() string
+	Wanted() bool
 }
 
 // stream is the event stream.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"strconv"
@@ -30,6 +31,8 @@ type publisher struct {
 	sources sourceList
 	graphs  *graphs
 	ranges  *ranges
+	// body is memory to use.
+	body []byte
 }
 
 // run makes events until the context ends. changed is signalled after each write.
@@ -48,7 +51,10 @@ func (s *publisher) run(ctx context.Context, changed <-chan struct{}) {
 			state = now
 			s.hub.Publish("status", s.ranges.event())
 		}
-		version = s.publishGraph(version)
+		// What changed while nobody was there is in the next event.
+		if s.hub.Wanted() {
+			version = s.publishGraph(version)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -74,8 +80,7 @@ func (s *publisher) publishGraph(after uint64) (newest uint64) {
 		b.AddLive(e, changed.Counts[i])
 	}
 	g := b.Edges()
-	body := make([]byte, 0, 128+1024*len(g.Edges))
-	body = append(body, `{"time":`...)
+	body := append(s.body[:0], `{"time":`...)
 	body = graph.AppendTime(body, clock)
 	body = append(body, `,"start":`...)
 	body = graph.AppendTime(body, options.Start)
@@ -90,7 +95,8 @@ func (s *publisher) publishGraph(after uint64) (newest uint64) {
 		}
 		body = g.AppendEdge(body, e)
 	}
-	s.hub.Publish("graph", append(body, `]}`...))
+	s.body = append(body, `]}`...)
+	s.hub.Publish("graph", bytes.Clone(s.body))
 	return newest
 }
 

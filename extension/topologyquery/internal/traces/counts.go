@@ -44,13 +44,13 @@ func (s *Store) Count(ctx context.Context, q Query, steps int) (*Counts, error) 
 		failed := int32(slices.Index(statuses, "error"))
 		for _, row := range b.Rows {
 			var d int64
-			if row < len(durations) {
+			if int(row) < len(durations) {
 				d = durations[row]
 			}
 			cell := min(bits.Len64(uint64(max(d, 0))/uint64(shortest)), durationRanges-1)
 			at := min(int((times[row]-from)/step), steps-1)
 			out.Spans[at][cell]++
-			if row < len(codes) && codes[row] == failed {
+			if int(row) < len(codes) && codes[row] == failed {
 				out.Errors[at][cell]++
 			}
 		}

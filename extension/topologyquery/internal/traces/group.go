@@ -73,9 +73,10 @@ func digest(b *records.Block) []group {
 	statuses, codes := b.Codes(fieldStatus)
 	failed := int32(slices.Index(statuses, "error"))
 	index := map[traceID]int32{} // bounded by the block
+	ids := b.Bytes(fieldTrace)
 	var traces []group
 	for row, start := range times {
-		one := group{id: traceID(padded(b.Bytes(fieldTrace, row))), start: start, end: start, spans: 1}
+		one := group{id: traceID(padded(ids(row))), start: start, end: start, spans: 1}
 		if row < len(durations) {
 			one.end += durations[row]
 		}
@@ -146,7 +147,7 @@ func (q *Query) compare(a, b *group) int {
 	first := 0
 	switch q.Order {
 	case OrderSlowest:
-		first = cmp.Compare(b.end-b.start, a.end-a.start)
+		first = cmp.Compare(b.duration(), a.duration())
 	case OrderSpans:
 		first = cmp.Compare(b.spans, a.spans)
 	case OrderErrors:

@@ -36,7 +36,7 @@ const (
 // Kind are spans as records. Durations are nanoseconds, ids are bytes.
 var Kind = records.Kind{
 	Name: KindName, Ints: []string{fieldDuration}, Raw: []string{fieldTrace, fieldSpan, fieldParent},
-	Lookups: []string{fieldTrace}, Identity: []string{fieldTrace, fieldSpan}, Share: 0.5,
+	Lookups: []string{fieldTrace}, Identity: []string{fieldTrace, fieldSpan}, Share: 0.5, Digest: digestBlocks,
 }
 
 // SampleKind are spans of outages, which are kept when they leave Kind's records.

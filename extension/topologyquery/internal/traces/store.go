@@ -36,6 +36,8 @@ type Store struct {
 	appOf AppOf
 	// samples are the spans of outages that have left the table, nil without any.
 	samples *Store
+	// compared is up to how many spans the traces of a range are all compared with each other.
+	compared int
 
 	mu sync.Mutex
 	// offered are the services of blocks that do not change; bounded by the blocks.
@@ -45,7 +47,7 @@ type Store struct {
 
 // NewStore returns a store over the records of Kind, and over those of SampleKind where samples is not nil. appOf may be nil.
 func NewStore(table, samples *records.Table, appOf AppOf) *Store {
-	s := &Store{table: table, appOf: appOf, offered: map[string]map[string][]Operation{}, digests: digests{of: map[string][]group{}}}
+	s := &Store{table: table, appOf: appOf, compared: comparedRows, offered: map[string]map[string][]Operation{}, digests: digests{of: map[string][]group{}}}
 	if samples != nil {
 		s.samples = NewStore(samples, nil, appOf)
 	}
@@ -86,6 +88,9 @@ func (s *Store) find(ctx context.Context, q *Query) ([]*group, error) {
 	}
 	wanted := inRange
 	wanted.Where = q.where()
+	if q.Order == OrderSlowest && s.table.Count(&inRange) > s.compared {
+		return s.slowest(ctx, q, &wanted)
+	}
 	groups := map[traceID]*group{} // bounded by maxGroups
 	listed := q.listed()
 	err := s.table.Blocks(ctx, &wanted, func(b *records.Block, next int64) bool {
@@ -95,8 +100,9 @@ func (s *Store) find(ctx context.Context, q *Query) ([]*group, error) {
 				know(groups, inBlock[i].id)
 			}
 		} else {
+			ids := b.Bytes(fieldTrace)
 			for _, row := range b.Rows {
-				know(groups, traceID(padded(b.Bytes(fieldTrace, row))))
+				know(groups, traceID(padded(ids(int(row)))))
 			}
 		}
 		for i := range inBlock {

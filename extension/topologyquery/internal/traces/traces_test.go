@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +210,58 @@ func TestOrders(t *testing.T) {
 			assert.Equal(t, want[1:], ids(list), order)
 		}
 	}
+}
+
+// TestSlowestOfMany compares the traces of files by their digests alone.
+func TestSlowestOfMany(t *testing.T) {
+	s, kept := newStore(t)
+	s.compared = 0
+	durations := map[string]time.Duration{}
+	for n := range 900 {
+		td := ptrace.NewTraces()
+		for i := range 2 {
+			one := testSpan{span: byte(i + 1), service: fmt.Sprint("service-", n%7), start: time.Duration(n) * time.Second, duration: time.Duration(n*37%900+i) * time.Millisecond}
+			batch(one).ResourceSpans().MoveAndAppendTo(td.ResourceSpans())
+		}
+		id := pcommon.TraceID{14: byte(n >> 8), 15: byte(n)}
+		for _, rs := range td.ResourceSpans().All() {
+			rs.ScopeSpans().At(0).Spans().At(0).SetTraceID(id)
+		}
+		durations[id.String()] = time.Duration(n*37%900+1) * time.Millisecond
+		s.Add(td)
+		if n == 300 || n == 600 {
+			require.NoError(t, kept.Flush())
+		}
+	}
+	check := func() {
+		for _, q := range []Query{
+			{Limit: 20}, {Limit: 100, Offset: 150}, {Limit: 20, Service: "service-3"}, {Limit: 5, Start: origin.Add(310 * time.Second)},
+			{Limit: 30, Start: origin.Add(100 * time.Second), End: origin.Add(250 * time.Second)},
+		} {
+			var want []time.Duration
+			for n := range 900 {
+				at := origin.Add(time.Duration(n) * time.Second)
+				if (q.Service == "" || n%7 == 3) && !at.Before(q.Start) && (q.End.IsZero() || at.Before(q.End)) {
+					want = append(want, time.Duration(n*37%900+1)*time.Millisecond)
+				}
+			}
+			slices.Sort(want)
+			slices.Reverse(want)
+			q.Order = OrderSlowest
+			list, err := s.Search(t.Context(), q)
+			require.NoError(t, err)
+			var got []time.Duration
+			for _, one := range list {
+				got = append(got, time.Duration(one.DurationMS*1e6))
+				assert.Equal(t, durations[one.TraceID], got[len(got)-1])
+				assert.Equal(t, 2, one.Spans)
+			}
+			assert.Equal(t, want[q.Offset:q.Offset+q.Limit], got)
+		}
+	}
+	check()
+	require.NoError(t, kept.Flush())
+	check()
 }
 
 // TestAllFieldsReturn stores a span with all that one can have.
