@@ -56,3 +56,30 @@ func TestExplainedForAsLongAsItsCause(t *testing.T) {
 	assert.Equal(t, rules.KindConnectionRefused, s.outages()[0].Kind)
 	assert.Equal(t, "billing/payment", rootText(s.outages()[0].Root))
 }
+
+// TestHungServerWithoutALog is a server that accepts connections and never answers where only the scrapes tell of connections: it is an outage as
+// where a log grows, unless the scrapes that would tell that connections end fail themselves.
+func TestHungServerWithoutALog(t *testing.T) {
+	for name, scraped := range map[string]bool{"scraped": true, "no scrape": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t, nil)
+			for _, n := range s.nodes {
+				delete(n.sources, semconv.SourceAccessLog)
+			}
+			s.health()
+			for _, n := range s.nodes {
+				n.seen = time.Time{}
+				n.scrape = scraped
+			}
+			s.broken[toRedis] = func(e *worldEdge) { e.open(8) }
+			s.run(30*time.Second, s.live)
+			if !scraped {
+				assert.Empty(t, s.outages())
+				return
+			}
+			require.Len(t, s.outages(), 1)
+			assert.Equal(t, rules.KindConnectionTimeout, s.outages()[0].Kind)
+			assert.Equal(t, "data/redis", rootText(s.outages()[0].Root))
+		})
+	}
+}

@@ -42,7 +42,7 @@ func (j *stalls) judge(p *observe.Pair, now int64) {
 	known := w.NormalSlots(slots)
 	closed, before := w.Normal(observe.Closed, slots), w.Normal(observe.Opened, slots)
 	if slots < rule.MinIntervals || opened < rule.MinCount || known < usualSlots || closed < 0.9*before || closed < 20 ||
-		p.Connections < int64(opened) || stats.Silence(closed/known*float64(slots)) > rule.Chance || !j.logs(p.Source, slots, w) {
+		p.Connections < int64(opened) || stats.Silence(closed/known*float64(slots)) > rule.Chance || !j.told(p.Source, slots, w) {
 		return
 	}
 	*f = observe.Fault{
@@ -51,15 +51,25 @@ func (j *stalls) judge(p *observe.Pair, now int64) {
 	}
 }
 
-// logs tells whether the access logs of an app's nodes still grow: without them no connection seems to end.
-func (j *stalls) logs(app *observe.App, slots int, w *observe.Window) bool {
+// told tells whether it would be known that connections of an app end: the access logs of its nodes still grow or, where there are none, scrapes of
+// its ztunnels succeed.
+func (j *stalls) told(app *observe.App, slots int, w *observe.Window) bool {
 	pods := j.store.Mesh.Pods(app.Name)
 	for _, pod := range pods {
 		n, ok := j.store.Nodes.ByName[pod.Node]
-		if !ok || j.store.Now-n.LastRecord > int64(slots)*int64(w.Length()) {
+		if !ok {
 			return false
 		}
-		if src, ok := n.Sources[semconv.SourceAccessLog]; ok && !src.Up {
+		last := n.LastRecord
+		log, logs := n.Sources[semconv.SourceAccessLog]
+		metrics, scraped := n.Sources[semconv.SourceMetrics]
+		switch {
+		case logs && !log.Up:
+			return false
+		case !logs && scraped && metrics.Up:
+			last = metrics.Sampled
+		}
+		if j.store.Now-last > int64(slots)*int64(w.Length()) {
 			return false
 		}
 	}
