@@ -111,7 +111,7 @@ receivers:
     node_name: node-a
     envoy_logs: {include: [%s], start_at: beginning, proxy_from: {static: shop-0/waypoint}}
 processors:
-  service_graph: {requests: {max_spans: 2000000}}
+  service_graph:
 exporters:
   debug: {verbosity: basic}
 service:

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/xpdata"
 
 	"github.com/nephilia/nephilia/internal/semconv"
 )
@@ -44,24 +45,44 @@ func (k *Key) BehindWaypoint() bool {
 // PutAttributes writes the key's attributes; empty values are left out.
 func (k *Key) PutAttributes(attrs pcommon.Map) {
 	attrs.EnsureCapacity(16)
-	put(attrs, semconv.LabelSourceWorkload, k.Source.Workload)
-	put(attrs, semconv.LabelSourceNamespace, k.Source.Namespace)
-	put(attrs, semconv.LabelSourceCanonicalService, k.Source.App)
-	put(attrs, semconv.LabelSourceCanonicalRevision, k.Source.Version)
-	put(attrs, semconv.LabelSourceCluster, k.Source.Cluster)
-	put(attrs, semconv.LabelDestinationWorkload, k.Destination.Workload)
-	put(attrs, semconv.LabelDestinationNamespace, k.Destination.Namespace)
-	put(attrs, semconv.LabelDestinationCanonicalService, k.Destination.App)
-	put(attrs, semconv.LabelDestinationCanonicalRevision, k.Destination.Version)
-	put(attrs, semconv.LabelDestinationCluster, k.Destination.Cluster)
-	put(attrs, semconv.LabelDestinationService, k.Service)
-	if k.Port != 0 {
-		attrs.PutInt(semconv.LabelDestinationPort, int64(k.Port))
+	k.each(
+		func(name, value string) { attrs.PutStr(name, value) },
+		func(name string, value int64) { attrs.PutInt(name, value) },
+	)
+}
+
+// AppendTo is PutAttributes for a map that has none of them yet.
+func (k *Key) AppendTo(attrs *xpdata.MapBuilder) {
+	k.each(
+		func(name, value string) { attrs.AppendEmpty(name).SetStr(value) },
+		func(name string, value int64) { attrs.AppendEmpty(name).SetInt(value) },
+	)
+}
+
+func (k *Key) each(text func(name, value string), number func(name string, value int64)) {
+	put := func(name, value string) {
+		if value != "" {
+			text(name, value)
+		}
 	}
-	put(attrs, semconv.LabelRequestProtocol, k.Protocol)
-	put(attrs, semconv.LabelSecurityPolicy, k.Security)
-	put(attrs, semconv.LabelWaypoint, k.Waypoint)
-	put(attrs, semconv.LabelEdgeSource, k.Teller)
+	put(semconv.LabelSourceWorkload, k.Source.Workload)
+	put(semconv.LabelSourceNamespace, k.Source.Namespace)
+	put(semconv.LabelSourceCanonicalService, k.Source.App)
+	put(semconv.LabelSourceCanonicalRevision, k.Source.Version)
+	put(semconv.LabelSourceCluster, k.Source.Cluster)
+	put(semconv.LabelDestinationWorkload, k.Destination.Workload)
+	put(semconv.LabelDestinationNamespace, k.Destination.Namespace)
+	put(semconv.LabelDestinationCanonicalService, k.Destination.App)
+	put(semconv.LabelDestinationCanonicalRevision, k.Destination.Version)
+	put(semconv.LabelDestinationCluster, k.Destination.Cluster)
+	put(semconv.LabelDestinationService, k.Service)
+	if k.Port != 0 {
+		number(semconv.LabelDestinationPort, int64(k.Port))
+	}
+	put(semconv.LabelRequestProtocol, k.Protocol)
+	put(semconv.LabelSecurityPolicy, k.Security)
+	put(semconv.LabelWaypoint, k.Waypoint)
+	put(semconv.LabelEdgeSource, k.Teller)
 }
 
 // KeyOf reads the key from a point's attributes; attributes that are not part of it are passed over.
@@ -106,10 +127,4 @@ func KeyOf(attrs pcommon.Map) Key {
 		}
 	}
 	return k
-}
-
-func put(attrs pcommon.Map, name, value string) {
-	if value != "" {
-		attrs.PutStr(name, value)
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/xpdata"
 
 	"github.com/nephilia/nephilia/internal/envoylog"
 	"github.com/nephilia/nephilia/internal/semconv"
@@ -38,19 +39,32 @@ var attributes = [...]struct {
 	{envoylog.TransportFailure, semconv.AttrTransportFailure},
 	{envoylog.ForwardedFor, semconv.AttrForwardedFor},
 	{envoylog.UserAgent, semconv.AttrUserAgent},
-	{envoylog.RequestID, semconv.AttrRequestID},
 	{envoylog.Authority, semconv.AttrServerAddress},
 	{envoylog.Cluster, semconv.AttrUpstreamCluster},
 	{envoylog.DownstreamLocal, semconv.AttrDownstreamLocal},
 	{envoylog.Route, semconv.AttrRouteName},
+}
+
+// unique are those whose values hardly come again.
+var unique = [...]struct {
+	field envoylog.Field
+	name  string
+}{
+	{envoylog.RequestID, semconv.AttrRequestID},
 	{envoylog.ConnectionID, semconv.AttrConnectionID},
 	{envoylog.UpstreamConnectionID, semconv.AttrUpstreamConnection},
 }
 
-// Writer writes records. The zero value is ready; it belongs to one goroutine.
-type Writer struct{ texts texts }
+// maxAttributes is how many attributes a record has at most.
+const maxAttributes = 30
 
-// Write fills a record with what is said of a request that ended at a time, in nanoseconds since the epoch. id is the same when it is read
+// Writer writes records. The zero value is ready; it belongs to one goroutine.
+type Writer struct {
+	texts texts
+	attrs xpdata.MapBuilder
+}
+
+// Write fills a new record with what is said of a request that ended at a time, in nanoseconds since the epoch. id is the same when it is read
 // twice.
 func (w *Writer) Write(record plog.LogRecord, rec *envoylog.Record, end int64, id string) {
 	failure := rec.Failure()
@@ -62,46 +76,61 @@ func (w *Writer) Write(record plog.LogRecord, rec *envoylog.Record, end int64, i
 		record.SetSeverityNumber(plog.SeverityNumberError)
 	}
 	record.SetSeverityText(record.SeverityNumber().String())
-	attrs := record.Attributes()
-	attrs.EnsureCapacity(28)
+	w.attrs.EnsureCapacity(maxAttributes)
 	v := &rec.Values
 	for i := range attributes {
-		w.texts.put(attrs, attributes[i].name, cut(v[attributes[i].field], maxText))
+		w.put(attributes[i].name, cut(v[attributes[i].field], maxText))
+	}
+	for i := range unique {
+		if value := v[unique[i].field]; len(value) > 0 {
+			w.putStr(unique[i].name, validText(cut(value, maxText)))
+		}
 	}
 	path, _, _ := bytes.Cut(v[envoylog.Path], []byte{'?'})
-	w.texts.put(attrs, semconv.AttrURLPath, cut(path, maxPath))
+	w.put(semconv.AttrURLPath, cut(path, maxPath))
 	if version, ok := bytes.CutPrefix(v[envoylog.Protocol], []byte("HTTP/")); ok {
-		w.texts.put(attrs, semconv.AttrProtocolVersion, cut(version, maxText))
+		w.put(semconv.AttrProtocolVersion, cut(version, maxText))
 	}
-	attrs.PutInt(semconv.AttrResponseStatusCode, int64(rec.Code))
+	w.putInt(semconv.AttrResponseStatusCode, int64(rec.Code))
 	if rec.GRPC != envoylog.Unknown {
-		attrs.PutInt(semconv.AttrGRPCStatusCode, int64(rec.GRPC))
+		w.putInt(semconv.AttrGRPCStatusCode, int64(rec.GRPC))
 	}
-	attrs.PutInt(semconv.AttrRequestBodySize, int64(rec.Received))
-	attrs.PutInt(semconv.AttrResponseBodySize, int64(rec.Sent))
+	w.putInt(semconv.AttrRequestBodySize, int64(rec.Received))
+	w.putInt(semconv.AttrResponseBodySize, int64(rec.Sent))
 	if rec.Duration != envoylog.Unknown {
-		attrs.PutInt(semconv.AttrRequestDuration, rec.Duration)
+		w.putInt(semconv.AttrRequestDuration, rec.Duration)
 	}
 	if rec.UpstreamTime != envoylog.Unknown {
-		attrs.PutInt(semconv.AttrUpstreamTime, rec.UpstreamTime)
+		w.putInt(semconv.AttrUpstreamTime, rec.UpstreamTime)
 	}
-	w.putAddress(attrs, v[envoylog.DownstreamRemote], semconv.AttrSourceAddress, semconv.AttrSourcePort)
-	w.putAddress(attrs, v[envoylog.UpstreamHost], semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
+	w.putAddress(v[envoylog.DownstreamRemote], semconv.AttrSourceAddress, semconv.AttrSourcePort)
+	w.putAddress(v[envoylog.UpstreamHost], semconv.AttrDestinationAddress, semconv.AttrDestinationPort)
 	if service := rec.Service(); service.Port != 0 {
-		w.texts.put(attrs, semconv.AttrDestinationService, cut(service.Host, maxText))
-		attrs.PutInt(semconv.AttrServicePort, int64(service.Port))
+		w.put(semconv.AttrDestinationService, cut(service.Host, maxText))
+		w.putInt(semconv.AttrServicePort, int64(service.Port))
 	}
 	if failure.Type != "" {
-		attrs.PutStr(semconv.AttrErrorType, failure.Type)
+		w.putStr(semconv.AttrErrorType, failure.Type)
 		w.texts.policy = rec.AppendPolicy(w.texts.policy[:0])
-		w.texts.put(attrs, semconv.AttrPolicy, cut(w.texts.policy, maxText))
+		w.put(semconv.AttrPolicy, cut(w.texts.policy, maxText))
 	}
-	attrs.PutStr(semconv.AttrRecordUID, id)
+	w.putStr(semconv.AttrRecordUID, id)
+	w.attrs.UnsafeIntoMap(record.Attributes())
+}
+
+func (w *Writer) putStr(name, value string)       { w.attrs.AppendEmpty(name).SetStr(value) }
+func (w *Writer) putInt(name string, value int64) { w.attrs.AppendEmpty(name).SetInt(value) }
+
+// put sets an attribute, unless the value is empty.
+func (w *Writer) put(name string, value []byte) {
+	if len(value) > 0 {
+		w.putStr(name, w.texts.get(value))
+	}
 }
 
 // putAddress writes "ip:port", "[ip6]:port" or "envoy://connect_originate/ip:port". What is no IP address, such as an internal one of Envoy's,
 // is left out.
-func (w *Writer) putAddress(attrs pcommon.Map, text []byte, address, port string) {
+func (w *Writer) putAddress(text []byte, address, port string) {
 	text = text[bytes.LastIndexByte(text, '/')+1:]
 	colon := bytes.LastIndexByte(text, ':')
 	host, number := text, []byte(nil)
@@ -115,9 +144,9 @@ func (w *Writer) putAddress(attrs pcommon.Map, text []byte, address, port string
 	if !w.texts.isAddress(name) {
 		return
 	}
-	attrs.PutStr(address, name)
+	w.putStr(address, name)
 	if n, err := strconv.ParseUint(string(number), 10, 16); err == nil && n <= math.MaxUint16 {
-		attrs.PutInt(port, int64(n))
+		w.putInt(port, int64(n))
 	}
 }
 

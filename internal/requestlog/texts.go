@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"net/netip"
 	"unicode/utf8"
-
-	"go.opentelemetry.io/collector/pdata/pcommon"
 )
 
 // texts gives the same texts the same strings: most of what a log says comes again and again. Each map is bounded by maxCachedTexts.
@@ -22,19 +20,20 @@ func (t *texts) get(text []byte) string {
 	if t.known == nil || len(t.known) >= maxCachedTexts {
 		t.known = make(map[string]string)
 	}
-	s := string(text)
-	if !utf8.ValidString(s) {
-		s = string(bytes.ToValidUTF8(text, []byte("\uFFFD")))
+	s := validText(text)
+	if len(s) == len(text) {
+		t.known[s] = s
+	} else {
+		t.known[string(text)] = s
 	}
-	t.known[string(text)] = s
 	return s
 }
 
-// put sets an attribute, unless the value is empty.
-func (t *texts) put(attrs pcommon.Map, name string, value []byte) {
-	if len(value) > 0 {
-		attrs.PutStr(name, t.get(value))
+func validText(text []byte) string {
+	if !utf8.Valid(text) {
+		return string(bytes.ToValidUTF8(text, []byte("\uFFFD")))
 	}
+	return string(text)
 }
 
 // isAddress tells whether a text is an IP address.

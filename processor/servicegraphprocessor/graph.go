@@ -147,8 +147,8 @@ func (g *graph) Shutdown(ctx context.Context) error {
 }
 
 // learn takes over the entity events among logs of a sender, whose address is not valid where it does not matter, and, if it is to, the
-// records of requests, and gives what goes on at once: all but these. Logs stay as they are.
-func (g *graph) learn(logs plog.Logs, requests bool, sender netip.Addr) plog.Logs {
+// records of requests, and gives what goes on at once: all but these, and those of these that need not wait. Logs stay as they are.
+func (g *graph) learn(logs plog.Logs, requests bool, sender netip.Addr) (others, passed plog.Logs) {
 	for _, resource := range logs.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
 			if mesh.IsEntityScope(scope.Scope()) {
@@ -157,13 +157,14 @@ func (g *graph) learn(logs plog.Logs, requests bool, sender netip.Addr) plog.Log
 		}
 	}
 	if !requests {
-		return logs
+		return logs, plog.NewLogs()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	arrival := g.arrival()
 	g.alongside.Take(logs)
-	return g.als.Take(g.proxied.Take(logs, arrival), g.senderOf(sender), arrival)
+	others = g.als.Take(g.proxied.Take(logs, arrival), g.senderOf(sender), arrival)
+	return others, g.proxied.Passed()
 }
 
 // senderOf is the workload at an address, nil if it may send what others wrote.

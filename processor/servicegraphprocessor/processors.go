@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.uber.org/zap"
 
 	"github.com/nephilia/nephilia/internal/shared"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
@@ -38,9 +39,15 @@ func newLogsProcessor(m *member, next consumer.Logs) *logsProcessor {
 // Capabilities implements consumer.Logs. Who offers logs again after a refusal need not copy them for this processor.
 func (*logsProcessor) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
 
-// ConsumeLogs learns the mesh's state and passes everything on; records of requests leave later, with the names of both ends.
+// ConsumeLogs learns the mesh's state and passes everything on; records of requests leave with the names of both ends, most of them later. They are
+// counted then: whoever sent them must not send them again because what comes next refuses them.
 func (p *logsProcessor) ConsumeLogs(ctx context.Context, logs plog.Logs) error {
-	return p.send(ctx, p.Component().learn(logs, p.first, p.Component().sender(ctx)))
+	others, passed := p.Component().learn(logs, p.first, p.Component().sender(ctx))
+	err := p.send(ctx, others)
+	if lost := p.send(ctx, passed); lost != nil {
+		p.Component().logger.Warn("sending records of requests failed", zap.Error(lost))
+	}
+	return err
 }
 
 func (p *logsProcessor) send(ctx context.Context, logs plog.Logs) error {

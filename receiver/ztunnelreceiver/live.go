@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxBacklog is how many refused records may wait before no more lines are read.
-	maxBacklog = 50_000
+	// maxBacklog is how many records may wait to be taken before no more lines are read.
+	maxBacklog = 8192
 	// maxUntold is how many entities' events may wait for a boundary before no more are read.
 	maxUntold = 20_000
 	// quiesce is the part of an interval that a flush waits for a poll of the files to end.
@@ -52,13 +52,15 @@ type pace struct {
 	// pressing is set when records should not wait for the next boundary; wake ends the wait for it.
 	pressing bool
 	wake     context.CancelFunc
+	// stuck ends the wait for the end of a poll, which will not come before something is sent.
+	stuck context.CancelFunc
 }
 
 func newLive(cfg *Config, in *ingest, clock replay.Clock) *live {
 	l := &live{
 		ingest: in, cfg: cfg, clock: clock,
 		times: boundaries{interval: cfg.FlushInterval},
-		pace:  pace{flushed: make(chan struct{}), wake: func() {}},
+		pace:  pace{flushed: make(chan struct{}), wake: func() {}, stuck: func() {}},
 	}
 	in.full = func() {
 		l.pace.pressing = true
@@ -144,6 +146,9 @@ func (l *live) awaitSent(ctx context.Context, tooMuch func() bool) {
 		l.Lock()
 		full := tooMuch()
 		flushed := l.pace.flushed
+		if full {
+			l.pace.stuck()
+		}
 		l.Unlock()
 		if !full {
 			return
@@ -213,6 +218,11 @@ func (l *live) tick(ctx context.Context) {
 	}
 	l.checkFiles()
 	wait, cancel := context.WithTimeout(ctx, time.Duration(quiesce*float64(l.cfg.FlushInterval)))
+	l.Lock()
+	if l.pace.stuck = cancel; l.out.backlog() > maxBacklog {
+		cancel()
+	}
+	l.Unlock()
 	whole := l.quiesce(wait)
 	cancel()
 	taken := l.boundary(at, whole)

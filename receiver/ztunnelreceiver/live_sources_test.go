@@ -277,7 +277,7 @@ func TestBacklogOfRefusedRecords(t *testing.T) {
 	out := &sink{}
 	refusing := &refusingLogs{sink: out}
 	refusing.full.Store(true)
-	const lines = 80_000
+	const lines = maxBacklog * 3 / 2
 	appendTo(t, filepath.Join(dir, "0.log"), accessText(0, lines))
 	cfg := createDefaultConfig().(*Config)
 	cfg.NodeName = "node-a"

@@ -24,9 +24,9 @@ const (
 	maxAttributes = 128
 )
 
-// Requests takes over records of requests and tells whether it did.
+// Requests takes over records of requests.
 type Requests interface {
-	Apply(proxy *proxylog.Proxy, record plog.LogRecord, arrival moment.Arrival) bool
+	Apply(proxy *proxylog.Proxy, record plog.LogRecord, arrival moment.Arrival)
 }
 
 // Reader makes records of requests of log records. It belongs to one goroutine.
@@ -107,7 +107,8 @@ func (r *Reader) take(of node, record plog.LogRecord, sender *mesh.Workload, arr
 		named := proxylog.ProxyOf(resource)
 		r.last, r.proxy = proxy, &named
 	}
-	return r.requests.Apply(r.proxy, request, arrival)
+	r.requests.Apply(r.proxy, request, arrival)
+	return true
 }
 
 // read reads a record; KindOther is none of an access log.

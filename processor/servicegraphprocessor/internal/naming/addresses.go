@@ -70,7 +70,11 @@ func (h *Holders) put(key networkAddress, former formerHolder) {
 // At finds the workload that held an address, in text form, at a time in the network of a node: the last one that did where
 // none does.
 func (h *Holders) At(node, text string, at pcommon.Timestamp) *mesh.Workload {
-	addr := ParseAddr(text)
+	return h.AtAddr(node, ParseAddr(text), at)
+}
+
+// AtAddr is At of an address.
+func (h *Holders) AtAddr(node string, addr netip.Addr, at pcommon.Timestamp) *mesh.Workload {
 	if !addr.IsValid() {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/xpdata"
 
 	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/mesh"
@@ -12,6 +13,12 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
+
+// namer names the ends of requests.
+type namer struct {
+	names     *naming.Directory
+	telemetry *telemetry.Telemetry
+}
 
 // ends are the ends of a request.
 type ends struct {
@@ -30,39 +37,39 @@ type ends struct {
 }
 
 // endsOf names the ends of a request.
-func (t *Table) endsOf(r *request, now pcommon.Timestamp) ends {
+func (n *namer) endsOf(r *request) ends {
 	var e ends
-	proxy := t.proxyOf(r)
+	proxy := n.proxyOf(r)
 	name := r.proxy.name
 	if proxy != nil {
 		name = naming.WaypointName(proxy)
 	}
 	e.proxy = name
 	if r.proxy.gateway && name == "" {
-		t.telemetry.Dropped(telemetry.DroppedProxy, 1)
+		n.telemetry.Dropped(telemetry.DroppedProxy, 1)
 		return e
 	}
-	service := t.serviceOf(r)
-	e.throughWaypoint = !r.proxy.gateway || name != "" && service != "" && t.names.WaypointOf(service, "") == name
+	service := n.serviceOf(r)
+	e.throughWaypoint = !r.proxy.gateway || name != "" && service != "" && n.names.WaypointOf(service, "") == name
 	if e.throughWaypoint {
-		e.client = t.holder(r.client.Addr(), r.end)
-		e.key.Source = t.partyOf(e.client, r.client.Addr())
+		e.client = n.holder(r.client.Addr(), r.end)
+		e.key.Source = n.partyOf(e.client, r.client.Addr())
 	} else {
 		e.client = proxy
 		e.key.Source = proxyParty(proxy, r.proxy)
 	}
 	e.key.Service = naming.Intern(service)
 	e.key.Security = semconv.SecurityMutualTLS
-	if !t.destinationOf(&e, r, proxy) {
+	if !n.destinationOf(&e, r, proxy) {
 		return e
 	}
 	e.known = true
 	switch {
 	case e.throughWaypoint:
 		e.proxy = cmp.Or(name, e.key.Waypoint)
-		e.foreign = (service != "" || e.pod != nil) && (proxy == nil || e.key.Destination != naming.PartyOf(proxy)) && !e.spoken(t.names)
+		e.foreign = (service != "" || e.pod != nil) && (proxy == nil || e.key.Destination != naming.PartyOf(proxy)) && !e.spoken(n.names)
 	case e.toWaypoint:
-		e.key.Waypoint = t.names.WaypointOf(service, "")
+		e.key.Waypoint = n.names.WaypointOf(service, "")
 	case e.pod == nil || !e.pod.InMesh():
 		e.key.Security = semconv.SecurityNone
 	}
@@ -70,11 +77,11 @@ func (t *Table) endsOf(r *request, now pcommon.Timestamp) ends {
 }
 
 // proxyOf finds the workload of who logged a request. A gateway that says nothing of itself is the one that was called.
-func (t *Table) proxyOf(r *request) *mesh.Workload {
+func (n *namer) proxyOf(r *request) *mesh.Workload {
 	if r.proxy.gateway && r.proxy.name == "" && r.called.Addr() != r.upstream.Addr() {
-		return t.holder(r.called.Addr(), r.end)
+		return n.holder(r.called.Addr(), r.end)
 	}
-	return t.names.Proxies.Find(r.proxy.pod, r.proxy.name)
+	return n.names.Proxies.Find(r.proxy.pod, r.proxy.name)
 }
 
 // spoken tells whether a request's waypoint may tell of it. One that is not named may where the mesh's state knows of nobody at its end.
@@ -86,11 +93,11 @@ func (e *ends) spoken(names *naming.Directory) bool {
 }
 
 // serviceOf is the service that a request was for: the cluster's, else the one whose virtual address was called.
-func (t *Table) serviceOf(r *request) string {
+func (n *namer) serviceOf(r *request) string {
 	if r.service != "" {
 		return r.service
 	}
-	if s := t.names.Called(r.called.Addr()); s != nil {
+	if s := n.names.Called(r.called.Addr()); s != nil {
 		r.port = r.called.Port()
 		return s.Hostname
 	}
@@ -98,31 +105,31 @@ func (t *Table) serviceOf(r *request) string {
 }
 
 // destinationOf finds where a request went; false if that was nowhere.
-func (t *Table) destinationOf(e *ends, r *request, proxy *mesh.Workload) bool {
+func (n *namer) destinationOf(e *ends, r *request, proxy *mesh.Workload) bool {
 	service := e.key.Service
 	through := naming.Hop{Kind: naming.HopThrough}
 	if e.throughWaypoint && proxy != nil && service != "" {
-		through = t.names.MergeHop(e.client, proxy, service, "")
+		through = n.names.MergeHop(e.client, proxy, service, "")
 	}
 	if e.throughWaypoint {
-		e.key.Waypoint = cmp.Or(through.Waypoint, t.names.WaypointOf(service, waypointName(proxy, r.proxy)))
+		e.key.Waypoint = cmp.Or(through.Waypoint, n.names.WaypointOf(service, waypointName(proxy, r.proxy)))
 	}
-	known := t.names.Service(service)
-	next := t.holder(r.upstream.Addr(), r.end)
-	e.toWaypoint = !e.throughWaypoint && next != nil && t.names.IsWaypoint(next) && r.upstream.Port() == hbonePort
+	known := n.names.Service(service)
+	next := n.holder(r.upstream.Addr(), r.end)
+	e.toWaypoint = !e.throughWaypoint && next != nil && n.names.IsWaypoint(next) && r.upstream.Port() == hbonePort
 	switch {
 	case r.upstream.Addr().IsValid() && !e.toWaypoint && (next != nil || known == nil):
 		e.pod = next
-		e.key.Destination = t.partyOf(next, r.upstream.Addr())
+		e.key.Destination = n.partyOf(next, r.upstream.Addr())
 		e.key.Port = r.upstream.Port()
 		if next != nil && service != "" {
 			e.key.Port = naming.BackendPort(next, service, r.port)
 		}
-	case known != nil && through.Kind == naming.HopPlain && !t.names.Proxies.Behind(service):
+	case known != nil && through.Kind == naming.HopPlain && !n.names.Proxies.Behind(service):
 		// What lies behind is outside the mesh: the client's connection ends at the proxy.
 		e.key.Destination, e.key.Waypoint, e.key.Port = naming.PartyOf(proxy), "", r.called.Port()
 	case known != nil:
-		e.key.Destination, e.key.Port = t.names.ServiceParty(known, r.port)
+		e.key.Destination, e.key.Port = n.names.ServiceParty(known, r.port)
 	default:
 		return false
 	}
@@ -130,14 +137,14 @@ func (t *Table) destinationOf(e *ends, r *request, proxy *mesh.Workload) bool {
 }
 
 // holder finds the workload that held an address when a request ended.
-func (t *Table) holder(addr netip.Addr, at pcommon.Timestamp) *mesh.Workload {
+func (n *namer) holder(addr netip.Addr, at pcommon.Timestamp) *mesh.Workload {
 	if !addr.IsValid() {
 		return nil
 	}
-	return t.names.Holders.At("", addr.String(), at)
+	return n.names.Holders.AtAddr("", addr, at)
 }
 
-func (t *Table) partyOf(w *mesh.Workload, addr netip.Addr) edge.Party {
+func (n *namer) partyOf(w *mesh.Workload, addr netip.Addr) edge.Party {
 	if w != nil {
 		return naming.PartyOf(w)
 	}
@@ -145,15 +152,15 @@ func (t *Table) partyOf(w *mesh.Workload, addr netip.Addr) edge.Party {
 	if addr.IsValid() {
 		text = addr.String()
 	}
-	party, ok := t.names.Externals.Name(text)
+	party, ok := n.names.Externals.Name(text)
 	if !ok {
-		t.telemetry.Overflowed(telemetry.BoundExternal)
+		n.telemetry.Overflowed(telemetry.BoundExternal)
 	}
 	return party
 }
 
 // proxyParty is the end of an edge that a gateway is.
-func proxyParty(w *mesh.Workload, of Proxy) edge.Party {
+func proxyParty(w *mesh.Workload, of *Proxy) edge.Party {
 	if w != nil {
 		return naming.PartyOf(w)
 	}
@@ -161,30 +168,30 @@ func proxyParty(w *mesh.Workload, of Proxy) edge.Party {
 	return edge.Party{Workload: name, Namespace: namespace, App: name}
 }
 
-func waypointName(w *mesh.Workload, of Proxy) string {
+func waypointName(w *mesh.Workload, of *Proxy) string {
 	if w != nil {
 		return naming.WaypointName(w)
 	}
 	return of.name
 }
 
-func (t *Table) protocolOf(r *request, e *ends) string {
+func (n *namer) protocolOf(r *request, e *ends) string {
 	protocol := semconv.ProtocolHTTP
 	if r.grpc {
 		protocol = semconv.ProtocolGRPC
 	}
-	return cmp.Or(t.names.Protocol(e.key.Service, e.key.Port), protocol)
+	return cmp.Or(n.names.Protocol(e.key.Service, e.key.Port), protocol)
 }
 
-// putPods writes the pods at both ends.
-func (t *Table) putPods(r *request, e *ends) {
-	attrs := r.record.Attributes()
+// appendTo writes both ends and their pods.
+func (e *ends) appendTo(attrs *xpdata.MapBuilder) {
+	e.key.AppendTo(attrs)
 	if e.client != nil {
-		attrs.PutStr(semconv.AttrSourcePod, e.client.Name)
-		attrs.PutStr(semconv.AttrSourceNamespace, e.client.Namespace)
+		attrs.AppendEmpty(semconv.AttrSourcePod).SetStr(e.client.Name)
+		attrs.AppendEmpty(semconv.AttrSourceNamespace).SetStr(e.client.Namespace)
 	}
 	if e.pod != nil {
-		attrs.PutStr(semconv.AttrDestinationPod, e.pod.Name)
-		attrs.PutStr(semconv.AttrDestinationNamespace, e.pod.Namespace)
+		attrs.AppendEmpty(semconv.AttrDestinationPod).SetStr(e.pod.Name)
+		attrs.AppendEmpty(semconv.AttrDestinationNamespace).SetStr(e.pod.Namespace)
 	}
 }

@@ -7,13 +7,12 @@
 package proxylog
 
 import (
-	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/xpdata"
 
-	"github.com/nephilia/nephilia/internal/edge"
 	"github.com/nephilia/nephilia/internal/exphist"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
@@ -37,23 +36,32 @@ type Config struct {
 
 // Table holds requests until they are settled.
 type Table struct {
+	tellings
+	namer
+
 	cfg       Config
-	names     *naming.Directory
-	store     *edges.Store
 	telemetry *telemetry.Telemetry
 
-	held []*request            // bounded by MaxRequests
-	told map[*edges.Edge]*told // bounded by the edges
-	// at are those of told by where their requests went, in the order in which they came. Bounded by the edges.
-	at map[place][]*told
-	// heard are the waypoints whose logs are read; bounded by the mesh's state and MaxRequests.
-	heard map[string]pcommon.Timestamp
-	// seen are the requests that a waypoint logged, by the gateway that sent them. Bounded by MaxRequests.
-	seen  map[hop]pcommon.Timestamp
-	order []hop
-	out   plog.Logs
+	held    []held // bounded by MaxRequests
+	settled pcommon.Timestamp
+	// seen are the requests that a waypoint logged, by the gateway that sent them.
+	seen   hops
+	packer packer
+	out    plog.Logs
 	// last is whose the last record of out is.
 	last passed
+	// read is the request that is being read, attrs what is written of it.
+	read  request
+	attrs xpdata.MapBuilder
+}
+
+// held is a request that waits.
+type held struct {
+	proxy        *Proxy
+	record       packed
+	end, arrived pcommon.Timestamp
+	// hop is what it may have in common with the record of the waypoint that it was sent to; 0 before that is known.
+	hop hopID
 }
 
 // passed is whose a record is that was passed on.
@@ -62,40 +70,10 @@ type passed struct {
 	gateway bool
 }
 
-// place is a party behind a waypoint.
-type place struct {
-	edge.Party
-	waypoint string
-}
-
-// told is what logs told of an edge.
-type told struct {
-	// recent was told lately and not by others yet; bounded by the emissions of remember and the codes in each.
-	recent []recent
-	last   pcommon.Timestamp
-}
-
-// recent are requests of one code that logs told at a time.
-type recent struct {
-	at   pcommon.Timestamp
-	code uint16
-	n    uint64
-}
-
-// remember is how long others may come after a log with what it told: a scrape a minute, and some.
-const remember = 3 * time.Minute
-
-// hop is a request between a gateway and a waypoint.
-type hop struct {
-	gateway edge.Party
-	id      string
-}
-
 // NewTable returns a table that adds to the edges of a store.
 func NewTable(cfg Config, names *naming.Directory, store *edges.Store, t *telemetry.Telemetry) *Table {
 	return &Table{
-		cfg: cfg, names: names, store: store, telemetry: t,
-		told: map[*edges.Edge]*told{}, at: map[place][]*told{}, heard: map[string]pcommon.Timestamp{}, seen: map[hop]pcommon.Timestamp{}, out: plog.NewLogs(),
+		tellings: newTellings(store, cfg.MaxRequests), namer: namer{names, t}, cfg: cfg, telemetry: t, seen: newHops(cfg.MaxRequests), out: plog.NewLogs(),
 	}
 }
 
@@ -103,7 +81,7 @@ func NewTable(cfg Config, names *naming.Directory, store *edges.Store, t *teleme
 func (t *Table) Len() int { return len(t.held) }
 
 // Take takes over the records of requests among logs and gives the others. Logs stay as they are: without such records, which is
-// common, they are what it gives.
+// common, they are what it gives. What need not wait can be had with Passed.
 func (t *Table) Take(logs plog.Logs, arrival moment.Arrival) plog.Logs {
 	if !tellRequests(logs) {
 		return logs
@@ -114,9 +92,8 @@ func (t *Table) Take(logs plog.Logs, arrival moment.Arrival) plog.Logs {
 			if scope.Scope().Name() != semconv.ScopeReceiver || record.EventName() != semconv.EventRequest {
 				return false
 			}
-			own := plog.NewLogRecord()
-			record.CopyTo(own)
-			return t.Apply(&proxy, own, arrival)
+			t.apply(t.reading(&proxy, record, false, record.Timestamp(), arrival), arrival)
+			return true
 		}
 	})
 }
@@ -169,109 +146,125 @@ func tellRequests(logs plog.Logs) bool {
 	return false
 }
 
-// Apply takes a record over and tells whether it did: one that there is no room for stays where it is, and is not counted.
-func (t *Table) Apply(proxy *Proxy, record plog.LogRecord, arrival moment.Arrival) bool {
-	if record.EventName() != semconv.EventRequest {
-		return false
-	}
-	if len(t.held) >= t.cfg.MaxRequests {
-		t.telemetry.Dropped(telemetry.DroppedRequestLimit, 1)
-		return false
-	}
-	r := &request{proxy: *proxy, record: plog.NewLogRecord()}
-	record.MoveTo(r.record)
-	read(r)
-	r.end, r.arrived = arrival.End(r.record.Timestamp()), arrival.Of(r.record.Timestamp())
-	t.held = append(t.held, r)
-	return true
+// Apply takes over a record of a request. The record is the table's from then on.
+func (t *Table) Apply(proxy *Proxy, record plog.LogRecord, arrival moment.Arrival) {
+	t.apply(t.reading(proxy, record, true, record.Timestamp(), arrival), arrival)
 }
+
+// apply takes over a request. One that ended before what was settled last, as most do where much is read at once, need not wait. One that there
+// is no room for does not wait either: it is counted as far as is known now.
+func (t *Table) apply(r *request, arrival moment.Arrival) {
+	if r.end < arrival.Now && (t.names.Known() || t.names.Meshless(arrival.Now)) {
+		e := t.endsOf(r)
+		if hop := t.hopOf(r, &e); hop == 0 || t.seen.has(hop) {
+			t.settle(r, &e, r.arrived)
+			return
+		}
+	}
+	if len(t.held) < t.cfg.MaxRequests {
+		t.held = append(t.held, held{proxy: r.proxy, record: t.packer.pack(r.record.LogRecord), end: r.end, arrived: r.arrived})
+		return
+	}
+	t.telemetry.Dropped(telemetry.DroppedRequestLimit, 1)
+	e := t.endsOf(r)
+	t.settle(r, &e, r.arrived)
+}
+
+// reading reads a record into the request that is being read; its own is what may be passed on as it is.
+func (t *Table) reading(proxy *Proxy, record plog.LogRecord, own bool, end pcommon.Timestamp, arrival moment.Arrival) *request {
+	t.read = request{proxy: proxy, record: entry{LogRecord: record, own: own}, end: arrival.End(end), arrived: arrival.Of(end)}
+	t.read.read()
+	return &t.read
+}
+
+// maxLate is how many records that had to wait for something else than the clock leave at once.
+const maxLate = 10_000
 
 // Settle counts the requests that ended before now, and gives the records that are ready to go on.
 func (t *Table) Settle(m moment.Moment) plog.Logs {
 	waits := !m.Final && !t.names.Known() && !t.names.Meshless(m.Now)
-	var gateways []*request
-	left := t.held[:0]
-	for _, r := range t.held {
+	var gateways []held
+	left, late := t.held[:0], 0
+	for _, h := range t.held {
+		if h.end < t.settled {
+			late++
+		}
 		switch {
-		case !m.Final && (r.end >= m.Now || waits && !m.Past(r.arrived, t.cfg.ResolveHold)):
-			left = append(left, r)
-		case r.proxy.gateway:
-			gateways = append(gateways, r)
+		case !m.Final && (h.end >= m.Now || waits && !m.Past(h.arrived, t.cfg.ResolveHold) || late > maxLate && h.end < t.settled):
+			left = append(left, h)
+		case h.proxy.gateway:
+			gateways = append(gateways, h)
 		default:
-			t.settle(r, m)
+			r := t.unpacked(&h)
+			e := t.endsOf(r)
+			t.settle(r, &e, m.Now)
 		}
 	}
 	// After the waypoints' records, which may tell the same requests.
-	for _, r := range gateways {
-		if !t.settle(r, m) {
-			left = append(left, r)
+	for _, h := range gateways {
+		if !t.settleGateway(&h, m) {
+			left = append(left, h)
 		}
 	}
 	clear(t.held[len(left):])
 	t.held = left
-	t.expire(m)
+	t.settled = m.Now
+	t.seen.expire(m, 2*t.cfg.Wait)
+	return t.Passed()
+}
+
+// settleGateway settles a gateway's request; false means that it waits for the waypoint behind it.
+func (t *Table) settleGateway(h *held, m moment.Moment) bool {
+	waits := !m.Final && !m.Past(h.arrived, t.cfg.Wait)
+	if waits && h.hop != 0 && !t.seen.has(h.hop) {
+		return false
+	}
+	r := t.unpacked(h)
+	e := t.endsOf(r)
+	if h.hop = t.hopOf(r, &e); waits && h.hop != 0 && !t.seen.has(h.hop) {
+		return false
+	}
+	t.settle(r, &e, m.Now)
+	return true
+}
+
+func (t *Table) unpacked(h *held) *request {
+	return t.reading(h.proxy, t.packer.unpack(h.record), true, h.end, moment.Arrival{Now: h.arrived, Latest: h.end})
+}
+
+// Passed gives the records that went on since it was asked last.
+func (t *Table) Passed() plog.Logs {
 	out := t.out
 	t.out = plog.NewLogs()
 	return out
 }
 
-// settle counts a request and passes its record on; false means that it waits for the waypoint behind it.
-func (t *Table) settle(r *request, m moment.Moment) bool {
-	e := t.endsOf(r, m.Now)
-	repeated := false
-	if e.toWaypoint {
-		repeated = t.repeated(r, &e)
-		if !repeated && !m.Final && !m.Past(r.arrived, t.cfg.Wait) {
-			return false
+// hopOf is what a gateway's request has in common with the record of the waypoint that it was sent to; 0 if there is none to come.
+func (t *Table) hopOf(r *request, e *ends) hopID {
+	if !e.toWaypoint {
+		return 0
+	}
+	return t.seen.of(e.key.Source, r.id)
+}
+
+// settle counts a request and passes its record on.
+func (t *Table) settle(r *request, e *ends, now pcommon.Timestamp) {
+	hop := t.hopOf(r, e)
+	repeated := e.known && hop != 0 && t.seen.has(hop)
+	switch {
+	case !e.known || repeated:
+	case e.foreign:
+		t.telemetry.Dropped(telemetry.DroppedForeign, 1)
+	default:
+		t.count(r, e, now)
+	}
+	if e.throughWaypoint {
+		t.hear(e.key.Waypoint, now)
+		if e.client != nil {
+			t.seen.add(t.seen.of(e.key.Source, r.id), now)
 		}
 	}
-	if e.known {
-		e.key.PutAttributes(r.record.Attributes())
-		t.putPods(r, &e)
-		switch {
-		case repeated:
-			r.record.Attributes().PutBool(semconv.AttrRepeated, true)
-		case e.foreign:
-			t.telemetry.Dropped(telemetry.DroppedForeign, 1)
-		default:
-			t.count(r, &e, m.Now)
-		}
-	}
-	if name := e.key.Waypoint; e.throughWaypoint && name != "" && len(t.heard) < t.cfg.MaxRequests {
-		t.heard[name] = m.Now
-	}
-	if e.throughWaypoint && e.client != nil && r.id != "" {
-		t.see(hop{e.key.Source, r.id}, m.Now)
-	}
-	t.pass(r, e.proxy)
-	return true
-}
-
-// repeated tells whether a waypoint logged what a gateway sent to it.
-func (t *Table) repeated(r *request, e *ends) bool {
-	_, ok := t.seen[hop{e.key.Source, r.id}]
-	return ok && r.id != ""
-}
-
-func (t *Table) see(h hop, now pcommon.Timestamp) {
-	if len(t.seen) >= t.cfg.MaxRequests {
-		return
-	}
-	if _, known := t.seen[h]; !known {
-		h.id = naming.Intern(h.id)
-		t.order = append(t.order, h)
-	}
-	t.seen[h] = now
-}
-
-// expire forgets what no gateway's record waits for any more.
-func (t *Table) expire(m moment.Moment) {
-	n := 0
-	for n < len(t.order) && m.Past(t.seen[t.order[n]], 2*t.cfg.Wait) {
-		delete(t.seen, t.order[n])
-		n++
-	}
-	t.order = append(t.order[:0], t.order[n:]...)
+	t.pass(r, e, repeated)
 }
 
 // longest is how far before the end of a request its edge may begin, in seconds: a stream of hours counts where it ended, not over all of them.
@@ -311,158 +304,71 @@ func (t *Table) count(r *request, e *ends, now pcommon.Timestamp) {
 	}
 }
 
-// note remembers what a log told of an edge.
-func (t *Table) note(e *edges.Edge, code uint16, now pcommon.Timestamp) {
-	l := t.told[e]
-	if l == nil {
-		l = &told{}
-		t.told[e] = l
-		to := placeOf(e)
-		t.at[to] = append(t.at[to], l)
-		t.store.Edges.Use(e)
-	}
-	l.last = now
-	for i := len(l.recent) - 1; i >= 0 && l.recent[i].at == now; i-- {
-		if l.recent[i].code == code {
-			l.recent[i].n++
-			return
-		}
-	}
-	l.forget(now)
-	l.recent = append(l.recent, recent{now, code, 1})
-}
-
-// forget forgets what no other will tell any more.
-func (l *told) forget(now pcommon.Timestamp) {
-	n := 0
-	for n < len(l.recent) && (l.recent[n].n == 0 || moment.Since(l.recent[n].at, now, remember)) {
-		n++
-	}
-	l.recent = append(l.recent[:0], l.recent[n:]...)
-}
-
-// take takes up to n of what the log told, of one code or of any.
-func (l *told) take(n uint64, code uint16, anyCode bool) (taken uint64) {
-	for i := range l.recent {
-		r := &l.recent[i]
-		if taken == n {
-			break
-		}
-		if anyCode || r.code == code {
-			some := min(r.n, n-taken)
-			r.n -= some
-			taken += some
-		}
-	}
-	return taken
-}
-
-// Tells implements requests.Logs.
-func (t *Table) Tells(e *edges.Edge) bool {
-	if t.told[e] != nil {
-		return true
-	}
-	return t.Hears(e.Key.Waypoint)
-}
-
-// Hears implements requests.Logs.
-func (t *Table) Hears(waypoint string) bool {
-	_, heard := t.heard[waypoint]
-	return heard
-}
-
-// Claim implements requests.Logs. One of the same code is taken if there is one.
-func (t *Table) Claim(to edge.Party, waypoint string, code uint16, now pcommon.Timestamp) bool {
-	clients := t.at[place{to, waypoint}]
-	for _, anyCode := range [...]bool{false, true} {
-		for _, l := range clients {
-			l.forget(now)
-			if l.take(1, code, anyCode) > 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func placeOf(e *edges.Edge) place { return place{e.Key.Destination, e.Key.Waypoint} }
-
-// Beyond implements requests.Logs. What the log told of the same code is what it told; what is left of other codes may be the same
-// requests, too: a server has answered what its client no longer waited for.
-func (t *Table) Beyond(e *edges.Edge, now pcommon.Timestamp, total, failed, durations uint64, of responses.Counts) (uint64, uint64, uint64) {
-	if l := t.told[e]; l != nil {
-		l.forget(now)
-		left := total
-		for i := range of {
-			n := l.take(min(of[i].N, left), of[i].Code, false)
-			of[i].N -= n
-			left -= n
-		}
-		left -= l.take(left, 0, true)
-		total, failed, durations = left, min(failed, left), min(durations, left)
-	}
-	left := total
-	for _, r := range of {
-		n := min(r.N, left)
-		t.store.Edges.AddResponses(e, r.Response, n, now)
-		left -= n
-	}
-	return total, failed, durations
-}
+// maxOwn is how many attributes a record gets at most that is passed on.
+const maxOwn = 20
 
 // pass puts a record on its way, under the name that its proxy has in the mesh.
-func (t *Table) pass(r *request, proxy string) {
+func (t *Table) pass(r *request, e *ends, repeated bool) {
+	from, to := r.record, t.slot(r.proxy, e.proxy)
+	to.SetTimestamp(from.Timestamp())
+	to.SetObservedTimestamp(from.ObservedTimestamp())
+	to.SetSeverityNumber(from.SeverityNumber())
+	to.SetSeverityText(from.SeverityText())
+	to.SetEventName(from.EventName())
+	to.SetTraceID(from.TraceID())
+	to.SetSpanID(from.SpanID())
+	to.SetFlags(from.Flags())
+	to.SetDroppedAttributesCount(from.DroppedAttributesCount())
+	if from.Body().Type() != pcommon.ValueTypeEmpty {
+		from.Body().CopyTo(to.Body())
+	}
+	t.attrs.EnsureCapacity(from.Attributes().Len() + maxOwn)
+	for name, value := range from.Attributes().All() {
+		switch {
+		case from.own:
+			value.MoveTo(t.attrs.AppendEmpty(name))
+		default:
+			value.CopyTo(t.attrs.AppendEmpty(name))
+		}
+	}
+	if e.known && !from.named {
+		e.appendTo(&t.attrs)
+	}
+	if repeated {
+		t.attrs.AppendEmpty(semconv.AttrRepeated).SetBool(true)
+	}
+	t.attrs.UnsafeIntoMap(to.Attributes())
+}
+
+// slot is a new record of a proxy in what goes on.
+func (t *Table) slot(of *Proxy, name string) plog.LogRecord {
 	resources := t.out.ResourceLogs()
 	n := resources.Len()
-	if n == 0 || t.last != (passed{proxy, r.proxy.gateway}) {
-		t.last = passed{proxy, r.proxy.gateway}
+	if n == 0 || t.last != (passed{name, of.gateway}) {
+		t.last = passed{name, of.gateway}
 		added := resources.AppendEmpty()
-		r.proxy.resource.CopyTo(added.Resource())
-		name := semconv.AttrWaypoint
-		if r.proxy.gateway {
-			name = semconv.AttrGateway
+		of.resource.CopyTo(added.Resource())
+		label := semconv.AttrWaypoint
+		if of.gateway {
+			label = semconv.AttrGateway
 		}
-		added.Resource().Attributes().PutStr(name, proxy)
+		added.Resource().Attributes().PutStr(label, name)
 		added.ScopeLogs().AppendEmpty().Scope().SetName(semconv.ScopeReceiver)
 		n++
 	}
-	r.record.MoveTo(resources.At(n - 1).ScopeLogs().At(0).LogRecords().AppendEmpty())
+	return resources.At(n - 1).ScopeLogs().At(0).LogRecords().AppendEmpty()
 }
 
 // Rewind takes note that the graph's clock went back to a time: nothing arrived later.
 func (t *Table) Rewind(now pcommon.Timestamp) {
-	for _, r := range t.held {
-		r.end, r.arrived = min(r.end, now), min(r.arrived, now)
+	for i := range t.held {
+		h := &t.held[i]
+		h.end, h.arrived = min(h.end, now), min(h.arrived, now)
 	}
-	for h, at := range t.seen {
-		t.seen[h] = min(at, now)
-	}
-	for _, l := range t.told {
-		l.last = min(l.last, now)
-		for i := range l.recent {
-			l.recent[i].at = min(l.recent[i].at, now)
-		}
-	}
-	for name, at := range t.heard {
-		t.heard[name] = min(at, now)
-	}
+	t.settled = min(t.settled, now)
+	t.seen.rewind(now)
+	t.tellings.rewind(now)
 }
 
 // Sweep forgets the edges and waypoints of which no log told anything for long.
-func (t *Table) Sweep(now pcommon.Timestamp) {
-	for e, l := range t.told {
-		if moment.Since(l.last, now, t.cfg.Expiry) {
-			delete(t.told, e)
-			to := placeOf(e)
-			if t.at[to] = slices.DeleteFunc(t.at[to], func(of *told) bool { return of == l }); len(t.at[to]) == 0 {
-				delete(t.at, to)
-			}
-			t.store.Edges.Release(e)
-		}
-	}
-	for name, at := range t.heard {
-		if moment.Since(at, now, t.cfg.Expiry) {
-			delete(t.heard, name)
-		}
-	}
-}
+func (t *Table) Sweep(now pcommon.Timestamp) { t.tellings.sweep(now, t.cfg.Expiry) }

@@ -68,7 +68,7 @@ type line struct {
 }
 
 // logged brings a line.
-func (b *bench) logged(l line) bool {
+func (b *bench) logged(l line) {
 	resource := pcommon.NewResource()
 	if l.gateway != "" {
 		resource.Attributes().PutStr(semconv.AttrGateway, l.gateway)
@@ -98,7 +98,7 @@ func (b *bench) logged(l line) bool {
 	attrs.PutInt(semconv.AttrResponseStatusCode, l.code)
 	attrs.PutInt(semconv.AttrRequestDuration, int64(5*time.Millisecond))
 	proxy := ProxyOf(resource)
-	return b.Apply(&proxy, record, moment.Arrival{Now: l.at, Latest: l.at + second})
+	b.Apply(&proxy, record, moment.Arrival{Now: l.at, Latest: l.at + second})
 }
 
 // settled are the records that leave at a time, as "caller → called (waypoint)".
@@ -225,13 +225,77 @@ func TestForeignUnknownAndTooMany(t *testing.T) {
 	b.logged(line{proxy: "elsewhere/waypoint", client: "10.0.0.1", upstream: "10.0.0.3", code: 500, at: 10 * second, failed: true}) // names no service
 	b.logged(line{proxy: "bakery/waypoint", upstream: "10.0.0.3", service: "oven.bakery.svc", code: 200, at: 10 * second})          // names no client
 	b.logged(line{proxy: "bakery/waypoint", client: "10.0.0.1", code: 200, at: 10 * second})
-	assert.False(t, b.logged(line{proxy: "bakery/waypoint", client: "10.0.0.1", code: 200, at: 10 * second}), "there is no room")
+	b.logged(line{proxy: "bakery/waypoint", client: "10.0.0.1", upstream: "10.0.0.4", service: "oven.bakery.svc", code: 201, at: 10 * second})
+	assert.Equal(t, 4, b.Len())
+	assert.Equal(t, 1, b.Passed().LogRecordCount(), "there is no room to wait")
 	assert.Len(t, b.settled(11*second, true), 4)
-	assert.Equal(t, map[string]int{"unknown oven-v1 200 <nil> waypoint_log": 1}, b.counted(12*second), "a waypoint of another namespace speaks for nobody here")
+	assert.Equal(t, map[string]int{"unknown oven-v1 200 <nil> waypoint_log": 1, "till oven-v2 201 <nil> waypoint_log": 1}, b.counted(12*second),
+		"a waypoint of another namespace speaks for nobody here")
 	b.Rewind(second)
 	other := plog.NewLogRecord()
 	other.SetEventName(semconv.EventAccess)
-	assert.False(t, b.Apply(&Proxy{resource: pcommon.NewResource()}, other, moment.Arrival{}))
+	others := plog.NewLogs()
+	scope := others.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty()
+	scope.Scope().SetName(semconv.ScopeReceiver)
+	other.CopyTo(scope.LogRecords().AppendEmpty())
+	assert.Equal(t, others, b.Take(others, moment.Arrival{}))
+}
+
+// TestWhatIsOldDoesNotWait reads what ended before the last emission, as after an interruption.
+func TestWhatIsOldDoesNotWait(t *testing.T) {
+	b := newBench(t, 100)
+	logs := plog.NewLogs()
+	resource := logs.ResourceLogs().AppendEmpty()
+	resource.Resource().Attributes().PutStr(semconv.AttrGateway, "bakery/front")
+	scope := resource.ScopeLogs().AppendEmpty()
+	scope.Scope().SetName(semconv.ScopeReceiver)
+	for _, to := range []string{"10.0.0.3", "10.0.0.5"} {
+		record := scope.LogRecords().AppendEmpty()
+		record.SetEventName(semconv.EventRequest)
+		record.SetTimestamp(10 * second)
+		record.Attributes().PutStr(semconv.AttrDestinationAddress, to)
+		record.Attributes().PutInt(semconv.AttrDestinationPort, hbonePort)
+		record.Attributes().PutStr(semconv.AttrDestinationService, "oven.bakery.svc")
+		record.Attributes().PutStr(semconv.AttrRequestID, "one")
+		record.Attributes().PutInt(semconv.AttrResponseStatusCode, 200)
+	}
+	logs.MarkReadOnly()
+	assert.Zero(t, b.Take(logs, moment.Arrival{Now: 11 * second, Latest: 12 * second}).LogRecordCount())
+	assert.Equal(t, 1, b.Passed().LogRecordCount())
+	assert.Equal(t, 1, b.Len(), "the waypoint may log it yet")
+	assert.Len(t, b.settled(30*second, false), 1)
+	assert.Equal(t, map[string]int{"front oven-v1 200 <nil> gateway_log": 1, "front oven 200 <nil> gateway_log": 1}, b.counted(30*second))
+}
+
+func TestPacked(t *testing.T) {
+	record := plog.NewLogRecord()
+	record.SetTimestamp(10 * second)
+	record.SetObservedTimestamp(11 * second)
+	record.SetEventName(semconv.EventRequest)
+	record.SetSeverityNumber(plog.SeverityNumberError)
+	record.SetSeverityText("Error")
+	record.SetTraceID([16]byte{1, 2})
+	record.SetSpanID([8]byte{3})
+	record.Attributes().PutStr("text", "a")
+	record.Attributes().PutStr("empty", "")
+	record.Attributes().PutInt("number", -7)
+	record.Attributes().PutBool("yes", true)
+	record.Attributes().PutBool("no", false)
+	any := plog.NewLogRecord()
+	record.CopyTo(any)
+	any.Body().SetStr("body")
+	any.Attributes().PutEmptySlice("list").AppendEmpty().SetDouble(1.5)
+	var p packer
+	for range 2 {
+		assert.Equal(t, record, p.unpack(p.pack(record)))
+		assert.Equal(t, any, p.unpack(p.pack(any)))
+	}
+	many := plog.NewLogRecord()
+	for i := range maxNames + 5 {
+		many.Attributes().PutInt(fmt.Sprint(i), int64(i))
+	}
+	assert.Equal(t, many.Attributes().AsRaw(), p.unpack(p.pack(many)).Attributes().AsRaw())
+	assert.Len(t, p.names, maxNames)
 }
 
 func TestTakeLeavesLogsAsTheyAre(t *testing.T) {

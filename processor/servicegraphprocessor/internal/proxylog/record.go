@@ -57,8 +57,8 @@ func (p *Proxy) split() (namespace, name string) {
 
 // request is what a record tells.
 type request struct {
-	proxy  Proxy
-	record plog.LogRecord
+	proxy  *Proxy
+	record entry
 
 	id string
 	// client, upstream and called are the client's address, that of the pod or next proxy, and what the client called.
@@ -75,8 +75,15 @@ type request struct {
 	arrived  pcommon.Timestamp
 }
 
+// entry is a record.
+type entry struct {
+	plog.LogRecord
+	// own tells that it need not be copied, named that it names its ends already.
+	own, named bool
+}
+
 // read reads a record's attributes. The strings are the record's own.
-func read(r *request) {
+func (r *request) read() {
 	var status int64
 	r.duration = -1
 	for name, value := range r.record.Attributes().All() {
@@ -103,6 +110,8 @@ func read(r *request) {
 			r.flags = value.Str()
 		case semconv.AttrGRPCStatusCode:
 			r.grpc = true
+		case semconv.LabelSourceWorkload, semconv.LabelDestinationWorkload:
+			r.record.named = true
 		case semconv.AttrRequestDuration:
 			r.duration = float64(value.Int()) / 1e9
 		}
