@@ -59,7 +59,7 @@ func (l *live) openStorage(ctx context.Context, host component.Host, id, self co
 	}
 	switch l.lost = !copied.IsZero(); {
 	case l.lost:
-		l.flow.CountedUntil = copied.UnixNano()
+		l.flow.Counted = flow.Counted{Until: copied.UnixNano(), All: true}
 		l.tel.Log.Error("The stored read positions and series are lost. The logs are read again from their beginning without what was counted before; "+
 			"the series start anew", zap.Time("counted_until", copied), zap.Error(damage))
 	case damage != nil:

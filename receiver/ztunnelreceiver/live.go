@@ -92,7 +92,7 @@ func (l *live) open(ctx context.Context, set receiver.Settings, host component.H
 func (l *live) openSources(ctx context.Context, set receiver.Settings, host component.Host) error {
 	env := &source.Env{
 		Sink: l.ingest, Telemetry: l.tel, Record: l.record, Node: l.cfg.NodeName, Cluster: l.cfg.ClusterName, Refresh: l.cfg.RefreshInterval,
-		Settings: set, Host: host, Clock: l.clock, Storage: l.client, ReadAgain: l.lost, CountedUntil: l.flow.CountedUntil, Ready: l.awaitRoom, Told: l.awaitEvents,
+		Settings: set, Host: host, Clock: l.clock, Storage: l.client, ReadAgain: l.lost, CountedUntil: l.flow.Counted.Until, Ready: l.awaitRoom, Told: l.awaitEvents,
 	}
 	found := cluster.Env{Sink: l.ingest, Telemetry: l.tel, Now: l.clock.Now, Cluster: l.cfg.ClusterName}
 	if !l.cfg.ConfigDump.HasValue() { // a config dump knows more of its ztunnel
@@ -258,6 +258,7 @@ func (l *live) boundary(at time.Time, whole bool) boundary {
 		}
 	}
 	l.lostEvents = false
+	l.flow.Counted.All = l.flow.Counted.All && !whole
 	// Only of a boundary that was left out is anything held that belongs before this one.
 	l.flow.Advance(at)
 	taken := l.take(at, whole)

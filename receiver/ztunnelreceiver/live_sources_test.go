@@ -211,6 +211,7 @@ var errStorageFull = errors.New("no space left on device")
 
 // TestLostStorage loses what was stored, or finds it damaged: the logs are read again, but for what was counted before.
 func TestLostStorage(t *testing.T) {
+	const aDayAhead = 24 * 3600 * 1_000_000 // of lines a microsecond apart
 	for name, lose := range map[string]func(stored map[string][]byte){
 		"damaged series": func(stored map[string][]byte) {
 			for key := range stored {
@@ -235,7 +236,7 @@ func TestLostStorage(t *testing.T) {
 			clock := &steppedClock{now: epoch}
 			logs := accesslogs.Config{Include: []string{dir + "/*.log"}, StartAt: tail.StartAtBeginning}
 			r := newRig(t, clock, store, &sink{}, logs)
-			appendTo(t, path, accessText(0, 10))
+			appendTo(t, path, accessText(0, 10)+accessText(aDayAhead, aDayAhead+3))
 			r.polls()
 			r.boundaryNow()
 			require.NoError(t, r.close(t.Context()))
@@ -251,8 +252,11 @@ func TestLostStorage(t *testing.T) {
 			for range 6 {
 				next.boundaryNow()
 			}
+			appendTo(t, path, accessText(aDayAhead+3, aDayAhead+4))
+			next.polls()
+			next.boundaryNow()
 			require.NoError(t, next.close(t.Context()))
-			assert.Equal(t, 2, closed(out.final(t)), "anew, no line twice, and none left out")
+			assert.Equal(t, 3, closed(out.final(t)), "anew, no line twice, and none left out")
 		})
 	}
 }

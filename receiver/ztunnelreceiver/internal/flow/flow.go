@@ -153,10 +153,18 @@ type Observer interface {
 	Count(what Counter, n int64)
 }
 
+// Counted says which entries were counted before a checkpoint was lost.
+type Counted struct {
+	// Until, in unix nanoseconds, is the time before which all were.
+	Until int64
+	// All is set for as long as entries come that were there at the start: those whose time is not believed were counted as well.
+	All bool
+}
+
 // Processor turns entries into telemetry. It is not safe for concurrent use.
 type Processor struct {
-	// CountedUntil, in unix nanoseconds, is the time before which a processor whose checkpoint is lost has counted all entries.
-	CountedUntil int64
+	// Counted is what a processor whose checkpoint is lost had counted.
+	Counted Counted
 
 	cfg    Config
 	obs    Observer
@@ -233,7 +241,7 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 		n.reading.ahead = time.Duration(ahead)
 	}
 	n.heard = max(n.heard, n.lastSeen, p.series.boundary)
-	if rec.HasTime && rec.Time < p.CountedUntil {
+	if rec.HasTime && (rec.Time < p.Counted.Until || outlier && p.Counted.All) {
 		p.counts[CountRepeated]++
 		return
 	}
