@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/parquet-go/parquet-go"
@@ -171,7 +172,9 @@ func (c *column) take(page parquet.Page, rows int) {
 		if len(c.dict) == 0 {
 			c.dict = dictionary(page.Dictionary())
 		}
-		c.codes = slices.Grow(c.codes, max(rows-len(c.codes), 0))
+		if c.codes == nil {
+			c.codes = codesMemory.get(rows)
+		}
 		for _, code := range data.Int32() {
 			if code < 0 || int(code) >= len(c.dict) {
 				panic(fmt.Sprintf("a value is number %d of %d", code, len(c.dict)))
@@ -179,16 +182,55 @@ func (c *column) take(page parquet.Page, rows int) {
 			c.codes = append(c.codes, code)
 		}
 	case data.Kind() == encoding.Int64:
-		c.ints = append(slices.Grow(c.ints, max(rows-len(c.ints), 0)), data.Int64()...)
+		if c.ints == nil {
+			c.ints = numbersMemory.get(rows)
+		}
+		c.ints = append(c.ints, data.Int64()...)
 	default:
 		bytes, offsets := data.ByteArray()
+		bytes = bytes[offsets[0]:offsets[len(offsets)-1]]
+		if c.ends == nil {
+			c.ends = codesMemory.get(rows)
+			// Pages are about alike.
+			c.data = bytesMemory.get(len(bytes) * (rows/max(len(offsets)-1, 1) + 1))
+		}
 		base := int32(len(c.data)) - int32(offsets[0])
-		c.ends = slices.Grow(c.ends, max(rows-len(c.ends), 0))
-		c.data = append(c.data, bytes[offsets[0]:offsets[len(offsets)-1]]...)
+		c.data = append(c.data, bytes...)
 		for _, end := range offsets[1:] {
 			c.ends = append(c.ends, int32(end)+base)
 		}
 	}
+}
+
+// memory keeps what columns were read into for the next ones.
+type memory[T any] struct{ pool sync.Pool }
+
+var (
+	numbersMemory memory[int64]
+	codesMemory   memory[int32]
+	bytesMemory   memory[byte]
+)
+
+func (m *memory[T]) get(size int) []T {
+	if one, _ := m.pool.Get().(*[]T); one != nil && cap(*one) >= size {
+		return (*one)[:0]
+	}
+	return make([]T, 0, size)
+}
+
+func (m *memory[T]) put(one []T) {
+	if cap(one) > 0 {
+		m.pool.Put(&one)
+	}
+}
+
+// release gives back what a column of a file was read into.
+func (c *column) release() {
+	numbersMemory.put(c.ints)
+	codesMemory.put(c.codes)
+	codesMemory.put(c.ends)
+	bytesMemory.put(c.data)
+	*c = column{}
 }
 
 func dictionary(d parquet.Dictionary) []string {
@@ -388,7 +430,7 @@ func encode(out io.Writer, kind *Kind, parts []part, about info) error {
 				if err := paged.write(c, b.Len(), kind.form(path[0])); err != nil {
 					return err
 				}
-				delete(b.columns, path[0])
+				b.release(path[0])
 			}
 		}
 		if _, err := group.Commit(); err != nil {

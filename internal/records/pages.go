@@ -99,11 +99,28 @@ func (b *Block) cell(field string, row int) (*column, int) {
 	return c, row % pageRows
 }
 
+// release forgets a column.
+func (b *Block) release(field string) {
+	if c := b.columns[field]; c != nil {
+		if _, read := b.part.(*filePart); read {
+			c.release()
+		}
+		delete(b.columns, field)
+	}
+}
+
 // close ends the reading of a block.
 func (b *Block) close() {
+	for field := range b.columns {
+		b.release(field)
+	}
 	for _, s := range b.paged {
-		if s != nil && s.reader != nil {
-			_ = s.reader.Close()
+		if s == nil || s.reader == nil {
+			continue
+		}
+		_ = s.reader.Close()
+		for _, c := range s.read {
+			c.release()
 		}
 	}
 	b.paged = nil

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"go.uber.org/zap"
 )
@@ -162,11 +163,16 @@ func (t *Table) rememberNewest() {
 		}
 		for row := range p.count {
 			for i := range columns {
-				r.Fields[i].Text = columns[i].text(row)
+				// It is only hashed.
+				value := columns[i].bytes(row)
+				r.Fields[i].Text = unsafe.String(unsafe.SliceData(value), len(value))
 			}
 			if id := t.kind.identity(&r); id != 0 {
 				known = append(known, id)
 			}
+		}
+		for i := range columns {
+			columns[i].release()
 		}
 	}
 	t.recent.fill(known)

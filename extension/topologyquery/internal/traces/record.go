@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
 	"github.com/nephilia/nephilia/internal/records"
 )
 
@@ -63,35 +65,89 @@ var texts = []struct {
 // briefTexts is how many of the texts a summary needs.
 const briefTexts = 5
 
-func encode(s *Span) records.Record {
-	fields := make([]records.Field, 0, len(texts)+len(s.Attributes)+6)
-	for i := range texts {
-		fields = append(fields, records.Field{Name: texts[i].name, Text: *texts[i].of(s)})
-	}
-	fields = append(fields,
-		records.Field{Name: fieldTrace, Text: bytesOf(s.TraceID)},
-		records.Field{Name: fieldSpan, Text: bytesOf(s.SpanID)},
-		records.Field{Name: fieldParent, Text: bytesOf(s.ParentID)},
-		records.Field{Name: fieldDuration, Number: int64(s.duration())},
-	)
-	var empty []string
-	for name, value := range s.Attributes {
-		if value == "" {
-			empty = append(empty, name)
-			continue
+// encoder makes records of spans. Its memory is used again by the next batch: what takes the records copies them.
+type encoder struct {
+	batch  []records.Record
+	fields []records.Field
+	// names are the fields of attributes by their names; bounded by maxNames.
+	names map[string]string
+}
+
+// maxNames bounds the names of attributes whose fields are remembered.
+const maxNames = 1024
+
+// encode makes the records of a batch, valid until the next one.
+func (e *encoder) encode(td ptrace.Traces, appOf AppOf) []records.Record {
+	clear(e.fields)
+	e.batch, e.fields = e.batch[:0], e.fields[:0]
+	for _, rs := range td.ResourceSpans().All() {
+		sender := senderOf(rs.Resource().Attributes())
+		for _, ss := range rs.ScopeSpans().All() {
+			for _, span := range ss.Spans().All() {
+				e.add(sender.of(span, appOf), span)
+			}
 		}
-		fields = append(fields, records.Field{Name: prefixAttribute + name, Text: value})
+	}
+	return e.batch
+}
+
+func (e *encoder) text(name, value string) {
+	if value != "" {
+		e.fields = append(e.fields, records.Field{Name: name, Text: value})
+	}
+}
+
+func (e *encoder) add(sender Sender, span ptrace.Span) {
+	first := len(e.fields)
+	// What is texts of a Span.
+	brief := Span{
+		Sender: sender, Name: clip(span.Name()), Status: statusOf(span), Layer: layerOf(span), Kind: kindOf(span), StatusMessage: clip(span.Status().Message()),
+	}
+	for i := range texts {
+		e.text(texts[i].name, *texts[i].of(&brief))
+	}
+	traceID, spanID, parentID := span.TraceID(), span.SpanID(), span.ParentSpanID()
+	e.text(fieldTrace, string(traceID[:]))
+	e.text(fieldSpan, string(spanID[:]))
+	if !parentID.IsEmpty() {
+		e.text(fieldParent, string(parentID[:]))
+	}
+	e.fields = append(e.fields, records.Field{Name: fieldDuration, Number: int64(durationOf(span))})
+	var empty []string
+	n := 0
+	for name, value := range span.Attributes().All() {
+		if n++; n > maxAttributes {
+			break
+		}
+		if text := clip(value.AsString()); text == "" {
+			empty = append(empty, clip(name))
+		} else {
+			e.text(e.attribute(name), text)
+		}
 	}
 	if len(empty) > 0 {
 		slices.Sort(empty)
-		fields = append(fields, records.Field{Name: fieldEmpty, Text: strings.Join(empty, "\n")})
+		e.text(fieldEmpty, strings.Join(empty, "\n"))
 	}
-	if len(s.Events) > 0 {
-		if encoded, err := json.Marshal(s.Events); err == nil {
-			fields = append(fields, records.Field{Name: fieldEvents, Text: string(encoded)})
+	if list := eventsOf(span); len(list) > 0 {
+		if encoded, err := json.Marshal(list); err == nil {
+			e.text(fieldEvents, string(encoded))
 		}
 	}
-	return records.Record{Time: s.Start.UnixNano(), Fields: fields}
+	e.batch = append(e.batch, records.Record{Time: span.StartTimestamp().AsTime().UnixNano(), Fields: e.fields[first:len(e.fields):len(e.fields)]})
+}
+
+// attribute is the field of an attribute.
+func (e *encoder) attribute(name string) string {
+	field, known := e.names[name]
+	if !known {
+		field = prefixAttribute + clip(name)
+		if e.names == nil || len(e.names) >= maxNames {
+			e.names = map[string]string{}
+		}
+		e.names[strings.Clone(name)] = field
+	}
+	return field
 }
 
 // decode reads a span; brief leaves out what a summary does not need.
@@ -135,12 +191,6 @@ func decode(r records.Row, brief bool) *Span {
 		_ = json.Unmarshal([]byte(events), &s.Events)
 	}
 	return s
-}
-
-// bytesOf are the bytes of an id; it was made by hex itself.
-func bytesOf(id string) string {
-	b, _ := hex.DecodeString(id)
-	return string(b)
 }
 
 // where is what a record of a span that is asked for has.

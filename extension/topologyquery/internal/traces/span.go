@@ -165,52 +165,94 @@ type AppOf func(namespace, pod string) string
 // they are found beside the application's own.
 func convert(td ptrace.Traces, appOf AppOf, yield func(*Span)) {
 	for _, rs := range td.ResourceSpans().All() {
-		resource := rs.Resource().Attributes()
+		sender := senderOf(rs.Resource().Attributes())
 		for _, ss := range rs.ScopeSpans().All() {
 			for _, span := range ss.Spans().All() {
-				s := newSpan(resource, span)
-				if s.Layer == LayerL4 && appOf != nil && s.Pod != "" {
-					s.Service = cmp.Or(appOf(s.Namespace, s.Pod), s.Service)
-				}
-				yield(s)
+				yield(newSpan(sender.of(span, appOf), span))
 			}
 		}
 	}
 }
 
-func newSpan(resource pcommon.Map, span ptrace.Span) *Span {
-	traceID, spanID, parentID := span.TraceID(), span.SpanID(), span.ParentSpanID()
-	s := &Span{
-		TraceID: hex.EncodeToString(traceID[:]),
-		SpanID:  hex.EncodeToString(spanID[:]),
-		Layer:   LayerL7,
-		Kind:    strings.ToLower(span.Kind().String()),
-		Sender: Sender{
-			Service:   text(resource, semconv.AttrServiceName),
-			Namespace: cmp.Or(text(resource, semconv.AttrServiceNamespace), text(resource, semconv.AttrNamespaceName)),
-			Pod:       text(resource, semconv.AttrPodName),
-			Node:      text(resource, semconv.AttrNodeName),
-		},
-		Name:          clip(span.Name()),
-		Start:         span.StartTimestamp().AsTime(),
-		Status:        strings.ToLower(span.Status().Code().String()),
-		StatusMessage: clip(span.Status().Message()),
+func senderOf(resource pcommon.Map) *Sender {
+	return &Sender{
+		Service:   text(resource, semconv.AttrServiceName),
+		Namespace: cmp.Or(text(resource, semconv.AttrServiceNamespace), text(resource, semconv.AttrNamespaceName)),
+		Pod:       text(resource, semconv.AttrPodName),
+		Node:      text(resource, semconv.AttrNodeName),
 	}
-	if !parentID.IsEmpty() {
-		s.ParentID = hex.EncodeToString(parentID[:])
+}
+
+// of is the sender of one of its spans.
+func (s *Sender) of(span ptrace.Span, appOf AppOf) Sender {
+	sender := *s
+	if appOf != nil && s.Pod != "" && layerOf(span) == LayerL4 {
+		sender.Service = cmp.Or(appOf(s.Namespace, s.Pod), s.Service)
 	}
-	if end := span.EndTimestamp(); end > span.StartTimestamp() {
-		s.DurationMS = float64(end-span.StartTimestamp()) / 1e6
-	}
+	return sender
+}
+
+func layerOf(span ptrace.Span) string {
 	if _, ok := span.Attributes().Get(semconv.AttrDirection); ok {
-		s.Layer = LayerL4
+		return LayerL4
 	}
-	s.Attributes = attributes(span.Attributes())
+	return LayerL7
+}
+
+var (
+	kinds    = [...]string{"unspecified", "internal", "server", "client", "producer", "consumer"}
+	statuses = [...]string{"unset", "ok", "error"}
+)
+
+func kindOf(span ptrace.Span) string {
+	if kind := span.Kind(); kind >= 0 && int(kind) < len(kinds) {
+		return kinds[kind]
+	}
+	return strings.ToLower(span.Kind().String())
+}
+
+func statusOf(span ptrace.Span) string {
+	if code := span.Status().Code(); code >= 0 && int(code) < len(statuses) {
+		return statuses[code]
+	}
+	return strings.ToLower(span.Status().Code().String())
+}
+
+func durationOf(span ptrace.Span) time.Duration {
+	if start, end := span.StartTimestamp(), span.EndTimestamp(); end > start {
+		return time.Duration(min(end-start, math.MaxInt64)) //nolint:gosec // it fits
+	}
+	return 0
+}
+
+func eventsOf(span ptrace.Span) (list []SpanEvent) {
 	for i, event := range span.Events().All() {
 		if i == maxEvents {
 			break
 		}
-		s.Events = append(s.Events, SpanEvent{event.Timestamp().AsTime(), clip(event.Name()), attributes(event.Attributes())})
+		list = append(list, SpanEvent{event.Timestamp().AsTime(), clip(event.Name()), attributes(event.Attributes())})
+	}
+	return list
+}
+
+func newSpan(sender Sender, span ptrace.Span) *Span {
+	traceID, spanID, parentID := span.TraceID(), span.SpanID(), span.ParentSpanID()
+	s := &Span{
+		TraceID:       hex.EncodeToString(traceID[:]),
+		SpanID:        hex.EncodeToString(spanID[:]),
+		Layer:         layerOf(span),
+		Kind:          kindOf(span),
+		Sender:        sender,
+		Name:          clip(span.Name()),
+		Start:         span.StartTimestamp().AsTime(),
+		DurationMS:    float64(durationOf(span)) / 1e6,
+		Status:        statusOf(span),
+		StatusMessage: clip(span.Status().Message()),
+		Attributes:    attributes(span.Attributes()),
+		Events:        eventsOf(span),
+	}
+	if !parentID.IsEmpty() {
+		s.ParentID = hex.EncodeToString(parentID[:])
 	}
 	return s
 }

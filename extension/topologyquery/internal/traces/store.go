@@ -38,6 +38,7 @@ type Store struct {
 	samples *Store
 	// compared is up to how many spans the traces of a range are all compared with each other.
 	compared int
+	encoders sync.Pool
 
 	mu sync.Mutex
 	// offered are the services of blocks that do not change; bounded by the blocks.
@@ -56,9 +57,12 @@ func NewStore(table, samples *records.Table, appOf AppOf) *Store {
 
 // Add stores spans; a span that is stored already is not stored again.
 func (s *Store) Add(td ptrace.Traces) {
-	batch := make([]records.Record, 0, td.SpanCount())
-	convert(td, s.appOf, func(span *Span) { batch = append(batch, encode(span)) })
-	s.table.Append(batch)
+	e, _ := s.encoders.Get().(*encoder)
+	if e == nil {
+		e = &encoder{}
+	}
+	s.table.Append(e.encode(td, s.appOf))
+	s.encoders.Put(e)
 }
 
 // traceID is a trace's id.
