@@ -19,7 +19,6 @@ import (
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/semconv"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/exposition"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/identity"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
@@ -403,7 +402,7 @@ func (g *graph) applyTraces(traces ptrace.Traces, sender netip.Addr) {
 	arrival := g.arrival()
 	by := g.senderOf(sender)
 	traces.ResourceSpans().RemoveIf(func(resource ptrace.ResourceSpans) bool {
-		origin := appspan.OriginOf(resource.Resource())
+		origin := g.origins.Of(resource.Resource(), by)
 		resource.ScopeSpans().RemoveIf(func(scope ptrace.ScopeSpans) bool {
 			if scope.Scope().Name() == semconv.ScopeReceiver {
 				g.spans.Apply(resource.Resource(), scope, arrival)
@@ -413,7 +412,9 @@ func (g *graph) applyTraces(traces ptrace.Traces, sender netip.Addr) {
 				g.telemetry.Dropped(telemetry.DroppedSender, scope.Spans().Len())
 				return false
 			}
-			origin.Learnt = by
+			if by != nil {
+				origin.Learnt = by
+			}
 			for _, span := range scope.Spans().All() {
 				g.requests.Apply(origin, span, arrival)
 			}

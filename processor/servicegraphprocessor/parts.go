@@ -6,6 +6,7 @@ import (
 	"github.com/nephilia/nephilia/internal/datatime"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/alongside"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/als"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/appspan"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/dns"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/flows"
@@ -21,6 +22,7 @@ import (
 // parts hold the graph's state. Each adds to those before it.
 type parts struct {
 	names     *naming.Directory
+	origins   appspan.Origins
 	store     *edges.Store
 	flows     *flows.Table
 	scraped   *scraped.Table

@@ -2,6 +2,7 @@ package appspan
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -112,4 +113,40 @@ func FuzzSpans(f *testing.F) {
 		assert.LessOrEqual(t, len(call.Host), maxHost)
 		assert.False(t, call.Addr.Is4In6() || answer.Called.Addr.Is4In6())
 	})
+}
+
+func TestWriters(t *testing.T) {
+	w := NewWriters(10)
+	o := &Origin{}
+	for n := range byte(100) {
+		require.True(t, w.Add(ID{n}, o))
+		for last := range min(n, 10) {
+			require.False(t, w.Add(ID{n - last}, o), "%d of %d", n-last, n)
+		}
+	}
+	assert.LessOrEqual(t, len(w.current)+len(w.previous), 20)
+	assert.Same(t, o, w.Of(ID{99}))
+	assert.Nil(t, w.Of(ID{0}))
+}
+
+func TestOriginsAreShared(t *testing.T) {
+	var origins Origins
+	said := func(attrs map[string]any) pcommon.Resource {
+		resource := pcommon.NewResource()
+		require.NoError(t, resource.Attributes().FromRaw(attrs))
+		return resource
+	}
+	cart := said(map[string]any{"k8s.pod.name": "cart-1", "k8s.namespace.name": "shop", "process.pid": 7})
+	first := origins.Of(cart, nil)
+	assert.Same(t, first, origins.Of(said(map[string]any{"k8s.pod.name": "cart-1", "k8s.namespace.name": "shop", "process.pid": 8}), nil))
+	assert.NotSame(t, first, origins.Of(said(map[string]any{"k8s.pod.name": "cart-1", "k8s.namespace.name": "shop2"}), nil))
+	assert.NotSame(t, first, origins.Of(said(map[string]any{"k8s.pod.name": "cart-1", "k8s.namespace.name": "shop", "host.ip": []any{"10.0.0.1"}}), nil))
+	unnamed := said(map[string]any{"service.name": "cart"})
+	assert.NotSame(t, origins.Of(unnamed, nil), origins.Of(unnamed, nil), "which may be several processes")
+	for n := range 2*maxOrigins - 2 {
+		origins.Of(said(map[string]any{"k8s.pod.name": strconv.Itoa(n)}), nil)
+		origins.Of(cart, nil)
+	}
+	assert.Same(t, first, origins.Of(cart, nil), "it is in use")
+	assert.LessOrEqual(t, len(origins.current)+len(origins.previous), 2*maxOrigins)
 }

@@ -52,16 +52,3 @@ func TestSentAreBoundedAndForgotten(t *testing.T) {
 	assert.Zero(t, s.indexed)
 	assert.False(t, s.Instrumented(pod, 1000*second))
 }
-
-func TestRecentSpans(t *testing.T) {
-	r := newRecentSpans(10)
-	o := &appspan.Origin{}
-	id := func(n byte) spanID { return spanID{n} }
-	for n := range byte(100) {
-		require.True(t, r.add(id(n), o))
-		for last := range min(n, 10) {
-			require.False(t, r.add(id(n-last), o), "%d of %d", n-last, n)
-		}
-	}
-	assert.LessOrEqual(t, len(r.current)+len(r.previous), 20)
-}

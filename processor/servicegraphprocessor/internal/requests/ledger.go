@@ -38,6 +38,7 @@ func (l *ledger) enter(r *request, by string, now pcommon.Timestamp) {
 	if e := l.edgeOf(r, now); e != nil {
 		l.add(r, e, now)
 	}
+	r.details = nil
 }
 
 func (l *ledger) rewind(now pcommon.Timestamp) {
@@ -84,6 +85,7 @@ func (l *ledger) settle(m moment.Moment) {
 				continue
 			}
 			if l.waypoints.tells(r, m.Now) {
+				r.details = nil
 				continue
 			}
 		}
@@ -93,7 +95,9 @@ func (l *ledger) settle(m moment.Moment) {
 			l.add(r, e, m.Now)
 		case !m.Final:
 			left = append(left, r)
+			continue
 		}
+		r.details = nil
 	}
 	clear(l.ready[len(left):])
 	l.ready = left

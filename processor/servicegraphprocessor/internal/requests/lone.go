@@ -64,7 +64,7 @@ func (t *Table) answeredOnTheWay(x *Exchange, to *identity.Callee) bool {
 
 // loneRequest is a request as its client tells it.
 func (t *Table) loneRequest(x *Exchange, from naming.Identity, to *identity.Callee) *request {
-	r := &request{asked: x, end: min(x.call.End, x.arrived), lone: true, server: to.Workload}
+	r := &request{details: &details{asked: x, end: min(x.call.End, x.arrived), lone: true, server: to.Workload}}
 	r.answer = appspan.Answer{
 		Operation: x.call.Operation, Protocol: x.call.Protocol, Status: x.call.Status, Failed: x.call.Failed, Start: x.call.Start, End: x.call.End,
 	}

@@ -34,19 +34,9 @@ type Config struct {
 	ConnectionWait time.Duration
 }
 
-// spanID identifies a span: trace id and span id.
-type spanID [24]byte
-
-func idOf(trace pcommon.TraceID, span pcommon.SpanID) spanID {
-	var id spanID
-	copy(id[:16], trace[:])
-	copy(id[16:], span[:])
-	return id
-}
-
 // Exchange is what was asked with one span, by that span's id. The spans may come in any order, and any of them never.
 type Exchange struct {
-	id      spanID
+	id      appspan.ID
 	arrived pcommon.Timestamp
 	// origin is who wrote the span, nil until it came; call is what it says, nil unless it is a client's or a producer's.
 	origin   *appspan.Origin
@@ -74,15 +64,20 @@ func (x *Exchange) Span() (pcommon.TraceID, pcommon.SpanID) {
 
 // request is one request or message that was answered. It is counted once the graph's clock has passed its end.
 type request struct {
-	asked   *Exchange       // nil if nobody's span is known to have asked
 	origin  *appspan.Origin // who answered; nil of a waypoint
 	backend *mesh.Workload  // for whom a waypoint answered; not the pod, which nobody knows
-	answer  appspan.Answer
-	message bool
 	arrived pcommon.Timestamp
-	end     pcommon.Timestamp // when the answer ended, as far as that can be right
 	counted bool
 	waits   bool
+	*details
+}
+
+// details are what is known of a request until it is added to its edge.
+type details struct {
+	asked   *Exchange // nil if nobody's span is known to have asked
+	answer  appspan.Answer
+	message bool
+	end     pcommon.Timestamp // when the answer ended, as far as that can be right
 
 	key     edge.Key
 	server  *mesh.Workload // the pod, or one of its party's, by which the service is found
@@ -111,7 +106,7 @@ type Table struct {
 	ledger    ledger
 	voices    identity.Voices
 
-	byID map[spanID]*Exchange // bounded by MaxSpans
+	byID map[appspan.ID]*Exchange // bounded by MaxSpans
 	// order holds the exchanges in the order of arrival, waiting the requests that are not counted.
 	order   queue[*Exchange]
 	waiting queue[*request]
@@ -122,7 +117,7 @@ type Table struct {
 }
 
 // seenSpans are those of servers and consumers that came lately, those that neither ask nor answer, and those above a client's.
-type seenSpans struct{ answered, inside, below recentSpans }
+type seenSpans struct{ answered, inside, below appspan.Writers }
 
 // NewTable returns an empty table that adds to the edges of a store what waypoints do not tell already.
 func NewTable(cfg Config, names *naming.Directory, store *edges.Store, waypoints *Waypoints, t *telemetry.Telemetry) *Table {
@@ -133,8 +128,8 @@ func NewTable(cfg Config, names *naming.Directory, store *edges.Store, waypoints
 		cfg:  cfg, names: names, telemetry: t, who: who, parties: between,
 		ledger: ledger{parties: between, max: cfg.MaxSpans, wait: cfg.Wait, store: store, waypoints: waypoints, telemetry: t},
 		voices: identity.NewVoices(cfg.MaxSpans),
-		byID:   map[spanID]*Exchange{},
-		seen:   seenSpans{newRecentSpans(cfg.MaxSpans), newRecentSpans(cfg.MaxSpans), newRecentSpans(cfg.MaxSpans)},
+		byID:   map[appspan.ID]*Exchange{},
+		seen:   seenSpans{appspan.NewWriters(cfg.MaxSpans), appspan.NewWriters(cfg.MaxSpans), appspan.NewWriters(cfg.MaxSpans)},
 	}
 }
 
@@ -146,7 +141,7 @@ func (t *Table) Held() (servers, clients int) {
 // Apply takes over an application's span.
 func (t *Table) Apply(o *appspan.Origin, span ptrace.Span, arrival moment.Arrival) {
 	proxy, o := o.Proxy(span)
-	id := idOf(span.TraceID(), span.SpanID())
+	id := appspan.IDOf(span.TraceID(), span.SpanID())
 	switch kind := span.Kind(); {
 	case proxy == appspan.Waypoint:
 		t.applyWaypointSpan(o, span, arrival)
@@ -161,14 +156,14 @@ func (t *Table) Apply(o *appspan.Origin, span ptrace.Span, arrival moment.Arriva
 	case kind == ptrace.SpanKindClient, kind == ptrace.SpanKindProducer:
 		t.applyCall(id, o, span, arrival)
 	default:
-		t.seen.inside.add(id, o)
+		t.seen.inside.Add(id, o)
 		t.asks(id, o, arrival.Now)
 	}
 }
 
 // answers takes over the span of a server or a consumer; false means that it is known already.
-func (t *Table) answers(id spanID, o *appspan.Origin, now pcommon.Timestamp) bool {
-	if !t.seen.answered.add(id, o) {
+func (t *Table) answers(id appspan.ID, o *appspan.Origin, now pcommon.Timestamp) bool {
+	if !t.seen.answered.Add(id, o) {
 		t.telemetry.Dropped(telemetry.DroppedDuplicate, 1)
 		return false
 	}
@@ -177,14 +172,14 @@ func (t *Table) answers(id spanID, o *appspan.Origin, now pcommon.Timestamp) boo
 }
 
 // asks takes over who wrote a span that others wait for.
-func (t *Table) asks(id spanID, o *appspan.Origin, now pcommon.Timestamp) {
+func (t *Table) asks(id appspan.ID, o *appspan.Origin, now pcommon.Timestamp) {
 	if x, ok := t.byID[id]; ok && x.origin == nil {
 		x.origin = o
 		t.meet(x, now)
 	}
 }
 
-func (t *Table) applyCall(id spanID, o *appspan.Origin, span ptrace.Span, arrival moment.Arrival) {
+func (t *Table) applyCall(id appspan.ID, o *appspan.Origin, span ptrace.Span, arrival moment.Arrival) {
 	x := t.exchange(id, arrival.Of(span.EndTimestamp()))
 	if x == nil || x.call != nil {
 		return
@@ -192,11 +187,11 @@ func (t *Table) applyCall(id spanID, o *appspan.Origin, span ptrace.Span, arriva
 	call := appspan.ReadCall(span)
 	x.origin, x.call = o, &call
 	t.who.Learn(o, t.names.Holder(call.Local))
-	if inner := t.seen.below.origin(id); inner != nil && t.who.Same(inner, o) {
+	if inner := t.seen.below.Of(id); inner != nil && t.who.Same(inner, o) {
 		x.outer = true
 	}
 	if !span.ParentSpanID().IsEmpty() && !call.Message {
-		t.madeBelow(idOf(span.TraceID(), span.ParentSpanID()), o)
+		t.madeBelow(appspan.IDOf(span.TraceID(), span.ParentSpanID()), o)
 	}
 	if t.cfg.ConnectionWait > 0 {
 		t.addSent(x)
@@ -206,8 +201,8 @@ func (t *Table) applyCall(id spanID, o *appspan.Origin, span ptrace.Span, arriva
 }
 
 // madeBelow notes of a span that a client's one is below it: if both are a client's of one process, they are of one call.
-func (t *Table) madeBelow(id spanID, o *appspan.Origin) {
-	t.seen.below.add(id, o)
+func (t *Table) madeBelow(id appspan.ID, o *appspan.Origin) {
+	t.seen.below.Add(id, o)
 	if above, ok := t.byID[id]; ok && above.call != nil && t.who.Same(above.origin, o) {
 		above.outer = true
 	}
@@ -216,7 +211,7 @@ func (t *Table) madeBelow(id spanID, o *appspan.Origin) {
 func (t *Table) applyServer(o *appspan.Origin, span ptrace.Span, arrival moment.Arrival) {
 	r := t.newRequest(o, span, arrival)
 	if !span.ParentSpanID().IsEmpty() {
-		r.asked = t.exchange(idOf(span.TraceID(), span.ParentSpanID()), r.arrived)
+		r.asked = t.exchange(appspan.IDOf(span.TraceID(), span.ParentSpanID()), r.arrived)
 	}
 	if x := r.asked; x != nil {
 		if len(x.requests) > 0 && x.requests[0].backend != nil {
@@ -233,15 +228,15 @@ func (t *Table) applyServer(o *appspan.Origin, span ptrace.Span, arrival moment.
 
 // applyConsumer takes over the span of a consumer: a message of each producer that it is linked to, else of the one above it.
 func (t *Table) applyConsumer(o *appspan.Origin, span ptrace.Span, arrival moment.Arrival) {
-	var producers []spanID
+	var producers []appspan.ID
 	for i, link := range span.Links().All() {
-		if id := idOf(link.TraceID(), link.SpanID()); i < maxLinks && !link.SpanID().IsEmpty() && !slices.Contains(producers, id) {
+		if id := appspan.IDOf(link.TraceID(), link.SpanID()); i < maxLinks && !link.SpanID().IsEmpty() && !slices.Contains(producers, id) {
 			producers = append(producers, id)
 		}
 	}
 	receives := appspan.Receives(span)
 	if len(producers) == 0 && !span.ParentSpanID().IsEmpty() && !receives {
-		producers = append(producers, idOf(span.TraceID(), span.ParentSpanID()))
+		producers = append(producers, appspan.IDOf(span.TraceID(), span.ParentSpanID()))
 	}
 	if len(producers) == 0 {
 		if r := t.newRequest(o, span, arrival); !receives && r.answer.Called.Known() {
@@ -265,7 +260,7 @@ func (t *Table) applyConsumer(o *appspan.Origin, span ptrace.Span, arrival momen
 }
 
 func (t *Table) newRequest(o *appspan.Origin, span ptrace.Span, arrival moment.Arrival) *request {
-	r := &request{origin: o, answer: appspan.ReadAnswer(span)}
+	r := &request{origin: o, details: &details{answer: appspan.ReadAnswer(span)}}
 	r.arrived, r.end = arrival.Of(r.answer.End), arrival.End(r.answer.End)
 	t.who.Learn(o, t.names.Holder(r.answer.Local))
 	return r
@@ -299,7 +294,7 @@ func (t *Table) meet(x *Exchange, now pcommon.Timestamp) {
 // count counts a request if it is known between whom it was; false means that it is worth waiting. With final nothing is waited for.
 func (t *Table) count(r *request, now pcommon.Timestamp, final bool) bool {
 	if t.parties.nested(r) {
-		r.counted = true
+		r.counted, r.details = true, nil
 		return true
 	}
 	by, ok := t.parties.between(r, now, final)
@@ -321,7 +316,7 @@ func (t *Table) count(r *request, now pcommon.Timestamp, final bool) bool {
 func (t *Table) Settle(m moment.Moment) { t.ledger.settle(m) }
 
 // exchange finds or creates the exchange of a span; nil if there is no room.
-func (t *Table) exchange(id spanID, at pcommon.Timestamp) *Exchange {
+func (t *Table) exchange(id appspan.ID, at pcommon.Timestamp) *Exchange {
 	if x, ok := t.byID[id]; ok {
 		return x
 	}
@@ -329,7 +324,7 @@ func (t *Table) exchange(id spanID, at pcommon.Timestamp) *Exchange {
 		t.telemetry.Dropped(telemetry.DroppedSpanLimit, 1)
 		return nil
 	}
-	x := &Exchange{id: id, arrived: at, origin: cmp.Or(t.seen.answered.origin(id), t.seen.inside.origin(id))}
+	x := &Exchange{id: id, arrived: at, origin: cmp.Or(t.seen.answered.Of(id), t.seen.inside.Of(id))}
 	t.byID[id] = x
 	t.order.push(x)
 	return x
@@ -382,34 +377,4 @@ func (t *Table) Rewind(now pcommon.Timestamp) {
 	t.ledger.rewind(now)
 	t.voices.Rewind(now)
 	t.Sent.rewind(now)
-}
-
-// recentSpans remembers at least the last max spans and who wrote them.
-type recentSpans struct {
-	max               int
-	current, previous map[spanID]*appspan.Origin // bounded by max
-}
-
-func newRecentSpans(limit int) recentSpans {
-	return recentSpans{max: limit, current: map[spanID]*appspan.Origin{}}
-}
-
-// add remembers a span; false means that it is known already.
-func (r *recentSpans) add(id spanID, o *appspan.Origin) bool {
-	if r.origin(id) != nil {
-		return false
-	}
-	if len(r.current) >= r.max {
-		r.previous, r.current = r.current, map[spanID]*appspan.Origin{}
-	}
-	r.current[id] = o
-	return true
-}
-
-// origin is who wrote a span, nil if it is not known.
-func (r *recentSpans) origin(id spanID) *appspan.Origin {
-	if o, ok := r.current[id]; ok {
-		return o
-	}
-	return r.previous[id]
 }

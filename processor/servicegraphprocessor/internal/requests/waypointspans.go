@@ -17,11 +17,11 @@ func (t *Table) applyWaypointSpan(o *appspan.Origin, span ptrace.Span, arrival m
 		return
 	}
 	at := arrival.Of(span.EndTimestamp())
-	front := t.exchange(idOf(span.TraceID(), span.ParentSpanID()), at)
+	front := t.exchange(appspan.IDOf(span.TraceID(), span.ParentSpanID()), at)
 	if front == nil || front.behind != nil {
 		return
 	}
-	behind := t.exchange(idOf(span.TraceID(), span.SpanID()), at)
+	behind := t.exchange(appspan.IDOf(span.TraceID(), span.SpanID()), at)
 	if behind == nil {
 		return
 	}
@@ -44,7 +44,7 @@ func (t *Table) answerFor(x *Exchange, o *appspan.Origin, host string, answer ap
 	if hop.Kind != naming.HopThrough || len(hop.Backends) != 1 || !t.names.SpeaksFor(hop.Waypoint, host, naming.PartyOf(hop.Backends[0])) {
 		return
 	}
-	r := &request{asked: x, backend: hop.Backends[0], answer: answer}
+	r := &request{backend: hop.Backends[0], details: &details{asked: x, answer: answer}}
 	r.answer.Client, r.answer.Operation, r.answer.Failed = o.PodIP, "", true
 	r.arrived, r.end = arrival.Of(r.answer.End), arrival.End(r.answer.End)
 	x.requests = append(x.requests, r)
