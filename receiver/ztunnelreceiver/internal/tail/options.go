@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"syscall"
 	"time"
 )
 
@@ -44,4 +45,14 @@ func ValidateOrigin(option, pathRegexp, static, gives string) error {
 		errs = append(errs, fmt.Errorf("%s::path_regexp must have one group, which gives %s", option, gives))
 	}
 	return errors.Join(errs...)
+}
+
+// openAtOnce is how many files may be open at once: at most so many, and a quarter of what the process may open at all. Where there are
+// more, they are read by turns.
+func openAtOnce(most int) int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return most
+	}
+	return int(max(2, min(uint64(most), limit.Cur/4)))
 }

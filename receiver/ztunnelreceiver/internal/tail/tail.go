@@ -182,6 +182,7 @@ func (t *Tail) Start(ctx context.Context) error {
 	// A line is a line when its end is there, however long that takes.
 	cfg.FlushPeriod = 0
 	cfg.OnTruncate = fileconsumer.OnTruncateReadWholeFile
+	cfg.MaxConcurrentFiles = openAtOnce(cfg.MaxConcurrentFiles)
 	cfg.PollsToArchive = min(int(rememberGone/t.cfg.PollInterval)+1, maxRemembered)
 	t.manager, err = cfg.Build(t.set, t.lines, fileconsumer.WithSplitFunc(t.polls.ending.split(splitLines(longest), t.matcher)))
 	if err != nil {
