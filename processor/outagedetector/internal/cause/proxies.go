@@ -72,7 +72,7 @@ func (f unresolved) find(open []Blame) (found []*Explanation, rest []Blame) {
 			}
 			switch b.Family {
 			case observe.RequestErrors, observe.Latency, observe.Stalled, observe.NoAnswer:
-				return u.Apps[b.Pair.Destination.Name]
+				return u.Apps[b.Pair.Destination.Name] || u.Disturbed[b.Pair.Destination.Name]
 			case observe.Silence:
 				return asks(b.Pair.Source)
 			}

@@ -24,10 +24,17 @@ type Unresolved struct {
 	// Apps ask in vain or wait, bounded by the askers; Everyone tells that it is all who ask, also those outside the mesh.
 	Apps     map[outage.Name]bool
 	Everyone bool
+	// Disturbed are those of whom some queries are in vain or wait while others get a cache's answers; bounded by the askers.
+	Disturbed map[outage.Name]bool
+	// Wide tells that single lookups of names in several hands were in vain.
+	Wide bool
 	// Edges are who asks whom, with the queries that were in vain or late, and who reaches nobody; Nodes are where they ask.
 	Edges    []outage.Edge
 	Nodes    []string
 	Evidence []outage.Evidence
+
+	// worst is the greatest share of answers that were late.
+	worst float64
 }
 
 // Names judges whether names are resolved.
@@ -35,6 +42,8 @@ type Names struct {
 	All []*Unresolved
 
 	store *observe.Store
+	// well is since when names are resolved again: what was slow before says nothing more.
+	well int64
 }
 
 const (
@@ -147,6 +156,9 @@ func (j *Names) inquire(rule *rules.Rule) inquiry {
 		}
 		newest, longer, slow := pool{}, pool{}, uint64(0)
 		for age := range lately {
+			if a.Win.Start(age) < j.well {
+				break
+			}
 			one := answered(a, age)
 			longer.add(one)
 			if age < max(lately/2, 1) {
@@ -255,8 +267,15 @@ func (j *Names) follow(found []*Unresolved, rule *rules.Rule, now int64) {
 			continue
 		}
 		i := slices.IndexFunc(found, func(u *Unresolved) bool { return u.Fault.On && (u.Root == old.Root || overlap(u.Apps, old.Apps)) })
+		if i >= 0 && found[i].Fault.Kind == rules.KindDNSFailure && j.revived(old) {
+			j.well = now
+			old.Fault.On, old.Fault.Recovered = false, now
+			found[i] = old
+			continue
+		}
 		if i >= 0 {
 			u := found[i]
+			u.worst = old.worst
 			if u.Former == nil && old.Root != u.Root {
 				former := old.Root
 				u.Former = &former
@@ -264,6 +283,10 @@ func (j *Names) follow(found []*Unresolved, rule *rules.Rule, now int64) {
 			if !u.Everyone && u.Root == j.resolver() && old.Root.Type == "workload" {
 				// The counters do not know yet what single lookups have told.
 				u.Root, u.Edges, u.Former = old.Root, old.Edges, old.Former
+			}
+			if old.Wide && u.Root.Type == "workload" {
+				// The others got addresses first.
+				u.Root, u.Former, u.Everyone, u.Wide = old.Root, old.Former, true, true
 			}
 			if u.Root == old.Root {
 				u.Evidence = old.Evidence // what began it says enough
@@ -302,6 +325,36 @@ func (j *Names) recovered(u *Unresolved) (well bool) {
 		}
 	})
 	return well
+}
+
+const (
+	// mostLate is which share of answers is late where a resolver gives none, fewLate which part of that share is left where it gives them
+	// again.
+	mostLate, fewLate = 0.5, 0.25
+)
+
+// revived tells whether names are resolved again as they used to be, though answers that were late before are still among the newest.
+func (j *Names) revived(u *Unresolved) bool {
+	var newest pool
+	usual := struct{ ended, succeeded float64 }{}
+	j.store.DNS.All(func(a *observe.Asker) {
+		if a.Name != "" {
+			return
+		}
+		w := &a.Win
+		for age := 0; age < w.Known() && w.Start(age) >= u.Fault.Since; age++ {
+			if one := answered(a, age); one.ended > 0 {
+				newest.add(one)
+				ended := w.Normal(observe.Closed, w.Age(u.Fault.Since))
+				usual.ended += ended
+				usual.succeeded += ended - w.Normal(observe.Failed, w.Age(u.Fault.Since))
+				return
+			}
+		}
+	})
+	late := float64(newest.slow) / float64(max(newest.ended, 1))
+	u.worst = max(u.worst, late)
+	return u.worst >= mostLate && late <= fewLate*u.worst && float64(newest.succeeded)*usual.ended >= float64(newest.ended)*usual.succeeded/2 && newest.succeeded > 0
 }
 
 func overlap(a, b map[outage.Name]bool) bool {

@@ -60,6 +60,7 @@ func (j *Names) ofSlow(q *inquiry, rule *rules.Rule, now int64) []*Unresolved {
 	switch {
 	case len(nodes) == 1 && !wellNodes[nodes[0]] && len(wellNodes) > 0:
 		u.Root = outage.Subject{Type: "node", Name: nodes[0]}
+		ill = *q.byNode[nodes[0]]
 	case len(apps) > 0 && len(wellApps) > 0:
 		u.Root = zone
 	default:
@@ -220,7 +221,7 @@ func (j *Names) ofNames(q *inquiry, rule *rules.Rule, now int64) []*Unresolved {
 	well := slices.ContainsFunc(q.single, func(a *observe.Asker) bool { return a.InVain == 0 && j.succeeds(a, since) })
 	if len(zones) >= 2 && !well && exists {
 		u := j.unresolved(j.resolver(), q.names, rule, now)
-		u.Everyone = true
+		u.Everyone, u.Wide = true, true
 		return []*Unresolved{u}
 	}
 	var found []*Unresolved
@@ -401,7 +402,40 @@ func (j *Names) tell(u *Unresolved, members []*observe.Asker, now int64) {
 		return cmp.Or(observe.CompareNames(a.Source, b.Source), observe.CompareNames(a.Destination, b.Destination))
 	})
 	u.Nodes = slices.Sorted(maps.Keys(nodes))
+	j.disturbed(u)
 	u.Fault.Fired, u.Fault.LastBad, u.Fault.Ratio = now, now, 1
+}
+
+// disturbed finds who suffers from the same, though some of its queries are answered: by a cache, or since it asks for other names as well.
+func (j *Names) disturbed(u *Unresolved) {
+	u.Disturbed = map[outage.Name]bool{}
+	if u.Root.Type == "workload" {
+		for _, app := range j.store.Edges.Apps {
+			for _, out := range app.Out {
+				if name := out.Destination.Name; name.Namespace == "" && name.Name == u.Root.Name && out.LastSuccess < u.Fault.Since+int64(settleTime) {
+					u.Disturbed[app.Name] = true
+				}
+			}
+		}
+		return
+	}
+	j.store.DNS.All(func(a *observe.Asker) {
+		if a.Name != "" || u.Root.Type == "node" && a.Node != u.Root.Name {
+			return
+		}
+		w := &a.Win
+		age := w.Age(u.Fault.Since) + 1
+		ended, usual := w.Normal(observe.Closed, age), w.Normal(observe.Closed, age)-w.Normal(observe.Failed, age)
+		if usual < learnt {
+			return
+		}
+		pool := j.answeredSince(a, u.Fault.Since)
+		waiting := w.Sum(observe.Opened, age) > pool.ended
+		missing := usual/ended*float64(pool.ended) - float64(pool.succeeded)
+		if waiting || missing >= 1 || pool.slow > 0 {
+			u.Disturbed[a.App] = true
+		}
+	})
 }
 
 func evidenceOf(a *observe.Asker, since int64, slow bool, bad, all uint64) outage.Evidence {
