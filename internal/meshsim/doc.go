@@ -50,6 +50,9 @@ func (o *Options) decide(random *rand.Rand) error {
 		sizes := [...]int{5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500}
 		o.Workloads = sizes[random.IntN(len(sizes))]
 	}
+	if slices.Contains(ProxyFaults, o.Fault) && !o.has(TraitProxies) {
+		o.Traits = append(slices.Clip(o.Traits), TraitProxies)
+	}
 	if o.Workloads < 5 || o.Workloads > 500 {
 		return fmt.Errorf("workloads: %d is not between 5 and 500", o.Workloads)
 	}

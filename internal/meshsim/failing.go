@@ -38,6 +38,9 @@ func (s *simulation) fails(conn *connection, c *call, at int64) (bool, int64) {
 			conn.destinationError = "connection closed due to policy rejection: allow policies exist, but none allowed"
 		}
 		conn.destinationFlag = "DENY"
+	case tunnelled && s.proxies.revoked(conn, at):
+	case s.incidents.uncaptured(conn.destination, at) != nil:
+		conn.sourceError, conn.sourceFlag, conn.destinationSilent = "io error: Connection refused (os error 111)", "CONNECT", true
 	case s.incidents.nodeDead(at, conn.destination.node) != nil:
 		conn.destinationSilent = true
 		switch {

@@ -63,6 +63,8 @@ type incident struct {
 	// whole tells that it is all of it: of node_down the machine and not its ztunnel alone, of identity_error that nobody can open
 	// a new tunnel to the workload either.
 	whole bool
+	// answer is what comes of questions for the target's name.
+	answer result
 }
 
 // incidents are all that goes wrong in a recording.
@@ -90,8 +92,10 @@ func (all incidents) hits(t int64, fault Fault, w *workload) *incident {
 
 // nodeDead tells whether the node's ztunnel is gone at that time.
 func (all incidents) nodeDead(t int64, node string) *incident {
-	if i := all.at(t, FaultNodeDown); i != nil && i.node == node {
-		return i
+	for _, i := range all {
+		if i.stops(node) && t >= i.from && t < i.until {
+			return i
+		}
 	}
 	return nil
 }
@@ -169,6 +173,9 @@ func newIncident(fault Fault, m *mesh, random *rand.Rand, other *incident) *inci
 	start := int64(90*time.Second) + random.Int64N(int64(20*time.Second))
 	i := &incident{fault: fault, from: start, until: start + int64(60*time.Second) + random.Int64N(int64(20*time.Second))}
 	i.whole = random.IntN(2) == 0
+	if slices.Contains(ProxyFaults, fault) {
+		return newProxyIncident(i, m, random)
+	}
 	switch fault {
 	case FaultNodeDown, FaultTelemetryLost:
 		i.node = busiest(m, random)
@@ -364,6 +371,9 @@ type Expectation struct {
 }
 
 func (i *incident) expectation(m *mesh) *Expectation {
+	if e := i.expects(); e != nil {
+		return e
+	}
 	e := &Expectation{Kind: string(i.fault), From: seconds(i.from), To: seconds(i.until), Edges: [][2]string{}, Within: 10, Optional: i.drains}
 	if kind, ok := kinds[i.fault]; ok {
 		e.Kind = kind

@@ -20,6 +20,7 @@ type ztunnel struct {
 	// xDS connections that could not be had, and that ended as they should.
 	drops, completed int
 	buffer           []byte
+	own              *own // nil if it tells nothing of itself
 }
 
 type counters struct {
@@ -39,6 +40,7 @@ func (z *ztunnel) opened(conn *connection, outbound bool, _ int64) {
 		return
 	}
 	z.series(conn, outbound, "-").opened++
+	z.own.count(outbound, 1)
 }
 
 // carried adds to the byte counters what an open connection has carried since it was last looked at.
@@ -59,6 +61,7 @@ func (z *ztunnel) closed(conn *connection, outbound bool, at int64) {
 		}
 		c := z.series(conn, outbound, flag)
 		c.closed++
+		z.own.count(outbound, -1)
 		if flag != "-" {
 			c.failed++
 			c.hasFailed = true
@@ -134,13 +137,15 @@ func (z *ztunnel) access(conn *connection, outbound bool, at int64, failure stri
 	} else {
 		bare("dst.addr", fmt.Sprintf("%s:%d", destination.ip, to.port))
 	}
-	add("dst.service", to.host())
-	add("dst.workload", destination.name)
-	add("dst.namespace", destination.workload.namespace)
-	if tunnelled {
-		add("dst.identity", destination.workload.identity())
+	if !to.outside {
+		add("dst.service", to.host())
+		add("dst.workload", destination.name)
+		add("dst.namespace", destination.workload.namespace)
+		if tunnelled {
+			add("dst.identity", destination.workload.identity())
+		}
+		add("dst.cluster", "Kubernetes")
 	}
-	add("dst.cluster", "Kubernetes")
 	add("direction", direction)
 	bare("bytes_sent", strconv.FormatInt(sent, 10))
 	bare("bytes_recv", strconv.FormatInt(recv, 10))

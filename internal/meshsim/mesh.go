@@ -51,6 +51,8 @@ type adapted struct {
 	hostNetwork bool
 	waypoint    *pod // through which it is called
 	sdk         int  // how its spans name it, 0 by its pod
+	outside     bool // it is no part of the cluster
+	asks        []asking
 }
 
 // job is when a workload works that is started now and then, as by a CronJob, and how many requests a second it makes then.
@@ -90,6 +92,7 @@ type mesh struct {
 	networks  int
 	placed    map[int]int // pods by node, where there are two networks
 	reuses    bool        // addresses of pods that are gone
+	outside   []*workload
 }
 
 var words = [...]string{

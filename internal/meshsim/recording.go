@@ -95,6 +95,8 @@ func Write(dir string, options Options) (err error) {
 	harden(s)
 	s.highest = s.busiest()
 	disturb(s)
+	s.proxies = newProxies(s)
+	s.proxies.restarts()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("creating the recording: %w", err)
 	}
@@ -137,9 +139,10 @@ func (s *simulation) watch(z *ztunnel, out *part, offset int64) {
 	s.scrapes(z, out, int64(10*time.Millisecond)+offset)
 	s.queue.schedule(offset, func() { z.connected(0, 1) })
 	s.renew(z, offset)
+	s.proxies.livesOf(z)
 	for _, i := range s.incidents {
 		switch {
-		case i.fault == FaultNodeDown && i.node == z.node:
+		case i.stops(z.node):
 			s.queue.schedule(i.from, z.reset)
 			s.queue.schedule(i.until, func() { z.connected(i.until, 1) })
 		case i.fault == FaultControlPlaneDown:
@@ -157,7 +160,7 @@ func (s *simulation) scrapes(z *ztunnel, out *part, at int64) {
 	}
 	s.queue.schedule(at, func() {
 		fails := s.random.IntN(unanswered) == 0
-		z.scrape(out, at, fails || s.incidents.silent(at, z.node))
+		z.scrape(out, at, fails || s.incidents.silent(at, z.node), func() { s.proxies.selfSeries(z, out, at) })
 		s.scrapes(z, out, at+int64(s.ScrapeInterval))
 	})
 }
@@ -207,7 +210,7 @@ func disturb(s *simulation) {
 		var all []*call
 		for _, w := range s.mesh.workloads {
 			for _, c := range w.calls {
-				if w.layer > 0 && !c.critical && !c.keepAlive && c.to.mesh && w.mesh && !s.incidents.concern(w) && !s.incidents.below(c.to) {
+				if w.layer > 0 && !c.critical && !c.keepAlive && c.to.mesh && w.mesh && !s.incidents.concern(w) && !s.incidents.below(c.to) && !asksBelow(c.to) {
 					all = append(all, c)
 				}
 			}

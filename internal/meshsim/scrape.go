@@ -44,6 +44,9 @@ func (k seriesKey) labels() string {
 		// Whose a node's address is no ztunnel knows.
 		s = &workload{app: "unknown", namespace: "unknown", version: "unknown"}
 	}
+	if d.outside {
+		return outsideLabels(s, k.flag, k.sourceZone)
+	}
 	return fmt.Sprintf(`reporter=%q,source_workload=%q,source_canonical_service=%q,source_canonical_revision=%q,`+
 		`source_workload_namespace=%q,source_principal=%q,source_app=%q,source_version=%q,source_cluster="Kubernetes",`+
 		`destination_service=%q,destination_service_namespace=%q,destination_service_name=%q,destination_workload=%q,`+
@@ -57,7 +60,7 @@ func (k seriesKey) labels() string {
 }
 
 // scrape writes one exposition, or the mark of one that failed.
-func (z *ztunnel) scrape(out *part, at int64, fails bool) {
+func (z *ztunnel) scrape(out *part, at int64, fails bool, further func()) {
 	when := Epoch.Add(time.Duration(at)).Format(time.RFC3339Nano)
 	if fails {
 		out.print("## scrape %s failed\n", when)
@@ -90,6 +93,7 @@ func (z *ztunnel) scrape(out *part, at int64, fails bool) {
 		out.print("# EOF\n")
 		return
 	}
+	further()
 	z.family(out, "istio_tcp_connections_failed", "The total number of TCP connections that failed to establish (unstable).", func(c *counters, _ string) int64 {
 		if !c.hasFailed {
 			return absent
@@ -143,4 +147,15 @@ func sorted(m map[string]int) []string {
 	}
 	sort.Strings(names)
 	return names
+}
+
+// outsideLabels are those of a connection to somebody whom istiod does not know.
+func outsideLabels(s *workload, flag, zone string) string {
+	const unknown = `destination_service="unknown",destination_service_namespace="unknown",destination_service_name="unknown",destination_workload="unknown",` +
+		`destination_canonical_service="unknown",destination_canonical_revision="unknown",destination_workload_namespace="unknown",destination_principal="unknown",` +
+		`destination_app="unknown",destination_version="unknown",destination_cluster="unknown"`
+	return fmt.Sprintf(`reporter="source",source_workload=%q,source_canonical_service=%q,source_canonical_revision=%q,source_workload_namespace=%q,`+
+		`source_principal="unknown",source_app=%q,source_version=%q,source_cluster="Kubernetes",%s,request_protocol="tcp",response_flags=%q,`+
+		`connection_security_policy="unknown",source_region="eu-west",source_zone=%q,destination_region="unknown",destination_zone="unknown"`,
+		s.name(), s.app, s.version, s.namespace, s.app, s.version, unknown, flag, zone)
 }

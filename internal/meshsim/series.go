@@ -61,6 +61,8 @@ func (s *Series) Write(dir string, index int) (string, error) {
 	switch {
 	case s.Healthy:
 		o.Fault = FaultNone
+	case o.Fault == FaultNone && o.has(TraitProxies):
+		o.Fault = ProxyFaults[o.Seed%uint64(len(ProxyFaults))]
 	case o.Fault == FaultNone:
 		faults := Faults
 		if o.Hard {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -113,6 +114,7 @@ func TestShapeIsThatOfRealRecordings(t *testing.T) {
 	// Nor one from a pod that shares its node's address.
 	realLog["info connection complete src.addr dst.addr dst.service dst.workload dst.namespace dst.cluster direction bytes_sent bytes_recv duration"] = true
 	realLog["error connection complete src.addr dst.addr dst.service dst.workload dst.namespace dst.cluster direction bytes_sent bytes_recv duration error"] = true
+	maps.Copy(realLog, shapesOfLog(t, plainLines(t, "testdata/real.log")))
 	realScrape := shapesOfScrape(lines(t, realRecordings+"/*/metrics-*.prom.gz"))
 	for _, fault := range []Fault{FaultNone, FaultPolicyDenied, FaultConnectionRefused, FaultNodeDown} {
 		for seed := range uint64(2) {
@@ -213,6 +215,8 @@ func TestEveryTraitLeavesItsMark(t *testing.T) {
 		TraitLogLevel:     {"ztunnel-*.log.gz", ""},
 		TraitOldZtunnels:  {"metrics-*.prom.gz", `istio_build\{component="ztunnel",tag="1\.22\.0"\}`},
 		TraitSDKSpans:     {"otlp-traces.jsonl.gz", `unknown_service:java.*"host\.name"`},
+		TraitProxies:      {"metrics-*.prom.gz", `istio_dns_upstream_failures_total\{`},
+		TraitRestarts:     {"ztunnel-*.log.gz", `received signal SIGTERM`},
 	}
 	write := func(traits ...Trait) string {
 		dir := t.TempDir()

@@ -73,6 +73,7 @@ type simulation struct {
 	ztunnels  map[string]*ztunnel
 	spans     *spanWriter
 	denied    *call // a call that was denied from the start
+	proxies   *proxies
 	hardness
 }
 
@@ -222,6 +223,9 @@ func (s *simulation) work(p *pod, at int64, trace traceContext, instrumented boo
 			break
 		}
 	}
+	if s.proxies.tells && ok {
+		at, ok = s.proxies.askOutside(p, at, trace, instrumented)
+	}
 	return at + int64(own*0.5e9), ok
 }
 
@@ -242,6 +246,10 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 		client.finishClient(c, start, end, 0, true)
 		return end, false
 	}
+	if s.incidents.uncaptured(source, at) != nil {
+		client.finishClient(c, start, at, 0, true)
+		return at, false
+	}
 	destination := s.choose(c.to, at, source)
 	conn := &connection{source: source, destination: destination, to: c.to, opened: at, port: uint16(32768 + s.random.IntN(28000))}
 	if failed, done := s.fails(conn, c, at); failed {
@@ -250,6 +258,7 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 	}
 	conn.tunnelPort = s.tunnel(source, destination)
 	conn.through()
+	at += s.proxies.hindered(conn, at)
 
 	requestSent := c.sent + s.random.Int64N(32)
 	requestRecv := c.recv + s.random.Int64N(1+c.recv/4)
@@ -274,7 +283,7 @@ func (s *simulation) call(source *pod, c *call, at int64, trace traceContext, in
 		status, requestRecv = 500, 80+s.random.Int64N(40)
 	}
 	server.finishServer(c, conn, serverStart, end, status)
-	end += 200_000 + s.random.Int64N(300_000)
+	end += 200_000 + s.random.Int64N(300_000) + s.proxies.hindered(conn, end)
 	if deadline := start + s.patience; s.patience > 0 && end > deadline {
 		client.finishClient(c, start, deadline, 0, true)
 		s.leave(conn, deadline, end, requestSent, requestRecv)
@@ -325,7 +334,7 @@ func (s *simulation) keep(conn *connection, at, end, sent, recv int64) {
 		for _, p := range []*pod{conn.source, conn.destination} {
 			until = min(until, p.until)
 			for _, i := range s.incidents {
-				if i.fault != FaultNodeDown || i.node != p.node || at >= i.from || until < i.from {
+				if !i.stops(p.node) || at >= i.from || until < i.from {
 					continue
 				}
 				until = i.from
@@ -351,6 +360,7 @@ func (s *simulation) keep(conn *connection, at, end, sent, recv int64) {
 }
 
 func (s *simulation) open(conn *connection) {
+	s.proxies.named(conn)
 	s.queue.schedule(conn.opened, func() {
 		if conn.accepted == 0 {
 			s.each(conn, conn.opened, (*ztunnel).opened)

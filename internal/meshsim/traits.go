@@ -31,11 +31,17 @@ const (
 	TraitOldZtunnels Trait = "old_ztunnels"
 	// TraitSDKSpans has applications whose spans say of themselves what SDKs do by default.
 	TraitSDKSpans Trait = "sdk_spans"
+	// TraitProxies has ztunnels that tell of more than connections: names that pods ask for, also of hosts outside and of nobody, pods that
+	// they serve, how busy they are, certificates that are revoked.
+	TraitProxies Trait = "proxies"
+	// TraitRestarts lets all ztunnels be started again, one after the other.
+	TraitRestarts Trait = "restarts"
 )
 
 // Traits are all of them.
 var Traits = []Trait{
 	TraitWaypoint, TraitHostNetwork, TraitAddressReuse, TraitIdleService, TraitTwoNetworks, TraitLogLevel, TraitOldZtunnels, TraitSDKSpans,
+	TraitProxies, TraitRestarts,
 }
 
 func (o *Options) has(t Trait) bool { return slices.Contains(o.Traits, t) }
@@ -77,6 +83,9 @@ func (m *mesh) adapt(o *Options) {
 			m.workloads = append(m.workloads, idle)
 			from.calls = append(from.calls, &call{to: idle, probability: 0.3, route: "/idle/{id}", sent: 100, recv: 100})
 		}
+	}
+	if o.has(TraitProxies) {
+		m.adopt()
 	}
 	if o.has(TraitSDKSpans) {
 		for i, w := range m.workloads {
