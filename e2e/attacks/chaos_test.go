@@ -151,10 +151,12 @@ func TestChaos(t *testing.T) {
 			}
 		}},
 	}
+	done := map[string]int{}
 	for end := time.Now().Add(*chaos); time.Now().Before(end) && !t.Failed(); {
 		act := acts[random.IntN(len(acts))]
 		t.Logf("%s: %s", time.Now().Format(time.TimeOnly), act.name)
 		act.do()
+		done[act.name]++
 		if !c.alive() {
 			t.Fatalf("it died: %s", c.said("panic", "fatal"))
 		}
@@ -162,16 +164,21 @@ func TestChaos(t *testing.T) {
 	}
 	l.stop.Store(true)
 	l.done.Wait()
-	all := noise
+	all, failed := noise, 0
+	for edge := range l.written {
+		all += l.written[edge]
+		failed += l.failed[edge]
+	}
+	// All first: while it changes, edges are not at fault for being late.
+	c.eventually("all, with the floods and the wrong clocks", all, func() int { return c.closed("") })
+	c.eventually("all failures", failed, func() int { return c.sum("mesh_edge_connections_failed_total") })
 	for edge := range l.written {
 		source := fmt.Sprintf(`source_workload="src-%d"`, edge)
 		c.eventually(fmt.Sprintf("edge %d", edge), l.written[edge], func() int { return c.sum(closedMetric, source) })
 		c.eventually(fmt.Sprintf("failures of edge %d", edge), l.failed[edge], func() int { return c.sum("mesh_edge_connections_failed_total", source) })
-		all += l.written[edge]
 	}
-	c.eventually("all, with the floods and the wrong clocks", all, func() int { return c.closed("") })
 	if peak() > chartMemory {
 		t.Errorf("%d MiB, and the chart gives %d", peak()>>20, chartMemory>>20)
 	}
-	t.Logf("%d connections, %d rotations, at most %d MiB", all, l.rotated, peak()>>20)
+	t.Logf("seed %d: %d connections, of which %d failed, %d rotations, at most %d MiB; %v", *seed, all, failed, l.rotated, peak()>>20, done)
 }

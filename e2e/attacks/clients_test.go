@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -76,11 +77,61 @@ func TestManyQueries(t *testing.T) {
 	ask(40, func(i int) string {
 		return fmt.Sprintf("/api/v1/series?metric=connection_heatmap&by=source_workload&step=1&start=%d&end=%d", now-1990+int64(i), now+int64(i))
 	})
-	ask(200, func(i int) string {
+	ask(16, func(i int) string {
+		return fmt.Sprintf("/api/v1/series?metric=connection_p99&step=1&start=%d&end=%d", now-1990+int64(i), now+int64(i))
+	})
+	ask(1000, func(i int) string {
 		return fmt.Sprintf("/api/v1/graph?group_by=%s&start=%d", []string{"workload", "app", "service", "namespace"}[i%4], now-600-int64(i%50))
 	})
+	used := c.cpu()
+	ask(1000, func(int) string { return "/api/v1/graph" })
+	t.Logf("a thousand times the same graph: %s of CPU time", c.cpu()-used)
 	if status := c.post("metrics", metrics(heartbeat("n1", time.Now()))); status != http.StatusOK {
 		t.Errorf("meanwhile what arrives is answered %d", status)
+	}
+	if peak() > chartMemory {
+		t.Errorf("%d MiB, and the chart gives %d", peak()>>20, chartMemory>>20)
+	}
+}
+
+// TestManyConnections has thousands of clients that listen, that never end what they ask, and that say nothing: others are answered, and
+// what was opened for them is closed.
+func TestManyConnections(t *testing.T) {
+	const clients = 3000
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < clients+500 {
+		t.Skipf("no room for %d connections: %d, %v", clients, limit.Cur, err)
+	}
+	c := startCollector(t, "gateway.yaml", nil)
+	peak := c.watchMemory()
+	before := c.openFiles()
+	for name, said := range map[string]string{
+		"listen": "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n", "never end": "GET /api/v1/status HTTP/1.1\r\nX-a: ", "say nothing": "",
+	} {
+		var open []net.Conn
+		for range clients {
+			conn, err := net.Dial("tcp", c.env["NEPHILIA_API"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = conn.Write([]byte(said)) // some are turned away
+			open = append(open, conn)
+		}
+		for range 3 {
+			began := time.Now()
+			if status, _ := c.get("/api/v1/status", nil); status != http.StatusOK || time.Since(began) > time.Duration(5*float64(time.Second)**patience) {
+				t.Errorf("%d clients %s: another is answered %d after %s", clients, name, status, time.Since(began))
+			}
+		}
+		t.Logf("%d clients %s: %d files, %d MiB", clients, name, c.openFiles(), c.memory()>>20)
+		if name != "listen" {
+			// They are cut off by the server.
+			c.eventually("connections left of clients that "+name, 0, func() int { return max(0, c.openFiles()-before-20) })
+		}
+		for _, conn := range open {
+			_ = conn.Close()
+		}
+		c.eventually("connections left", 0, func() int { return max(0, c.openFiles()-before-20) })
 	}
 	if peak() > chartMemory {
 		t.Errorf("%d MiB, and the chart gives %d", peak()>>20, chartMemory>>20)

@@ -104,6 +104,15 @@ func TestFloods(t *testing.T) {
 		{"errors", 2000, func(i int) connection {
 			return connection{source: "odd", destination: "victim", err: fmt.Sprint("strange error ", i)}
 		}},
+		{"services", 2000, func(i int) connection {
+			return connection{source: "odd", destination: "victim", service: fmt.Sprint("s", i, ".x.svc.cluster.local")}
+		}},
+		{"identities", 2000, func(i int) connection {
+			return connection{source: "odd", destination: "victim", identity: fmt.Sprint("i", i)}
+		}},
+		{"addresses outside", 2000, func(i int) connection {
+			return connection{source: "odd", outside: fmt.Sprintf("%d.%d.%d.%d", 1+i%200, i>>16&255, i>>8&255, i&255), port: 443}
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := startCollector(t, "standalone.yaml", nil)
@@ -201,6 +210,25 @@ func TestSpanFlood(t *testing.T) {
 	c.post("traces", batch(10_000, func(i int) object {
 		return object{"traceId": strings.Repeat("a", 32), "spanId": fmt.Sprintf("%016x", i+1), "parentSpanId": fmt.Sprintf("%016x", (i+1)%10_000+1)}
 	}))
+	wide := map[string]any{}
+	for i := range 3000 {
+		wide[fmt.Sprint("key-", i)] = strings.Repeat("v", 4096)
+	}
+	c.post("traces", batch(1, func(int) object {
+		return object{"traceId": strings.Repeat("b", 32), "spanId": fmt.Sprintf("%016x", 1), "attributes": attributes(wide)}
+	}))
+	c.post("traces", batch(many*1000, func(i int) object {
+		return object{"traceId": fmt.Sprintf("%016x%016x", 1<<40, i+1), "spanId": fmt.Sprintf("%016x", i+1), "attributes": attributes(map[string]any{"http.route": fmt.Sprint("/r/", i), "client.address": "10.0.0.9"})}
+	}))
+	var services []any
+	for i := range many * 400 {
+		services = append(services, object{
+			"resource": object{"attributes": attributes(map[string]any{"service.name": fmt.Sprint("service-", i)})}, "scopeSpans": []any{object{"spans": []any{object{
+				"traceId": fmt.Sprintf("%016x%016x", 1<<41, i+1), "spanId": fmt.Sprintf("%016x", i+1), "name": "op", "kind": 2, "startTimeUnixNano": stamp(now), "endTimeUnixNano": stamp(now.Add(time.Millisecond)),
+			}}}},
+		})
+	}
+	c.post("traces", object{"resourceSpans": services})
 	c.post("traces", batch(1000, func(int) object { return object{"traceId": strings.Repeat("0", 32), "spanId": strings.Repeat("0", 16)} }))
 	for range 12 {
 		c.write("0.log", repeated(10, connection{source: "good", destination: "svc"}))

@@ -24,11 +24,24 @@ func TestKills(t *testing.T) {
 	}
 	l.stop.Store(true)
 	l.done.Wait()
+	all, failed := 0, 0
 	for edge := range l.written {
+		all, failed = all+l.written[edge], failed+l.failed[edge]
 		source := fmt.Sprintf(`source_workload="src-%d"`, edge)
 		c.eventually(fmt.Sprintf("edge %d", edge), l.written[edge], func() int { return c.sum(closedMetric, source) })
 		c.eventually(fmt.Sprintf("failures of edge %d", edge), l.failed[edge], func() int { return c.sum("mesh_edge_connections_failed_total", source) })
 	}
+	for _, restarted := range []bool{false, true} {
+		if restarted {
+			c.stop()
+			c.start()
+		}
+		c.eventually("all", all, func() int { return c.closed("") })
+		c.eventually("bytes sent", 10*all, func() int { return c.sum("mesh_edge_io_bytes_total", `direction="sent"`) })
+		c.eventually("bytes received", 20*all, func() int { return c.sum("mesh_edge_io_bytes_total", `direction="received"`) })
+		c.eventually("in the API", l.written[3], func() int { return c.inGraph("shop", "src-3") })
+	}
+	t.Logf("%d kills, %d connections, %d failed", kills, all, failed)
 }
 
 // TestAgentReplaced replaces an agent's pod, whose positions are gone with it: what is written from then on counts.

@@ -1,7 +1,10 @@
 package attacks
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/rand"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -50,10 +53,14 @@ func TestDamagedFiles(t *testing.T) {
 		"emptied":     func(path string) error { return os.Truncate(path, 0) },
 		"zeroed":      change(func(content []byte) { clear(content) }),
 		"overwritten": change(func(content []byte) { _, _ = rand.Read(content) }),
+		"flipped": change(func(content []byte) {
+			_, _ = rand.Read(content[len(content)/2 : min(len(content), len(content)/2+4096)])
+		}),
+		"deleted": os.Remove,
 	}
 	stores := map[string]string{
 		"receiver": "storage/receiver_ztunnel_", "graph": "storage/processor_service_graph_", "outages": "storage/processor_outage_detector_",
-		"history's log": "tsdb/wal/0*", "mesh's state": "state/journal*", "connections": "records/flows/*.parquet", "spans": "records/spans/*.parquet",
+		"history's log": "tsdb/wal/0*", "history's chunks": "tsdb/chunks_head/0*", "everything of storage": "storage/*", "mesh's state": "state/journal*", "connections": "records/flows/*.parquet", "spans": "records/spans/*.parquet",
 	}
 	now := func(int) (time.Time, time.Time) { return time.Now().Add(-5 * time.Millisecond), time.Now() }
 	whole := startCollector(t, "standalone.yaml", nil)
@@ -102,23 +109,8 @@ func TestDamagedFiles(t *testing.T) {
 
 // TestFullDisk fills the disk, kills the collector, starts it while the disk is full, and makes room.
 func TestFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("a file system of its own can be mounted by root only")
-	}
 	c := newCollector(t, "standalone.yaml", nil)
-	folder := c.env["NEPHILIA_DATA"]
-	if err := os.MkdirAll(folder, 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=24m"); err != nil {
-		t.Skipf("nothing can be mounted: %v", err)
-	}
-	t.Cleanup(func() {
-		c.kill()
-		if err := syscall.Unmount(folder, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	folder := c.tmpfs("24m")
 	c.start()
 	want := 0
 	write := func(seconds int) {
@@ -192,5 +184,155 @@ func TestIrregularFiles(t *testing.T) {
 	}
 	if !strings.Contains(c.said("\twarn\t"), "f.log") {
 		t.Error("the FIFO is not said")
+	}
+}
+
+// tmpfs mounts a file system of a collector's own for its data.
+func (c *collector) tmpfs(size string) (folder string) {
+	c.t.Helper()
+	if os.Geteuid() != 0 {
+		c.t.Skip("a file system of its own can be mounted by root only")
+	}
+	folder = c.env["NEPHILIA_DATA"]
+	if err := os.MkdirAll(folder, 0o750); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size="+size); err != nil {
+		c.t.Skipf("nothing can be mounted: %v", err)
+	}
+	c.t.Cleanup(func() {
+		c.kill()
+		if err := syscall.Unmount(folder, 0); err != nil {
+			c.t.Error(err)
+		}
+	})
+	return folder
+}
+
+// TestReadOnlyDisk starts a collector on a disk that has become read-only, then on the same disk once it is writable again: the API
+// answers, what is wrong is said, and every line counts.
+func TestReadOnlyDisk(t *testing.T) {
+	c := newCollector(t, "standalone.yaml", nil)
+	folder := c.tmpfs("64m")
+	c.start()
+	want := 0
+	write := func(seconds int) {
+		for range seconds {
+			c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
+			want += 100
+			time.Sleep(time.Second)
+		}
+	}
+	remount := func(flags uintptr) {
+		deadline := time.Now().Add(20 * time.Second)
+		err := syscall.Mount("tmpfs", folder, "tmpfs", syscall.MS_REMOUNT|flags, "")
+		for ; err != nil && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+			err = syscall.Mount("tmpfs", folder, "tmpfs", syscall.MS_REMOUNT|flags, "")
+		}
+		if err != nil {
+			t.Skipf("the disk cannot be remounted: %v", err)
+		}
+	}
+	write(10)
+	c.kill()
+	remount(syscall.MS_RDONLY)
+	if err := c.tryStart(); err == nil {
+		write(3)
+		if status, _ := c.get("/api/v1/status", nil); status != 200 {
+			t.Errorf("the API answers %d", status)
+		}
+	} else if c.said("read-only") == "" {
+		t.Errorf("it does not start and does not say why: %v", err)
+	}
+	c.kill()
+	remount(0)
+	c.start()
+	write(10)
+	c.eventually("counted", want, func() int { return c.closed("good") })
+}
+
+// TestSecondInstance starts another collector on the same data: it says so and ends, and the first one counts on.
+func TestSecondInstance(t *testing.T) {
+	t.Parallel()
+	c := startCollector(t, "standalone.yaml", nil)
+	second := newCollector(t, "standalone.yaml", map[string]string{"NEPHILIA_DATA": c.env["NEPHILIA_DATA"], "NEPHILIA_LOGS": c.env["NEPHILIA_LOGS"]})
+	c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
+	began := time.Now()
+	if err := second.tryStart(); err == nil {
+		t.Error("a second collector starts on the same data")
+	}
+	t.Logf("it ends after %s: %s", time.Since(began), second.said("Error:"))
+	c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
+	c.eventually("counted", 200, func() int { return c.closed("good") })
+	if !c.alive() {
+		t.Error("the first one ended")
+	}
+}
+
+// TestLinksAndCopies has what a folder of logs may hold beside logs: each line counts once.
+func TestLinksAndCopies(t *testing.T) {
+	for name, test := range map[string]struct {
+		files int // with three lines each, beside the others
+		// open is how many files the process may have open, 0 for as many as it likes.
+		open int
+		fill func(c *collector, logs string) (lines int)
+	}{
+		"links": {fill: func(c *collector, logs string) int {
+			c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
+			first := filepath.Join(logs, "0.log")
+			for _, err := range []error{
+				os.Symlink(first, filepath.Join(logs, "1.log")), os.Link(first, filepath.Join(logs, "2.log")), os.Symlink("/proc/self/environ", filepath.Join(logs, "3.log")),
+				os.Symlink(logs, filepath.Join(logs, "4.log")), os.Symlink(filepath.Join(logs, "nowhere"), filepath.Join(logs, "5.log")),
+			} {
+				if err != nil {
+					c.t.Fatal(err)
+				}
+			}
+			return 100
+		}},
+		"a copy": {fill: func(c *collector, _ string) int {
+			text := repeated(200, connection{source: "good", destination: "svc"})
+			c.write("0.log", text)
+			c.write("0.log.bak", text)
+			return 200
+		}},
+		"compressed ones": {fill: func(c *collector, _ string) int {
+			c.write("0.log", repeated(50, connection{source: "good", destination: "svc"}))
+			var packed bytes.Buffer
+			w := gzip.NewWriter(&packed)
+			_, _ = w.Write([]byte(repeated(5000, connection{source: "good", destination: "svc"})))
+			_ = w.Close() // into memory
+			c.write("0.log.20260101.gz", packed.String())
+			c.write("0.log.1", packed.String())
+			return 50
+		}},
+		"three thousand files":        {files: 3000},
+		"more files than may be open": {files: 300, open: 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCollector(t, "standalone.yaml", nil)
+			want := 0
+			if test.fill != nil {
+				want = test.fill(c, filepath.Join(c.folder, "logs"))
+			}
+			for i := range test.files {
+				c.write(fmt.Sprint(i, ".log"), repeated(3, connection{source: "good", destination: "svc"}))
+				want += 3
+			}
+			if test.open > 0 {
+				c.args = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, test.open), "sh"}, c.args...)
+			}
+			c.start()
+			c.eventually("counted", want, func() int { return c.closed("good") })
+			for range 5 {
+				c.write("own.log", repeated(10, connection{source: "good", destination: "svc"}))
+				want += 10
+				c.eventually("counted of a file that is made anew", want, func() int { return c.closed("good") })
+				if err := os.Remove(filepath.Join(c.folder, "logs", "own.log")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
 	}
 }
