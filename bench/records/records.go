@@ -83,7 +83,7 @@ func (e *recordsEngine) close() {
 }
 
 func (e *recordsEngine) blocks(from, to int64, visit func(b *records.Block), where ...records.Clause) {
-	if err := e.table.Blocks(context.Background(), &records.Query{From: from, Until: to, Where: where}, func(b *records.Block, _ int64) bool {
+	if err := records.Blocks(context.Background(), e.table, &records.Query{From: from, Until: to, Where: where}, func(b *records.Block, _ int64) bool {
 		visit(b)
 		return true
 	}); err != nil {
@@ -92,7 +92,7 @@ func (e *recordsEngine) blocks(from, to int64, visit func(b *records.Block), whe
 }
 
 func (e *recordsEngine) byTrace(id [16]byte) (n int) {
-	err := e.table.Find(context.Background(), &records.Query{Where: []records.Clause{{{Field: "trace_id", Equals: string(id[:])}}}}, func(r records.Row) bool {
+	err := records.Find(context.Background(), e.table, &records.Query{Where: []records.Clause{{{Field: "trace_id", Equals: string(id[:])}}}}, func(r records.Row) bool {
 		for _, name := range r.Fields() {
 			_ = r.Text(name)
 		}

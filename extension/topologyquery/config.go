@@ -158,6 +158,13 @@ type RecordsConfig struct {
 	MaxSizeMiB int64 `mapstructure:"max_size_mib"`
 	// Retention is how long a record is kept after it arrived; 0 does not bound.
 	Retention time.Duration `mapstructure:"retention"`
+	// VictoriaLogs, where set, is the server that keeps the records instead.
+	VictoriaLogs configoptional.Optional[VictoriaLogsConfig] `mapstructure:"victorialogs"`
+}
+
+// VictoriaLogsConfig is a VictoriaLogs, or what answers for a cluster of it.
+type VictoriaLogsConfig struct {
+	confighttp.ClientConfig `mapstructure:",squash"`
 }
 
 // JaegerConfig is a server that speaks Jaeger's api_v3 over HTTP.
@@ -240,7 +247,10 @@ func createDefaultConfig() component.Config {
 			QueryTimeout:     20 * time.Second,
 			MaxSamples:       30_000_000,
 		},
-		Records: RecordsConfig{MaxSizeMiB: 4 << 10, Retention: 7 * 24 * time.Hour},
+		Records: RecordsConfig{
+			MaxSizeMiB: 4 << 10, Retention: 7 * 24 * time.Hour,
+			VictoriaLogs: configoptional.Default(VictoriaLogsConfig{ClientConfig: confighttp.NewDefaultClientConfig()}),
+		},
 		KeptConfig: KeptConfig{
 			Outages:   OutagesConfig{MaxOutages: 10_000},
 			Changes:   ChangesConfig{MaxChanges: 10_000},
@@ -322,6 +332,9 @@ func (c *Config) Validate() error {
 		if label := c.Prometheus.Get().ReplicaLabel; label != "" && !model.LegacyValidation.IsValidLabelName(label) {
 			errs = append(errs, fmt.Errorf("prometheus::replica_label: %q is not a label's name", label))
 		}
+	}
+	if c.Records.VictoriaLogs.HasValue() {
+		errs = append(errs, validateEndpoint("records::victorialogs::endpoint", c.Records.VictoriaLogs.Get().Endpoint))
 	}
 	if c.Jaeger.HasValue() {
 		errs = append(errs, validateEndpoint("jaeger::endpoint", c.Jaeger.Get().Endpoint))

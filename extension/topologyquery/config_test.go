@@ -40,7 +40,7 @@ func TestConfig(t *testing.T) {
 		Resolution: time.Second, Retention: 72 * time.Hour, MaxSizeMiB: 100, OutOfOrderWindow: time.Hour, Metrics: []string{"mesh.", "istio_"},
 		Lookback: 2 * time.Minute, QueryTimeout: 10 * time.Second, MaxSamples: 1_000_000,
 	}, all.History)
-	assert.Equal(t, RecordsConfig{MaxSizeMiB: 10, Retention: time.Hour}, all.Records)
+	assert.Equal(t, RecordsConfig{MaxSizeMiB: 10, Retention: time.Hour, VictoriaLogs: createDefaultConfig().(*Config).Records.VictoriaLogs}, all.Records)
 	assert.Equal(t, LimitsConfig{MaxConcurrent: 4, MaxQueued: 8, Timeout: 10 * time.Second, MaxRange: 24 * time.Hour, MaxMemoryMiB: 64}, all.Limits)
 	assert.Equal(t, []string{"nephilia.example", ".mesh.example"}, all.HTTP.AllowedHosts)
 	assert.Equal(t, "/mesh", all.HTTP.BasePath)
@@ -56,10 +56,11 @@ func TestConfig(t *testing.T) {
 	assert.Equal(t, `cluster="a"`, remote.Prometheus.Get().Selector)
 	assert.Equal(t, "replica", remote.Prometheus.Get().ReplicaLabel)
 	assert.Equal(t, "http://jaeger:16686", remote.Jaeger.Get().Endpoint)
+	assert.Equal(t, "http://victorialogs:9428", remote.Records.VictoriaLogs.Get().Endpoint)
 
 	for name, want := range map[string]string{
 		"bad_live": "live::max_edges must be positive", "bad_health": "degraded_at ≤ failing_at",
-		"bad_prometheus": "prometheus::endpoint", "bad_replica_label": "prometheus::replica_label", "bad_jaeger": "jaeger::endpoint", "bad_link": "links::grafana", "bad_history": "history::retention",
+		"bad_prometheus": "prometheus::endpoint", "bad_replica_label": "prometheus::replica_label", "bad_jaeger": "jaeger::endpoint", "bad_victorialogs": "records::victorialogs::endpoint", "bad_link": "links::grafana", "bad_history": "history::retention",
 		"bad_timeout": "limits::timeout must be shorter", "bad_memory": "limits::max_memory_mib must have room for one query of history::max_samples: 916", "bad_base": `http::base_path must be like /mesh, not "mesh/"`, "bad_frame": "http::frame_ancestors: ", "bad_host": `http::allowed_hosts: "*.example"`,
 	} {
 		require.ErrorContains(t, xconfmap.Validate(load(t, name)), want, name)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ import (
 	"github.com/nephilia/nephilia/internal/drops"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/records"
+	"github.com/nephilia/nephilia/internal/records/victorialogs"
 )
 
 // saveEvery is how often a changed state is written to disk.
@@ -97,7 +99,7 @@ func (s *storage) open(ctx context.Context, host component.Host) (restored bool,
 	if err := s.openHistory(ctx, host); err != nil {
 		return false, err
 	}
-	if err := s.openRecords(); err != nil {
+	if err := s.openRecords(ctx, host); err != nil {
 		return false, err
 	}
 	if err := s.openTraces(ctx, host); err != nil {
@@ -117,10 +119,17 @@ func (s *storage) now() time.Time {
 }
 
 // openRecords opens the flows and lines, and the spans unless something else keeps them.
-func (s *storage) openRecords() error {
-	kinds := []records.Kind{flows.Kind, flows.SampleKind, lines.Kind}
+func (s *storage) openRecords(ctx context.Context, host component.Host) error {
+	kinds := []records.Kind{flows.Kind, lines.Kind}
 	if !s.config.Jaeger.HasValue() {
-		kinds = append(kinds, traces.Kind, traces.SampleKind)
+		kinds = append(kinds, traces.Kind)
+	}
+	if s.config.Records.VictoriaLogs.HasValue() {
+		return s.openVictoriaLogs(ctx, host, kinds)
+	}
+	kinds = append(kinds, flows.SampleKind)
+	if !s.config.Jaeger.HasValue() {
+		kinds = append(kinds, traces.SampleKind)
 	}
 	kept, err := records.Open(records.Settings{
 		Directory: filepath.Join(s.directory, "records"),
@@ -135,7 +144,60 @@ func (s *storage) openRecords() error {
 	}
 	s.records, s.stores.Records = kept, kept
 	s.stores.Flows, s.stores.Lines = flows.NewStore(kept.Table(flows.KindName), kept.Table(flows.SampleKind.Name)), lines.NewStore(kept.Table(lines.KindName))
+	if !s.config.Jaeger.HasValue() {
+		s.stores.Spans = traces.NewStore(kept.Table(traces.KindName), kept.Table(traces.SampleKind.Name), s.appOf)
+	}
 	return nil
+}
+
+// servedRecords are the records of all kinds that a server keeps.
+type servedRecords []*victorialogs.Table
+
+// Status tells what is kept of each.
+func (s servedRecords) Status() []records.Status {
+	all := make([]records.Status, 0, len(s))
+	for _, t := range s {
+		all = append(all, t.Status())
+	}
+	return all
+}
+
+func (s *storage) openVictoriaLogs(ctx context.Context, host component.Host, kinds []records.Kind) error {
+	server := s.config.Records.VictoriaLogs.Get()
+	client, err := server.ToClient(ctx, host.GetExtensions(), s.telemetry)
+	if err != nil {
+		return fmt.Errorf("making the client of VictoriaLogs: %w", err)
+	}
+	settings := victorialogs.Settings{Client: client, Endpoint: strings.TrimSuffix(server.Endpoint, "/"), Logger: s.telemetry.Logger}
+	var served servedRecords
+	for _, kind := range kinds {
+		t := victorialogs.Open(settings, kind)
+		served = append(served, t)
+		s.closers = append(s.closers, func() {
+			if err := t.Close(); err != nil {
+				s.telemetry.Logger.Error("The last records are lost", zap.String("kind", kind.Name), zap.Error(err))
+			}
+		})
+		switch kind.Name {
+		case flows.KindName:
+			s.stores.Flows = flows.NewStore(t, nil)
+		case lines.KindName:
+			s.stores.Lines = lines.NewStore(t)
+		case traces.KindName:
+			s.stores.Spans = traces.NewStore(t, nil, s.appOf)
+		}
+	}
+	s.closers = append(s.closers, client.CloseIdleConnections)
+	s.stores.Records = served
+	return nil
+}
+
+// appOf is the app of a pod, empty where it is not known.
+func (s *storage) appOf(namespace, pod string) string {
+	if w := s.stores.Inventory.Pod(namespace, pod); w != nil {
+		return w.App()
+	}
+	return ""
 }
 
 // maxOutagesKept bounds the outages of one time of which samples are kept.
@@ -148,9 +210,9 @@ func (s *storage) keepSamples(t *records.Table, after, before uint64) {
 	}
 	var keep func(ctx context.Context, o *outage.Outage, ended time.Time, after, before uint64) error
 	switch {
-	case t == s.stores.Records.Table(flows.KindName):
+	case t == s.records.Table(flows.KindName):
 		keep = s.stores.Flows.KeepSamples
-	case s.stores.Spans != nil && t == s.stores.Records.Table(traces.KindName):
+	case s.stores.Spans != nil && t == s.records.Table(traces.KindName):
 		keep = s.stores.Spans.KeepSamples
 	default:
 		return
@@ -176,13 +238,6 @@ func (s *storage) keepSamples(t *records.Table, after, before uint64) {
 const keepWithin = 30 * time.Second
 
 func (s *storage) openTraces(ctx context.Context, host component.Host) error {
-	inventory := s.stores.Inventory
-	appOf := func(namespace, pod string) string {
-		if w := inventory.Pod(namespace, pod); w != nil {
-			return w.App()
-		}
-		return ""
-	}
 	if s.config.Jaeger.HasValue() {
 		jaeger := s.config.Jaeger.Get()
 		client, err := jaeger.ToClient(ctx, host.GetExtensions(), s.telemetry)
@@ -190,10 +245,9 @@ func (s *storage) openTraces(ctx context.Context, host component.Host) error {
 			return fmt.Errorf("making the client of Jaeger: %w", err)
 		}
 		s.closers = append(s.closers, client.CloseIdleConnections)
-		s.stores.Traces = traces.NewJaeger(client, jaeger.Endpoint, appOf)
+		s.stores.Traces = traces.NewJaeger(client, jaeger.Endpoint, s.appOf)
 		return nil
 	}
-	s.stores.Spans = traces.NewStore(s.stores.Records.Table(traces.KindName), s.stores.Records.Table(traces.SampleKind.Name), appOf)
 	s.stores.Traces = s.stores.Spans
 	return nil
 }

@@ -58,7 +58,7 @@ type Row struct {
 }
 
 // Sequence is the record's number in the order of arrival, from 1 on.
-func (r Row) Sequence() uint64 { return r.part.first() + uint64(r.row) }
+func (r Row) Sequence() uint64 { return r.sequence(r.row) }
 
 // Text returns a text or bytes, empty if the record has none.
 func (r Row) Text(field string) string {
@@ -106,12 +106,32 @@ type Block struct {
 	names   []string
 	columns map[string]*column // bounded by maxColumns
 	paged   map[string]*pages  // bounded by maxColumns
+	// numbers are the sequence numbers where those of a part do not follow each other.
+	numbers []uint64
 	err     error
 	// Rows are those that were selected, in the order of arrival.
 	Rows []int32
 }
 
 func newBlock(p part) *Block { return &Block{part: p, names: p.names(), columns: map[string]*column{}} }
+
+// NewBlock makes a block of records of a kind, given with their sequence numbers in the order of arrival.
+func NewBlock(kind *Kind, list []Record, numbers []uint64) *Block {
+	buffer := newBuffer(1)
+	for i := range list {
+		buffer.add(&list[i], 0, 0, func(name string) (form, bool) { return kind.form(name), true })
+	}
+	b := newBlock(buffer.part())
+	b.numbers = numbers
+	return b
+}
+
+func (b *Block) sequence(row int) uint64 {
+	if b.numbers != nil {
+		return b.numbers[row]
+	}
+	return b.part.first() + uint64(row)
+}
 
 // Digest is what Kind.Digest made of the block's records when they were written, empty for those in memory.
 func (b *Block) Digest() []byte { return b.part.digest() }
@@ -164,7 +184,7 @@ func (b *Block) Bytes(field string) func(row int) []byte { return b.column(field
 
 // Select returns the rows of the block that a query selects, in the order of arrival.
 func (b *Block) Select(q *Query) []int32 {
-	first, n := b.part.first(), b.part.rows()
+	n := b.part.rows()
 	for _, clause := range q.Where {
 		if !b.mayFulfil(clause) {
 			return nil
@@ -178,7 +198,7 @@ func (b *Block) Select(q *Query) []int32 {
 	}
 	chosen, found := make([]bool, n), 0
 	for row := range chosen {
-		number := first + uint64(row)
+		number := b.sequence(row)
 		chosen[row] = (q.Before == 0 || number < q.Before) && number > q.After
 		if !inside && row < len(times) {
 			chosen[row] = chosen[row] && (q.From == 0 || times[row] >= q.From) && (q.Until == 0 || times[row] < q.Until)
@@ -383,17 +403,29 @@ func (t *Table) Scan(ctx context.Context, q *Query, visit func(b *Block, next in
 	return nil
 }
 
+// Keeper keeps records of a kind: a Table, or a server elsewhere. Its methods may be called from several goroutines.
+type Keeper interface {
+	// Append adds records and returns how many were new and taken. It never waits.
+	Append(records []Record) (added int)
+	// Scan is Table.Scan, Count is Table.Count.
+	Scan(ctx context.Context, q *Query, visit func(b *Block, next int64) bool) error
+	Count(q *Query) int
+	Status() Status
+	// Newest is the newest record's sequence number, 0 without any.
+	Newest() uint64
+}
+
 // Blocks calls visit as Scan does, with the blocks in which the query selects records.
-func (t *Table) Blocks(ctx context.Context, q *Query, visit func(b *Block, next int64) bool) error {
-	return t.Scan(ctx, q, func(b *Block, next int64) bool {
+func Blocks(ctx context.Context, k Keeper, q *Query, visit func(b *Block, next int64) bool) error {
+	return k.Scan(ctx, q, func(b *Block, next int64) bool {
 		b.Rows = b.Select(q)
 		return b.err != nil || len(b.Rows) == 0 || visit(b, next)
 	})
 }
 
 // Find calls visit with the records that a query selects, until visit returns false.
-func (t *Table) Find(ctx context.Context, q *Query, visit func(r Row) bool) error {
-	return t.Blocks(ctx, q, func(b *Block, _ int64) bool {
+func Find(ctx context.Context, k Keeper, q *Query, visit func(r Row) bool) error {
+	return Blocks(ctx, k, q, func(b *Block, _ int64) bool {
 		if q.Order != Oldest {
 			slices.Reverse(b.Rows)
 		}
@@ -404,6 +436,22 @@ func (t *Table) Find(ctx context.Context, q *Query, visit func(r Row) bool) erro
 		}
 		return true
 	})
+}
+
+// Page returns at most limit of the records that a query selects, and where those begin that follow: the next query's Before, 0 if there
+// are none.
+func Page[T any](ctx context.Context, k Keeper, q Query, limit int, decode func(r Row) T) (list []T, next uint64, err error) {
+	list = []T{}
+	last := uint64(0)
+	err = Find(ctx, k, &q, func(r Row) bool {
+		if len(list) == limit {
+			next = last
+			return false
+		}
+		list, last = append(list, decode(r)), r.Sequence()
+		return true
+	})
+	return list, next, err
 }
 
 func encodeMore(fields []Field) string {

@@ -22,6 +22,8 @@ type Kind struct {
 	Ints []string
 	// Raw are the fields that differ in nearly every record, such as ids. They are bytes.
 	Raw []string
+	// Binary are those of Raw that are no texts.
+	Binary []string
 	// Lookups are those fields of Raw by which single records are looked up.
 	Lookups []string
 	// Identity are the fields that tell a record from all others: one that comes again is not stored again. A record that has none of
@@ -55,8 +57,8 @@ const (
 	FieldMore = "more"
 )
 
-// identity hashes the fields that tell a record from all others, 0 where it has none.
-func (k *Kind) identity(r *Record) uint64 {
+// ID hashes the fields that tell a record from all others, 0 where it has none.
+func (k *Kind) ID(r *Record) uint64 {
 	var d xxhash.Digest
 	d.Reset()
 	known := false

@@ -65,7 +65,7 @@ func sequence(from, to int) (list []Record) {
 // numbers returns which of the sequence are found, and checks that each is as it was.
 func numbers(t *testing.T, table *Table, q Query) (found []int) {
 	t.Helper()
-	require.NoError(t, table.Find(t.Context(), &q, func(r Row) bool {
+	require.NoError(t, Find(t.Context(), table, &q, func(r Row) bool {
 		n := int(r.Time()-origin.UnixNano()) / int(time.Second)
 		for _, want := range record(n).Fields {
 			if want.Text != "" {
@@ -316,7 +316,7 @@ func TestLeaving(t *testing.T) {
 	var store *Store
 	s.Leaving = func(from *Table, after, before uint64) {
 		var batch []Record
-		require.NoError(t, from.Find(t.Context(), &Query{After: after, Before: before, Order: Oldest, Where: []Clause{{{Field: "service", Equals: "service-3"}}}}, func(r Row) bool {
+		require.NoError(t, Find(t.Context(), from, &Query{After: after, Before: before, Order: Oldest, Where: []Clause{{{Field: "service", Equals: "service-3"}}}}, func(r Row) bool {
 			batch = append(batch, r.Record())
 			return true
 		}))
@@ -366,7 +366,7 @@ func TestFieldsBeyondTheBound(t *testing.T) {
 	for range 2 {
 		for _, name := range []string{"attr.0", fmt.Sprint("attr.", maxColumns*2-1)} {
 			found := 0
-			require.NoError(t, table.Find(t.Context(), &Query{Where: []Clause{HasField(name, "v")}}, func(r Row) bool {
+			require.NoError(t, Find(t.Context(), table, &Query{Where: []Clause{HasField(name, "v")}}, func(r Row) bool {
 				found++
 				assert.Equal(t, "w", r.More()[strings.Repeat("long", 100)])
 				return true
@@ -386,7 +386,7 @@ func TestLatestFirst(t *testing.T) {
 		require.NoError(t, store.Flush())
 	}
 	var firsts []int64
-	require.NoError(t, table.Blocks(t.Context(), &Query{Order: Latest}, func(b *Block, next int64) bool {
+	require.NoError(t, Blocks(t.Context(), table, &Query{Order: Latest}, func(b *Block, next int64) bool {
 		_, latest := b.Bounds()
 		assert.Less(t, next, latest)
 		firsts = append(firsts, (b.Times()[0]-origin.UnixNano())/int64(time.Second))

@@ -167,7 +167,7 @@ func (t *Table) rememberNewest() {
 				value := columns[i].bytes(row)
 				r.Fields[i].Text = unsafe.String(unsafe.SliceData(value), len(value))
 			}
-			if id := t.kind.identity(&r); id != 0 {
+			if id := t.kind.ID(&r); id != 0 {
 				known = append(known, id)
 			}
 		}
@@ -210,7 +210,7 @@ func (t *Table) Append(records []Record) (added int) {
 			t.dropped[reason] += uint64(len(records) - i)
 			return added
 		}
-		if !t.recent.add(t.kind.identity(&records[i])) {
+		if !t.recent.add(t.kind.ID(&records[i])) {
 			t.repeated++
 			continue
 		}

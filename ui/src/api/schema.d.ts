@@ -2428,7 +2428,7 @@ export interface operations {
                 start?: components["parameters"]["start"];
                 /** @description RFC 3339, unix seconds or unix milliseconds. */
                 end?: components["parameters"]["end"];
-                /** @description By start, duration, number of spans or of errors, the largest first. All but newest can be read up to 10,000 traces far. */
+                /** @description By start, duration, number of spans or of errors, the largest first. All but newest can be read up to 10,000 traces far. Among more than 262,144 spans, slowest places a trace by its longest part that arrived together. */
                 order?: "newest" | "slowest" | "most_spans" | "most_errors";
                 limit?: number;
                 /** @description next_cursor of the former page. */

@@ -18,13 +18,13 @@ import (
 
 // Store keeps flows as records. Its methods may be called from several goroutines.
 type Store struct {
-	table *records.Table
+	table records.Keeper
 	// samples are the flows of outages that have left the table, nil without any.
-	samples *records.Table
+	samples records.Keeper
 }
 
 // NewStore returns a store over the records of Kind, and over those of SampleKind where samples is not nil.
-func NewStore(table, samples *records.Table) *Store { return &Store{table, samples} }
+func NewStore(table, samples records.Keeper) *Store { return &Store{table, samples} }
 
 // Batch are flows that are stored together.
 type Batch []records.Record
@@ -97,20 +97,9 @@ func (f *Filter) query() records.Query {
 func (s *Store) List(ctx context.Context, filter Filter, before uint64, limit int) (list []*Flow, next uint64, err error) {
 	q := filter.query()
 	q.Before = before
-	list = []*Flow{}
-	err = s.table.Find(ctx, &q, func(r records.Row) bool {
-		if len(list) == limit {
-			next = list[limit-1].Cursor
-			return false
-		}
-		list = append(list, decode(r))
-		return true
-	})
+	list, next, err = records.Page(ctx, s.table, q, limit, decode)
 	if err == nil && len(list) == 0 && before == 0 && s.samples != nil {
-		err = s.samples.Find(ctx, &q, func(r records.Row) bool {
-			list = append(list, decode(r))
-			return len(list) < limit
-		})
+		list, _, err = records.Page(ctx, s.samples, q, limit, decode)
 	}
 	return list, next, err
 }
@@ -127,7 +116,7 @@ func (s *Store) KeepSamples(ctx context.Context, o *outage.Outage, ended time.Ti
 		q.After, q.Before = after, before
 		q.Where = append(q.Where, records.Clause{{Field: fieldVerdict, Text: func(verdict string) bool { return verdict != VerdictForwarded }}})
 		var batch []records.Record
-		err := s.table.Find(ctx, &q, func(r records.Row) bool {
+		err := records.Find(ctx, s.table, &q, func(r records.Row) bool {
 			batch = append(batch, r.Record())
 			return len(batch) < maxSamples
 		})
@@ -143,7 +132,7 @@ func (s *Store) KeepSamples(ctx context.Context, o *outage.Outage, ended time.Ti
 // Each calls visit with the flows that the filter selects, newest first, until visit returns false.
 func (s *Store) Each(ctx context.Context, filter Filter, visit func(f *Flow) bool) error {
 	q := filter.query()
-	return s.table.Find(ctx, &q, func(r records.Row) bool { return visit(decode(r)) })
+	return records.Find(ctx, s.table, &q, func(r records.Row) bool { return visit(decode(r)) })
 }
 
 // Newest is the newest flow's cursor.
@@ -164,7 +153,7 @@ func (s *Store) After(ctx context.Context, filter Filter, after uint64, limit in
 	newest = s.table.Newest()
 	q.Before = newest + 1
 	list = []*Flow{}
-	err = s.table.Find(ctx, &q, func(r records.Row) bool {
+	err = records.Find(ctx, s.table, &q, func(r records.Row) bool {
 		if len(list) == limit {
 			newest = r.Sequence() - 1
 			return false
@@ -204,7 +193,7 @@ func (s *Store) Count(ctx context.Context, filter Filter, by []string) (groups [
 	q := filter.query()
 	counts := map[string]*Group{} // bounded by maxGroups
 	var key []byte
-	err = s.table.Find(ctx, &q, func(r records.Row) bool {
+	err = records.Find(ctx, s.table, &q, func(r records.Row) bool {
 		total++
 		key = key[:0]
 		for _, name := range by {

@@ -57,10 +57,10 @@ type Line struct {
 }
 
 // Store keeps lines as records. Its methods may be called from several goroutines.
-type Store struct{ table *records.Table }
+type Store struct{ table records.Keeper }
 
 // NewStore returns a store over the records of Kind.
-func NewStore(table *records.Table) *Store { return &Store{table} }
+func NewStore(table records.Keeper) *Store { return &Store{table} }
 
 // Batch are lines that are stored together.
 type Batch []records.Record
@@ -129,16 +129,7 @@ func (f *Filter) query() records.Query {
 func (s *Store) List(ctx context.Context, filter Filter, before uint64, limit int) (list []Line, next uint64, err error) {
 	q := filter.query()
 	q.Before = before
-	list = []Line{}
-	err = s.table.Find(ctx, &q, func(r records.Row) bool {
-		if len(list) == limit {
-			next = list[limit-1].Cursor
-			return false
-		}
-		list = append(list, decode(r))
-		return true
-	})
-	return list, next, err
+	return records.Page(ctx, s.table, q, limit, decode)
 }
 
 func decode(r records.Row) Line {

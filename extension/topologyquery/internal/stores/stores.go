@@ -39,9 +39,10 @@ type Stores struct {
 	Kept
 }
 
-// Kept is what is kept on disk as records.
+// Kept is what is kept as records, on disk or by a server.
 type Kept struct {
-	Records *records.Store
+	// Records tells what is kept.
+	Records interface{ Status() []records.Status }
 	Flows   *flows.Store
 	Lines   *lines.Store
 	// Spans is nil where something else stores the traces.

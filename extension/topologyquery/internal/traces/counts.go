@@ -38,7 +38,7 @@ func (s *Store) Count(ctx context.Context, q Query, steps int) (*Counts, error) 
 	for range steps {
 		out.Spans, out.Errors = append(out.Spans, make([]uint64, durationRanges)), append(out.Errors, make([]uint64, durationRanges))
 	}
-	err := s.table.Blocks(ctx, &records.Query{From: from, Until: until, Where: q.where()}, func(b *records.Block, _ int64) bool {
+	err := records.Blocks(ctx, s.table, &records.Query{From: from, Until: until, Where: q.where()}, func(b *records.Block, _ int64) bool {
 		times, durations := b.Times(), b.Numbers(fieldDuration)
 		statuses, codes := b.Codes(fieldStatus)
 		failed := int32(slices.Index(statuses, "error"))

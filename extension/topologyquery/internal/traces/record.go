@@ -37,7 +37,7 @@ const (
 
 // Kind are spans as records. Durations are nanoseconds, ids are bytes.
 var Kind = records.Kind{
-	Name: KindName, Ints: []string{fieldDuration}, Raw: []string{fieldTrace, fieldSpan, fieldParent},
+	Name: KindName, Ints: []string{fieldDuration}, Raw: []string{fieldTrace, fieldSpan, fieldParent}, Binary: []string{fieldTrace, fieldSpan, fieldParent},
 	Lookups: []string{fieldTrace}, Identity: []string{fieldTrace, fieldSpan}, Share: 0.5, Digest: digestBlocks,
 }
 

@@ -29,7 +29,7 @@ func (s *Store) KeepSamples(ctx context.Context, o *outage.Outage, ended time.Ti
 		From: nanos(o.StartedAt), Until: nanos(ended), After: after, Before: before,
 		Where: []records.Clause{{{Field: fieldStatus, Equals: "error"}}, {{Field: fieldService, In: callers}}},
 	}
-	err := s.table.Find(ctx, &failed, func(r records.Row) bool {
+	err := records.Find(ctx, s.table, &failed, func(r records.Row) bool {
 		ids[r.Text(fieldTrace)] = struct{}{}
 		return len(ids) < maxSamples
 	})
@@ -42,7 +42,7 @@ func (s *Store) KeepSamples(ctx context.Context, o *outage.Outage, ended time.Ti
 		From:  nanos(o.StartedAt.Add(-nearby)), Until: nanos(ended.Add(nearby)), After: after, Before: before,
 		Where: []records.Clause{{{Field: fieldTrace, In: ids}}},
 	}
-	err = s.table.Find(ctx, &all, func(r records.Row) bool {
+	err = records.Find(ctx, s.table, &all, func(r records.Row) bool {
 		batch = append(batch, r.Record())
 		return len(batch) < maxSpansPerTrace
 	})

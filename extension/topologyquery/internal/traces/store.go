@@ -32,7 +32,7 @@ const (
 
 // Store keeps spans as records. It implements Reader; all methods may be called from several goroutines.
 type Store struct {
-	table *records.Table
+	table records.Keeper
 	appOf AppOf
 	// samples are the spans of outages that have left the table, nil without any.
 	samples *Store
@@ -47,7 +47,7 @@ type Store struct {
 }
 
 // NewStore returns a store over the records of Kind, and over those of SampleKind where samples is not nil. appOf may be nil.
-func NewStore(table, samples *records.Table, appOf AppOf) *Store {
+func NewStore(table, samples records.Keeper, appOf AppOf) *Store {
 	s := &Store{table: table, appOf: appOf, compared: comparedRows, offered: map[string]map[string][]Operation{}, digests: digests{of: map[string][]group{}}}
 	if samples != nil {
 		s.samples = NewStore(samples, nil, appOf)
@@ -97,7 +97,7 @@ func (s *Store) find(ctx context.Context, q *Query) ([]*group, error) {
 	}
 	groups := map[traceID]*group{} // bounded by maxGroups
 	listed := q.listed()
-	err := s.table.Blocks(ctx, &wanted, func(b *records.Block, next int64) bool {
+	err := records.Blocks(ctx, s.table, &wanted, func(b *records.Block, next int64) bool {
 		inBlock := s.digests.block(b)
 		if len(b.Rows) == b.Len() {
 			for i := range inBlock {
@@ -184,7 +184,7 @@ func (q *Query) compareSummaries(a, b Summary) int {
 func (s *Store) spans(ctx context.Context, q *records.Query, brief bool) (byTrace map[string][]*Span, dropped map[string]int, err error) {
 	byTrace, dropped = map[string][]*Span{}, map[string]int{}
 	seen := map[[2]string]struct{}{} // bounded by the spans that are asked for
-	err = s.table.Find(ctx, q, func(r records.Row) bool {
+	err = records.Find(ctx, s.table, q, func(r records.Row) bool {
 		key := [2]string{r.Text(fieldTrace), r.Text(fieldSpan)}
 		if _, again := seen[key]; again {
 			return true
@@ -223,7 +223,7 @@ func (s *Store) Trace(ctx context.Context, id string) (*Trace, error) {
 // Services implements Reader.
 func (s *Store) Services(ctx context.Context, start, end time.Time) ([]Service, error) {
 	all := map[string]map[Operation]struct{}{} // bounded by maxOperations, as is each of it
-	err := s.table.Blocks(ctx, &records.Query{From: nanos(start), Until: nanos(end)}, func(b *records.Block, _ int64) bool {
+	err := records.Blocks(ctx, s.table, &records.Query{From: nanos(start), Until: nanos(end)}, func(b *records.Block, _ int64) bool {
 		for service, operations := range s.offeredIn(b) {
 			known := all[service]
 			if known == nil {
