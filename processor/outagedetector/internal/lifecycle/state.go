@@ -31,6 +31,7 @@ func (r *Registry) Load(encoded []byte) error {
 	if s.Version != stateVersion {
 		return nil
 	}
+	r.store.Resumed = true
 	r.open, r.ended = s.Open, s.Ended
 	for _, o := range r.open {
 		o.restored = -1

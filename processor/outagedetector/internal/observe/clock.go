@@ -17,6 +17,8 @@ type Clock struct {
 	Now, Interval int64
 	// Begin is the time of the first observation.
 	Begin int64
+	// Resumed tells that an earlier process watched over the same mesh, so that what was before Begin is no news.
+	Resumed bool
 	// ReplayDone tells that a replay has delivered everything; Replaying that one was seen.
 	Replaying, ReplayDone bool
 
@@ -122,9 +124,16 @@ func (c *Clock) hear(beat datatime.Beat) (t int64, ok bool) {
 // firstMinute is the time within which every series that exists has been reported once.
 const firstMinute = int64(65 * time.Second)
 
+// grace is for how long before the first observation a series may begin under our eyes: what starts together does not start at one moment.
+const grace = int64(10 * time.Second)
+
 // fromZero tells whether a series' first point counts from zero: it began under our eyes.
 func (c *Clock) fromZero(start pcommon.Timestamp, t int64) bool {
-	return t-c.Begin > firstMinute || start != 0 && int64(start) >= c.Begin-max(c.Interval, int64(10*time.Second))
+	from := c.Begin
+	if !c.Resumed {
+		from -= max(c.Interval, grace)
+	}
+	return t-c.Begin > firstMinute || start != 0 && int64(start) >= from
 }
 
 // graphTime takes over how far the service graph is.

@@ -11,6 +11,17 @@ import (
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
 )
 
+// What began shortly before the first observation counts from zero, but for what an earlier process has seen.
+func TestSeriesOfAnEarlierProcess(t *testing.T) {
+	second := func(n int64) pcommon.Timestamp { return pcommon.Timestamp(n * 1e9) }
+	fresh, resumed := Clock{Begin: 100e9}, Clock{Begin: 100e9, Resumed: true}
+	assert.True(t, fresh.fromZero(second(95), 101e9))
+	assert.False(t, fresh.fromZero(second(85), 101e9))
+	assert.False(t, resumed.fromZero(second(95), 101e9))
+	assert.True(t, resumed.fromZero(second(100), 101e9))
+	assert.True(t, resumed.fromZero(second(95), 200e9))
+}
+
 // TestCounters reads points as the service graph and others send them; what a cumulative one adds is package cumulative's.
 func TestCounters(t *testing.T) {
 	point := func(value float64, at pcommon.Timestamp) pmetric.NumberDataPoint {
