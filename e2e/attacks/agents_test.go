@@ -86,6 +86,9 @@ func startNode(t *testing.T, gateway *collector, name string, off time.Duration,
 	n.set(off)
 	n.write("z.log", "")
 	n.start()
+	if startAt == "end" {
+		pause(3 * time.Second) // what is there at the first look counts as old
+	}
 	return n
 }
 
@@ -184,7 +187,6 @@ func TestAgentReplacedAfterItsClockWasSet(t *testing.T) {
 			gateway.eventually("before", before.written, func() int { return gateway.closed("src-n") })
 			before.stop()
 			after := startNode(t, gateway, "n", 0, "end")
-			pause(3 * time.Second) // what is there at the first look counts as old
 			connect(15, "", after)
 			gateway.eventually("after", before.written+after.written, func() int { return gateway.closed("src-n") })
 		})
