@@ -42,7 +42,7 @@ var emitted = []struct{ name, unit, kind, labels, says string }{
 	{"mesh.edge.connection.duration", "s", "native histogram", ofEdges, "how long connections lived; not a response time"},
 	{"mesh.edge.requests", "{request}", "counter", ofEdges + ", `http_route`", "requests that were answered"},
 	{"mesh.edge.request.failed", "{request}", "counter", ofEdges + ", `http_route`", "those of them that were answered with an error"},
-	{"mesh.edge.responses", "{request}", "counter", ofEdges + ", `response_code`, `response_flags`, `request_source`", "requests by what answered them"},
+	{"mesh.edge.responses", "{request}", "counter", ofEdges + ", `response_code`, `response_flags`, `request_source`; of denied ones `error_type`, `policy`", "requests by what answered them"},
 	{"mesh.edge.request.duration", "s", "native histogram", ofEdges + ", `http_route`", "how long the server took to answer"},
 	{"mesh.endpoint.connections.closed", "{connection}", "counter", ofEndpoints, "connections to a pod that ended"},
 	{"mesh.endpoint.connections.failed", "{connection}", "counter", ofEndpoints + ", `error_type`", "those of them that failed"},

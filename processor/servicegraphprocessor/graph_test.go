@@ -22,7 +22,7 @@ type edgeValues struct {
 	Opened, Closed, Active, Sent, Received, Durations uint64
 	Failed                                            map[string]uint64
 	Requests, RequestsFailed, Latencies               map[string]uint64
-	// Responses are by code, flags and source.
+	// Responses are by code, flags and source, and by what denied.
 	Responses map[string]uint64
 }
 
@@ -127,6 +127,9 @@ func readMetric(tb testing.TB, m pmetric.Metric, get func(edge.Key) *edgeValues,
 			e.RequestsFailed[extra] = value
 		case semconv.MetricEdgeResponses:
 			extra = strings.Join([]string{text(semconv.LabelResponseCode), text(semconv.LabelResponseFlags), text(semconv.LabelRequestSource)}, " ")
+			if reason := text(semconv.LabelErrorType); reason != "" {
+				extra += strings.TrimRight(" "+reason+" "+text(semconv.LabelPolicy), " ")
+			}
 			e.Responses[extra] = value
 		}
 		if m.Type() != pmetric.MetricTypeSum || !m.Sum().IsMonotonic() {

@@ -50,6 +50,22 @@ func TestLoggedRequests(t *testing.T) {
 	assert.Equal(t, 6, repeated)
 }
 
+// TestDeniedRequests plays denials of a waypoint, by a policy that it names and by none that admits, beside a 403 of the application's own.
+func TestDeniedRequests(t *testing.T) {
+	p := newPipelines(t, nil)
+	replay(t, p, "../processor/servicegraphprocessor/testdata/denied-by-policy")
+	got := map[string]map[string]uint64{}
+	for key, v := range readEdges(t, p.outMetrics.AllMetrics()) {
+		if len(v.Responses) > 0 {
+			got[key.Source.Workload+" → "+key.Destination.Workload] = v.Responses
+		}
+	}
+	assert.Equal(t, map[string]map[string]uint64{
+		"kiosk → oven": {"403  waypoint_log policy_denied bakery/no-delete": 6, "403  waypoint_log policy_denied": 1},
+		"till → oven":  {"200  waypoint_log": 4, "403  waypoint_log": 1},
+	}, got)
+}
+
 func sum(counts map[string]uint64) (n uint64) {
 	for _, count := range counts {
 		n += count

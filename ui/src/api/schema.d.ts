@@ -795,7 +795,7 @@ export interface components {
             failures: {
                 [key: string]: components["schemas"]["Count"];
             };
-            /** @description Failed connections by the policy that denied them. */
+            /** @description Denied connections and requests by the policy that denied them. */
             denied_by: {
                 [key: string]: components["schemas"]["Count"];
             };
@@ -807,6 +807,8 @@ export interface components {
             requests: {
                 total: components["schemas"]["Count"];
                 errors: components["schemas"]["Count"];
+                /** @description Those that an AuthorizationPolicy did not let pass, as a waypoint's or gateway's access log tells; no errors. Missing if there were none. */
+                denied?: components["schemas"]["Count"];
                 rate: number;
                 /** @description Requests by the code that answered them, as far as it is known; `0` where nobody answered, as when the client left. */
                 by_code?: {
@@ -1123,6 +1125,8 @@ export interface components {
             dry_run: boolean;
             /** @description False for a policy that is gone. */
             present: boolean;
+            /** @description A waypoint or gateway denied requests by it, and ztunnels are not told of it: nobody knows here what it says and where it applies. Absent if not so. */
+            at_waypoint?: boolean;
         };
         PolicyDetail: components["schemas"]["Policy"] & {
             /** @description istiod's rules, as protobuf JSON. */
@@ -1711,7 +1715,7 @@ export interface operations {
     getSeries: {
         parameters: {
             query: {
-                metric: "connections" | "opened" | "failures" | "active" | "sent" | "received" | "requests" | "errors" | "p50" | "p90" | "p95" | "p99" | "heatmap" | "connection_p50" | "connection_p90" | "connection_p95" | "connection_p99" | "connection_heatmap" | "endpoint_closed" | "endpoint_failures" | "endpoint_requests" | "endpoint_errors";
+                metric: "connections" | "opened" | "failures" | "active" | "sent" | "received" | "requests" | "errors" | "denied_requests" | "p50" | "p90" | "p95" | "p99" | "heatmap" | "connection_p50" | "connection_p90" | "connection_p95" | "connection_p99" | "connection_heatmap" | "endpoint_closed" | "endpoint_failures" | "endpoint_requests" | "endpoint_errors";
                 /** @description RFC 3339, unix seconds or unix milliseconds. */
                 start?: components["parameters"]["start"];
                 /** @description RFC 3339, unix seconds or unix milliseconds. */

@@ -15,6 +15,7 @@ export function TrafficCharts({ selector }: { selector: Record<string, string> }
       [
         { metric: 'requests', label: 'requests', colour: 'series-1', params },
         { metric: 'errors', label: 'failed', colour: 'failing-line', dash: [5, 3], params },
+        { metric: 'denied_requests', label: 'denied', colour: 'degraded-line', dash: [2, 3], params },
       ],
       [
         { metric: 'p99', label: 'p99', colour: 'series-3', dash: [2, 3], params },

@@ -13,10 +13,12 @@ export interface EdgeMetrics {
   /** Requests; total is 0 where only connections are seen. */
   requests: number;
   errors: number;
+  /** Requests that a policy did not let pass; they are no errors. */
+  denied: number;
   requestRate: number;
   /** Requests or connections a second, whichever is more: denied connections carry no request, pooled ones carry many. */
   rate: number;
-  /** The worse of failed connections and failed requests, as a fraction; undefined without either. */
+  /** The worse of failed connections and requests that failed or were denied, as a fraction; undefined without either. */
   failureShare: number | undefined;
   failures: Record<string, number>;
   sent: number;
@@ -49,7 +51,7 @@ export function covered({ start, end }: { start: string; end: string }, known: s
 export function metricsOf(edges: GraphEdge[], seconds: number): EdgeMetrics {
   const m: EdgeMetrics = {
     health: worst(edges.map((edge) => edge.health)),
-    opened: 0, closed: 0, failed: 0, active: 0, connectionRate: 0, requests: 0, errors: 0, requestRate: 0, rate: 0, failureShare: undefined,
+    opened: 0, closed: 0, failed: 0, active: 0, connectionRate: 0, requests: 0, errors: 0, denied: 0, requestRate: 0, rate: 0, failureShare: undefined,
     failures: {}, sent: 0, received: 0, bytesPerSecond: 0, p50: undefined, p90: undefined, p95: undefined, p99: undefined,
     mtls: mutualTLS(edges),
     protocols: distinct(edges.map((edge) => edge.protocol)),
@@ -64,6 +66,7 @@ export function metricsOf(edges: GraphEdge[], seconds: number): EdgeMetrics {
     m.active += connections.active;
     m.requests += requests?.total ?? 0;
     m.errors += requests?.errors ?? 0;
+    m.denied += requests?.denied ?? 0;
     m.sent += bytes.sent;
     m.received += bytes.received;
     for (const [type, n] of Object.entries(failures ?? {})) if (n > 0) m.failures[type] = (m.failures[type] ?? 0) + n;
@@ -77,13 +80,18 @@ export function metricsOf(edges: GraphEdge[], seconds: number): EdgeMetrics {
   m.requestRate = m.requests / Math.max(seconds, 1);
   m.rate = Math.max(m.requestRate, m.connectionRate);
   m.bytesPerSecond = (m.sent + m.received) / Math.max(seconds, 1);
-  m.failureShare = worse(share(m.failed, Math.max(m.opened, m.closed)), share(m.errors, m.requests));
+  m.failureShare = worse(share(m.failed, Math.max(m.opened, m.closed)), share(m.errors + m.denied, m.requests));
   return m;
 }
 
 function mutualTLS(edges: GraphEdge[]): boolean | undefined {
   if (edges.some((edge) => edge.security === 'plaintext')) return false;
   return edges.some((edge) => edge.security === 'mutual_tls') ? true : undefined;
+}
+
+/** Connections and requests that did not go well. */
+export function lost(m: EdgeMetrics): number {
+  return m.failed + m.errors + m.denied;
 }
 
 export function share(part: number, total: number): number | undefined {

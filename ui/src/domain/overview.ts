@@ -1,6 +1,6 @@
 import type { Graph, Health } from '../api/types';
 import { asHealth, reasonOf, worst } from './health';
-import { metricsOf, secondsOf, type EdgeMetrics } from './metrics';
+import { lost, metricsOf, secondsOf, type EdgeMetrics } from './metrics';
 
 export interface NamespaceRow {
   namespace: string;
@@ -63,7 +63,7 @@ export function overviewOf(graph: Graph): OverviewData {
       mtlsShare: known > 0 ? secure / known : undefined,
     },
     namespaces,
-    failing: rows.filter((row) => row.metrics.failed + row.metrics.errors > 0).sort((a, b) => b.metrics.failed + b.metrics.errors - a.metrics.failed - a.metrics.errors).slice(0, LISTED),
+    failing: rows.filter((row) => lost(row.metrics) > 0).sort((a, b) => lost(b.metrics) - lost(a.metrics)).slice(0, LISTED),
     slowest: rows.filter((row) => row.metrics.p95 !== undefined).sort((a, b) => b.metrics.p95! - a.metrics.p95!).slice(0, LISTED),
   };
 }

@@ -37,7 +37,7 @@ export function EdgeSeries({ edge, from, to }: { edge: ViewEdge; from: GraphNode
   );
   const l7 = edge.metrics.requests > 0;
   const connections = useMemo<Line[]>(() => params ? [{ metric: 'opened', label: 'opened', colour: 'series-1', params }, { metric: 'failures', label: 'failed', colour: 'failing-line', dash: [5, 3], params }] : [], [params]);
-  const requests = useMemo<Line[]>(() => params ? [{ metric: 'requests', label: 'requests', colour: 'series-1', params }, { metric: 'errors', label: 'failed', colour: 'failing-line', dash: [5, 3], params }] : [], [params]);
+  const requests = useMemo<Line[]>(() => params ? [{ metric: 'requests', label: 'requests', colour: 'series-1', params }, { metric: 'errors', label: 'failed', colour: 'failing-line', dash: [5, 3], params }, { metric: 'denied_requests', label: 'denied', colour: 'degraded-line', dash: [2, 3], params }] : [], [params]);
   const times = useMemo<Line[]>(() => params ? [{ metric: 'p95', label: 'p95', colour: 'series-3', params }, { metric: 'p50', label: 'p50', colour: 'series-2', params }] : [], [params]);
   if (!params) return null;
   return (

@@ -12,7 +12,7 @@ import { hopsOf } from '../domain/hops';
 import { answersOf, flagText, requestSource, type Answers } from '../domain/endpoints';
 import { kindLabel } from '../domain/kinds';
 import { reasonOf } from '../domain/health';
-import { metricsOf, share, type EdgeMetrics } from '../domain/metrics';
+import { lost, metricsOf, share, type EdgeMetrics } from '../domain/metrics';
 import { summaryOf } from '../domain/outages';
 import { EdgeSeries, NodeSeries } from './PanelSeries';
 import type { View, ViewBox, ViewEdge, ViewNode } from './model';
@@ -114,7 +114,7 @@ function NodePanel({ view, node, seconds, focused, close, choose, fold, focus }:
 function Traffic({ title, edges, other, view, choose, seconds }: { title: string; edges: ViewEdge[]; other: (edge: ViewEdge) => string; view: View; choose: (id: string) => void; seconds: number }) {
   if (edges.length === 0) return null;
   const total = metricsOf(edges.flatMap((edge) => edge.parts), seconds);
-  const sorted = edges.toSorted((a, b) => b.metrics.failed + b.metrics.errors - a.metrics.failed - a.metrics.errors || b.metrics.rate - a.metrics.rate);
+  const sorted = edges.toSorted((a, b) => lost(b.metrics) - lost(a.metrics) || b.metrics.rate - a.metrics.rate);
   return (
     <section>
       <h3>
@@ -243,6 +243,14 @@ function Requests({ m, title, answers }: { m: EdgeMetrics; title: string; answer
         <dd className={m.errors > 0 ? 'text-failing' : ''}>
           {count(m.errors)} of {count(m.requests)} ({percent(share(m.errors, m.requests))})
         </dd>
+        {m.denied > 0 && (
+          <>
+            <dt>Denied</dt>
+            <dd className="text-failing">
+              {count(m.denied)} of {count(m.requests)} ({percent(share(m.denied, m.requests))})
+            </dd>
+          </>
+        )}
         <dt>Response time</dt>
         <dd>
           <Percentile name="p50" value={m.p50} /> <Percentile name="p95" value={m.p95} /> <Percentile name="p99" value={m.p99} />

@@ -1,7 +1,7 @@
 import type { Graph, GraphEdge, GraphNode, Health, Outage } from '../api/types';
 import { asHealth, worst } from '../domain/health';
 import type { Lookup, Predicate } from '../domain/expression';
-import { metricsOf, secondsOf, type EdgeMetrics } from '../domain/metrics';
+import { lost, metricsOf, secondsOf, type EdgeMetrics } from '../domain/metrics';
 
 /** What the canvas draws: the API's graph after boxing, folding, hiding, focusing and finding. */
 export interface View {
@@ -254,7 +254,7 @@ export function edgeLookup(m: EdgeMetrics, source: GraphNode, destination: Graph
       case 'connections': return m.connectionRate;
       case 'requests': return m.requestRate;
       case 'failures': return m.failureShare;
-      case 'failed': return m.failed + m.errors;
+      case 'failed': return lost(m);
       case 'failure': return Object.keys(m.failures);
       case 'active': return m.active;
       case 'bytes': return m.bytesPerSecond;

@@ -22,15 +22,33 @@ export function OutageChart({ outage, flags }: { outage: Outage; flags: readonly
   const end = Math.min(ended ? ended + MARGIN_S * 1000 : now, Math.floor(now / 5000) * 5000);
   const range = useMemo<TimeRange>(() => ({ seconds: Math.round((end - from) / 1000) + MARGIN_S, at: end }), [end, from]);
   const shape = JSON.stringify([outage.kind, selector(outage)]);
-  const lines = useMemo<Line[]>(() => {
+  const [lines, atWaypoint] = useMemo<[Line[], Line[]]>(() => {
     const [kind, params] = JSON.parse(shape) as [string, Record<string, string> | undefined];
-    return params ? linesOf(kind, params) : [];
+    return params ? [linesOf(kind, params), kind === 'policy_denied' ? deniedRequests(params) : []] : [[], []];
   }, [shape]);
-  if (lines.length === 0) return null;
+  // A waypoint denies requests, a ztunnel connections.
+  const denials = useSeries(atWaypoint, range, atWaypoint.length > 0);
+  if (lines.length === 0 || denials.pending) return null;
+  const denies = denials.data[1]?.series?.some((line) => line.points?.some(([, value]) => value));
+  return <Chart outage={outage} flags={flags} range={range} from={from} end={end} lines={denies ? atWaypoint : lines} title={denies ? 'Requests' : titleOf(outage)} />;
+}
+
+interface ChartProps {
+  outage: Outage;
+  flags: readonly number[];
+  range: TimeRange;
+  from: number;
+  end: number;
+  lines: Line[];
+  title: string;
+}
+
+function Chart({ outage, flags, range, from, end, lines, title }: ChartProps) {
+  const ended = outage.ended_at ? Date.parse(outage.ended_at) : undefined;
   return (
     <section className="card outage-chart" aria-label="Before, during and after">
       <TimeChart
-        title={titleOf(outage)} lines={lines} colours={FAILURE_COLOURS} range={range} band={{ from, to: Math.min(ended ?? now, end) }} flags={flags} height={170}
+        title={title} lines={lines} colours={FAILURE_COLOURS} range={range} band={{ from, to: Math.min(ended ?? end, end) }} flags={flags} height={170}
         name={(labels) => (labels['error_type'] ? kindLabel(labels['error_type']) : 'failed')}
       />
       <Around outage={outage} lines={lines} range={range} from={from} to={ended ?? end} />
@@ -45,7 +63,7 @@ function Around({ outage, lines, range, from, to }: { outage: Outage; lines: Lin
   if (data.some((one) => one === undefined)) return null;
   const format = formatOf(data[0]?.unit ?? '');
   const means = points.map((all) => meansAround(all, from / 1000, to / 1000));
-  const share = lines.length === 2 && ['errors', 'failures'].includes(lines[1]!.metric);
+  const share = lines.length === 2 && ['errors', 'failures', 'denied_requests'].includes(lines[1]!.metric);
   const values = (['before', 'during', 'after'] as const).map((when) => {
     const [first, second] = means.map((mean) => mean[when]);
     if (share) return first ? percent(Math.min(1, (second ?? 0) / first)) : undefined;
@@ -54,7 +72,7 @@ function Around({ outage, lines, range, from, to }: { outage: Outage; lines: Lin
   if (values[1] === undefined) return null;
   return (
     <p className="outage-around">
-      <span className="muted">{share ? 'failed' : lines[0]!.label}</span>
+      <span className="muted">{share ? lines[1]!.label : lines[0]!.label}</span>
       {(['before', 'during', outage.ended_at ? 'after' : undefined] as const).map((when, i) => when && (
         <span key={when}>
           <b className={when === 'during' ? 'text-failing' : undefined}>{values[i] ?? 'unknown'}</b> <span className="muted">{when}</span>
@@ -81,6 +99,13 @@ function selector({ edges, root }: Outage): Record<string, string> | undefined {
     destination_app: to.name, ...(to.namespace ? { destination_namespace: to.namespace } : {}),
     ...(from ? { source_app: from.name, ...(from.namespace ? { source_namespace: from.namespace } : {}) } : {}),
   };
+}
+
+function deniedRequests(params: Record<string, string>): Line[] {
+  return [
+    { metric: 'requests', label: 'requests', colour: 'series-1', params },
+    { metric: 'denied_requests', label: 'denied', colour: 'failing-line', params },
+  ];
 }
 
 function linesOf(kind: string, params: Record<string, string>): Line[] {

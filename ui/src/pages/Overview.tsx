@@ -105,7 +105,7 @@ export default function Overview() {
         </div>
         <div className="overview-side">
           <MeshHealth open={open} />
-          <EdgeList title="Failing most" rows={overview.failing} none="No connection or request failed." value={(row) => <span className="text-failing">{percent(row.metrics.failureShare)} <span className="share">({count(Math.max(row.metrics.failed, row.metrics.errors))} failed)</span></span>} />
+          <EdgeList title="Failing most" rows={overview.failing} none="No connection or request failed." value={(row) => <span className="text-failing">{percent(row.metrics.failureShare)} <span className="share">({count(Math.max(row.metrics.failed, row.metrics.errors + row.metrics.denied))} failed)</span></span>} />
           <EdgeList title="Slowest, by p95" rows={overview.slowest} none="No response times were measured." value={(row) => millis(row.metrics.p95)} />
         </div>
       </div>

@@ -34,7 +34,7 @@ function PolicyList() {
         id: 'name', header: 'Policy', accessorKey: 'name',
         cell: ({ row: { original: p } }) => (
           <>
-            <Link to={pathOf('policies', p.namespace, p.name)}>{p.name}</Link> {!p.present && <span className="badge">gone</span>} {p.dry_run && <span className="badge accent">dry run</span>}
+            <Link to={pathOf('policies', p.namespace, p.name)}>{p.name}</Link> {!p.present && <span className="badge">gone</span>} {p.at_waypoint && <span className="badge">at a waypoint</span>} {p.dry_run && <span className="badge accent">dry run</span>}
           </>
         ),
       },
@@ -69,7 +69,13 @@ function scope(name: string): string {
 function Detail({ namespace, name }: { namespace: string; name: string }) {
   const range = useRange();
   const { data, error, refetch } = useRanged<PolicyDetail>(pathOf('policies', namespace, name), {}, { range, everyMs: 3000, keep: false });
-  const lines = useMemo<Line[]>(() => [{ metric: 'failures', label: 'denied', colour: 'failing-line', params: { policy: `${namespace}/${name}` } }], [namespace, name]);
+  const lines = useMemo<Line[]>(() => {
+    const params = { policy: `${namespace}/${name}` };
+    return [
+      { metric: 'failures', label: 'connections', colour: 'failing-line', params },
+      { metric: 'denied_requests', label: 'requests', colour: 'degraded-line', params },
+    ];
+  }, [namespace, name]);
   if (error && !data) return <Failure page error={error} retry={() => void refetch()} />;
   if (!data) return <Loading what="the policy" />;
   return (
@@ -77,27 +83,28 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
       <Crumbs list="Policies" path="/policies" name={namespace} />
       <div className="page-head">
         <h1>{data.name}</h1>
-        <span className={`badge ${data.action === 'DENY' ? 'degraded' : ''}`}>{data.action}</span>
-        <span className="badge">{scope(data.scope)}</span>
+        {data.action !== 'UNKNOWN' && <span className={`badge ${data.action === 'DENY' ? 'degraded' : ''}`}>{data.action}</span>}
+        {data.scope !== 'UNKNOWN' && <span className="badge">{scope(data.scope)}</span>}
         {data.dry_run && <span className="badge accent">dry run</span>}
+        {data.at_waypoint && <span className="badge">at a waypoint</span>}
         {!data.present && <span className="badge failing">{range.at === undefined ? 'gone from the mesh' : 'gone by now'}</span>}
       </div>
       <section className="card" aria-label="Rules">
         <div className="card-head">
           <h2>Rules</h2>
         </div>
-        <RulesInWords action={data.action} rules={data.rules} />
+        <RulesInWords action={data.action} rules={data.rules} atWaypoint={data.at_waypoint ?? false} />
       </section>
       <div className="two-columns">
         <div className="card chart-card">
-          <TimeChart title="Denied connections" lines={lines} fill />
+          <TimeChart title="Denied" lines={lines} />
         </div>
         <section className="card" aria-label="Selected workloads">
           <div className="card-head">
             <h2>Applies to</h2>
           </div>
           {data.workloads.length === 0 ? (
-            <p className="card-body muted">{data.present ? 'It selects no workload.' : 'Nothing any more: the policy is gone from the mesh by now.'}</p>
+            <p className="card-body muted">{data.at_waypoint ? 'The services of a waypoint. ztunnels are not told of it, so what it says is not known here.' : data.present ? 'It selects no workload.' : 'Nothing any more: the policy is gone from the mesh by now.'}</p>
           ) : (
             <ul className="impact">
               {data.workloads.map((workload) => (
@@ -144,14 +151,14 @@ function Detail({ namespace, name }: { namespace: string; name: string }) {
 }
 
 /** Sentences, the raw form folded below; the raw form alone where this build has no words for it. */
-function RulesInWords({ action, rules }: { action: string; rules: unknown }) {
+function RulesInWords({ action, rules, atWaypoint }: { action: string; rules: unknown; atWaypoint: boolean }) {
   const sentences = policySentences(action, rules);
   const raw = (
     <pre className="rules" tabIndex={0}>
       {rulesText(rules)}
     </pre>
   );
-  if (!sentences) return action === 'UNKNOWN' ? <p className="card-body muted">The policy was gone before this collector could read it.</p> : raw;
+  if (!sentences) return action === 'UNKNOWN' ? <p className="card-body muted">{atWaypoint ? 'It is a waypoint’s: ztunnels are not told what it says.' : 'The policy was gone before this collector could read it.'}</p> : raw;
   return (
     <>
       <ul className="rule-sentences">

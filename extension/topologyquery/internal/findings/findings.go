@@ -228,9 +228,9 @@ func (f *finder) policiesAt(s *mesh.Service) (policies []string) {
 		if e.Waypoint == "" || e.Service != s.Hostname {
 			continue
 		}
-		for _, r := range e.Counts.Reasons {
-			if r.Reason.Policy != "" && !slices.Contains(policies, r.Reason.Policy) {
-				policies = append(policies, r.Reason.Policy)
+		for policy := range e.Counts.DeniedBy() {
+			if policy != "" && !slices.Contains(policies, policy) {
+				policies = append(policies, policy)
 			}
 		}
 	}

@@ -293,6 +293,10 @@ func (e *encoder) encodeCounts(b []byte, c *live.Counts) []byte {
 	b = strconv.AppendUint(b, c.Fields[live.Requests], 10)
 	b = append(b, `,"errors":`...)
 	b = strconv.AppendUint(b, c.Fields[live.RequestsFailed], 10)
+	if n := c.Denied(); n > 0 {
+		b = append(b, `,"denied":`...)
+		b = strconv.AppendUint(b, n, 10)
+	}
 	b = append(b, `,"rate":`...)
 	b = appendFloat(b, float64(c.Fields[live.Requests])/e.seconds)
 	b = e.appendResponses(b, c.Responses)
@@ -319,20 +323,11 @@ func (e *encoder) appendFailures(b []byte, c *live.Counts) []byte {
 }
 
 func (e *encoder) appendPolicies(b []byte, c *live.Counts) []byte {
-	if len(c.Reasons) == 0 {
-		return b
+	e.named = e.named[:0]
+	for policy, n := range c.DeniedBy() {
+		e.count(policy, n)
 	}
-	slices.SortFunc(e.reasons, func(x, y live.ReasonCount) int { return strings.Compare(x.Reason.Policy, y.Reason.Policy) })
-	for i := 0; i < len(e.reasons); {
-		name, n := e.reasons[i].Reason.Policy, uint64(0)
-		for ; i < len(e.reasons) && e.reasons[i].Reason.Policy == name; i++ {
-			n += e.reasons[i].Count
-		}
-		if name != "" {
-			b = appendMember(b, name, n)
-		}
-	}
-	return b
+	return e.appendNamed(b)
 }
 
 func appendMember(b []byte, name string, n uint64) []byte {

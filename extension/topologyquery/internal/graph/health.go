@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -20,8 +21,11 @@ type tally struct {
 	// noted failed on edges where requests decide.
 	noted            uint64
 	requests, errors uint64
-	reasons          []live.ReasonCount
-	alive            bool
+	// turnedAway are requests that a policy denied, of which errors are those whose denial is new; by is one of these policies.
+	turnedAway uint64
+	by         string
+	reasons    []live.ReasonCount
+	alive      bool
 }
 
 // add counts an edge: of a server, only what is not its clients' doing.
@@ -43,6 +47,7 @@ func (t *tally) add(e *Edge, server bool) {
 	t.attempts += max(c.Fields[live.Closed], c.Failed)
 	t.requests += c.Fields[live.Requests]
 	t.errors += c.Fields[live.RequestsFailed]
+	t.turnAway(e)
 	t.alive = t.alive || !c.Empty()
 	if c.Fields[live.Requests] > 0 {
 		t.noted += failed
@@ -67,7 +72,39 @@ func (e *Edge) standsDenied() bool {
 			n += r.Count
 		}
 	}
-	return !e.outage.denial && n >= leastFailed && 2*n >= max(e.Counts.Fields[live.Closed], e.Counts.Failed)
+	requests := e.Counts.Denied()
+	return !e.outage.denial && (n >= leastFailed && 2*n >= max(e.Counts.Fields[live.Closed], e.Counts.Failed) ||
+		requests >= leastFailed && 2*requests >= e.Counts.Fields[live.Requests])
+}
+
+// turnAway counts an edge's requests that policies denied: they fail where an outage says that this is new.
+func (t *tally) turnAway(e *Edge) {
+	most := uint64(0)
+	for i := range e.Counts.Responses {
+		r := &e.Counts.Responses[i]
+		if !r.Response.Denied {
+			continue
+		}
+		t.turnedAway += r.Count
+		if e.outage.denial {
+			t.errors = min(t.errors+r.Count, t.requests)
+		}
+		if r.Count > most && r.Response.Policy != "" {
+			t.by, most = r.Response.Policy, r.Count
+		}
+	}
+}
+
+// requestsText says how many of the requests failed or were denied, and by whom most were.
+func (t *tally) requestsText(n uint64, denied bool) string {
+	text := percentOf(n, t.requests) + " requests"
+	switch {
+	case !denied && 2*t.turnedAway < n:
+		return text + " failed"
+	case t.by != "":
+		return text + " denied by " + t.by
+	}
+	return text + " denied"
 }
 
 func (t *tally) addReason(r live.ReasonCount) {
@@ -88,6 +125,8 @@ func (t *tally) merge(other *tally) {
 	t.noted += other.noted
 	t.requests += other.requests
 	t.errors += other.errors
+	t.turnedAway += other.turnedAway
+	t.by = cmp.Or(t.by, other.by)
 	t.alive = t.alive || other.alive
 	for _, r := range other.reasons {
 		t.addReason(r)
@@ -100,7 +139,7 @@ func (t *tally) ratio() float64 {
 		ratio = float64(t.failed+t.noted+t.denied) / float64(t.attempts)
 	}
 	if t.requests > 0 {
-		ratio = max(ratio, float64(t.errors)/float64(t.requests))
+		ratio = max(ratio, float64(max(t.errors, t.turnedAway))/float64(t.requests))
 	}
 	return ratio
 }
@@ -157,11 +196,14 @@ func (o *Options) judgeTally(t *tally) verdict {
 	if t.denied >= leastFailed && 2*t.denied >= t.attempts {
 		v = verdict{Denied, t.connections(t.denied, true)}
 	}
+	if t.turnedAway >= leastFailed && 2*t.turnedAway >= t.requests {
+		v.worsen(verdict{Denied, t.requestsText(t.turnedAway, true)})
+	}
 	if level := o.level(t.failed, t.attempts); level != Healthy {
 		v.worsen(verdict{level, t.connections(t.failed, false)})
 	}
 	if level := o.level(t.errors, t.requests); level != Healthy {
-		v.worsen(verdict{level, percentOf(t.errors, t.requests) + " requests failed"})
+		v.worsen(verdict{level, t.requestsText(t.errors, false)})
 	}
 	if v.reason == "" {
 		v.reason = t.notes()
@@ -173,7 +215,9 @@ func (o *Options) judgeTally(t *tally) verdict {
 func (t *tally) notes() string {
 	var notes []string
 	if t.errors > 0 {
-		notes = append(notes, percentOf(t.errors, t.requests)+" requests failed")
+		notes = append(notes, t.requestsText(t.errors, false))
+	} else if t.turnedAway > 0 {
+		notes = append(notes, t.requestsText(t.turnedAway, true))
 	}
 	if t.failed+t.noted > 0 {
 		notes = append(notes, t.connections(t.failed+t.noted, false))

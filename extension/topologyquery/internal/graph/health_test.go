@@ -28,6 +28,14 @@ var (
 	left    = live.Reason{ErrorType: semconv.ErrorTypeClientAborted}
 )
 
+// deniedRequests are requests of which a waypoint denied some.
+func deniedRequests(all, denied uint64) *live.Counts {
+	c := happened(2, all, 0, nil)
+	c.AddResponse(live.Response{Code: "200", Source: semconv.RequestSourceWaypointLog}, all-denied)
+	c.AddResponse(live.Response{Code: "403", Source: semconv.RequestSourceWaypointLog, Denied: true, Policy: "shop/no-get"}, denied)
+	return c
+}
+
 func TestHealthIsSaidWithItsReason(t *testing.T) {
 	between := []outage.Edge{{Source: outage.Name{Namespace: "shop", Name: "web"}, Destination: outage.Name{Namespace: "shop", Name: "quiet"}}}
 	for name, tc := range map[string]struct {
@@ -49,6 +57,16 @@ func TestHealthIsSaidWithItsReason(t *testing.T) {
 		"denied in an outage": {
 			counts: happened(66, 0, 0, map[live.Reason]uint64{denied: 65}), edge: Failing, server: Failing, client: Degraded,
 			outages: []Outage{{Denial: true, Edges: between}}, reason: "98 % of 66 connections denied by shop/no-web",
+		},
+		"a waypoint denies on purpose": {
+			counts: deniedRequests(110, 108), edge: Denied, server: Denied, client: Denied, reason: "98 % of 110 requests denied by shop/no-get",
+		},
+		"a waypoint denies few": {
+			counts: deniedRequests(110, 8), edge: Healthy, server: Healthy, client: Healthy, reason: "7 % of 110 requests denied by shop/no-get",
+		},
+		"a waypoint denies in an outage": {
+			counts: deniedRequests(110, 108), edge: Failing, server: Failing, client: Degraded,
+			outages: []Outage{{Denial: true, Edges: between}}, reason: "98 % of 110 requests denied by shop/no-get",
 		},
 		"an open outage": {
 			counts: happened(100, 0, 0, nil), edge: Failing, server: Failing, client: Healthy, reason: "quiet is slow",

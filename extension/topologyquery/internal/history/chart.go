@@ -59,6 +59,7 @@ var chartMetrics = map[string]chartMetric{
 	"received":           {kind: chartRate, name: NameIO, unit: "By/s", labels: []string{semconv.LabelDirection, semconv.DirectionReceived}},
 	"requests":           {kind: chartRate, name: NameRequests, unit: "1/s"},
 	"errors":             {kind: chartRate, name: NameRequestsFailed, unit: "1/s"},
+	"denied_requests":    {kind: chartRate, name: NameResponses, unit: "1/s", labels: []string{semconv.LabelErrorType, semconv.ErrorTypePolicyDenied}},
 	"p50":                {kind: chartQuantile, name: NameRequestDuration, unit: "s", quantile: 0.5},
 	"p90":                {kind: chartQuantile, name: NameRequestDuration, unit: "s", quantile: 0.9},
 	"p95":                {kind: chartQuantile, name: NameRequestDuration, unit: "s", quantile: 0.95},

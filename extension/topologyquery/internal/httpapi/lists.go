@@ -163,29 +163,38 @@ func around(g *graph.Graph, is func(n *graph.Node) bool, via func(e *graph.Edge)
 	return out
 }
 
-// deniedBy is how many connections each policy denied on the edges that are selected.
-func deniedBy(edges []*graph.Edge, selects func(e *graph.Edge) bool) map[string]uint64 {
-	out := map[string]uint64{}
+// denials are how many connections and requests a policy denied.
+type denials struct{ connections, requests uint64 }
+
+func (d denials) all() uint64 { return d.connections + d.requests }
+
+// deniedBy is how much each policy denied on the edges that are selected.
+func deniedBy(edges []*graph.Edge, selects func(e *graph.Edge) bool) map[string]denials {
+	out := map[string]denials{}
 	for _, e := range edges {
-		if !selects(e) {
-			continue
-		}
-		for _, r := range e.Counts.Reasons {
-			if r.Reason.Policy != "" {
-				out[r.Reason.Policy] += r.Count
-			}
+		if selects(e) {
+			addDenials(out, e.Counts)
 		}
 	}
 	return out
 }
 
-func failedBy(c *live.Counts, policy string) (n uint64) {
-	for _, r := range c.Reasons {
-		if r.Reason.Policy == policy {
-			n += r.Count
+// addDenials adds what each policy denied of what was counted.
+func addDenials(to map[string]denials, c *live.Counts) {
+	for i := range c.Reasons {
+		if r := &c.Reasons[i]; r.Reason.Policy != "" {
+			by := to[r.Reason.Policy]
+			by.connections += r.Count
+			to[r.Reason.Policy] = by
 		}
 	}
-	return n
+	for i := range c.Responses {
+		if r := &c.Responses[i]; r.Response.Denied && r.Response.Policy != "" {
+			by := to[r.Response.Policy]
+			by.requests += r.Count
+			to[r.Response.Policy] = by
+		}
+	}
 }
 
 type certificateBody struct {

@@ -21,10 +21,12 @@ type policyBody struct {
 	DryRun    bool   `json:"dry_run"`
 	// Present is false for a policy that is gone.
 	Present bool `json:"present"`
+	// AtWaypoint tells that a waypoint or gateway denied requests by it and no ztunnel is told of it, so that nobody knows its rules.
+	AtWaypoint bool `json:"at_waypoint,omitempty"`
 }
 
 func newPolicyBody(policy *mesh.Policy) policyBody {
-	return policyBody{policy.Namespace, policy.Name, policy.Scope, policy.Action, policy.DryRun, true}
+	return policyBody{policy.Namespace, policy.Name, policy.Scope, policy.Action, policy.DryRun, true, false}
 }
 
 // policyMesh is what the policies' routes read of the mesh. inventory.Inventory is one.
@@ -71,7 +73,7 @@ func (s *policyRoutes) list(r *http.Request, p *params) (*answer, error) {
 	workloads := s.mesh.Workloads()
 	for _, policy := range list {
 		key := policy.Namespace + "/" + policy.Name
-		item := policyItem{policyBody: policy, Denied: denied[key]}
+		item := policyItem{policyBody: policy, Denied: denied[key].all()}
 		if present, ok := s.mesh.Policy(key); ok {
 			for _, workload := range workloads {
 				if workload.Selected(present) {
@@ -85,14 +87,14 @@ func (s *policyRoutes) list(r *http.Request, p *params) (*answer, error) {
 }
 
 // with are the mesh's policies and those that denied something and are gone, by namespace and name.
-func (s *policyRoutes) with(denied map[string]uint64) []policyBody {
+func (s *policyRoutes) with(denied map[string]denials) []policyBody {
 	var all []policyBody
 	for _, policy := range s.mesh.Policies() {
 		all = append(all, newPolicyBody(policy))
 	}
-	for key := range denied {
+	for key, by := range denied {
 		if policy, present := s.mesh.Policy(key); !present {
-			all = append(all, gonePolicy(key, policy))
+			all = append(all, gonePolicy(key, policy, by.requests > 0))
 		}
 	}
 	slices.SortFunc(all, func(a, b policyBody) int {
@@ -101,15 +103,16 @@ func (s *policyRoutes) with(denied map[string]uint64) []policyBody {
 	return all
 }
 
-// gonePolicy describes a policy that is gone; known is nil where it was gone before this process began.
-func gonePolicy(key string, known *mesh.Policy) policyBody {
+// gonePolicy describes a policy that ztunnels are not told of: one that is gone, or a waypoint's. Known is nil where it was gone before this process
+// began.
+func gonePolicy(key string, known *mesh.Policy, requests bool) policyBody {
 	if known != nil {
 		body := newPolicyBody(known)
 		body.Present = false
 		return body
 	}
 	namespace, name, _ := strings.Cut(key, "/")
-	return policyBody{Namespace: namespace, Name: name, Scope: "UNKNOWN", Action: "UNKNOWN"}
+	return policyBody{Namespace: namespace, Name: name, Scope: "UNKNOWN", Action: "UNKNOWN", Present: requests, AtWaypoint: requests}
 }
 
 type deniedEdge struct {
@@ -118,7 +121,8 @@ type deniedEdge struct {
 	Service     string   `json:"service"`
 	Port        uint16   `json:"port"`
 	Denied      uint64   `json:"denied"`
-	Closed      uint64   `json:"closed"`
+	// Closed is how many connections there were, or requests where these were denied.
+	Closed uint64 `json:"closed"`
 }
 
 type policyDetail struct {
@@ -141,15 +145,24 @@ func (s *policyRoutes) get(r *http.Request, p *params) (*answer, error) {
 		return nil, err
 	}
 	defer release()
+	requests, denied := uint64(0), map[string]denials{}
 	body := policyDetail{Rules: json.RawMessage("null"), Workloads: []nameBody{}, DeniedOn: []deniedEdge{}}
 	for _, e := range g.Edges {
-		if n := failedBy(e.Counts, key); n > 0 {
+		clear(denied)
+		addDenials(denied, e.Counts)
+		by := denied[key]
+		if n := by.all(); n > 0 {
 			source, destination := &g.Nodes[e.Source], &g.Nodes[e.Destination]
 			body.Denied += n
+			requests += by.requests
+			of := live.Closed
+			if by.requests > by.connections {
+				of = live.Requests
+			}
 			body.DeniedOn = append(body.DeniedOn, deniedEdge{
 				nameBody{source.Namespace, source.Name},
 				nameBody{destination.Namespace, destination.Name},
-				e.Service, e.Port, n, e.Counts.Fields[live.Closed],
+				e.Service, e.Port, n, e.Counts.Fields[of],
 			})
 		}
 	}
@@ -158,7 +171,7 @@ func (s *policyRoutes) get(r *http.Request, p *params) (*answer, error) {
 			return nil, notFound("there is no policy " + key)
 		}
 		// It was gone before this process began, but it denied something in this window.
-		body.policyBody = gonePolicy(key, nil)
+		body.policyBody = gonePolicy(key, nil, requests > 0)
 		return jsonAnswer(body)
 	}
 	body.policyBody = newPolicyBody(policy)

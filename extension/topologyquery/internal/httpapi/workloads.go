@@ -251,8 +251,8 @@ func (s *workloadRoutes) get(r *http.Request, p *params) (*answer, error) {
 	denied := deniedBy(g.Edges, func(e *graph.Edge) bool { return is(&g.Nodes[e.Destination]) })
 	for _, policy := range s.mesh.Policies() {
 		key := policy.Key()
-		if w.Selected(policy) || denied[key] > 0 {
-			body.Policies = append(body.Policies, selectedPolicy{newPolicyBody(policy), denied[key]})
+		if w.Selected(policy) || denied[key].all() > 0 {
+			body.Policies = append(body.Policies, selectedPolicy{newPolicyBody(policy), denied[key].all()})
 		}
 	}
 	body.Findings = s.findings(g, name)

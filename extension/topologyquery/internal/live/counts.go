@@ -1,10 +1,12 @@
 package live
 
 import (
+	"iter"
 	"slices"
 	"sync/atomic"
 
 	"github.com/nephilia/nephilia/internal/exphist"
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // Field is a counter of an edge.
@@ -43,6 +45,9 @@ type Response struct {
 	Flags string
 	// Source is one of semconv's RequestSource constants.
 	Source string
+	// Denied tells that a policy did not let the requests pass, Policy which one ("namespace/name") if that is known.
+	Denied bool
+	Policy string
 }
 
 // ResponseCount is the number of requests that a response answered.
@@ -120,6 +125,33 @@ func (c *Counts) AddReason(reason Reason, n uint64) {
 		}
 	}
 	c.Reasons = append(c.Reasons, ReasonCount{reason, n})
+}
+
+// Denied is how many requests a policy did not let pass.
+func (c *Counts) Denied() (n uint64) {
+	for i := range c.Responses {
+		if c.Responses[i].Response.Denied {
+			n += c.Responses[i].Count
+		}
+	}
+	return n
+}
+
+// DeniedBy gives each policy that denied, "" for those that are not named, with how many connections and requests it denied. A policy may come
+// more than once.
+func (c *Counts) DeniedBy() iter.Seq2[string, uint64] {
+	return func(yield func(policy string, n uint64) bool) {
+		for i := range c.Reasons {
+			if r := &c.Reasons[i]; (r.Reason.Policy != "" || r.Reason.ErrorType == semconv.ErrorTypePolicyDenied) && !yield(r.Reason.Policy, r.Count) {
+				return
+			}
+		}
+		for i := range c.Responses {
+			if r := &c.Responses[i]; r.Response.Denied && !yield(r.Response.Policy, r.Count) {
+				return
+			}
+		}
+	}
 }
 
 // AddResponse adds n requests that a response answered.

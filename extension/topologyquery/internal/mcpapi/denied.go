@@ -12,7 +12,6 @@ import (
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/flows"
 	"github.com/nephilia/nephilia/extension/topologyquery/internal/graph"
 	"github.com/nephilia/nephilia/internal/outage"
-	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // maxSamples bounds the connections that are shown.
@@ -77,11 +76,9 @@ func (s graphTools) whyDenied(ctx context.Context, in deniedIn) (out deniedOut, 
 		out.Edges = append(out.Edges, edgeRowOf(g, e))
 		n, failed := counted(e.Counts)
 		all, lost = all+n, lost+failed
-		for _, r := range e.Counts.Reasons {
-			if r.Reason.ErrorType == semconv.ErrorTypePolicyDenied {
-				denied[r.Reason.Policy] += r.Count
-				total += r.Count
-			}
+		for policy, n := range e.Counts.DeniedBy() {
+			denied[policy] += n
+			total += n
 		}
 	}
 	out.Edges, _, _ = cut(out.Edges, defaultEdges)
@@ -100,7 +97,7 @@ func (s graphTools) whyDenied(ctx context.Context, in deniedIn) (out deniedOut, 
 	case len(out.Edges) == 0:
 		out.Answer = fmt.Sprintf("nothing went from %s to %s in this window, so that nothing was denied; check the names with get_mesh_graph", in.Source, in.Destination)
 	case total == 0:
-		out.Answer = fmt.Sprintf("no policy of ztunnels denied anything: of %d from %s to %s, %d failed for other reasons (errors_by_reason). A waypoint that denies answers 403", all, in.Source, in.Destination, lost)
+		out.Answer = fmt.Sprintf("no policy denied anything: of %d from %s to %s, %d failed for other reasons (errors_by_reason)", all, in.Source, in.Destination, lost)
 	default:
 		var by []string
 		for _, key := range slices.Sorted(maps.Keys(denied)) {

@@ -90,6 +90,9 @@ func edgeRowOf(g *graph.Graph, e *graph.Edge) edgeRow {
 	for _, r := range e.Counts.Reasons {
 		row.ErrorsByReason[r.Reason.ErrorType] += r.Count
 	}
+	if n := e.Counts.Denied(); n > 0 {
+		row.ErrorsByReason[semconv.ErrorTypePolicyDenied] += n
+	}
 	for _, r := range e.Counts.Responses {
 		if r.Response.Code >= "500" && len(r.Response.Code) == 3 && r.Response.Code < "600" {
 			row.ErrorsByReason["http_"+r.Response.Code] += r.Count

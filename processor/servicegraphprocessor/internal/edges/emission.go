@@ -63,10 +63,7 @@ func (e *Edge) appendTo(m *emission, now pcommon.Timestamp, all bool) {
 		r := &e.responses[i]
 		if all || r.Changed {
 			r.Changed = false
-			attrs := e.point(m.requests.responses, now, r.N).Attributes()
-			attrs.PutStr(semconv.LabelResponseCode, r.CodeText())
-			put(attrs, semconv.LabelResponseFlags, r.Flags)
-			attrs.PutStr(semconv.LabelRequestSource, r.Source)
+			r.PutAttributes(e.point(m.requests.responses, now, r.N).Attributes())
 		}
 	}
 	for i := range e.routes {

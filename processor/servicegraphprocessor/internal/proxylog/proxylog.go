@@ -18,7 +18,6 @@ import (
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/edges"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/moment"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
-	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/telemetry"
 )
 
@@ -277,7 +276,7 @@ func (t *Table) count(r *request, e *ends, now pcommon.Timestamp) {
 		start -= min(start, pcommon.Timestamp(min(r.duration, longest)*1e9))
 	}
 	at := t.store.Edges.Find(e.key, t.protocolOf(r, e), start)
-	t.note(at, r.code, now)
+	t.note(at, r.response.Code, now)
 	var failed, durations uint64
 	if r.failed {
 		failed = 1
@@ -285,11 +284,11 @@ func (t *Table) count(r *request, e *ends, now pcommon.Timestamp) {
 	if r.duration >= 0 {
 		durations = 1
 	}
-	source := semconv.RequestSourceWaypointLog
+	r.response.Source = semconv.RequestSourceWaypointLog
 	if !e.throughWaypoint {
-		source = semconv.RequestSourceGatewayLog
+		r.response.Source = semconv.RequestSourceGatewayLog
 	}
-	t.store.Edges.AddResponses(at, responses.Response{Code: r.code, Flags: r.flags, Source: source}, 1, now)
+	t.store.Edges.AddResponses(at, r.response, 1, now)
 	t.store.Edges.AddRequests(at, "", 1, failed, start, now).Add(exphist.Default, r.duration, durations)
 	if e.pod != nil {
 		t.names.Weights.Add(naming.WeightKey{Source: e.key.Source, Service: e.key.Service, Destination: e.key.Destination}, 1, now)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
+	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/responses"
 )
 
 // hbonePort is where a waypoint takes connections.
@@ -65,10 +66,10 @@ type request struct {
 	client, upstream, called netip.AddrPort
 	service                  string
 	port                     uint16
-	code                     uint16
-	flags                    string
-	grpc                     bool
-	failed                   bool
+	// response lacks its source.
+	response responses.Response
+	grpc     bool
+	failed   bool
 	// duration is in seconds, negative if it is not known or nobody's latency.
 	duration float64
 	end      pcommon.Timestamp
@@ -107,7 +108,11 @@ func (r *request) read() {
 		case semconv.AttrResponseStatusCode:
 			status = value.Int()
 		case semconv.AttrResponseFlags:
-			r.flags = value.Str()
+			r.response.Flags = value.Str()
+		case semconv.AttrErrorType:
+			r.response.Denied = value.Str() == semconv.ErrorTypePolicyDenied
+		case semconv.AttrPolicy:
+			r.response.Policy = value.Str()
 		case semconv.AttrGRPCStatusCode:
 			r.grpc = true
 		case semconv.LabelSourceWorkload, semconv.LabelDestinationWorkload:
@@ -117,10 +122,13 @@ func (r *request) read() {
 		}
 	}
 	if status >= 0 && status < 1000 {
-		r.code = uint16(status)
+		r.response.Code = uint16(status)
 	}
 	if status == 101 {
 		r.duration = -1 // how long the connection that was handed over lived
+	}
+	if !r.response.Denied {
+		r.response.Policy = ""
 	}
 	r.failed = r.record.SeverityNumber() >= plog.SeverityNumberError
 }

@@ -4,7 +4,10 @@ package responses
 import (
 	"strconv"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
 	"github.com/nephilia/nephilia/internal/journal"
+	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/naming"
 	"github.com/nephilia/nephilia/processor/servicegraphprocessor/internal/records"
 )
@@ -26,14 +29,28 @@ type Response struct {
 	Code uint16
 	// Flags are Envoy's, Source one of semconv's RequestSource constants.
 	Flags, Source string
+	// Denied tells that a policy did not let the request pass, Policy which one ("namespace/name") if that is known.
+	Denied bool
+	Policy string
 }
 
-// CodeText is the code in digits.
-func (r *Response) CodeText() string {
-	if r.Code == otherCode {
-		return "other"
+// PutAttributes puts what tells a response apart among a point's attributes.
+func (r *Response) PutAttributes(attrs pcommon.Map) {
+	code := "other"
+	if r.Code != otherCode {
+		code = strconv.Itoa(int(r.Code))
 	}
-	return strconv.Itoa(int(r.Code))
+	attrs.PutStr(semconv.LabelResponseCode, code)
+	if r.Flags != "" {
+		attrs.PutStr(semconv.LabelResponseFlags, r.Flags)
+	}
+	attrs.PutStr(semconv.LabelRequestSource, r.Source)
+	if r.Denied {
+		attrs.PutStr(semconv.LabelErrorType, semconv.ErrorTypePolicyDenied)
+	}
+	if r.Policy != "" {
+		attrs.PutStr(semconv.LabelPolicy, r.Policy)
+	}
 }
 
 // Count is how many requests a response answered.
@@ -57,11 +74,11 @@ func (c *Counts) Add(r Response, n uint64) {
 	}
 	of := c.find(r, most)
 	if of == nil {
-		r.Flags = ""
+		r.Flags, r.Policy = "", ""
 		of = c.find(r, mostCodes)
 	}
 	if of == nil {
-		r.Code = otherCode
+		r.Code, r.Denied = otherCode, false
 		of = c.find(r, all)
 	}
 	if of != nil {
@@ -80,7 +97,7 @@ func (c *Counts) find(r Response, bound int) *Count {
 	if len(*c) >= bound {
 		return nil
 	}
-	r.Flags, r.Source = naming.Intern(r.Flags), naming.Intern(r.Source)
+	r.Flags, r.Source, r.Policy = naming.Intern(r.Flags), naming.Intern(r.Source), naming.Intern(r.Policy)
 	*c = append(*c, Count{Response: r})
 	return &(*c)[len(*c)-1]
 }
@@ -89,7 +106,8 @@ func (c *Counts) find(r Response, bound int) *Count {
 func (c *Counts) Code(to *journal.Coder) {
 	journal.Slice(to, (*[]Count)(c), all, func(r *Count) {
 		to.Port(&r.Code)
-		records.Texts(to, &r.Flags, &r.Source)
+		records.Texts(to, &r.Flags, &r.Source, &r.Policy)
+		to.Bool(&r.Denied)
 		records.Count(to, &r.N)
 		r.Changed = r.Changed || to.Reading()
 	})
