@@ -90,8 +90,8 @@ e2e: $(BINARY) ## Run the end-to-end tests against real peers (needs Debian's pr
 	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 .
 
 .PHONY: attacks
-attacks: $(BINARY) ## Attack the built binary: clocks, restarts, floods, forgeries, slow clients, damaged disks (half an hour; ARGS=-short, ARGS="-patience 3" on a busy machine)
-	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 60m ./attacks $(ARGS)
+attacks: $(BINARY) ## Attack the built binary: clocks, restarts, floods, forgeries, slow clients, damaged disks (three quarters of an hour; ARGS=-short, ARGS="-patience 3" on a busy machine)
+	cd e2e && NEPHILIA_BINARY=$(CURDIR)/$(BINARY) $(GO) test -v -count=1 -timeout 120m ./attacks $(ARGS)
 
 .PHONY: kills
 kills: $(BINARY) ## Kill the binary 50 times (KILLS) while spans and connections come: none is kept twice, and none is lost that came more than 3 s before (5 minutes)

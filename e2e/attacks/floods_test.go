@@ -245,3 +245,48 @@ func TestSpanFlood(t *testing.T) {
 		t.Errorf("%d MiB, and the chart gives %d", peak()>>20, chartMemory>>20)
 	}
 }
+
+// TestFastLog has one node's log grow faster than it can be read, beside another's with a few lines: these are counted within seconds, and
+// what was read is stored.
+func TestFastLog(t *testing.T) {
+	c := startCollector(t, "standalone.yaml", nil, `receivers: {ztunnel: {access_logs: {node_from: {path_regexp: '/(fast|slow)\.log'}}}}`)
+	peak := c.watchMemory()
+	stop, done := make(chan struct{}), make(chan struct{})
+	written := 0
+	go func() {
+		defer close(done)
+		const most = 2 << 30
+		for written < most {
+			text := repeated(4000, connection{source: "fast", destination: "svc"})
+			c.write("fast.log", text)
+			written += len(text)
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	slow := 0
+	var slowest time.Duration
+	for range 15 {
+		c.write("slow.log", repeated(10, connection{source: "slow", destination: "svc"}))
+		slow += 10
+		began := time.Now()
+		c.eventually("of the slow log", slow, func() int { return c.closed("slow") })
+		slowest = max(slowest, time.Since(began))
+	}
+	close(stop)
+	<-done
+	read := c.closed("fast")
+	t.Logf("%d MiB written, %d connections of them counted; a line of the slow log is counted after %s at the most, %d MiB", written>>20, read, slowest, peak()>>20)
+	if slowest > time.Duration(10*float64(time.Second)**patience) {
+		t.Errorf("a line of the slow log is counted after %s", slowest)
+	}
+	c.kill()
+	c.start()
+	c.eventually("connections that a kill took back", 0, func() int { return max(0, read-c.closed("fast")) })
+	if peak() > chartMemory {
+		t.Errorf("%d MiB, and the chart gives %d", peak()>>20, chartMemory>>20)
+	}
+}
