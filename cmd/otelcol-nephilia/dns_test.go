@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -51,11 +52,12 @@ func TestDNSCounts(t *testing.T) {
 	}
 }
 
-// TestFailingNames holds the names that a workload's pods could not resolve to the lines of the DNS proxies.
+// TestFailingNames holds the names that a workload's pods could not resolve, and the flows of names, to the lines of the DNS proxies.
 func TestFailingNames(t *testing.T) {
 	folder := filepath.Join("testdata", "dns", "servfail")
 	type key struct{ namespace, workload, name, result string }
 	want := map[key]int{}
+	all, failed := 0, 0
 	tr := readTruth(t, folder)
 	logs, err := filepath.Glob(filepath.Join(folder, "ztunnel-*.log.gz"))
 	require.NoError(t, err)
@@ -68,7 +70,9 @@ func TestFailingNames(t *testing.T) {
 				Result    string
 			}
 			require.NoError(t, json.Unmarshal(line, &entry))
+			all++
 			if strings.Contains(entry.Result, "Server Failure") {
+				failed++
 				w := tr.pods[party{entry.Namespace, entry.Pod}]
 				want[key{w.namespace, w.name, strings.TrimSuffix(entry.Domain, "."), "server_failure"}]++
 			}
@@ -76,6 +80,19 @@ func TestFailingNames(t *testing.T) {
 	}
 	require.NotEmpty(t, want)
 	c := replayed(t, folder)
+	for _, test := range []struct {
+		query url.Values
+		want  int
+	}{
+		{url.Values{}, 0},
+		{url.Values{"protocol": {"dns"}}, all},
+		{url.Values{"protocol": {"dns"}, "verdict": {"failed"}, "source": {"payment"}, "query_name": {"api.stripe.test"}}, failed},
+	} {
+		test.query.Set("count", "true")
+		var flows struct{ Total int }
+		c.get(t, "/api/v1/flows", test.query, &flows)
+		assert.Equal(t, test.want, flows.Total, test.query)
+	}
 	for k, count := range want {
 		var answer struct {
 			DNS struct {

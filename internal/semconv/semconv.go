@@ -231,6 +231,7 @@ const (
 	EventAccess     = "ztunnel.access"
 	EventZtunnelLog = "ztunnel.log"
 	EventCNILog     = "istio_cni.log"
+	EventLookup     = "ztunnel.dns"
 	EventOutage     = "mesh.outage"
 	EventChronic    = "mesh.chronic"
 
@@ -258,6 +259,9 @@ const (
 	AttrRecordUID            = "log.record.uid"
 	AttrScope                = "ztunnel.scope"
 	AttrFieldPrefix          = "ztunnel.field."
+	AttrQuestionName         = "dns.question.name"
+	AttrQuestionType         = "dns.question.type"
+	AttrLookupResult         = "ztunnel.dns.result"
 
 	DirectionInbound  = "inbound"
 	DirectionOutbound = "outbound"

@@ -1369,10 +1369,18 @@ export interface components {
              */
             direction?: "inbound" | "outbound";
             /**
-             * @description tcp: a connection, as a ztunnel logged it; otherwise a request, as a waypoint or gateway logged it.
+             * @description tcp: a connection, as a ztunnel logged it; dns: a name that a pod asked its ztunnel for, as that logs with dns=debug; otherwise a request, as a waypoint or gateway logged it.
              * @enum {string}
              */
-            protocol: "tcp" | "http" | "grpc";
+            protocol: "tcp" | "http" | "grpc" | "dns";
+            /** @description Only of names asked for. */
+            query_name?: string;
+            /**
+             * @example A
+             * @example AAAA
+             */
+            query_type?: string;
+            query_result?: components["schemas"]["QueryResult"];
             source: components["schemas"]["Party"];
             destination: components["schemas"]["Party"];
             service?: string;
@@ -1404,6 +1412,11 @@ export interface components {
             /** @description The connection's life, or how long the request took. */
             duration_ms: number;
         };
+        /**
+         * @description answered: by the ztunnel itself; empty: it knows the name and has no such record; forwarded: its resolver gave an answer; no_records: its resolver knows none, as of most names with a search domain.
+         * @enum {string}
+         */
+        QueryResult: "answered" | "empty" | "forwarded" | "no_records" | "server_failure" | "refused" | "timeout" | "other";
         Finding: {
             id: string;
             /** @enum {string} */
@@ -2182,8 +2195,11 @@ export interface operations {
                 direction?: "inbound" | "outbound";
                 verdict?: "forwarded" | "denied" | "failed";
                 reason?: string;
-                /** @description tcp: connections; http: requests, those of gRPC included; grpc. */
-                protocol?: "tcp" | "http" | "grpc";
+                /** @description tcp: connections; http: requests, those of gRPC included; grpc; dns: names that pods asked for, which are not listed without it. */
+                protocol?: "tcp" | "http" | "grpc" | "dns";
+                /** @description Part of the name that was asked for. */
+                query_name?: string;
+                query_result?: components["schemas"]["QueryResult"];
                 /** @description A request's code, or a class of codes; several with commas, such as 404,5xx. 0: nobody answered. */
                 status?: string;
                 method?: string;
@@ -2203,7 +2219,7 @@ export interface operations {
                 limit?: components["parameters"]["limit"];
                 /** @description Answer how many there are. */
                 count?: boolean;
-                /** @description Names with commas, of source, destination, source_namespace, destination_namespace, service, direction, protocol, verdict, reason, policy, node, security, method, path, status, route, response_flags and waypoint. */
+                /** @description Names with commas, of source, destination, source_namespace, destination_namespace, service, direction, protocol, verdict, reason, policy, node, security, query_name, query_result, method, path, status, route, response_flags and waypoint. */
                 group_by?: string;
                 /** @description Older ones than this flow's. */
                 cursor?: number;
@@ -2274,8 +2290,11 @@ export interface operations {
                 direction?: "inbound" | "outbound";
                 verdict?: "forwarded" | "denied" | "failed";
                 reason?: string;
-                /** @description tcp: connections; http: requests, those of gRPC included; grpc. */
-                protocol?: "tcp" | "http" | "grpc";
+                /** @description tcp: connections; http: requests, those of gRPC included; grpc; dns: names that pods asked for, which are not listed without it. */
+                protocol?: "tcp" | "http" | "grpc" | "dns";
+                /** @description Part of the name that was asked for. */
+                query_name?: string;
+                query_result?: components["schemas"]["QueryResult"];
                 /** @description A request's code, or a class of codes; several with commas, such as 404,5xx. 0: nobody answered. */
                 status?: string;
                 method?: string;

@@ -13,7 +13,7 @@ describe('flowsToCSV', () => {
   it('writes a header and a row for each flow', () => {
     const [header, row, end] = flowsToCSV([flow({})]).split('\r\n');
     expect(header).toMatch(/^time,node,direction,verdict,/);
-    expect(row).toBe('2026-01-01T00:00:00Z,,outbound,forwarded,,,shop/cart-1,10.0.0.1,,,10.0.0.9,10.0.0.9,443,,,tcp,,,,,,,,,plaintext,1,2,3.5,');
+    expect(row).toBe('2026-01-01T00:00:00Z,,outbound,forwarded,,,shop/cart-1,10.0.0.1,,,10.0.0.9,10.0.0.9,443,,,tcp,,,,,,,,,,,,plaintext,1,2,3.5,');
     expect(end).toBe('');
   });
 

@@ -13,6 +13,13 @@ export function shortIdentity(identity: string | undefined): string {
   return match ? `${match[1]}/${match[2]}` : (identity ?? '');
 }
 
+/** What came of a name that was asked for, in words. */
+export const LOOKUP_RESULTS: Record<string, string> = {
+  answered: 'known to the ztunnel', empty: 'no record of this type', forwarded: 'resolved', no_records: 'no records', server_failure: 'server failure', refused: 'refused', timeout: 'timed out', other: 'failed',
+};
+
+export const isLookup = (flow: Flow) => flow.protocol === 'dns';
+
 /** What the filter of flows may compare. */
 export const FLOW_FIELDS: Fields = {
   name: 'pod, either side’s',
@@ -22,7 +29,9 @@ export const FLOW_FIELDS: Fields = {
   ip: 'address, either side’s',
   port: 'the server’s',
   service: 'host name that was asked for',
-  protocol: 'tcp: a connection; http or grpc: a request',
+  protocol: 'tcp: a connection; http or grpc: a request; dns: a name asked for',
+  query: 'the name that was asked for',
+  result: 'of a name, as no_records or server_failure',
   method: 'of a request',
   path: 'of a request, without its query',
   status: 'of a request, 0 where nobody answered',
@@ -58,6 +67,8 @@ export function flowLookup(flow: Flow): Lookup {
       case 'port': return destination.port;
       case 'service': return flow.service;
       case 'protocol': return flow.protocol;
+      case 'query': return flow.query_name;
+      case 'result': return flow.query_result;
       case 'method': return flow.method;
       case 'path': return flow.path;
       case 'status': return flow.status;
@@ -198,6 +209,9 @@ const COLUMNS: [string, (flow: Flow) => string | number | undefined][] = [
   ['destination_identity', (flow) => flow.destination.identity],
   ['service', (flow) => flow.service],
   ['protocol', (flow) => flow.protocol],
+  ['query_name', (flow) => flow.query_name],
+  ['query_type', (flow) => flow.query_type],
+  ['query_result', (flow) => flow.query_result],
   ['method', (flow) => flow.method],
   ['path', (flow) => flow.path],
   ['status', (flow) => flow.status],

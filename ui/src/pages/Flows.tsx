@@ -17,7 +17,7 @@ import { SearchField } from '../components/ListPage';
 import { SideFrame } from '../components/SideFrame';
 import { Empty, Failure, Loading } from '../components/State';
 import { Time, useSecond } from '../components/Time';
-import { FLOW_FIELDS, flowFilter, flowLookup, flowsToCSV, pairFlows, partyName, shortIdentity, type FlowPair } from '../domain/flows';
+import { FLOW_FIELDS, flowFilter, flowLookup, flowsToCSV, isLookup, LOOKUP_RESULTS, pairFlows, partyName, shortIdentity, type FlowPair } from '../domain/flows';
 import { bytes, count, millis, plural } from '../domain/format';
 import { kindLabel } from '../domain/kinds';
 import { REASONS } from '../domain/reasons';
@@ -28,7 +28,7 @@ import { KEPT, useFlows } from './useFlows';
 const ROW = 33;
 const NUMBERS = new Set(['Sent', 'Received', 'Duration', 'Age']);
 const SIDES: Record<string, string> = { outbound: "Client's records", inbound: "Server's records" };
-const PROTOCOLS: Record<string, string> = { tcp: 'Connections', http: 'Requests' };
+const PROTOCOLS: Record<string, string> = { tcp: 'Connections', http: 'Requests', dns: 'Names asked for' };
 const STATUSES: Record<string, string> = { '2xx': '2xx', '3xx': '3xx', '4xx': '4xx', '5xx': '5xx', '0': 'No answer' };
 const VERDICTS: Record<string, string> = { forwarded: 'Forwarded', denied: 'Denied', failed: 'Failed' };
 
@@ -99,7 +99,7 @@ export default function Flows() {
         <SearchField value={namespace} set={setNamespace} label="Namespace" placeholder="Namespace" />
         <ExpressionField fields={FLOW_FIELDS} label="Filter" placeholder="Filter: not from~loadgen, port=443…" value={filter} set={setFilter} note="" />
         <Choice label="Protocol" value={protocol} set={setProtocol} any="Connections and requests" options={PROTOCOLS} />
-        {protocol !== 'tcp' && (
+        {protocol !== 'tcp' && protocol !== 'dns' && (
           <>
             <SearchField value={path} set={setPath} label="Path" placeholder="Path" />
             <Choice label="Status" value={status} set={setStatus} any="Every status" options={STATUSES} />
@@ -145,6 +145,7 @@ export default function Flows() {
 
 function nounOf(flows: Flow[], once: boolean): string {
   if (!once) return 'record';
+  if (flows.some(isLookup)) return 'lookup';
   const requests = flows.some((flow) => flow.protocol !== 'tcp');
   return requests ? (flows.every((flow) => flow.protocol !== 'tcp') ? 'request' : 'flow') : 'connection';
 }
@@ -211,7 +212,7 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
   const now = shownNow();
   const requests = flows.some((flow) => flow.protocol !== 'tcp');
   return (
-    <div className={requests && flows.every((flow) => flow.protocol !== 'tcp') ? 'flow-table requests' : 'flow-table'} role="table" aria-label={requests ? 'Flows' : 'Connections'} aria-rowcount={flows.length} aria-live={following ? 'off' : undefined}>
+    <div className={requests && flows.every((flow) => flow.protocol !== 'tcp') ? 'flow-table requests' : 'flow-table'} role="table" aria-label={flows.some(isLookup) ? 'Names asked for' : requests ? 'Flows' : 'Connections'} aria-rowcount={flows.length} aria-live={following ? 'off' : undefined}>
       <div role="rowgroup">
         <div className="flow-row flow-header" role="row">
           {['Ended', 'Verdict', 'From', 'To', 'Asked for', 'Identity', 'Sent', 'Received', 'Duration', 'Age'].map((name) => (
@@ -245,21 +246,21 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
                   <Verdict flow={flow} why />
                 </span>
                 <PartyCell party={flow.source} />
-                <PartyCell party={flow.destination} port />
-                <span role="cell" className="truncate muted flow-service" title={flow.protocol === 'tcp' ? flow.service : `${flow.method ?? ''} ${flow.path ?? ''} ${statusText(flow)} of ${flow.service ?? 'nothing that is known'}`}>
-                  {flow.protocol === 'tcp' ? flow.service?.replace('.svc.cluster.local', '') ?? 'by address' : <RequestLine flow={flow} />}
+                {isLookup(flow) ? <span role="cell" className="truncate muted">ztunnel on {flow.node}</span> : <PartyCell party={flow.destination} port />}
+                <span role="cell" className="truncate muted flow-service" title={isLookup(flow) ? flow.query_name : flow.protocol === 'tcp' ? flow.service : `${flow.method ?? ''} ${flow.path ?? ''} ${statusText(flow)} of ${flow.service ?? 'nothing that is known'}`}>
+                  {flow.protocol === 'tcp' ? flow.service?.replace('.svc.cluster.local', '') ?? 'by address' : isLookup(flow) ? <LookupLine flow={flow} /> : <RequestLine flow={flow} />}
                 </span>
                 <span role="cell" className="truncate flow-identity" title={flow.source.identity}>
                   {flow.security === 'mutual_tls' ? <Icon name="lock" size={11} label="mutual TLS" /> : flow.security === 'plaintext' && <Icon name="unlock" size={11} label="plaintext" />} {shortIdentity(flow.source.identity) || <span className="muted">–</span>}
                 </span>
                 <span role="cell" className="num">
-                  {bytes(flow.bytes_sent)}
+                  {isLookup(flow) ? '–' : bytes(flow.bytes_sent)}
                 </span>
                 <span role="cell" className="num">
-                  {bytes(flow.bytes_received)}
+                  {isLookup(flow) ? '–' : bytes(flow.bytes_received)}
                 </span>
                 <span role="cell" className="num">
-                  {millis(flow.duration_ms)}
+                  {isLookup(flow) ? '–' : millis(flow.duration_ms)}
                 </span>
                 <span role="cell" className="num muted">
                   {relative(time, now).replace(' ago', '')}
@@ -275,6 +276,14 @@ function FlowTable({ flows, older, openID, setOpen, following }: { flows: Flow[]
 
 function statusText(flow: Flow): string {
   return flow.grpc_status !== undefined ? `${flow.status} gRPC ${flow.grpc_status}` : flow.status ? String(flow.status) : 'no answer';
+}
+
+function LookupLine({ flow }: { flow: Flow }) {
+  return (
+    <>
+      <span className="mono">{flow.query_name}</span> {flow.query_type} <span className={flow.verdict === 'forwarded' ? undefined : 'text-failing'}>{LOOKUP_RESULTS[flow.query_result ?? 'other']}</span>
+    </>
+  );
 }
 
 function RequestLine({ flow }: { flow: Flow }) {
@@ -298,7 +307,7 @@ function PartyCell({ party, port = false }: { party: Flow['source']; port?: bool
 function FlowPanel({ flow, other, close }: FlowPair & { close: () => void }) {
   const [policyNamespace, policyName] = (flow.policy ?? '').split('/');
   return (
-    <SideFrame label={flow.protocol === 'tcp' ? 'Connection' : 'Request'} title={flow.protocol === 'tcp' ? 'Connection' : <RequestLine flow={flow} />} sub={fullTime(Date.parse(flow.time))} close={close}>
+    <SideFrame label={isLookup(flow) ? 'Name asked for' : flow.protocol === 'tcp' ? 'Connection' : 'Request'} title={isLookup(flow) ? flow.query_name : flow.protocol === 'tcp' ? 'Connection' : <RequestLine flow={flow} />} sub={fullTime(Date.parse(flow.time))} close={close}>
       <Verdict flow={flow} />
       <dl className="facts">
         {flow.reason && <Fact name="Reason">{kindLabel(flow.reason)}</Fact>}
@@ -317,19 +326,28 @@ function FlowPanel({ flow, other, close }: FlowPair & { close: () => void }) {
           {other && <> and <Reporter flow={other} /></>}
         </Fact>
         {flow.security !== 'unknown' && <Fact name="Encryption">{flow.security === 'mutual_tls' ? 'mutual TLS' : 'plaintext'}</Fact>}
-        <Fact name="Sent">{bytes(flow.bytes_sent)}</Fact>
-        <Fact name="Received">{bytes(flow.bytes_received)}</Fact>
-        <Fact name="Duration">{millis(flow.duration_ms)}</Fact>
+        {isLookup(flow) ? (
+          <>
+            <Fact name="Record">{flow.query_type}</Fact>
+            <Fact name="Result">{LOOKUP_RESULTS[flow.query_result ?? 'other']}</Fact>
+          </>
+        ) : (
+          <>
+            <Fact name="Sent">{bytes(flow.bytes_sent)}</Fact>
+            <Fact name="Received">{bytes(flow.bytes_received)}</Fact>
+            <Fact name="Duration">{millis(flow.duration_ms)}</Fact>
+          </>
+        )}
         {flow.service && <Fact name="Service">{flow.service}</Fact>}
       </dl>
       <Party title="Client" party={flow.source} />
-      <Party title="Server" party={flow.destination} />
+      {!isLookup(flow) && <Party title="Server" party={flow.destination} />}
     </SideFrame>
   );
 }
 
 function Reporter({ flow: { direction, node, waypoint, protocol } }: { flow: Flow }) {
-  if (protocol !== 'tcp') return <>{waypoint ?? 'a proxy'}</>;
+  if (protocol !== 'tcp' && protocol !== 'dns') return <>{waypoint ?? 'a proxy'}</>;
   return (
     <>
       {direction === 'outbound' ? "client's" : "server's"} ztunnel{node && <> on <Link to={pathOf('nodes', node)}>{node}</Link></>}

@@ -26,23 +26,30 @@ const (
 	securityUnknown   = "unknown"
 )
 
-// Flow is one ztunnel's record of one connection, at its close, or a waypoint's or gateway's of one request.
+// Flow is one ztunnel's record of one connection, at its close, a waypoint's or gateway's of one request, or a ztunnel's of one name that
+// it was asked for.
 type Flow struct {
 	Cursor    uint64    `json:"cursor"`
 	UID       string    `json:"uid,omitempty"`
 	Time      time.Time `json:"time"`
 	Node      string    `json:"node,omitempty"`
 	Direction string    `json:"direction,omitempty"` // inbound or outbound, seen from the node; none of requests
-	Protocol  string    `json:"protocol"`            // tcp, http or grpc
+	Protocol  string    `json:"protocol"`            // tcp, http, grpc or dns
 	Source    Party     `json:"source"`
 	Dest      Party     `json:"destination"`
 	Service   string    `json:"service,omitempty"`
 	Security  string    `json:"security"`
 	Outcome
-	*Request
+	Subject
 	BytesSent  int64   `json:"bytes_sent"`     // client to server
 	BytesRecv  int64   `json:"bytes_received"` // server to client
 	DurationMS float64 `json:"duration_ms"`    // the connection's life
+}
+
+// Subject is what a flow is about where it is no connection.
+type Subject struct {
+	*Request
+	*Lookup
 }
 
 // Outcome is how a connection went.

@@ -164,11 +164,17 @@ func TestAllFieldsReturn(t *testing.T) {
 		}
 	}
 	fill(reflect.ValueOf(&want).Elem())
-	want.Cursor = 1
-	s.Add(Batch{encode(&want)})
-	list, _, err := s.List(t.Context(), Filter{}, 0, 1)
+	lookup := want
+	want.Lookup, lookup.Request = nil, nil
+	lookup.UID, lookup.Protocol = "another", semconv.ProtocolDNS
+	want.Cursor, lookup.Cursor = 1, 2
+	s.Add(Batch{encode(&want), encode(&lookup)})
+	list, _, err := s.List(t.Context(), Filter{}, 0, 2)
 	require.NoError(t, err)
-	assert.Equal(t, []*Flow{&want}, list)
+	assert.Equal(t, []*Flow{&want}, list, "names asked for are not listed beside connections")
+	list, _, err = s.List(t.Context(), Filter{RequestFilter: RequestFilter{Protocol: semconv.ProtocolDNS}}, 0, 2)
+	require.NoError(t, err)
+	assert.Equal(t, []*Flow{&lookup}, list)
 }
 
 // TestSamplesOfAnOutage finds what failed on an outage's edge after the flows have left.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nephilia/nephilia/internal/records"
+	"github.com/nephilia/nephilia/internal/semconv"
 )
 
 // KindName is the name of the records that are flows.
@@ -105,6 +106,11 @@ func encode(f *Flow) records.Record {
 	number(fieldBytesRecv, f.BytesRecv)
 	number(fieldDuration, int64(math.Round(f.DurationMS*1e6)))
 	fields = append(fields, records.Field{Name: fieldSource, Text: f.Source.name()}, records.Field{Name: fieldDestination, Text: f.Dest.name()})
+	if f.Lookup != nil {
+		for i := range lookupTexts {
+			fields = append(fields, records.Field{Name: lookupTexts[i].name, Text: *lookupTexts[i].of(f)})
+		}
+	}
 	if f.Request != nil {
 		for i := range requestTexts {
 			fields = append(fields, records.Field{Name: requestTexts[i].name, Text: *requestTexts[i].of(f)})
@@ -126,6 +132,12 @@ func decode(r records.Row) *Flow {
 		*texts[i].of(f) = r.Text(texts[i].name)
 	}
 	f.Source.Port, f.Dest.Port = uint16(r.Number(fieldSourcePort)), uint16(r.Number(fieldDestPort))
+	if f.Protocol == semconv.ProtocolDNS {
+		f.Lookup = &Lookup{}
+		for i := range lookupTexts {
+			*lookupTexts[i].of(f) = r.Text(lookupTexts[i].name)
+		}
+	}
 	if isRequest(f.Protocol) {
 		f.Request = &Request{Status: int(r.Number(fieldStatus))}
 		for i := range requestTexts {

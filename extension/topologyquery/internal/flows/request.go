@@ -85,7 +85,7 @@ func join(parts []string) string {
 
 // RequestFilter selects requests; an empty field selects all flows.
 type RequestFilter struct {
-	// Protocol is tcp, http or grpc; gRPC is HTTP, too.
+	// Protocol is tcp, http, grpc or dns; gRPC is HTTP, too. Without one, all are selected but dns: names are asked for all the time.
 	Protocol string
 	// Status are codes and classes of them with commas, such as "404,5xx".
 	Status string
@@ -102,6 +102,7 @@ func (f *RequestFilter) where() (clauses []records.Clause) {
 			clauses = append(clauses, records.Clause{{Field: field, Text: wanted}})
 		}
 	}
+	judge(fieldProtocol, f.Protocol == "", func(protocol string) bool { return protocol != semconv.ProtocolDNS })
 	judge(fieldProtocol, f.Protocol != "", func(protocol string) bool {
 		return protocol == f.Protocol || f.Protocol == semconv.ProtocolHTTP && protocol == semconv.ProtocolGRPC
 	})
@@ -116,7 +117,9 @@ func (f *RequestFilter) where() (clauses []records.Clause) {
 }
 
 // isRequest tells whether flows of a protocol are requests.
-func isRequest(protocol string) bool { return protocol != semconv.ProtocolTCP }
+func isRequest(protocol string) bool {
+	return protocol != semconv.ProtocolTCP && protocol != semconv.ProtocolDNS
+}
 
 func matchStatus(want string, status int) bool {
 	for one := range strings.SplitSeq(want, ",") {

@@ -55,6 +55,7 @@ type Filter struct {
 	Text                string // part of any text, in any case
 	Since, Until        time.Time
 	RequestFilter
+	LookupFilter
 }
 
 // query is what asks for records of the flows that the filter selects.
@@ -84,6 +85,12 @@ func (f *Filter) query() records.Query {
 		if value != "" {
 			where(records.Test{Field: field, Equals: value})
 		}
+	}
+	if f.Query != "" {
+		where(records.Test{Field: fieldQueryName, Text: part(f.Query)})
+	}
+	if f.Result != "" {
+		where(records.Test{Field: fieldQueryResult, Equals: f.Result})
 	}
 	if want := strings.ToLower(f.Text); want != "" {
 		where(records.Test{Field: records.AnyText, Text: func(text string) bool { return strings.Contains(strings.ToLower(text), want) }})
@@ -180,6 +187,7 @@ var groupings = map[string][]string{
 	"source": {fieldSource, fieldSourceIP}, "destination": {fieldDestination, fieldDestIP}, "source_namespace": {fieldSourceNS},
 	"destination_namespace": {fieldDestNS}, fieldService: {fieldService}, fieldDirection: {fieldDirection}, fieldProtocol: {fieldProtocol},
 	fieldVerdict: {fieldVerdict}, fieldReason: {fieldReason}, fieldPolicy: {fieldPolicy}, fieldNode: {fieldNode}, fieldSecurity: {fieldSecurity},
+	fieldQueryName: {fieldQueryName}, fieldQueryResult: {fieldQueryResult},
 	fieldMethod: {fieldMethod}, fieldPath: {fieldPath}, fieldStatus: nil, fieldRoute: {fieldRoute}, fieldWaypoint: {fieldWaypoint},
 	fieldResponseFlag: {fieldResponseFlag},
 }

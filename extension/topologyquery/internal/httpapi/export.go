@@ -110,6 +110,9 @@ var csvColumns = []struct {
 	{"bytes_sent", func(f *flows.Flow) string { return strconv.FormatInt(f.BytesSent, 10) }},
 	{"bytes_received", func(f *flows.Flow) string { return strconv.FormatInt(f.BytesRecv, 10) }},
 	{"duration_ms", func(f *flows.Flow) string { return strconv.FormatFloat(f.DurationMS, 'f', -1, 64) }},
+	{"query_name", ofLookup(func(l *flows.Lookup) string { return l.Name })},
+	{"query_type", ofLookup(func(l *flows.Lookup) string { return l.Type })},
+	{"query_result", ofLookup(func(l *flows.Lookup) string { return l.Result })},
 	{"method", ofRequest(func(r *flows.Request) string { return r.Method })},
 	{"path", ofRequest(func(r *flows.Request) string { return r.Path })},
 	{"status", ofRequest(func(r *flows.Request) string { return strconv.Itoa(r.Status) })},
@@ -125,6 +128,15 @@ func ofRequest(of func(r *flows.Request) string) func(f *flows.Flow) string {
 			return ""
 		}
 		return of(f.Request)
+	}
+}
+
+func ofLookup(of func(l *flows.Lookup) string) func(f *flows.Flow) string {
+	return func(f *flows.Flow) string {
+		if f.Lookup == nil {
+			return ""
+		}
+		return of(f.Lookup)
 	}
 }
 

@@ -23,7 +23,7 @@ type exported struct {
 
 func (e *exported) Each(_ context.Context, _ flows.Filter, visit func(f *flows.Flow) bool) error {
 	one := &flows.Flow{Time: time.Unix(1, 0).UTC(), Protocol: "tcp", Source: flows.Party{Namespace: "shop", Pod: "=web"}}
-	two := &flows.Flow{Time: time.Unix(0, 0).UTC(), Protocol: "http", Request: &flows.Request{Path: `/a,"b"`, Status: 503}}
+	two := &flows.Flow{Time: time.Unix(0, 0).UTC(), Protocol: "http", Subject: flows.Subject{Request: &flows.Request{Path: `/a,"b"`, Status: 503}}}
 	if visit(one) && e.failed == nil {
 		visit(two)
 	}

@@ -42,12 +42,13 @@ func filterOf(p *params) flows.Filter {
 		Since:       p.time("since"),
 		Until:       p.time("until"),
 		RequestFilter: flows.RequestFilter{
-			Protocol:  p.oneOf("protocol", "", semconv.ProtocolTCP, semconv.ProtocolHTTP, semconv.ProtocolGRPC),
+			Protocol:  p.oneOf("protocol", "", semconv.ProtocolTCP, semconv.ProtocolHTTP, semconv.ProtocolGRPC, semconv.ProtocolDNS),
 			Status:    p.statuses("status"),
 			Method:    p.text("method"),
 			Path:      p.text("path"),
 			RequestID: p.text("request_id"),
 		},
+		LookupFilter: flows.LookupFilter{Query: p.text("query_name"), Result: p.oneOf("query_result", "", flows.Results...)},
 	}
 	if start := p.time("start"); filter.Since.IsZero() {
 		filter.Since = start

@@ -116,6 +116,8 @@ func (in *Ingester) Logs(_ context.Context, ld plog.Logs) error {
 					for _, change := range in.mesh.Compare(previous, event) {
 						in.addChange(change)
 					}
+				case record.EventName() == semconv.EventLookup:
+					connections.AddLookup(nodeOf(rl.Resource().Attributes()), record)
 				case record.EventName() == semconv.EventAccess:
 					connections.Add(nodeOf(rl.Resource().Attributes()), record)
 				case record.EventName() == semconv.EventRequest:

@@ -272,8 +272,12 @@ func (p *Processor) entry(n *node, entry []byte, observed int64) {
 	}
 	if kind == accesslog.KindMessage {
 		if string(rec.Scope) == accesslog.ScopeDNS && len(rec.Message) == 0 {
+			l := p.lookups.read(n, rec)
 			if p.cfg.RecordMetrics {
-				p.lookups.add(n, rec, p.series.boundary)
+				p.lookups.add(l, rec.Time, p.series.boundary)
+			}
+			if p.cfg.RecordLogs {
+				l.log(p, n, entry)
 			}
 		} else if p.cfg.RecordLogs && isNotable(rec) {
 			p.addMessageLog(n, entry)

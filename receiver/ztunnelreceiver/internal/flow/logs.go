@@ -214,3 +214,41 @@ func (p *Processor) addMessageLog(n *node, entry []byte) {
 	}
 	attrs.PutStr(semconv.AttrRecordUID, newRecordID(n.name, entry, p.shift).String())
 }
+
+// lookupAttributes is how many attributes a lookup has that failed.
+const lookupAttributes = 8
+
+// log adds the record of a lookup. That a name has no record is no failure: search domains make most be asked for in vain.
+func (l *lookup) log(p *Processor, n *node, entry []byte) {
+	if l.outcome == "" {
+		return
+	}
+	record, ok := p.newLog(n, semconv.EventLookup)
+	if !ok {
+		return
+	}
+	attrs := p.attrs
+	attrs.EnsureCapacity(lookupAttributes)
+	put := func(name, value string) {
+		if value != "" {
+			attrs.putStr(name, value)
+		}
+	}
+	put(semconv.AttrSourcePod, l.pod)
+	put(semconv.AttrSourceNamespace, l.namespace)
+	put(semconv.AttrQuestionName, l.name)
+	put(semconv.AttrQuestionType, l.query)
+	put(semconv.AttrLookupResult, l.outcome)
+	switch l.outcome {
+	case semconv.LookupAnswered, semconv.LookupForwarded, semconv.LookupEmpty, semconv.LookupNoRecords:
+	default:
+		put(semconv.AttrErrorType, semconv.ErrorTypeDNSFailure)
+	}
+	for i := range p.rec.Fields {
+		if f := &p.rec.Fields[i]; string(f.Key) == "result" && l.outcome != semconv.LookupAnswered && l.outcome != semconv.LookupForwarded {
+			put(semconv.AttrErrorMessage, p.attrs.texts.get(f.Value))
+		}
+	}
+	put(semconv.AttrRecordUID, newRecordID(n.name, entry, p.shift).String())
+	attrs.UnsafeIntoMap(record.Attributes())
+}

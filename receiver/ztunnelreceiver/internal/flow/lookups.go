@@ -75,9 +75,9 @@ func outcomeOf(result []byte) string {
 	return semconv.LookupOther
 }
 
-// add counts a line of the DNS proxy; start is the boundary before it.
-func (t *lookups) add(n *node, rec *accesslog.Record, start int64) {
-	l := lookup{node: n.id}
+// read is the lookup that a line of the DNS proxy tells of; without an outcome it tells of none.
+func (t *lookups) read(n *node, rec *accesslog.Record) (l lookup) {
+	l.node = n.id
 	for i := range rec.Fields {
 		f := &rec.Fields[i]
 		switch string(f.Key) {
@@ -93,6 +93,11 @@ func (t *lookups) add(n *node, rec *accesslog.Record, start int64) {
 			l.outcome = outcomeOf(f.Value)
 		}
 	}
+	return l
+}
+
+// add counts a lookup that a line of a time tells of; start is the boundary before it.
+func (t *lookups) add(l lookup, at, start int64) {
 	if l.outcome == "" {
 		return
 	}
@@ -112,7 +117,7 @@ func (t *lookups) add(n *node, rec *accesslog.Record, start int64) {
 		t.counts[l] = c
 	}
 	c.count++
-	c.last, c.changed = max(c.last, rec.Time), true
+	c.last, c.changed = max(c.last, at), true
 }
 
 // flush appends the counts that changed, or all of them, and forgets those that expired.

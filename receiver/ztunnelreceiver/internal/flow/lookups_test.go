@@ -10,7 +10,7 @@ import (
 	"github.com/nephilia/nephilia/internal/semconv"
 )
 
-// TestLookups counts the lines of the DNS proxy, plain and JSON, which have no message, and makes no records of them.
+// TestLookups counts the lines of the DNS proxy, plain and JSON, which have no message, and makes a record of each.
 func TestLookups(t *testing.T) {
 	p := New(Config{RecordLogs: true, RecordMetrics: true}, nil)
 	for _, line := range []string{
@@ -23,7 +23,13 @@ func TestLookups(t *testing.T) {
 	} {
 		p.Entry("node-a", []byte(line), time.Time{})
 	}
-	assert.Zero(t, p.FlushLogs().LogRecordCount())
+	records := p.FlushLogs().ResourceLogs().At(0).ScopeLogs().At(0).LogRecords()
+	assert.Equal(t, 6, records.Len())
+	for i, failure := range []string{"", "", "", "", semconv.ErrorTypeDNSFailure, semconv.ErrorTypeDNSFailure} {
+		value, _ := records.At(i).Attributes().Get(semconv.AttrErrorType)
+		assert.Equal(t, failure, value.Str())
+		assert.Equal(t, semconv.EventLookup, records.At(i).EventName())
+	}
 	at := time.Date(2026, 11, 27, 9, 33, 20, 0, time.UTC)
 	assert.Equal(t, map[string]int64{
 		"catalog.shop.svc.cluster.local answered": 1, "api.stripe.test forwarded": 2, "api.stripe.test.cluster.local no_records": 1,
