@@ -67,13 +67,10 @@ func count(segment string) (c counts) {
 			}
 			if isDigit(previous) {
 				c.turns++
-			} else if isLetter(previous) && (b < 'a' || previous >= 'a') {
-				// A capital in the middle begins a word.
-				if b >= 'a' || previous < 'a' {
-					c.pairs++
-					if followers[previous|0x20-'a']>>(b|0x20-'a')&1 == 0 {
-						c.rare++
-					}
+			} else if isLetter(previous) && (b >= 'a' || previous < 'a') { // A capital in the middle begins a word.
+				c.pairs++
+				if followers[previous|0x20-'a']>>(b|0x20-'a')&1 == 0 {
+					c.rare++
 				}
 			}
 		case b == '-' || b == '_' || b == '.':
@@ -142,7 +139,7 @@ func formOfPart(segment string) form {
 		return word
 	case c.turns >= 3 && len(segment) >= 5, len(segment) >= 6 && c.turns >= 2 && c.rare > 0, len(segment) >= 6 && c.rare > 1:
 		return value
-	case len(segment) >= 8 && c.upper >= 2 && c.lower > 0 && c.turns >= 2, isDigit(segment[0]) && c.turns >= 2 && len(segment) > 4:
+	case len(segment) >= 8 && c.upper >= 2 && c.lower > 0 && (c.turns >= 2 || c.rare > 1), isDigit(segment[0]) && c.turns >= 2 && len(segment) > 4:
 		return value
 	}
 	return word

@@ -148,8 +148,7 @@ func (t *Tree[V]) below(n *Node[V], segment string, depth int, plain, known bool
 				suffix = end
 			}
 		case is == value:
-			// An API may have a date for its version.
-			values, suffix = depth > 0 || !isDate(base), end
+			values, suffix = !n.release(base, depth), end
 		case end != "":
 			values = formOf(segment) == value
 		}
@@ -210,6 +209,30 @@ func (t *Tree[V]) use(n *Node[V]) *Node[V] {
 	}
 	t.templates++
 	return t.shrink(n)
+}
+
+// release tells of a segment of numbers that it is the version of the API: /2010-04-01, /2.0, /api/2.
+func (n *Node[V]) release(segment string, depth int) bool {
+	switch {
+	case depth == 0 && isDate(segment):
+		return true
+	case n.segment == "api":
+		return isRelease(segment, 0)
+	}
+	return depth < 2 && isRelease(segment, 1)
+}
+
+// isRelease tells of 2.0, 1.1 and 1.4.2: small numbers with dots between them, of which there must be some.
+func isRelease(segment string, dots int) bool {
+	numbers := 0
+	for more := true; more; numbers++ {
+		var number string
+		number, segment, more = strings.Cut(segment, ".")
+		if number == "" || len(number) > 2 || !isNumber(number) {
+			return false
+		}
+	}
+	return numbers <= 3 && numbers > dots
 }
 
 // isDate tells of 2010-04-01 and 20100401.

@@ -21,7 +21,7 @@ func TestForms(t *testing.T) {
 		version: "v1 v2beta1 v1.56 V3 v1alpha3",
 		value: "4711 -1 3.14 0815 1b4e28ba-2fa1-11d2-883f-0016d3cca427 5f2a9c01 507f1f77bcf86cd799439011 da39a3ee5e6b4b0d3255bfef95601890afd80709 2026-11-27 20261127T101500Z " +
 			"cus_9s6XKzkNRiz8i3 cus_xkdnGATWDoQftW 7iHfbu1YPACw6oZPAFJtqe ann@example.com 10.0.0.7 fe80::1 caf%C3%A9 01ARZ3NDEKTSV4RRFFQ69G5FAV order-5f2a9c01 gtdw1ng6 " +
-			"zmhbjqay 1,2,3 eyJhbGciOiJIUzI1NiJ9 pod-7f9c8d4b6-x2x9p",
+			"zmhbjqay obj_MOBkSjPgYApX46 obj_ELVEPOLKynWYkA 1,2,3 eyJhbGciOiJIUzI1NiJ9 pod-7f9c8d4b6-x2x9p",
 	} {
 		for segment := range strings.FieldsSeq(segments) {
 			assert.Equal(t, form, formOf(segment), segment)
@@ -38,6 +38,13 @@ func TestTemplates(t *testing.T) {
 		{"/products/4711", "/products/{id}"},
 		{"/products/4711/reviews/12", "/products/{id}/reviews/{id}"},
 		{"/2010-04-01/Accounts/AC5ef8732a3c49700934481addd5ce1659/Calls.json", "/2010-04-01/Accounts/{id}/Calls.json"},
+		{"/2.0/users/4711", "/2.0/users/{id}"},
+		{"/1.1/statuses/20.json", "/1.1/statuses/{id}.json"},
+		{"/rest/api/2/issue/12", "/rest/api/2/issue/{id}"},
+		{"/wiki/api/1.4.2/page", "/wiki/api/1.4.2/page"},
+		{"/api/4711", "/api/{id}"},
+		{"/12/boards", "/{id}/boards"},
+		{"/10.0.0.7/status", "/{id}/status"},
 		{"/files/4711.json", "/files/{id}.json"},
 		{"/tasks/4711:cancel", "/tasks/{id}:cancel"},
 		{"/shop.v1.Cart/Add", "/shop.v1.Cart/Add"},
@@ -166,7 +173,7 @@ func TestPublicAPIs(t *testing.T) {
 
 // madeAPI makes an API's templates up: resources, resources of resources, actions.
 func madeAPI(random *rand.Rand, api int) (templates []string) {
-	prefix := []string{"", "/v1", "/api", "/api/v1.2", "/2010-04-01"}[api%5]
+	prefix := []string{"", "/v1", "/api", "/api/v1.2", "/2010-04-01", "/2.0", "/rest/api/2"}[api%7]
 	suffix := []string{"", "", ".json"}[api%3]
 	for i := range 10 + random.IntN(30) {
 		resource := prefix + "/" + made(api*97+i) + "s"
