@@ -81,3 +81,25 @@ func TestWaypointTellsOfAnUnknownClient(t *testing.T) {
 		}
 	}
 }
+
+// TestWaypointThatBeganLately has the first scrape of a waypoint that began after the graph did: all that it counted is new, but for what spans told.
+func TestWaypointThatBeganLately(t *testing.T) {
+	for start, want := range map[float64]uint64{2.5: 5, 0.2: 2} {
+		p := newPipelines(t, nil)
+		p.learn(epoch, clientPod, serverPod, waypointPod, waypointSvc, frontedSvc)
+		p.step(1, nil)
+		p.step(2, nil)
+		for n := range 2 {
+			c := call{number: 1 + n, at: 3, clientPod: "client-1", peer: "10.96.0.1:80", serverPod: "server-1", client: "10.0.2.9"}
+			p.spans(c.serverSpan())
+			p.spans(c.clientSpan())
+		}
+		for at := 4.0; at < 30; at++ {
+			p.step(at, func(b *batch) { b.istioRequests(at-0.5, start, "", "200", 5) })
+		}
+		key := testEdge()
+		key.Waypoint = "shop/waypoint"
+		require.Contains(t, p.edges(), key)
+		assert.Equal(t, want, total(p.edges()[key].Requests), "the waypoint began at %v", start)
+	}
+}

@@ -79,6 +79,9 @@ func (e *Edge) Emitted() bool { return e.emitted > 0 }
 // HasRoutes tells whether requests were counted.
 func (e *Edge) HasRoutes() bool { return len(e.routes) > 0 }
 
+// Responses are the requests by what answered them, as far as that is known.
+func (e *Edge) Responses() responses.Counts { return e.responses }
+
 // Primary tells whether ztunnels' own counters, which know no ports, are shown on this edge.
 func (e *Edge) Primary() bool { return e.open.primary }
 

@@ -203,8 +203,7 @@ func (t *Table) Add(e *Edge, c *Connections, start, now pcommon.Timestamp) {
 	t.Touch(e, now)
 }
 
-// AddRequests counts requests of a route and returns the route's durations in seconds, to add theirs to. Beyond the bound on
-// routes they are counted on one other.
+// AddRequests counts requests of a route, beyond the bound on routes of one other, and gives its durations in seconds to add theirs to.
 func (t *Table) AddRequests(e *Edge, name string, total, failed uint64, start, now pcommon.Timestamp) *exphist.Histogram {
 	e.startsAt(start)
 	r := t.route(e, name)

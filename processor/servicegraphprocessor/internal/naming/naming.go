@@ -121,6 +121,9 @@ func (d *Directory) Begin(at pcommon.Timestamp) {
 	}
 }
 
+// Begun is the time of a directory's first data, 0 before there is any.
+func Begun(d *Directory) pcommon.Timestamp { return d.begun }
+
 // Meshless tells whether so much time passed without any mesh state that none is to be waited for.
 func (d *Directory) Meshless(now pcommon.Timestamp) bool {
 	return !d.Known() && d.begun > 0 && moment.Since(d.begun, now, d.cfg.Hold)

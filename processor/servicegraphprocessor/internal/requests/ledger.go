@@ -56,12 +56,12 @@ func (l *ledger) observeClient(x *Exchange, now pcommon.Timestamp) {
 	x.observed = true
 }
 
-// responseOfSpan is what a span says answered a request.
-func responseOfSpan(r *request) responses.Response {
+// sourceOf is whose span tells of a request.
+func sourceOf(r *request) string {
 	if r.backend != nil {
-		return responses.Response{Code: r.answer.Status, Source: semconv.RequestSourceWaypointSpans}
+		return semconv.RequestSourceWaypointSpans
 	}
-	return responses.Response{Code: r.answer.Status, Source: semconv.RequestSourceSpans}
+	return semconv.RequestSourceSpans
 }
 
 // protocolOf is what the mesh's state says of a request's protocol, else what its span does.
@@ -132,11 +132,11 @@ func (r *request) startBy(now pcommon.Timestamp) pcommon.Timestamp {
 func (l *ledger) add(r *request, e *edges.Edge, now pcommon.Timestamp) {
 	start := r.startBy(now)
 	seconds := r.answer.Duration().Seconds()
-	total, failed, durations := l.waypoints.bySpan(e, now, r.answer.Failed)
+	total, failed, durations, code := l.waypoints.bySpan(e, now, r.answer.Failed, r.answer.Status)
 	byLog := total
 	var of responses.Counts
-	if r.answer.Status != 0 {
-		of = responses.Counts{{Response: responseOfSpan(r), N: 1}}
+	if code != 0 {
+		of = responses.Counts{{Response: responses.Response{Code: code, Source: sourceOf(r)}, N: 1}}
 	}
 	total, failed, durations = l.waypoints.logs.Beyond(e, now, total, failed, durations, of)
 	byLog -= total

@@ -76,6 +76,7 @@ type waypointEdge struct {
 	edge                     *edges.Edge
 	series                   int
 	total, failed, durations reconcile.Lead
+	codes                    responses.Leads
 	// held are increments that wait for the spans of the same requests.
 	held    []waypointIncrement
 	pending bool
@@ -100,8 +101,12 @@ type Logs interface {
 	Beyond(e *edges.Edge, now pcommon.Timestamp, total, failed, durations uint64, of responses.Counts) (uint64, uint64, uint64)
 }
 
+// scrapesApart is how long what a waypoint counts may ordinarily wait for the next scrape.
+const scrapesApart = time.Minute
+
 // NewWaypoints returns a table that adds to the edges of a store what logs do not tell.
 func NewWaypoints(cfg WaypointsConfig, names *naming.Directory, store *edges.Store, logs Logs, t *telemetry.Telemetry) *Waypoints {
+	cfg.Reconcile.Skew = max(cfg.Reconcile.Skew, cfg.Wait+scrapesApart)
 	return &Waypoints{
 		cfg: cfg, names: names, store: store, logs: logs, telemetry: t,
 		targets: exposition.NewTargets[waypointSeries](cfg.MaxSeries),
@@ -244,7 +249,7 @@ func (t *Waypoints) find(source *exposition.Source, kind uint64, attrs pcommon.M
 	}
 	s := &waypointSeries{failed: labels.Failed(), response: labels.Response()}
 	unstated := start == 0 || start >= at
-	if unstated || start < target.First {
+	if unstated || start < target.First && !t.allNew(start, at) {
 		s.total.First = cumulative.Baseline
 	}
 	if unstated {
@@ -255,14 +260,24 @@ func (t *Waypoints) find(source *exposition.Source, kind uint64, attrs pcommon.M
 		flow.Source = edge.Party{Workload: naming.Unknown}
 	}
 	s.weight = naming.WeightKey{Source: flow.Source, Service: flow.Service, Destination: flow.Destination}
-	s.edge = t.edgeOf(source, &labels, flow, start)
+	s.edge = t.edgeOf(source, &labels, flow, start, at)
 	s.edge.series++
 	t.targets.Add(target, id, s)
 	return s
 }
 
+// maxAge is how long a waypoint may have run before it was first scraped for all that it counted to be new.
+const maxAge = time.Minute
+
+// allNew tells whether all that a waypoint counted since its start is of the time that the graph covers, and so late that others who told it are
+// remembered.
+func (t *Waypoints) allNew(start, at pcommon.Timestamp) bool {
+	begun := naming.Begun(t.names)
+	return begun > 0 && start >= begun && !moment.Since(start, at, maxAge)
+}
+
 // edgeOf finds or creates the edge of a series.
-func (t *Waypoints) edgeOf(source *exposition.Source, labels *exposition.Labels, flow edges.Flow, start pcommon.Timestamp) *waypointEdge {
+func (t *Waypoints) edgeOf(source *exposition.Source, labels *exposition.Labels, flow edges.Flow, start, at pcommon.Timestamp) *waypointEdge {
 	key := edge.Key{Source: flow.Source, Destination: flow.Destination, Service: flow.Service, Security: semconv.SecurityMutualTLS}
 	if labels.Security != "" && labels.Security != semconv.SecurityMutualTLS {
 		key.Security = semconv.SecurityNone
@@ -282,6 +297,16 @@ func (t *Waypoints) edgeOf(source *exposition.Source, labels *exposition.Labels,
 	w, known := t.edges[e]
 	if !known {
 		w = &waypointEdge{edge: e, spans: e.HasRoutes()}
+		if told, failed := e.Responses().By(semconv.RequestSourceSpans); t.allNew(start, at) {
+			w.total.Apply(at, told, 0, t.cfg.Reconcile)
+			w.durations.Apply(at, told, 0, t.cfg.Reconcile)
+			w.failed.Apply(at, failed, 0, t.cfg.Reconcile)
+			for _, of := range e.Responses() {
+				if of.Source == semconv.RequestSourceSpans {
+					w.codes.Spans(at, of.Code, of.N, t.cfg.Reconcile)
+				}
+			}
+		}
 		t.edges[e] = w
 		t.store.Edges.Use(e)
 	}
@@ -340,7 +365,8 @@ func (t *Waypoints) count(w *waypointEdge, inc *waypointIncrement, now pcommon.T
 	_, total := w.total.Apply(now, 0, inc.total, t.cfg.Reconcile)
 	_, failed := w.failed.Apply(now, 0, inc.failed, t.cfg.Reconcile)
 	_, durations := w.durations.Apply(now, 0, inc.duration.Count, t.cfg.Reconcile)
-	total, failed, durations = t.logs.Beyond(w.edge, now, total, failed, durations, inc.responses)
+	beyond := w.codes.Waypoint(now, inc.responses, total, t.cfg.Reconcile)
+	total, failed, durations = t.logs.Beyond(w.edge, now, total, failed, durations, beyond)
 	if total == 0 && failed == 0 && durations == 0 {
 		return
 	}
@@ -354,14 +380,14 @@ func (t *Waypoints) count(w *waypointEdge, inc *waypointIncrement, now pcommon.T
 	}
 }
 
-// bySpan tells how much of a request that a span tells of an edge is not counted from a waypoint's metrics already.
-func (t *Waypoints) bySpan(e *edges.Edge, now pcommon.Timestamp, failed bool) (total, failures, durations uint64) {
+// bySpan tells how much of a request that a span tells of an edge is not counted from a waypoint's metrics already, and by which code.
+func (t *Waypoints) bySpan(e *edges.Edge, now pcommon.Timestamp, failed bool, code uint16) (total, failures, durations uint64, as uint16) {
 	w, told := t.edges[e]
 	if !told {
 		if failed {
 			failures = 1
 		}
-		return 1, failures, 1
+		return 1, failures, 1, code
 	}
 	w.spans = true
 	total, _ = w.total.Apply(now, 1, 0, t.cfg.Reconcile)
@@ -369,7 +395,10 @@ func (t *Waypoints) bySpan(e *edges.Edge, now pcommon.Timestamp, failed bool) (t
 	if failed {
 		failures, _ = w.failed.Apply(now, 1, 0, t.cfg.Reconcile)
 	}
-	return total, failures, durations
+	if code != 0 {
+		code = w.codes.Span(now, code, total > 0, t.cfg.Reconcile)
+	}
+	return total, failures, durations, code
 }
 
 // Rewind takes note that the graph's clock went back to a time: no scrape was later.
@@ -382,6 +411,7 @@ func (t *Waypoints) Rewind(now pcommon.Timestamp) {
 		for _, lead := range [...]*reconcile.Lead{&w.total, &w.failed, &w.durations} {
 			lead.Rewind(now)
 		}
+		w.codes.Rewind(now)
 		for i := range w.held {
 			w.held[i].at = min(w.held[i].at, now)
 		}

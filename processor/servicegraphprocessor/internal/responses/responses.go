@@ -87,6 +87,19 @@ func (c *Counts) Add(r Response, n uint64) {
 	}
 }
 
+// By is how many a source told, and how many of those failed.
+func (c Counts) By(source string) (total, failed uint64) {
+	for i := range c {
+		if c[i].Source == source {
+			total += c[i].N
+			if c[i].Code >= 500 && c[i].Code != otherCode {
+				failed += c[i].N
+			}
+		}
+	}
+	return total, failed
+}
+
 // find finds or creates a response's count; nil if there are as many as a bound.
 func (c *Counts) find(r Response, bound int) *Count {
 	for i := range *c {

@@ -81,7 +81,7 @@ func Parse(body io.Reader, contentType string, at time.Time, target Target, opti
 			return pmetric.Metrics{}, Stats{}, fmt.Errorf("parsing exposition: %w", err)
 		}
 	}
-	tracker.assign(at, p.cumulative, restarted, p.stats.Overflowed > 0, whole)
+	tracker.assign(at, p.cumulative, p.uptime, restarted, p.stats.Overflowed > 0, whole)
 	appendUp(p.scope, p.at, 1)
 	return md, p.stats, nil
 }
@@ -145,8 +145,10 @@ type parse struct {
 	order      []*histogram
 	hashBuffer []byte
 	tracker    *Tracker
-	whole      bool
-	stats      Stats
+	// uptime is how long an Envoy has run, with what is left of its last second.
+	uptime time.Duration
+	whole  bool
+	stats  Stats
 }
 
 func (p *parse) run(raw []byte, format string) error {
@@ -189,6 +191,9 @@ func (p *parse) enter(name []byte) *family {
 	return &p.family
 }
 
+// envoyUptime is for how many whole seconds an Envoy has run.
+const envoyUptime = "envoy_server_uptime"
+
 func (p *parse) series(parser textparse.Parser) {
 	text, _, value := parser.Series()
 	name := text
@@ -196,6 +201,9 @@ func (p *parse) series(parser textparse.Parser) {
 		name = text[:i]
 	}
 	// A name in quotes stands inside the braces; none of the mesh's metrics needs that.
+	if string(name) == envoyUptime && value >= 0 && value < maxUptime.Seconds() {
+		p.uptime = time.Duration(value+1) * time.Second
+	}
 	if !p.options.keeps(name) || string(name) == semconv.MetricUp {
 		p.stats.Filtered++
 		return

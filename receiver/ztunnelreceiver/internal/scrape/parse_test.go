@@ -243,6 +243,24 @@ func TestParseFails(t *testing.T) {
 	require.ErrorIs(t, err, broken)
 }
 
+// TestUptime has the first scrapes of Envoys that ran for long or not, and the next one.
+func TestUptime(t *testing.T) {
+	for uptime, want := range map[string]time.Duration{"3": 4 * time.Second, "59": 60 * time.Second, "60": 0, "-1": 0, "NaN": 0} {
+		tracker := NewTracker()
+		for scrape := range 2 {
+			body := "# TYPE envoy_server_uptime gauge\nenvoy_server_uptime{} " + uptime + "\n# TYPE istio_requests_total counter\nistio_requests_total 7\n"
+			now := at.Add(time.Duration(scrape) * time.Second)
+			md, _, err := Parse(strings.NewReader(body), "", now, Target{Kind: Waypoint, Name: "shop/waypoint"}, Options{}, tracker)
+			require.NoError(t, err)
+			for _, m := range md.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().All() {
+				if m.Type() == pmetric.MetricTypeSum {
+					assert.Equal(t, at.Add(-want).UnixNano(), int64(m.Sum().DataPoints().At(0).StartTimestamp()), uptime)
+				}
+			}
+		}
+	}
+}
+
 func TestParseHistogram(t *testing.T) {
 	body, err := os.ReadFile(filepath.Join("testdata", "waypoint.prom"))
 	require.NoError(t, err)

@@ -9,7 +9,7 @@ import (
 // Tracker remembers the cumulative series of one target's last successful scrape and gives points their start
 // timestamps:
 //   - In the target's very first scrape a series starts at that scrape: start = timestamp. Its value is what went before,
-//     a baseline that a consumer must not count.
+//     a baseline that a consumer must not count. Where the target says how long it has run, and that is not for long, it starts there.
 //   - A series that is new later counts from zero at the previous successful scrape, and so does one whose value fell.
 //   - Every other series keeps its start.
 //
@@ -65,9 +65,12 @@ func (t *Tracker) unchanged(series uint64, value float64) bool {
 	return known && old.value == value
 }
 
-// assign gives a successful scrape's points their starts. restarted tells that its target began anew; incomplete, that series were
-// left out of it; whole, that it tells also what did not change.
-func (t *Tracker) assign(at time.Time, points []cumulative, restarted, incomplete, whole bool) {
+// maxUptime is how long a target may have run for its series to start with it.
+const maxUptime = time.Minute
+
+// assign gives a successful scrape's points their starts. A target that ran for uptime has counted since, if that is not 0; restarted tells
+// that it began anew; incomplete, that series were left out of the scrape; whole, that it tells also what did not change.
+func (t *Tracker) assign(at time.Time, points []cumulative, uptime time.Duration, restarted, incomplete, whole bool) {
 	now := pcommon.NewTimestampFromTime(at)
 	previous := pcommon.NewTimestampFromTime(t.last)
 	if !at.After(t.last) {
@@ -76,6 +79,10 @@ func (t *Tracker) assign(at time.Time, points []cumulative, restarted, incomplet
 		t.last = time.Time{}
 	}
 	first := t.last.IsZero()
+	began := now
+	if uptime > 0 && uptime <= maxUptime {
+		began = pcommon.NewTimestampFromTime(at.Add(-uptime))
+	}
 	if restarted {
 		t.restarts++
 	}
@@ -85,7 +92,7 @@ func (t *Tracker) assign(at time.Time, points []cumulative, restarted, incomplet
 		start := old.start
 		switch {
 		case first:
-			start = now
+			start = began
 		case restarted || !known || p.value < old.value:
 			start = previous
 		}
