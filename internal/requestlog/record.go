@@ -174,5 +174,7 @@ func ID(proxy string, line []byte, shift time.Duration) string {
 		_, _ = d.Write(line)
 		binary.BigEndian.PutUint64(id[8*half:], d.Sum64())
 	}
-	return hex.EncodeToString(id[:])
+	var text [2 * len(id)]byte
+	hex.Encode(text[:], id[:])
+	return string(text[:])
 }
