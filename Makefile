@@ -76,7 +76,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (default 10s; at night 5m)
 	for package in $$($(GO) list -tags $(TAGS) ./...); do \
 	  for target in $$($(GO) test -tags $(TAGS) -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 	    echo "== $$package $$target"; \
-	    $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $${FUZZTIME:-10s} $$package; \
+	    $(GO) test -tags $(TAGS) -run '^$$' -fuzz "^$$target\$$" -fuzztime $${FUZZTIME:-10s} -fuzzminimizetime 10x $$package; \
 	  done; \
 	done
 
