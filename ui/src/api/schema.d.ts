@@ -1403,6 +1403,8 @@ export interface components {
             request_id?: string;
             /** @description namespace/name of the waypoint or gateway that logged the request. */
             waypoint?: string;
+            /** @description How long the server took to begin its answer, as the waypoint or gateway saw it; what is left of duration_ms is the proxy's own and the transfer's. Absent where no server answered. */
+            upstream_ms?: number;
             reason?: string;
             message?: string;
             policy?: string;

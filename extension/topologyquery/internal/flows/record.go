@@ -42,11 +42,12 @@ const (
 	fieldBytesRecv    = "bytes_received"
 	fieldDuration     = "duration" // nanoseconds
 	fieldResponseFlag = "response_flags"
+	fieldUpstream     = "upstream_duration" // nanoseconds, and one more, since 0 is none
 )
 
 // Kind are flows as records.
 var Kind = records.Kind{
-	Name: KindName, Ints: []string{fieldStatus, fieldGRPCStatus, fieldSourcePort, fieldDestPort, fieldBytesSent, fieldBytesRecv, fieldDuration},
+	Name: KindName, Ints: []string{fieldStatus, fieldGRPCStatus, fieldSourcePort, fieldDestPort, fieldBytesSent, fieldBytesRecv, fieldDuration, fieldUpstream},
 	Raw: []string{fieldUID, fieldRequestID}, Lookups: []string{fieldRequestID}, Identity: []string{fieldUID}, Share: 0.35,
 }
 
@@ -119,6 +120,9 @@ func encode(f *Flow) records.Record {
 		if f.GRPCStatus != nil {
 			number(fieldGRPCStatus, *f.GRPCStatus+1)
 		}
+		if f.UpstreamMS != nil {
+			number(fieldUpstream, int64(math.Round(*f.UpstreamMS*1e6))+1)
+		}
 	}
 	return records.Record{Time: f.Time.UnixNano(), Fields: fields}
 }
@@ -146,6 +150,9 @@ func decode(r records.Row) *Flow {
 		if status := r.Number(fieldGRPCStatus); status != 0 {
 			status--
 			f.GRPCStatus = &status
+		}
+		if took := r.Number(fieldUpstream); took != 0 {
+			f.UpstreamMS = milliseconds(took - 1)
 		}
 	}
 	return f

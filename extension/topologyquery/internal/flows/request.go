@@ -31,6 +31,9 @@ type Request struct {
 	// Waypoint is "namespace/name" of the waypoint or gateway that logged the request.
 	Waypoint   string `json:"waypoint,omitempty"`
 	GRPCStatus *int64 `json:"grpc_status,omitempty"`
+	// UpstreamMS is how long the server behind the proxy took to begin its answer; the rest of the flow's duration is the proxy's and the
+	// transfer's. It is nil where no server answered.
+	UpstreamMS *float64 `json:"upstream_ms,omitempty"`
 }
 
 func parseRequest(resource pcommon.Map, record plog.LogRecord) Flow {
@@ -60,11 +63,20 @@ func parseRequest(resource pcommon.Map, record plog.LogRecord) Flow {
 		ID:       text(attrs, semconv.AttrRequestID),
 		Waypoint: cmp.Or(text(resource, semconv.AttrWaypoint), text(resource, semconv.AttrGateway)),
 	}
+	if took, ok := attrs.Get(semconv.AttrUpstreamTime); ok && took.Type() == pcommon.ValueTypeInt && took.Int() >= 0 {
+		f.UpstreamMS = milliseconds(took.Int())
+	}
 	if status, ok := attrs.Get(semconv.AttrGRPCStatusCode); ok && status.Type() == pcommon.ValueTypeInt {
 		code := status.Int()
 		f.GRPCStatus, f.Protocol = &code, semconv.ProtocolGRPC
 	}
 	return f
+}
+
+// milliseconds are those of nanoseconds.
+func milliseconds(ns int64) *float64 {
+	ms := float64(ns) / float64(time.Millisecond)
+	return &ms
 }
 
 // securities are the words of flows for those of edges; a request of which no edge is known has none of them.

@@ -22,7 +22,7 @@ func requests(t *testing.T) *Store {
 		semconv.AttrRequestMethod: "GET", semconv.AttrURLPath: "/products/4711", semconv.AttrResponseStatusCode: int64(503),
 		semconv.AttrResponseFlags: "UF,URX", semconv.AttrResponseDetails: "upstream_reset", semconv.AttrTransportFailure: "TLS_error",
 		semconv.AttrRouteName: "shop.catalog.0", semconv.AttrRequestID: "one", semconv.AttrErrorType: semconv.ErrorTypeTLSFailure,
-		semconv.AttrRequestDuration: int64(12e6), semconv.AttrRequestBodySize: int64(7), semconv.AttrResponseBodySize: int64(9),
+		semconv.AttrRequestDuration: int64(12e6), semconv.AttrUpstreamTime: int64(9e6), semconv.AttrRequestBodySize: int64(7), semconv.AttrResponseBodySize: int64(9),
 		semconv.LabelDestinationService: "catalog.shop.svc.cluster.local", semconv.LabelSecurityPolicy: semconv.SecurityMutualTLS,
 		semconv.AttrSourceAddress: "10.0.0.1", semconv.AttrSourcePod: "web-1", semconv.AttrSourceNamespace: "shop",
 	}))
@@ -46,7 +46,7 @@ func TestRequests(t *testing.T) {
 	f := list[0]
 	assert.Equal(t, &Request{
 		Method: "GET", Path: "/products/4711", Status: 503, Flags: "UF,URX", Details: "upstream_reset; TLS_error",
-		Route: "shop.catalog.0", ID: "one", Waypoint: "shop/waypoint",
+		Route: "shop.catalog.0", ID: "one", Waypoint: "shop/waypoint", UpstreamMS: milliseconds(9e6),
 	}, f.Request)
 	assert.Equal(t, "http", f.Protocol)
 	assert.Equal(t, "catalog.shop.svc.cluster.local", f.Service)

@@ -118,6 +118,12 @@ var csvColumns = []struct {
 	{"status", ofRequest(func(r *flows.Request) string { return strconv.Itoa(r.Status) })},
 	{"response_flags", ofRequest(func(r *flows.Request) string { return r.Flags })},
 	{"request_id", ofRequest(func(r *flows.Request) string { return r.ID })},
+	{"upstream_ms", ofRequest(func(r *flows.Request) string {
+		if r.UpstreamMS == nil {
+			return ""
+		}
+		return strconv.FormatFloat(*r.UpstreamMS, 'f', -1, 64)
+	})},
 	{"message", func(f *flows.Flow) string { return f.Message }},
 }
 
