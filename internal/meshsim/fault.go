@@ -306,9 +306,11 @@ func callersOf(m *mesh, to *workload, least float64) []*workload {
 	return callers
 }
 
-// part cuts a node that calls another off from it, nil if no node calls another often.
+// part cuts a node off from another one on which it calls several workloads, nil if there is none: of a single one nobody could tell that it is
+// not its own fault.
 func (m *mesh) part(i *incident, random *rand.Rand) *incident {
 	rate := map[[2]string]float64{}
+	called := map[[2]string]map[*workload]bool{}
 	for _, w := range m.workloads {
 		for _, c := range w.calls {
 			if !w.mesh || !c.to.mesh {
@@ -317,7 +319,14 @@ func (m *mesh) part(i *incident, random *rand.Rand) *incident {
 			for _, from := range w.pods {
 				for _, to := range c.to.pods {
 					if from.node != to.node {
-						rate[[2]string{from.node, to.node}] += c.rate / float64(len(w.pods)*len(c.to.pods))
+						pair, rated := [2]string{from.node, to.node}, c.rate/float64(len(w.pods)*len(c.to.pods))
+						rate[pair] += rated
+						if called[pair] == nil {
+							called[pair] = map[*workload]bool{}
+						}
+						if rated >= leastRate {
+							called[pair][c.to] = true
+						}
 					}
 				}
 			}
@@ -326,7 +335,7 @@ func (m *mesh) part(i *incident, random *rand.Rand) *incident {
 	var pairs [][2]string
 	for _, a := range m.nodes {
 		for _, b := range m.nodes {
-			if rate[[2]string{a, b}] >= 4*leastRate {
+			if rate[[2]string{a, b}] >= 4*leastRate && len(called[[2]string{a, b}]) > 1 {
 				pairs = append(pairs, [2]string{a, b})
 			}
 		}

@@ -34,12 +34,12 @@ var HardFaults = append([]Fault{
 // kinds are what a detector may call the faults whose names are none.
 var kinds = map[Fault]string{
 	FaultPartialRefused: "connection_refused",
-	FaultBlackhole:      "connection_timeout|connection_reset|latency",
+	FaultBlackhole:      "connection_timeout|connection_reset|latency|hbone_blocked",
 	FaultHang:           "connection_timeout|latency|http_errors",
 	FaultUnanswered:     "connection_reset|http_errors",
 	FaultPacketLoss:     "latency|connection_timeout|connection_reset",
 	FaultCrashLoop:      "connection_refused|connection_reset",
-	FaultPartition:      "connection_timeout|connection_reset|node_down|latency",
+	FaultPartition:      "hbone_blocked|connection_timeout|connection_reset|node_down",
 	FaultAllowList:      "policy_denied",
 	FaultSlowDatabase:   "latency",
 }

@@ -179,6 +179,23 @@ var ruleTests = map[string]ruleTest{
 			s.fault()
 		},
 	},
+	rules.SlowConnections: {
+		kind: rules.KindLatency, root: "data/redis",
+		fires: func(s *shop) {
+			s.broken[toRedis] = func(e *worldEdge) { e.last(8, 4*time.Millisecond, s.redis...) }
+			s.health()
+			s.broken[toRedis] = func(e *worldEdge) { e.last(8, 300*time.Millisecond, s.redis...) }
+			s.fault()
+			s.broken[toRedis] = func(e *worldEdge) { e.last(8, 4*time.Millisecond, s.redis...) }
+			s.run(time.Minute, s.live)
+		},
+		silent: func(s *shop) {
+			s.broken[toRedis] = func(e *worldEdge) { e.last(8, 4*time.Millisecond, s.redis...) }
+			s.health()
+			s.broken[toRedis] = func(e *worldEdge) { e.last(8, 6*time.Millisecond, s.redis...) }
+			s.fault()
+		},
+	},
 	rules.ErrorExcess: sparseTest(rules.KindHTTPErrors, func(s *shop) {
 		s.broken[toPayment] = func(e *worldEdge) { e.ok(60, s.payment...).answer(60, 9, 25*time.Millisecond, s.payment...) }
 		s.broken[toCheckout] = func(e *worldEdge) { e.ok(60, s.checkout...).answer(60, 9, 60*time.Millisecond, s.checkout...) }

@@ -73,6 +73,7 @@ type worldEdge struct {
 	requests, requestsFailed uint64
 	lasted                   uint64 // connections of which it is known for how many seconds they were open
 	seconds                  float64
+	lives                    map[int32]uint64 // these by index, as durations are
 	durations                map[int32]uint64 // by index of an exponential histogram of scale 2
 	changed                  bool
 	overflow                 bool // what exceeds a bound of the graph
@@ -189,7 +190,7 @@ func (w *world) edge(source, destination string) *worldEdge {
 	if e, ok := w.byName[[2]outage.Name{src, dst}]; ok {
 		return e
 	}
-	e := &worldEdge{w: w, failed: map[[2]string]uint64{}, durations: map[int32]uint64{}, key: edge.Key{
+	e := &worldEdge{w: w, failed: map[[2]string]uint64{}, durations: map[int32]uint64{}, lives: map[int32]uint64{}, key: edge.Key{
 		Source:      edge.Party{Workload: src.Name + "-v1", Namespace: src.Namespace, App: src.Name, Version: "v1"},
 		Destination: edge.Party{Workload: dst.Name + "-v1", Namespace: dst.Namespace, App: dst.Name, Version: "v1"},
 		Service:     dst.Name + "." + dst.Namespace + ".svc.cluster.local", Port: 8080, Protocol: semconv.ProtocolHTTP,
@@ -210,6 +211,7 @@ func (e *worldEdge) ok(n uint64, pods ...*worldPod) *worldEdge {
 // last are n connections that went well after so long.
 func (e *worldEdge) last(n uint64, each time.Duration, pods ...*worldPod) *worldEdge {
 	e.lasted, e.seconds = e.lasted+n, e.seconds+float64(n)*each.Seconds()
+	e.lives[exponentialIndex(each)] += n
 	return e.ok(n, pods...)
 }
 
@@ -448,6 +450,7 @@ func (e *worldEdge) points(point func(string, uint64) pcommon.Map, scope pmetric
 		p.SetTimestamp(e.w.stamp())
 		p.SetCount(e.lasted)
 		p.SetSum(e.seconds)
+		putDurations(p, e.lives)
 		e.key.PutAttributes(p.Attributes())
 	}
 	if e.requests == 0 {
@@ -463,17 +466,21 @@ func (e *worldEdge) points(point func(string, uint64) pcommon.Map, scope pmetric
 	p := histogram.DataPoints().AppendEmpty()
 	p.SetStartTimestamp(pcommon.NewTimestampFromTime(begin))
 	p.SetTimestamp(e.w.stamp())
-	p.SetScale(2)
 	p.SetCount(e.requests)
+	putDurations(p, e.durations)
+	e.key.PutAttributes(p.Attributes())
+}
+
+func putDurations(p pmetric.ExponentialHistogramDataPoint, durations map[int32]uint64) {
+	p.SetScale(2)
 	// Index i of the test's scale counts from one microsecond, the point's from one second.
 	const second = 80
 	p.Positive().SetOffset(-second)
 	counts := make([]uint64, 160)
-	for index, n := range e.durations {
+	for index, n := range durations {
 		counts[index] += n
 	}
 	p.Positive().BucketCounts().FromRaw(counts)
-	e.key.PutAttributes(p.Attributes())
 }
 
 // told is an outage event as it was sent.

@@ -135,6 +135,7 @@ type Finder struct {
 	companions []companion
 	finish     finish
 	attributed attributed
+	standing   standing
 }
 
 // New returns a finder over what was observed and judged.
@@ -143,16 +144,17 @@ func New(store *observe.Store, j *judge.Judge) *Finder {
 	p := placement{store, w}
 	return &Finder{
 		store:      store,
-		finders:    []finder{nodesDown{store, p}, uncaptured{store, j}, overloaded{store, j}, unresolved{store, j}, controlPlane{j}, policies{}, nodesFailing{store, p}, w, unsigned{store}, sources{store}, destinations{store}},
+		finders:    []finder{nodesDown{store, p}, uncaptured{store, j}, overloaded{store, j}, unresolved{store, j}, controlPlane{j}, policies{}, partitions{store, p}, nodesFailing{store, p}, w, unsigned{store}, sources{store}, destinations{store}},
 		companions: []companion{certificates{j}, budgets{store}, telemetry{store}},
 		finish:     finish{store, j, p, weighing{store, p}},
 		attributed: attributed{j.Attribution},
+		standing:   standing{&j.Chronic},
 	}
 }
 
 // Explain returns the causes of everything that is wrong now, in a stable order.
 func (f *Finder) Explain() []*Explanation {
-	wrong := wrongEdges(f.store.Edges.Faulty)
+	wrong := f.standing.without(wrongEdges(f.store.Edges.Faulty))
 	causes := map[*observe.Pair]*observe.Pair{}
 	incidents, rest := f.attributed.find(wrong)
 	chains := newChains(f.store, rest)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nephilia/nephilia/processor/outagedetector/internal/judge"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
@@ -123,6 +124,9 @@ func (c *chains) accounts(b Blame, out *observe.Pair) (Blame, float64) {
 		return c.weak(b, out)
 	}
 	theirs := other.Fault()
+	if other.Family == observe.Latency && !out.RequestsTimed() && judge.WellForOthers(out, c.store.Now) {
+		return Blame{}, 0
+	}
 	if other.Family == observe.Silence || out.Onset(other.Family) > since+headStart+int64(out.Win.Length()) {
 		return Blame{}, 0
 	}
@@ -190,7 +194,7 @@ func (c *chains) weak(b Blame, out *observe.Pair) (Blame, float64) {
 	}{
 		{observe.Connections, observe.Closed}, {observe.NoAnswer, observe.Closed}, {observe.RequestErrors, observe.Requests}, {observe.Latency, observe.Timed},
 	} {
-		if lane.family == observe.Latency && b.Family == observe.RequestErrors && !failsOthers || lane.family == observe.Connections && out.Barred {
+		if lane.family == observe.Latency && (b.Family == observe.RequestErrors && !failsOthers || !out.RequestsTimed() && judge.WellForOthers(out, c.store.Now)) || lane.family == observe.Connections && out.Barred {
 			continue
 		}
 		bad, total := out.Win.Sum(badLane[lane.family], slots), out.Win.Sum(lane.total, slots)
@@ -251,7 +255,9 @@ func weakKind(b Blame) (string, *rules.Rule) {
 	case observe.NoAnswer:
 		id = rules.NoAnswer
 	case observe.Latency:
-		id = rules.SlowRequests
+		if id = rules.SlowRequests; !b.Pair.RequestsTimed() {
+			id = rules.SlowConnections
+		}
 	case observe.Connections:
 		id = rules.Refused
 		var newest int64

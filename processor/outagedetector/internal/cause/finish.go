@@ -104,12 +104,22 @@ func (f finish) waiting(e *Explanation, now int64) bool {
 	}
 	for _, b := range e.Edges {
 		for _, out := range b.Pair.Destination.Out {
-			if starved(out, e.Since, now) {
+			if starved(out, e.Since, now) || hanging(out, e.Since, now) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// hanging tells whether many connections that were opened since about a time have not ended, on an edge where they used to be short.
+func hanging(p *observe.Pair, since, now int64) bool {
+	w := &p.Win
+	w.Advance(now)
+	slots := w.SlotsFor(time.Duration(now-since) + w.Length())
+	opened, closed := w.Sum(observe.Opened, slots), w.Sum(observe.Closed, slots)
+	return opened >= closed+leastMissed && 4*(opened-closed) >= opened && w.Normal(observe.Closed, slots) >= 0.9*w.Normal(observe.Opened, slots) &&
+		w.Normal(observe.Closed, slots) >= leastMissed
 }
 
 // starved tells whether an edge gets far fewer answers since about a time than it always did: to requests, where they are known.

@@ -30,7 +30,10 @@ func (f nodesDown) find(open []Blame) (found []*Explanation, rest []Blame) {
 		e := ofFault(outage.Subject{Type: TypeNode, Name: name}, &n.Down, name)
 		e.Recovered = recovered(n)
 		rest = take(&e.Edges, open, func(b Blame) bool {
-			_, lastBad := b.span()
+			since, lastBad := b.span()
+			if b.Family == observe.RequestErrors && since < n.Down.Since-lingering {
+				return false // it failed long before
+			}
 			return f.placement.belongs(b, name) && (n.Down.On || lastBad <= n.Down.Recovered+late)
 		})
 		e.Confirmed = len(e.Edges) > 0

@@ -217,6 +217,15 @@ func (s *Condition) healed(c counts) bool {
 	return false
 }
 
+// Stands tells whether what fails on an edge is a condition that stands, and how much failed of it since a time.
+func (j *Chronic) Stands(p *observe.Pair, family observe.Family, since int64) (failed uint64, ok bool) {
+	if len(j.standing) == 0 || j.standing[chronicKey{p, family}] == nil {
+		return 0, false
+	}
+	c := countsOf(p, family)
+	return c.w.Sum(c.bad, c.w.SlotsFor(time.Duration(j.store.Now-since)+c.w.Length())), true
+}
+
 // Len is how many conditions stand.
 func (j *Chronic) Len() int { return len(j.standing) }
 

@@ -95,7 +95,7 @@ func (j *Judge) edge(p *observe.Pair, now int64) {
 	}
 	if p.Rows == nil || p.Rules.Get(rules.LatencyExcess) == nil {
 		// Which requests are slow was decided as they were counted.
-		judgeCounts(p, observe.Latency, p.Rules.Get(rules.SlowRequests), slowOf(p), now)
+		judgeCounts(p, observe.Latency, slowRule(p, now), slowOf(p), now)
 	}
 	j.stalls.judge(p, now)
 	j.Proxies.Late.note(p, now)

@@ -18,7 +18,8 @@ const (
 	// latestSlots is how many slots show what was usual just before.
 	latestSlots = 18
 	// pastOfSilence is how much longer the past must be known than a silence lasts: what works now and then pauses for as long as it likes.
-	pastOfSilence = 3
+	// Of what was never silent before a shorter past says as much.
+	pastOfSilence, pastOfBusy = 3, 2
 	// beyondLull is how much longer than any before a silence must last.
 	beyondLull = 2
 	// giveUp is after how long a silence that says nothing is no longer watched.
@@ -128,15 +129,23 @@ func unlikely(p *observe.Pair, slots int, activity, chance float64) bool {
 	w := &p.Win
 	before := max(slots+1, w.Age(p.LastActive))
 	known := w.NormalSlots(before)
-	if known < max(usualSlots, pastOfSilence*float64(slots)) {
+	active := w.Normal(observe.Active, before)
+	past := float64(pastOfSilence)
+	if active >= known {
+		past = pastOfBusy
+	}
+	if known < max(usualSlots, past*float64(slots)) {
 		return false
 	}
-	active := w.Normal(observe.Active, before) / (known + 1)
+	active /= known + 1
 	var latest, n float64
-	var calls, bytes moments
+	var calls, bytes, shares moments
 	for age := before; age < w.Known(); age++ {
 		calls.add(float64(max(w.At(observe.Closed, age), w.At(observe.Requests, age))))
 		bytes.add(float64(w.At(observe.Bytes, age)))
+		if own, all := callsOf(p, age); all > 0 {
+			shares.add(own / all)
+		}
 		n++
 		if n <= latestSlots {
 			latest += float64(w.At(observe.Active, age))
@@ -147,12 +156,34 @@ func unlikely(p *observe.Pair, slots int, activity, chance float64) bool {
 	}
 	silent := math.Pow(1-active, float64(slots))
 	// Connections that stay open make no calls to be counted, but what they carry comes in portions all the same.
-	rate := max(calls.events(), bytes.events())
+	// Where the source's calls come and go together, its share of them is even though their number is not.
+	rate := max(calls.events(), bytes.events(), shares.events())
 	if n == 0 {
 		// The silence is all that the window shows: of what was before it is known only how often anything happened.
 		rate = active
 	}
 	return silent <= math.Sqrt(chance) && stats.Silence(rate*activity*float64(slots)) <= chance
+}
+
+// callsOf is how many calls an edge made in a slot, and how many its source did in all.
+func callsOf(p *observe.Pair, age int) (own, all float64) {
+	for _, out := range p.Source.Out {
+		if out.Win.Length() != p.Win.Length() {
+			continue
+		}
+		then := out.Win.Age(p.Win.Start(age))
+		if then >= out.Win.Known() {
+			continue
+		}
+		n := float64(max(out.Win.At(observe.Closed, then), out.Win.At(observe.Requests, then)))
+		if all += n; out == p {
+			own = n
+		}
+	}
+	if all == own {
+		return 0, 0 // it is all that the source does
+	}
+	return own, all
 }
 
 // moments are a slot's mean and variance.
@@ -350,9 +381,14 @@ func failing(p *observe.Pair, slots int) bool {
 	if p.Faults[observe.NoAnswer].On {
 		return true
 	}
-	slots += 2
-	connections, requests := p.Win.Sum(observe.Failed, slots), p.Win.Sum(observe.RequestsFailed, slots)
-	return connections >= 2 && 5*connections >= p.Win.Sum(observe.Closed, slots) || requests >= 2 && 5*requests >= p.Win.Sum(observe.Requests, slots)
+	return worse(&p.Win, observe.Failed, observe.Closed, slots+2) || worse(&p.Win, observe.RequestsFailed, observe.Requests, slots+2)
+}
+
+// worse tells whether at least a fifth of what was tried lately failed, and twice as large a part as usual.
+func worse(w *observe.Window, bad, total observe.Lane, slots int) bool {
+	failed, all := w.Sum(bad, slots), w.Sum(total, slots)
+	usual := w.Normal(bad, slots) / max(w.Normal(total, slots), 1)
+	return failed >= 2 && 5*failed >= all && float64(failed) >= 2*usual*float64(all)
 }
 
 // reports tells whether the ztunnels that tell of an edge still deliver.

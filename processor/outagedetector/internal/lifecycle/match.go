@@ -42,7 +42,7 @@ func (r *Registry) sharesEdges(e *cause.Explanation, taken map[*entry]bool) *ent
 		shared := 0
 		for _, list := range [][]cause.Blame{e.Edges, e.Affected} {
 			for _, b := range list {
-				if slices.Contains(o.Blames, keyOf(b)) {
+				if key := keyOf(b); slices.ContainsFunc(o.Blames, key.sameEdge) {
 					shared++
 				}
 			}
@@ -75,15 +75,24 @@ func covers(e *cause.Explanation, blames []blameKey) bool {
 	known := make(map[blameKey]bool, len(e.Edges)+len(e.Affected))
 	for _, list := range [][]cause.Blame{e.Edges, e.Affected} {
 		for _, b := range list {
-			known[keyOf(b)] = true
+			known[blameKey{Source: b.Pair.Source.Name, Destination: b.Pair.Destination.Name}] = true
 		}
 	}
 	for _, key := range blames {
-		if !known[key] {
+		if !known[blameKey{Source: key.Source, Destination: key.Destination}] {
 			return false
 		}
 	}
 	return true
+}
+
+// goesOn tells whether the connections of an outage that seemed to have ended soon fail again on the same edges, in another way: those of one who
+// swallows packets are cut, and then not accepted.
+func goesOn(o *entry, e *cause.Explanation) bool {
+	return len(e.Edges) > 0 && e.Since-o.LastBad <= int64(quietEnd) && !slices.ContainsFunc(e.Edges, func(b cause.Blame) bool {
+		key := keyOf(b)
+		return b.Family != observe.Connections && b.Family != observe.Stalled || !slices.ContainsFunc(o.Blames, key.sameEdge)
+	})
 }
 
 // fresh tells whether what is explained still goes on.
@@ -94,6 +103,11 @@ func fresh(e *cause.Explanation, now int64) bool {
 		}
 	}
 	return len(e.Edges) == 0
+}
+
+// sameEdge tells whether another fault is of the same edge, in whatever way it shows.
+func (k blameKey) sameEdge(other blameKey) bool {
+	return k.Source == other.Source && k.Destination == other.Destination
 }
 
 func keyOf(b cause.Blame) blameKey {
@@ -132,6 +146,9 @@ func (r *Registry) patience(e *cause.Explanation) int64 {
 	case e.Waiting:
 		return 5 * confirm
 	case e.Suspected:
+		return 3 * confirm
+	case e.Rule != nil && e.Rule.ID == rules.SlowConnections:
+		// Connections alone tell: whose doing it is others of the callee's callers show.
 		return 3 * confirm
 	case !e.Confirmed:
 		return 2 * confirm

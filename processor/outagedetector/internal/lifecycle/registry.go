@@ -165,7 +165,7 @@ func (r *Registry) begin(e *cause.Explanation, now int64) *entry {
 	id := r.identity(e)
 	for i, o := range r.ended {
 		again := o.Outage.Root == e.Root && o.Outage.Policy == e.Policy &&
-			(o.Outage.Kind == e.Kind && e.Since-o.LastBad <= int64(r.settings.Flap) || e.Since <= o.LastBad && e.Since > 0)
+			(o.Outage.Kind == e.Kind && e.Since-o.LastBad <= int64(r.settings.Flap) || e.Since <= o.LastBad && e.Since > 0 || goesOn(o, e))
 		if again || o.Outage.ID == id {
 			r.ended = slices.Delete(r.ended, i, i+1)
 			r.open = append(r.open, o)

@@ -226,10 +226,30 @@ func (s *Edges) durations(p *Pair, r *routeSeries, told durations, start pcommon
 	if !r.timing.increment(&told, start, pcommon.Timestamp(t), delta, s.clock.fromZero(start, t)) {
 		return
 	}
-	b := &told.buckets
-	limit := r.timing.slowAbove(p.Rules)
-	var all, slow uint64
-	for bucket, n := range b {
+	p.told.timed = true
+	failing := 2*p.Win.Slot(t, RequestsFailed) > p.Win.Slot(t, Requests)
+	all := s.slow(p, r.timing, &told, p.Rules.Get(rules.SlowRequests), t, failing)
+	for _, budget := range p.Destination.Budgets {
+		budget.addDurations(t, &told.buckets, all)
+	}
+	if all > 0 {
+		p.row(t, stats.Interval{Timed: float64(all), Seconds: told.took()})
+	}
+}
+
+// lived takes over how long connections lasted of an edge of which nothing else is known: of short ones that is how long they were waited for.
+func (s *Edges) lived(p *Pair, lives *timing, told durations, start pcommon.Timestamp, t int64, delta bool) {
+	if lives.increment(&told, start, pcommon.Timestamp(t), delta, s.clock.fromZero(start, t)) {
+		failing := p.Faults[Connections].On || p.Faults[NoAnswer].On || 2*p.Win.Slot(t, Failed) > p.Win.Slot(t, Closed)
+		s.slow(p, lives, &told, p.Rules.Get(rules.SlowConnections), t, failing)
+	}
+}
+
+// slow counts the durations that are longer than the usual ones, which it learns, and returns how many there are in all.
+func (s *Edges) slow(p *Pair, usual *timing, told *durations, rule *rules.Rule, t int64, failing bool) (all uint64) {
+	limit := usual.slowAbove(rule)
+	var slow uint64
+	for bucket, n := range &told.buckets {
 		if n == 0 {
 			continue
 		}
@@ -238,28 +258,23 @@ func (s *Edges) durations(p *Pair, r *routeSeries, told durations, start pcommon
 			slow += uint64(n)
 		}
 	}
-	for _, budget := range p.Destination.Budgets {
-		budget.addDurations(t, b, all)
-	}
 	if limit > 0 {
 		s.count(p, t, Timed, all)
 		s.count(p, t, Slow, slow)
 	}
-	if all > 0 {
-		p.row(t, stats.Interval{Timed: float64(all), Seconds: told.took()})
+	// While an edge is slow, or most of what it carries fails, its durations are not what is usual.
+	if p.Faults[Latency].On || failing || all > 0 && slow*2 >= all {
+		return all
 	}
-	// While an edge is slow, or most of its requests fail, its durations are not what is usual.
-	failing := 2*p.Win.Slot(t, RequestsFailed) > p.Win.Slot(t, Requests)
-	if !p.Faults[Latency].On && !failing && (all == 0 || slow*2 < all) {
-		if r.timing.Usual.Total() > pastDurations {
-			r.timing.Usual.Scale(0.5)
-		}
-		for bucket, n := range b {
-			if n > 0 {
-				r.timing.Usual.Add(bucket, float32(n))
-			}
+	if usual.Usual.Total() > pastDurations {
+		usual.Usual.Scale(0.5)
+	}
+	for bucket, n := range &told.buckets {
+		if n > 0 {
+			usual.Usual.Add(bucket, float32(n))
 		}
 	}
+	return all
 }
 
 func (s *Edges) sweep() {

@@ -6,8 +6,7 @@ import "github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 const leastDurations = 30
 
 // slowAbove is the bucket above which a duration is slow for the route; 0 while too little is known.
-func (t *timing) slowAbove(set *rules.RuleSet) int {
-	rule := set.Get(rules.SlowRequests)
+func (t *timing) slowAbove(rule *rules.Rule) int {
 	if rule == nil || t.Usual.Total() < leastDurations {
 		return 0
 	}

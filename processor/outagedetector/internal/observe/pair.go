@@ -52,6 +52,28 @@ type Way struct {
 	Behind bool
 	// Tunnelled tells that they are the mesh's.
 	Tunnelled bool
+	// Apart is between which nodes they fail.
+	Apart Apart
+}
+
+// Apart is the two nodes between which all tunnels of an edge fail that do.
+type Apart struct {
+	// From is the callers' node, To the callees'.
+	From, To string
+	// Last is when one failed last, and Mixed tells that others failed between other nodes about then.
+	Last  int64
+	Mixed bool
+}
+
+// failed takes over that a tunnel from one node to another failed.
+func (a *Apart) failed(from, to string, t int64) {
+	switch {
+	case t-a.Last > int64(time.Minute):
+		*a = Apart{From: from, To: to}
+	case a.From != from || a.To != to:
+		a.Mixed = true
+	}
+	a.Last = max(a.Last, t)
 }
 
 // Activity is when an edge was in use.
@@ -71,6 +93,7 @@ type told struct {
 	series  int  // how many series
 	native  bool // the service graph reports it
 	hasL7   bool // and its requests
+	timed   bool // and how long they take
 	cadence cadence
 	early   early
 }
@@ -242,6 +265,9 @@ func (p *Pair) Clients() (edges []*Pair) {
 	}
 	return edges
 }
+
+// RequestsTimed tells whether it is known how long requests take: of a server without spans their number may be all.
+func (p *Pair) RequestsTimed() bool { return p.told.timed }
 
 // Succeeded tells whether anything went well since the last mark. A failure whose reason is still being looked for is among the
 // connections that ended but not yet among the failed ones; its flow record tells.

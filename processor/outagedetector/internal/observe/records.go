@@ -43,6 +43,12 @@ func (s *Store) flow(record plog.LogRecord, node string) {
 	answer := semconv.AttrBytesRecv
 	if outbound {
 		p.runs.records[0]++
+		if reasons.Of(errorType).Lost && number(attrs, answer) == 0 {
+			to := s.Mesh.state.Pod(attr(attrs, semconv.AttrDestinationNamespace), attr(attrs, semconv.AttrDestinationPod))
+			if to != nil && to.Node != "" && node != "" {
+				p.Apart.failed(strings.Clone(node), to.Node, t)
+			}
+		}
 	} else {
 		p.runs.records[1]++
 		answer = semconv.AttrBytesSent

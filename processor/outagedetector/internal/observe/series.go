@@ -27,6 +27,7 @@ type series struct {
 	// unanswered are connections that got nothing back, lifetime how long connections lasted.
 	unanswered counter
 	lifetime   lifetime
+	lives      *timing // how long connections last, where nothing tells how long requests take
 	routes     []routeSeries
 }
 
@@ -236,6 +237,14 @@ func (s *seriesTable) lifetimes(metric pmetric.Metric) (boundary int64) {
 			p.Lasted = seconds / float64(n)
 			p.Win.Add(t, Lasted, n)
 			p.Win.Add(t, Lifetime, uint64(min(seconds/LifetimeUnit.Seconds(), mostAdded)))
+			if p.told.timed {
+				series.lives = nil
+				return
+			}
+			if series.lives == nil {
+				series.lives = &timing{}
+			}
+			s.edges.lived(p, series.lives, fromExponential(point, 1), point.StartTimestamp(), t, delta)
 		}
 	})
 }

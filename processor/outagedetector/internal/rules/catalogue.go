@@ -89,6 +89,7 @@ const (
 	NoAnswer            = "no_answer"
 	HTTPErrors          = "http_errors"
 	SlowRequests        = "latency"
+	SlowConnections     = "slow_connections"
 	ErrorExcess         = "error_excess"
 	LatencyExcess       = "latency_excess"
 	TrafficLoss         = "traffic_loss"
@@ -170,6 +171,13 @@ var Defaults = append(ofReasons(), []Rule{
 			"deviations (or `factor` times above its 98th percentile), and above its 98th percentile (`mesh.edge.request.duration`)",
 		Sentence: "{edge} {is} slow {when}: {failed} of {total} requests to {root} {take|took} longer than they ever {do|had}.",
 		Severity: Warning, Thresholds: Thresholds{MinCount: 5, MinRatio: 0.3, Chance: 1e-7, Noise: 0.02, MinIntervals: 2, Window: time.Minute, Factor: 2},
+	},
+	{
+		ID: SlowConnections, Kind: KindLatency, Title: "Connections take long",
+		Signal: "the same of how long short connections last (`mesh.edge.connection.duration`), where it is not known how long requests take: a database's, or where " +
+			"nobody sends spans",
+		Sentence: "{edge} {is} slow {when}: {failed} of {total} connections to {root} {last|lasted} longer than they ever {do|had}.",
+		Severity: Warning, Thresholds: Thresholds{MinCount: 5, MinRatio: 0.3, Chance: 1e-7, Noise: 0.02, MinIntervals: 2, Window: time.Minute, Factor: 3},
 	},
 	{
 		ID: ErrorExcess, Kind: KindHTTPErrors, Title: "More requests fail than usual",
