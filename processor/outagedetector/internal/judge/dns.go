@@ -292,7 +292,7 @@ func (j *Names) follow(found []*Unresolved, rule *rules.Rule, now int64) {
 				u.Evidence = old.Evidence // what began it says enough
 			}
 			u.Fault.Since, u.Fault.Fired = min(u.Fault.Since, old.Fault.Since), old.Fault.Fired
-			if old.Fault.Kind == rules.KindDNSFailure && u.Root == old.Root {
+			if old.Fault.Kind == rules.KindDNSFailure {
 				u.Fault.Kind, u.Fault.Rule = old.Fault.Kind, old.Fault.Rule
 			}
 			continue

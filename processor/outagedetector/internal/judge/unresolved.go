@@ -26,14 +26,22 @@ func (j *Names) ofSlow(q *inquiry, rule *rules.Rule, now int64) []*Unresolved {
 	var members []*observe.Asker
 	ill := answers{}
 	since := int64(math.MaxInt64)
+	on := map[string]map[outage.Name]bool{} // who waits, by node; bounded by the askers
 	for _, a := range q.counted {
 		for age := range min(j.slots(a, rule.Window), a.Win.Known()) {
 			if a.Win.At(observe.Slow, age) > 0 {
 				since = min(since, a.Win.Start(age))
 			}
 		}
-		if a.InVain == 0 && a.Win.Sum(observe.Slow, j.slots(a, rule.Window)) == 0 {
+		slow := a.Win.Sum(observe.Slow, j.slots(a, rule.Window)) > 0
+		if a.InVain == 0 && !slow {
 			continue
+		}
+		if slow {
+			if on[a.Node] == nil {
+				on[a.Node] = map[outage.Name]bool{}
+			}
+			on[a.Node][a.App] = true
 		}
 		a.Ill = now
 		members = append(members, a)
@@ -48,19 +56,23 @@ func (j *Names) ofSlow(q *inquiry, rule *rules.Rule, now int64) []*Unresolved {
 	}
 	// Whoever gets all answers in time since then speaks against the resolver; where caches give most, that takes a while to tell.
 	sure := float64(ill.pool.slow) >= rule.MinRatio*float64(ill.ended) || now-since >= int64(rule.Window)
-	wellApps, wellNodes := map[outage.Name]bool{}, map[string]bool{}
+	wellApps, wellNodes, elsewhere := map[outage.Name]bool{}, map[string]bool{}, false
 	for _, a := range q.counted {
 		if p := j.answeredSince(a, since+j.every(a)); sure && a.Ill < since && p.ended >= rule.MinCount && p.slow == 0 {
 			wellNodes[a.Node] = true
 			wellApps[a.App] = wellApps[a.App] || !slices.Contains(apps, a.App)
+			for node, waiting := range on {
+				elsewhere = elsewhere || a.Node != node && (waiting[a.App] || len(waiting) > 1)
+			}
 		}
 	}
 	maps.DeleteFunc(wellApps, func(_ outage.Name, well bool) bool { return !well })
 	zone := j.zone(apps, q, since, now)
 	switch {
-	case len(nodes) == 1 && !wellNodes[nodes[0]] && len(wellNodes) > 0:
-		u.Root = outage.Subject{Type: "node", Name: nodes[0]}
-		ill = *q.byNode[nodes[0]]
+	case len(on) == 1 && elsewhere && !wellNodes[slices.Collect(maps.Keys(on))[0]]:
+		// Whoever waits does so there, while the same app or others altogether do not elsewhere.
+		u.Root = outage.Subject{Type: "node", Name: slices.Collect(maps.Keys(on))[0]}
+		ill = *q.byNode[u.Root.Name]
 	case len(apps) > 0 && len(wellApps) > 0:
 		u.Root = zone
 	default:
