@@ -25,7 +25,7 @@ export function Pods({ pods, title, node }: { pods: (Pod & { namespace?: string;
       </div>
       <div className="table-scroll">
         <table className="table compact">
-          <TableHead columns={['Pod', named && 'Workload', 'Health', node === undefined && 'Node', 'Address', 'ztunnel', ...(measured ? ['#Connections', '#Failed', '#Requests', '#Failed'] : [])]} />
+          <TableHead columns={['Pod', named && 'Workload', 'Health', node === undefined && 'Node', 'Address', 'ztunnel now', ...(measured ? ['#Connections', '#Failed', '#Requests', '#Failed'] : [])]} />
           <tbody>
             {pods.map((pod) => (
               <tr key={`${pod.namespace ?? ''}/${pod.name}`}>

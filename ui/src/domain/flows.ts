@@ -15,7 +15,7 @@ export function shortIdentity(identity: string | undefined): string {
 
 /** What came of a name that was asked for, in words. */
 export const LOOKUP_RESULTS: Record<string, string> = {
-  answered: 'known to the ztunnel', empty: 'no record of this type', forwarded: 'resolved', no_records: 'no records', server_failure: 'server failure', refused: 'refused', timeout: 'timed out', other: 'failed',
+  answered: 'Known here', empty: 'No such record', forwarded: 'Resolved', no_records: 'No records', server_failure: 'Server failure', refused: 'Refused', timeout: 'Timed out', other: 'Failed',
 };
 
 export const isLookup = (flow: Flow) => flow.protocol === 'dns';

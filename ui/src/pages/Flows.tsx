@@ -184,7 +184,7 @@ function Choice({ label, value, set, any, options }: { label: string; value: str
 function Verdict({ flow, why = false }: { flow: Flow; why?: boolean }) {
   return (
     <span className={`health ${flow.verdict === 'forwarded' ? 'healthy' : 'failing'}`}>
-      <HealthIcon health={flow.verdict === 'forwarded' ? 'healthy' : 'failing'} size={13} /> {why && flow.reason ? kindLabel(flow.reason) : VERDICTS[flow.verdict]}
+      <HealthIcon health={flow.verdict === 'forwarded' ? 'healthy' : 'failing'} size={13} /> {why && isLookup(flow) ? LOOKUP_RESULTS[flow.query_result ?? 'other'] : why && flow.reason ? kindLabel(flow.reason) : VERDICTS[flow.verdict]}
     </span>
   );
 }
@@ -281,7 +281,7 @@ function statusText(flow: Flow): string {
 function LookupLine({ flow }: { flow: Flow }) {
   return (
     <>
-      <span className="mono">{flow.query_name}</span> {flow.query_type} <span className={flow.verdict === 'forwarded' ? undefined : 'text-failing'}>{LOOKUP_RESULTS[flow.query_result ?? 'other']}</span>
+      {flow.query_type} <span className="mono">{flow.query_name}</span>
     </>
   );
 }
