@@ -183,9 +183,9 @@ func (t *Table) where(q *records.Query) string {
 
 // clause is false for one that only its functions can judge.
 func (t *Table) clause(clause records.Clause) (text string, ok bool) {
-	var any []string
+	var tests []string
 	is := func(field, value string) {
-		any = append(any, strconv.Quote(field)+":="+strconv.Quote(t.encoded(field, value)))
+		tests = append(tests, strconv.Quote(field)+":="+strconv.Quote(t.encoded(field, value)))
 	}
 	for i := range clause {
 		test := &clause[i]
@@ -202,8 +202,8 @@ func (t *Table) clause(clause records.Clause) (text string, ok bool) {
 			is(test.Field, test.Equals)
 		}
 	}
-	if len(any) == 0 {
+	if len(tests) == 0 {
 		return "", false
 	}
-	return "(" + strings.Join(any, " or ") + ")", true
+	return "(" + strings.Join(tests, " or ") + ")", true
 }

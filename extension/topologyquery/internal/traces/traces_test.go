@@ -235,7 +235,10 @@ func TestSlowestOfMany(t *testing.T) {
 	}
 	check := func() {
 		for _, q := range []Query{
-			{Limit: 20}, {Limit: 100, Offset: 150}, {Limit: 20, Service: "service-3"}, {Limit: 5, Start: origin.Add(310 * time.Second)},
+			{Limit: 20},
+			{Limit: 100, Offset: 150},
+			{Limit: 20, Service: "service-3"},
+			{Limit: 5, Start: origin.Add(310 * time.Second)},
 			{Limit: 30, Start: origin.Add(100 * time.Second), End: origin.Add(250 * time.Second)},
 		} {
 			var want []time.Duration
