@@ -181,7 +181,9 @@ func (t *Tail) Start(ctx context.Context) error {
 	cfg.Encoding = "nop"
 	// A line is a line when its end is there, however long that takes.
 	cfg.FlushPeriod = 0
-	cfg.OnTruncate = fileconsumer.OnTruncateReadWholeFile
+	// A file that is shorter than what was read of it, with the same beginning, was truncated after its beginning was looked at: that of its copy
+	// goes on where it was, and its own new lines begin another file.
+	cfg.OnTruncate = fileconsumer.OnTruncateIgnore
 	cfg.MaxConcurrentFiles = openAtOnce(cfg.MaxConcurrentFiles)
 	cfg.PollsToArchive = min(int(rememberGone/t.cfg.PollInterval)+1, maxRemembered)
 	t.manager, err = cfg.Build(t.set, t.lines, fileconsumer.WithSplitFunc(t.polls.ending.split(splitLines(longest), t.matcher)))
