@@ -39,7 +39,7 @@ var (
 // accessLine is a line of an access log as its time and fields, false if it is none.
 func accessLine(t *testing.T, line string) (time.Time, map[string]string, bool) {
 	fields := map[string]string{}
-	stamp := ""
+	var stamp string
 	switch {
 	case strings.Contains(line, "\taccess\t"):
 		stamp, _, _ = strings.Cut(line, "\t")
@@ -137,13 +137,13 @@ var recordedAs = map[Fault][2]string{
 // side, how long they lasted, and in which order the reasons come.
 func TestAsRecorded(t *testing.T) {
 	if *recordedIn != "" {
-		real := map[Fault]map[string]*ending{}
+		seen := map[Fault]map[string]*ending{}
 		for fault, from := range recordedAs {
 			all, _ := endings(t, filepath.Join(*recordedIn, from[0]))
-			real[fault] = all[from[1]]
-			require.NotEmpty(t, real[fault], fault)
+			seen[fault] = all[from[1]]
+			require.NotEmpty(t, seen[fault], fault)
 		}
-		encoded, err := json.MarshalIndent(real, "", " ")
+		encoded, err := json.MarshalIndent(seen, "", " ")
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(recordedFile, append(encoded, '\n'), 0o600))
 	}
@@ -158,7 +158,7 @@ func TestAsRecorded(t *testing.T) {
 			require.NoError(t, err)
 			all, root := endings(t, folder)
 			simulated := all[root]
-			for key, real := range recorded[fault] {
+			for key, want := range recorded[fault] {
 				if strings.HasSuffix(key, " ") {
 					continue // what goes well depends on how much of it there is
 				}
@@ -166,9 +166,9 @@ func TestAsRecorded(t *testing.T) {
 				if !assert.NotNil(t, got, "%s: never simulated, of %v", key, slices.Sorted(maps.Keys(simulated))) {
 					continue
 				}
-				assert.InDelta(t, real.First, got.First, 8, "%s: first after", key)
-				assert.LessOrEqual(t, got.Seconds, 3*real.Seconds+0.1, "%s: lasts", key)
-				assert.LessOrEqual(t, real.Seconds, 3*got.Seconds+0.1, "%s: lasts", key)
+				assert.InDelta(t, want.First, got.First, 8, "%s: first after", key)
+				assert.LessOrEqual(t, got.Seconds, 3*want.Seconds+0.1, "%s: lasts", key)
+				assert.LessOrEqual(t, want.Seconds, 3*got.Seconds+0.1, "%s: lasts", key)
 			}
 			for key, got := range simulated {
 				if !strings.HasSuffix(key, " ") && got.Share > 0.2 {
