@@ -36,7 +36,8 @@ const (
 
 // pack packs a record.
 func (p *packer) pack(record plog.LogRecord) packed {
-	b := append(p.buffer[:0], asFields)
+	b := p.buffer[:0]
+	b = append(b, asFields)
 	b = binary.LittleEndian.AppendUint64(b, uint64(record.Timestamp()))
 	b = binary.LittleEndian.AppendUint64(b, uint64(record.ObservedTimestamp()))
 	b = binary.AppendUvarint(b, uint64(uint32(record.SeverityNumber())))

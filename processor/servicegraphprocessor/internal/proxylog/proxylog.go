@@ -366,8 +366,8 @@ func (t *Table) Rewind(now pcommon.Timestamp) {
 	}
 	t.settled = min(t.settled, now)
 	t.seen.rewind(now)
-	t.tellings.rewind(now)
+	t.rewind(now)
 }
 
 // Sweep forgets the edges and waypoints of which no log told anything for long.
-func (t *Table) Sweep(now pcommon.Timestamp) { t.tellings.sweep(now, t.cfg.Expiry) }
+func (t *Table) Sweep(now pcommon.Timestamp) { t.sweep(now, t.cfg.Expiry) }

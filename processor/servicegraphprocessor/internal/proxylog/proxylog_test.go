@@ -281,20 +281,20 @@ func TestPacked(t *testing.T) {
 	record.Attributes().PutInt("number", -7)
 	record.Attributes().PutBool("yes", true)
 	record.Attributes().PutBool("no", false)
-	any := plog.NewLogRecord()
-	record.CopyTo(any)
-	any.Body().SetStr("body")
-	any.Attributes().PutEmptySlice("list").AppendEmpty().SetDouble(1.5)
+	other := plog.NewLogRecord()
+	record.CopyTo(other)
+	other.Body().SetStr("body")
+	other.Attributes().PutEmptySlice("list").AppendEmpty().SetDouble(1.5)
 	var p packer
 	for range 2 {
 		assert.Equal(t, record, p.unpack(p.pack(record)))
-		assert.Equal(t, any, p.unpack(p.pack(any)))
+		assert.Equal(t, other, p.unpack(p.pack(other)))
 	}
-	many := plog.NewLogRecord()
+	mother := plog.NewLogRecord()
 	for i := range maxNames + 5 {
-		many.Attributes().PutInt(fmt.Sprint(i), int64(i))
+		mother.Attributes().PutInt(fmt.Sprint(i), int64(i))
 	}
-	assert.Equal(t, many.Attributes().AsRaw(), p.unpack(p.pack(many)).Attributes().AsRaw())
+	assert.Equal(t, mother.Attributes().AsRaw(), p.unpack(p.pack(many)).Attributes().AsRaw())
 	assert.Len(t, p.names, maxNames)
 }
 

@@ -71,6 +71,6 @@ func (l *Leads) Waypoint(now pcommon.Timestamp, told Counts, n uint64, limits re
 // Rewind takes note that the clock went back to a time.
 func (l *Leads) Rewind(now pcommon.Timestamp) {
 	for i := range *l {
-		(*l)[i].Lead.Rewind(now)
+		(*l)[i].Rewind(now)
 	}
 }
