@@ -290,11 +290,11 @@ func TestPacked(t *testing.T) {
 		assert.Equal(t, record, p.unpack(p.pack(record)))
 		assert.Equal(t, other, p.unpack(p.pack(other)))
 	}
-	mother := plog.NewLogRecord()
+	many := plog.NewLogRecord()
 	for i := range maxNames + 5 {
-		mother.Attributes().PutInt(fmt.Sprint(i), int64(i))
+		many.Attributes().PutInt(fmt.Sprint(i), int64(i))
 	}
-	assert.Equal(t, mother.Attributes().AsRaw(), p.unpack(p.pack(many)).Attributes().AsRaw())
+	assert.Equal(t, many.Attributes().AsRaw(), p.unpack(p.pack(many)).Attributes().AsRaw())
 	assert.Len(t, p.names, maxNames)
 }
 
