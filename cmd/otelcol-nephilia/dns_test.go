@@ -41,12 +41,13 @@ func TestDNSCounts(t *testing.T) {
 			require.Greater(t, len(want), 5)
 			c := replayed(t, folder)
 			tr := readTruth(t, folder)
-			for w, count := range want {
+			for w := range want {
 				var answer struct {
 					DNS struct{ Queries, Forwarded, Failed float64 }
 				}
 				c.get(t, "/api/v1/workloads/"+w.namespace+"/"+w.name, between(tr.start.Add(-time.Minute), tr.start.Add(time.Hour)), &answer)
-				assert.Equal(t, count, asked{answer.DNS.Queries, answer.DNS.Forwarded, answer.DNS.Failed}, w.name)
+				got := asked{answer.DNS.Queries, answer.DNS.Forwarded, answer.DNS.Failed}
+				assert.Equal(t, want[w], got, w.name)
 			}
 		})
 	}
