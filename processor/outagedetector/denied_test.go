@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
+	"github.com/nephilia/nephilia/internal/mesh"
 	"github.com/nephilia/nephilia/internal/outage"
 	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
@@ -85,6 +86,61 @@ func TestDenialByANewPolicy(t *testing.T) {
 		s.recovery()
 		require.Len(t, s.outages(), 1)
 		assert.Equal(t, semconv.OutageStateResolved, s.outages()[0].State)
+	}
+}
+
+// TestDenialByNoneThatAdmits holds one denial of few to be an outage that names no policy if one that admits has just been added: it admits others.
+func TestDenialByNoneThatAdmits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		policy  *mesh.Policy
+		outages int
+	}{
+		"one that admits": {&mesh.Policy{Namespace: "billing", Name: "allow-backup", Scope: "NAMESPACE", Action: "ALLOW"}, 1},
+		"one elsewhere":   {&mesh.Policy{Namespace: "shop", Name: "allow-backup", Scope: "NAMESPACE", Action: "ALLOW"}, 0},
+		"one that denies": {&mesh.Policy{Namespace: "billing", Name: "no-probe", Scope: "NAMESPACE", Action: "DENY"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t, nil)
+			payment := s.edge("shop/checkout", "billing/payment")
+			s.run(2*time.Minute, func() {
+				s.live()
+				s.kept(payment)
+			})
+			s.entity(tc.policy, false)
+			s.heal()
+			n := 0
+			s.broken[toPayment] = func(e *worldEdge) {
+				s.kept(e)
+				e.answer(6, 0, 25*time.Millisecond, s.payment...)
+				if n++; n == 1 {
+					e.fail(1, semconv.ErrorTypePolicyDenied, "", s.payment[0])
+				}
+			}
+			s.fault()
+			require.Len(t, s.outages(), tc.outages)
+			if tc.outages > 0 {
+				assert.Equal(t, rules.KindPolicyDenied, s.outages()[0].Kind)
+				assert.Equal(t, "billing/payment", rootText(s.outages()[0].Root))
+			}
+		})
+	}
+}
+
+// TestDenialWhereConnectionsAreKept holds denials to be news where nothing but connections that are still open tells that others were admitted.
+func TestDenialWhereConnectionsAreKept(t *testing.T) {
+	for name, open := range map[string]uint64{"admitted before": 3, "never admitted": 0} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t, nil)
+			probe := s.edge("load/probe", "billing/payment")
+			s.run(10*time.Second, func() { s.live(); probe.open(0) })
+			probe.open(open)
+			if open == 0 {
+				probe.fail(2, semconv.ErrorTypePolicyDenied, "", s.payment...)
+			}
+			s.run(2*time.Minute, s.live)
+			s.run(time.Minute, func() { s.live(); probe.fail(4, semconv.ErrorTypePolicyDenied, "", s.payment...) })
+			require.Len(t, s.outages(), int(min(open, 1)))
+		})
 	}
 }
 

@@ -87,19 +87,22 @@ const (
 	leastMissed  = 4
 )
 
-// waiting tells whether the root's requests fail or are slow because they wait, and something that it calls no longer answers: what
+// waiting tells whether the root's requests fail or are slow, or its clients leave without an answer, because they wait, and something that it calls no longer answers: what
 // hangs is known to do so later than that its callers' callers give up.
 func (f finish) waiting(e *Explanation, now int64) bool {
 	var slow, failed uint64
+	left := false
 	for _, b := range e.Edges {
-		if b.Family != observe.RequestErrors && b.Family != observe.Latency || b.Weak || b.Fault().Attributed {
+		unanswered := b.Family == observe.NoAnswer && b.Fault().Kind == rules.KindConnectionTimeout
+		if b.Family != observe.RequestErrors && b.Family != observe.Latency && !unanswered || b.Weak || b.Fault().Attributed {
 			return false
 		}
+		left = left || unanswered
 		slots := b.Pair.Win.SlotsFor(time.Duration(now-e.Since) + b.Pair.Win.Length())
 		slow += b.Pair.Win.Sum(observe.Slow, slots)
 		failed += b.Pair.Win.Sum(observe.RequestsFailed, slots)
 	}
-	if 2*slow < failed {
+	if !left && 2*slow < failed {
 		return false
 	}
 	for _, b := range e.Edges {

@@ -87,6 +87,10 @@ func (j *connections) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool
 			return true
 		}
 	}
+	// Connections that are kept open have not ended: that they were let through shows in what they carry, and in that they are open.
+	if reason.First-p.FirstSeen > int64(firstSight) && (p.Connections > 0 || p.Win.Ever(observe.Requests) > p.Win.Ever(observe.RequestsFailed)) {
+		return false
+	}
 	// A few that seem to get through are failures whose reason is not known yet: of the newest connections, that is, which are many
 	// of those that are known soon after a restart.
 	closed := p.Win.Ever(observe.Closed) - p.Win.At(observe.Closed, 0)
@@ -97,7 +101,8 @@ func (j *connections) alwaysDenied(p *observe.Pair, reason *observe.Reason) bool
 // newPolicy is for how long after a policy changed a single denial by it is taken for its doing.
 const newPolicy = 5 * time.Minute
 
-// newDenial looks for a denial that names a policy which has just changed: the change says what few failures could not.
+// newDenial looks for a denial by a policy that has just changed, or by none of those that admit after one of them has: the change says what few
+// failures could not.
 func (j *connections) newDenial(p *observe.Pair, c counts, now int64) (*rules.Rule, span, bool) {
 	rule := p.Rules.Get(rules.PolicyDenied)
 	if rule == nil {
@@ -105,9 +110,11 @@ func (j *connections) newDenial(p *observe.Pair, c counts, now int64) (*rules.Ru
 	}
 	for i := range p.Reasons {
 		r := &p.Reasons[i]
-		changed := j.store.Mesh.PolicyChanged(r.Policy)
-		if r.Type != semconv.ErrorTypePolicyDenied || r.Policy == "" || changed == 0 || r.Last < changed || r.Last-changed > int64(newPolicy) ||
-			j.store.Mesh.Policy(r.Policy) == nil {
+		if r.Type != semconv.ErrorTypePolicyDenied || r.Policy != "" && j.store.Mesh.Policy(r.Policy) == nil {
+			continue
+		}
+		changed := j.policyChanged(p, r)
+		if changed == 0 || r.Last < changed || r.Last-changed > int64(newPolicy) {
 			continue
 		}
 		slots := min(p.Win.SlotsFor(time.Duration(now-changed)+p.Win.Length()), p.Win.Since(observe.Failed))
@@ -120,6 +127,14 @@ func (j *connections) newDenial(p *observe.Pair, c counts, now int64) (*rules.Ru
 		}
 	}
 	return nil, span{}, false
+}
+
+// policyChanged is when a policy changed last that is behind a denial; 0 if none did.
+func (j *connections) policyChanged(p *observe.Pair, denial *observe.Reason) int64 {
+	if denial.Policy == "" {
+		return j.store.Mesh.AdmissionChanged(p.Destination.Name)
+	}
+	return j.store.Mesh.PolicyChanged(denial.Policy)
 }
 
 // admitted tells whether the policy that denied is gone, or says something else, and nothing has been denied since.

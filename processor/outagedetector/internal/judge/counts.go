@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/nephilia/nephilia/internal/semconv"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/observe"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/rules"
 	"github.com/nephilia/nephilia/processor/outagedetector/internal/stats"
@@ -287,6 +288,11 @@ const (
 	patience = 12
 )
 
+// hangs tells whether connections that fail for a reason, or in an outage of that kind, are open for long before they do.
+func hangs(reason string) bool {
+	return reason == semconv.ErrorTypeConnectionTimeout || reason == semconv.ErrorTypeHBONEBlocked
+}
+
 // recovered tells whether what is seen speaks for health: the likelihood of the newest slots at the usual share of failures
 // against their likelihood at the fault's.
 func (c counts) recovered(f *observe.Fault, now int64) bool {
@@ -294,7 +300,10 @@ func (c counts) recovered(f *observe.Fault, now int64) bool {
 	usual := c.noise(f.Rule, observe.Slots)
 	faulty := min(max(f.Ratio, 0.05, 2*usual), 0.98)
 	usual = min(usual, faulty/2)
-	first := 2
+	first, settled := 2, settleTime
+	if hangs(f.Kind) {
+		settled *= 2 // a ztunnel gives up after ten seconds: the next failure may still be on its way
+	}
 	if w.Length() > settleTime {
 		first = 1
 	}
@@ -311,12 +320,12 @@ func (c counts) recovered(f *observe.Fault, now int64) bool {
 		if age+1 < first || attempts == 0 && n == 0 {
 			continue
 		}
-		if k > 0 {
+		if k > 0 || hangs(f.Kind) {
 			// What was opened may still fail: only what has ended speaks against what has failed.
 			attempts = n
 		}
 		ratio := stats.LikelihoodRatio(k, max(n, attempts), usual, faulty)
-		if k == 0 && now-f.LastBad >= int64(max(settleTime, min(w.Length(), 5*time.Minute))) && ratio >= math.Log(sureClean) {
+		if k == 0 && now-f.LastBad >= int64(max(settled, min(w.Length(), 5*time.Minute))) && ratio >= math.Log(sureClean) {
 			return true
 		}
 		if k > 0 && ratio >= math.Log(sureMixed) {

@@ -24,7 +24,7 @@ func slowRule(p *observe.Pair, now int64) *rules.Rule {
 		}
 		return nil
 	}
-	if broken || keptOpen(p) > 0 || WellForOthers(p, now) {
+	if broken || keptOpen(p) > 0 || WellForOthers(p, now) || waitsForBroken(p.Destination, now, deepest) {
 		return nil
 	}
 	return p.Rules.Get(rules.SlowConnections)
@@ -32,6 +32,30 @@ func slowRule(p *observe.Pair, now int64) *rules.Rule {
 
 // backlog is for how long after an edge's connections failed those end that have waited meanwhile.
 const backlog = 30 * time.Second
+
+// deepest is over how many calls a wait is passed on.
+const deepest = 4
+
+// waitsForBroken tells whether an app calls what fails or hangs, or what may wait for something that hangs further down: how long its own connections
+// last says nothing of it then. What waits itself need not show it yet, since it has not ended.
+func waitsForBroken(app *observe.App, now int64, calls int) bool {
+	for _, out := range app.Out {
+		if hungLately(out, now) || calls == deepest && brokenLately(out, now) || calls > 1 && waitsForBroken(out.Destination, now, calls-1) {
+			return true
+		}
+	}
+	return false
+}
+
+// hungLately tells whether a connection of an edge ended lately that had waited in vain, be it too few for a fault.
+func hungLately(p *observe.Pair, now int64) bool {
+	for i := range p.Reasons {
+		if r := &p.Reasons[i]; hangs(r.Type) && now-r.Last < int64(backlog) {
+			return true
+		}
+	}
+	return false
+}
 
 // brokenLately tells whether an edge's connections fail, hang or are not answered, or did just now: then their lives say nothing more.
 func brokenLately(p *observe.Pair, now int64) bool {

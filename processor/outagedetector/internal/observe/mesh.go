@@ -187,6 +187,23 @@ func (m *Mesh) PolicyChanged(key string) int64 {
 	return t
 }
 
+// AdmissionChanged is when the policies that admit to an app's pods changed last under observation; 0 if never. They are who denies where no
+// policy is named: what none of them admits does not pass.
+func (m *Mesh) AdmissionChanged(app outage.Name) (changed int64) {
+	pods := m.Pods(app)
+	for key, at := range m.policies.All() {
+		p := m.state.Policy(key)
+		if at <= changed || p == nil || p.Action != "ALLOW" {
+			continue
+		}
+		if p.Scope == "GLOBAL" || p.Scope == "NAMESPACE" && p.Namespace == app.Namespace ||
+			slices.ContainsFunc(pods, func(w *mesh.Workload) bool { return slices.Contains(w.Policies, key) }) {
+			changed = at
+		}
+	}
+	return changed
+}
+
 // Policy is one of the state's, by "namespace/name"; nil if there is none.
 func (m *Mesh) Policy(key string) *mesh.Policy { return m.state.Policy(key) }
 
