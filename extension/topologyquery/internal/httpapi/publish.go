@@ -80,7 +80,8 @@ func (s *publisher) publishGraph(after uint64) (newest uint64) {
 		b.AddLive(e, changed.Counts[i])
 	}
 	g := b.Edges()
-	body := append(s.body[:0], `{"time":`...)
+	body := s.body[:0]
+	body = append(body, `{"time":`...)
 	body = graph.AppendTime(body, clock)
 	body = append(body, `,"start":`...)
 	body = graph.AppendTime(body, options.Start)
@@ -95,7 +96,8 @@ func (s *publisher) publishGraph(after uint64) (newest uint64) {
 		}
 		body = g.AppendEdge(body, e)
 	}
-	s.body = append(body, `]}`...)
+	body = append(body, `]}`...)
+	s.body = body
 	s.hub.Publish("graph", bytes.Clone(s.body))
 	return newest
 }
