@@ -406,7 +406,7 @@ func TestLargeTables(t *testing.T) {
 	require.NoError(t, store.Close())
 	store = open(t, settings(directory))
 	table = store.Table("spans")
-	require.Len(t, table.files[0].parts, 3)
+	require.Greater(t, len(table.files[0].parts), 1)
 	assert.Equal(t, []int{99_999, 99_998, 99_997, 99_996}, numbers(t, table, Query{Where: []Clause{{{Field: "trace", Equals: id(99_999 / 4)}}}}))
 	assert.Zero(t, table.Append(sequence(50_000, 51_000)))
 }
