@@ -4,6 +4,7 @@
 package mesh
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -152,6 +153,20 @@ func (*Policy) Type() EntityType { return TypePolicy }
 
 // Key implements Entity: "namespace/name".
 func (p *Policy) Key() string { return p.Namespace + "/" + p.Name }
+
+// rootNamespace holds the policies that apply to the whole mesh.
+const rootNamespace = "istio-system"
+
+// AppliesTo tells whether the policy applies to pods of a namespace, of which some or none are in the mesh.
+func (p *Policy) AppliesTo(namespace string, inMesh bool, pods []*Workload) bool {
+	switch p.Scope {
+	case "GLOBAL":
+		return inMesh
+	case "NAMESPACE":
+		return inMesh && (p.Namespace == namespace || p.Namespace == rootNamespace)
+	}
+	return slices.ContainsFunc(pods, func(pod *Workload) bool { return slices.Contains(pod.Policies, p.Key()) })
+}
 
 // Ztunnel is one node's ztunnel, as its config dump and its metrics describe it.
 type Ztunnel struct {

@@ -30,18 +30,9 @@ type Workload struct {
 	Gone bool
 }
 
-// rootNamespace holds the policies that apply to the whole mesh.
-const rootNamespace = "istio-system"
-
 // Selected tells whether a policy applies to the workload.
 func (w *Workload) Selected(policy *mesh.Policy) bool {
-	switch policy.Scope {
-	case "GLOBAL":
-		return w.InMesh
-	case "NAMESPACE":
-		return w.InMesh && (policy.Namespace == w.Namespace || policy.Namespace == rootNamespace)
-	}
-	return slices.ContainsFunc(w.Pods, func(pod *mesh.Workload) bool { return slices.Contains(pod.Policies, policy.Key()) })
+	return policy.AppliesTo(w.Namespace, w.InMesh, w.Pods)
 }
 
 // Inventory keeps the mesh's state. All methods may be called from several goroutines. What is handed out must not be

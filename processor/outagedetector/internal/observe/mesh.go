@@ -193,11 +193,8 @@ func (m *Mesh) AdmissionChanged(app outage.Name) (changed int64) {
 	pods := m.Pods(app)
 	for key, at := range m.policies.All() {
 		p := m.state.Policy(key)
-		if at <= changed || p == nil || p.Action != "ALLOW" {
-			continue
-		}
-		if p.Scope == "GLOBAL" || p.Scope == "NAMESPACE" && p.Namespace == app.Namespace ||
-			slices.ContainsFunc(pods, func(w *mesh.Workload) bool { return slices.Contains(w.Policies, key) }) {
+		// What a ztunnel denies is in the mesh.
+		if at > changed && p != nil && p.Action == "ALLOW" && p.AppliesTo(app.Namespace, true, pods) {
 			changed = at
 		}
 	}
