@@ -325,7 +325,7 @@ func (e *encoder) appendFailures(b []byte, c *live.Counts) []byte {
 func (e *encoder) appendPolicies(b []byte, c *live.Counts) []byte {
 	e.named = e.named[:0]
 	for policy, n := range c.DeniedBy() {
-		e.count(policy, n)
+		e.count(policy, n.All())
 	}
 	return e.appendNamed(b)
 }

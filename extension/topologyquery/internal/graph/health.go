@@ -80,17 +80,13 @@ func (e *Edge) standsDenied() bool {
 // turnAway counts an edge's requests that policies denied: they fail where an outage says that this is new.
 func (t *tally) turnAway(e *Edge) {
 	most := uint64(0)
-	for i := range e.Counts.Responses {
-		r := &e.Counts.Responses[i]
-		if !r.Response.Denied {
-			continue
-		}
-		t.turnedAway += r.Count
+	for policy, n := range e.Counts.DeniedBy() {
+		t.turnedAway += n.Requests
 		if e.outage.denial {
-			t.errors = min(t.errors+r.Count, t.requests)
+			t.errors = min(t.errors+n.Requests, t.requests)
 		}
-		if r.Count > most && r.Response.Policy != "" {
-			t.by, most = r.Response.Policy, r.Count
+		if n.Requests > most && policy != "" {
+			t.by, most = policy, n.Requests
 		}
 	}
 }

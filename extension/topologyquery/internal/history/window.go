@@ -66,10 +66,7 @@ var counters = map[string]func(c *live.Counts, l labels.Labels, n uint64){
 		}, n)
 	},
 	NameResponses: func(c *live.Counts, l labels.Labels, n uint64) {
-		c.AddResponse(live.Response{
-			Code: l.Get(semconv.LabelResponseCode), Flags: l.Get(semconv.LabelResponseFlags), Source: l.Get(semconv.LabelRequestSource),
-			Denied: l.Get(semconv.LabelErrorType) == semconv.ErrorTypePolicyDenied, Policy: l.Get(semconv.LabelPolicy),
-		}, n)
+		c.AddResponse(live.ResponseOf(l.Get), n)
 	},
 	NameConnectionDuration: nil,
 	NameRequestDuration:    nil,

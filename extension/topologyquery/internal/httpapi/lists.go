@@ -163,14 +163,9 @@ func around(g *graph.Graph, is func(n *graph.Node) bool, via func(e *graph.Edge)
 	return out
 }
 
-// denials are how many connections and requests a policy denied.
-type denials struct{ connections, requests uint64 }
-
-func (d denials) all() uint64 { return d.connections + d.requests }
-
 // deniedBy is how much each policy denied on the edges that are selected.
-func deniedBy(edges []*graph.Edge, selects func(e *graph.Edge) bool) map[string]denials {
-	out := map[string]denials{}
+func deniedBy(edges []*graph.Edge, selects func(e *graph.Edge) bool) map[string]live.Denials {
+	out := map[string]live.Denials{}
 	for _, e := range edges {
 		if selects(e) {
 			addDenials(out, e.Counts)
@@ -180,19 +175,10 @@ func deniedBy(edges []*graph.Edge, selects func(e *graph.Edge) bool) map[string]
 }
 
 // addDenials adds what each policy denied of what was counted.
-func addDenials(to map[string]denials, c *live.Counts) {
-	for i := range c.Reasons {
-		if r := &c.Reasons[i]; r.Reason.Policy != "" {
-			by := to[r.Reason.Policy]
-			by.connections += r.Count
-			to[r.Reason.Policy] = by
-		}
-	}
-	for i := range c.Responses {
-		if r := &c.Responses[i]; r.Response.Denied && r.Response.Policy != "" {
-			by := to[r.Response.Policy]
-			by.requests += r.Count
-			to[r.Response.Policy] = by
+func addDenials(to map[string]live.Denials, c *live.Counts) {
+	for policy, n := range c.DeniedBy() {
+		if policy != "" {
+			to[policy] = live.Denials{Connections: to[policy].Connections + n.Connections, Requests: to[policy].Requests + n.Requests}
 		}
 	}
 }

@@ -73,7 +73,7 @@ func (s *policyRoutes) list(r *http.Request, p *params) (*answer, error) {
 	workloads := s.mesh.Workloads()
 	for _, policy := range list {
 		key := policy.Namespace + "/" + policy.Name
-		item := policyItem{policyBody: policy, Denied: denied[key].all()}
+		item := policyItem{policyBody: policy, Denied: denied[key].All()}
 		if present, ok := s.mesh.Policy(key); ok {
 			for _, workload := range workloads {
 				if workload.Selected(present) {
@@ -87,14 +87,14 @@ func (s *policyRoutes) list(r *http.Request, p *params) (*answer, error) {
 }
 
 // with are the mesh's policies and those that denied something and are gone, by namespace and name.
-func (s *policyRoutes) with(denied map[string]denials) []policyBody {
+func (s *policyRoutes) with(denied map[string]live.Denials) []policyBody {
 	var all []policyBody
 	for _, policy := range s.mesh.Policies() {
 		all = append(all, newPolicyBody(policy))
 	}
 	for key, by := range denied {
 		if policy, present := s.mesh.Policy(key); !present {
-			all = append(all, gonePolicy(key, policy, by.requests > 0))
+			all = append(all, gonePolicy(key, policy, by.Requests > 0))
 		}
 	}
 	slices.SortFunc(all, func(a, b policyBody) int {
@@ -145,18 +145,18 @@ func (s *policyRoutes) get(r *http.Request, p *params) (*answer, error) {
 		return nil, err
 	}
 	defer release()
-	requests, denied := uint64(0), map[string]denials{}
+	requests, denied := uint64(0), map[string]live.Denials{}
 	body := policyDetail{Rules: json.RawMessage("null"), Workloads: []nameBody{}, DeniedOn: []deniedEdge{}}
 	for _, e := range g.Edges {
 		clear(denied)
 		addDenials(denied, e.Counts)
 		by := denied[key]
-		if n := by.all(); n > 0 {
+		if n := by.All(); n > 0 {
 			source, destination := &g.Nodes[e.Source], &g.Nodes[e.Destination]
 			body.Denied += n
-			requests += by.requests
+			requests += by.Requests
 			of := live.Closed
-			if by.requests > by.connections {
+			if by.Requests > by.Connections {
 				of = live.Requests
 			}
 			body.DeniedOn = append(body.DeniedOn, deniedEdge{

@@ -251,8 +251,8 @@ func (s *workloadRoutes) get(r *http.Request, p *params) (*answer, error) {
 	denied := deniedBy(g.Edges, func(e *graph.Edge) bool { return is(&g.Nodes[e.Destination]) })
 	for _, policy := range s.mesh.Policies() {
 		key := policy.Key()
-		if w.Selected(policy) || denied[key].all() > 0 {
-			body.Policies = append(body.Policies, selectedPolicy{newPolicyBody(policy), denied[key].all()})
+		if w.Selected(policy) || denied[key].All() > 0 {
+			body.Policies = append(body.Policies, selectedPolicy{newPolicyBody(policy), denied[key].All()})
 		}
 	}
 	body.Findings = s.findings(g, name)

@@ -258,10 +258,7 @@ func (b *batch) find(resource pcommon.Map, resourceKey seriesKey, metric pmetric
 			}
 		}
 		if r.kind == kindResponses {
-			s.response = live.Response{
-				Code: text(attrs, semconv.LabelResponseCode), Flags: text(attrs, semconv.LabelResponseFlags), Source: text(attrs, semconv.LabelRequestSource),
-				Denied: text(attrs, semconv.LabelErrorType) == semconv.ErrorTypePolicyDenied, Policy: text(attrs, semconv.LabelPolicy),
-			}
+			s.response = live.ResponseOf(func(name string) string { return text(attrs, name) })
 		}
 	}
 	if b.history != nil && s.stored == nil && b.Keep(metric.Name()) {

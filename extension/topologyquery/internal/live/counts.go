@@ -50,6 +50,14 @@ type Response struct {
 	Policy string
 }
 
+// ResponseOf reads a response from the labels of a series of mesh.edge.responses.
+func ResponseOf(label func(name string) string) Response {
+	return Response{
+		Code: label(semconv.LabelResponseCode), Flags: label(semconv.LabelResponseFlags), Source: label(semconv.LabelRequestSource),
+		Denied: label(semconv.LabelErrorType) == semconv.ErrorTypePolicyDenied, Policy: label(semconv.LabelPolicy),
+	}
+}
+
 // ResponseCount is the number of requests that a response answered.
 type ResponseCount struct {
 	Response Response
@@ -137,17 +145,22 @@ func (c *Counts) Denied() (n uint64) {
 	return n
 }
 
-// DeniedBy gives each policy that denied, "" for those that are not named, with how many connections and requests it denied. A policy may come
-// more than once.
-func (c *Counts) DeniedBy() iter.Seq2[string, uint64] {
-	return func(yield func(policy string, n uint64) bool) {
+// Denials are how many connections and requests a policy denied.
+type Denials struct{ Connections, Requests uint64 }
+
+// All is how many of both.
+func (d Denials) All() uint64 { return d.Connections + d.Requests }
+
+// DeniedBy gives each policy that denied, "" for those that are not named, with how much it denied. A policy may come more than once.
+func (c *Counts) DeniedBy() iter.Seq2[string, Denials] {
+	return func(yield func(policy string, n Denials) bool) {
 		for i := range c.Reasons {
-			if r := &c.Reasons[i]; (r.Reason.Policy != "" || r.Reason.ErrorType == semconv.ErrorTypePolicyDenied) && !yield(r.Reason.Policy, r.Count) {
+			if r := &c.Reasons[i]; (r.Reason.Policy != "" || r.Reason.ErrorType == semconv.ErrorTypePolicyDenied) && !yield(r.Reason.Policy, Denials{Connections: r.Count}) {
 				return
 			}
 		}
 		for i := range c.Responses {
-			if r := &c.Responses[i]; r.Response.Denied && !yield(r.Response.Policy, r.Count) {
+			if r := &c.Responses[i]; r.Response.Denied && !yield(r.Response.Policy, Denials{Requests: r.Count}) {
 				return
 			}
 		}

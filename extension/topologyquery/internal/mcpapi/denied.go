@@ -77,8 +77,8 @@ func (s graphTools) whyDenied(ctx context.Context, in deniedIn) (out deniedOut, 
 		n, failed := counted(e.Counts)
 		all, lost = all+n, lost+failed
 		for policy, n := range e.Counts.DeniedBy() {
-			denied[policy] += n
-			total += n
+			denied[policy] += n.All()
+			total += n.All()
 		}
 	}
 	out.Edges, _, _ = cut(out.Edges, defaultEdges)
