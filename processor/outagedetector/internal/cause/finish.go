@@ -87,8 +87,8 @@ const (
 	leastMissed  = 4
 )
 
-// waiting tells whether the root's requests fail or are slow, or its clients leave without an answer, because they wait, and something that it calls no longer answers: what
-// hangs is known to do so later than that its callers' callers give up.
+// waiting tells whether the root's requests fail or are slow, or its clients leave without an answer, because they wait, and something that it
+// calls no longer answers: what hangs is known to do so later than that its callers' callers give up.
 func (f finish) waiting(e *Explanation, now int64) bool {
 	var slow, failed uint64
 	left := false

@@ -24,7 +24,7 @@ func slowRule(p *observe.Pair, now int64) *rules.Rule {
 		}
 		return nil
 	}
-	if broken || keptOpen(p) > 0 || WellForOthers(p, now) || waitsForBroken(p.Destination, now, deepest) {
+	if broken || keptOpen(p) > 0 || WellForOthers(p, now) || waitsForBroken(p.Destination, now) {
 		return nil
 	}
 	return p.Rules.Get(rules.SlowConnections)
@@ -38,11 +38,24 @@ const deepest = 4
 
 // waitsForBroken tells whether an app calls what fails or hangs, or what may wait for something that hangs further down: how long its own connections
 // last says nothing of it then. What waits itself need not show it yet, since it has not ended.
-func waitsForBroken(app *observe.App, now int64, calls int) bool {
-	for _, out := range app.Out {
-		if hungLately(out, now) || calls == deepest && brokenLately(out, now) || calls > 1 && waitsForBroken(out.Destination, now, calls-1) {
-			return true
+// Each app is looked at once, however many ways lead to it.
+func waitsForBroken(app *observe.App, now int64) bool {
+	seen := map[*observe.App]bool{app: true}
+	callers := []*observe.App{app}
+	for calls := 1; calls <= deepest; calls++ {
+		var called []*observe.App
+		for _, caller := range callers {
+			for _, out := range caller.Out {
+				if hungLately(out, now) || calls == 1 && brokenLately(out, now) {
+					return true
+				}
+				if !seen[out.Destination] {
+					seen[out.Destination] = true
+					called = append(called, out.Destination)
+				}
+			}
 		}
+		callers = called
 	}
 	return false
 }
