@@ -493,6 +493,17 @@ func (c *collector) write(file, text string) {
 	}
 }
 
+// writeFor writes so many good connections a second for some seconds, and returns how many.
+func (c *collector) writeFor(seconds, each int) (written int) {
+	c.t.Helper()
+	for range seconds {
+		c.write("0.log", repeated(each, connection{source: "good", destination: "svc"}))
+		written += each
+		time.Sleep(time.Second)
+	}
+	return written
+}
+
 // repeated are n connections alike.
 func repeated(n int, l connection) string {
 	var text strings.Builder

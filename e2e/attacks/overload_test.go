@@ -2,7 +2,6 @@ package attacks
 
 import (
 	"testing"
-	"time"
 )
 
 // TestRefusing has a collector whose memory limiter refuses what comes, for half a minute, and is killed while it does: once it has room,
@@ -20,13 +19,7 @@ func TestRefusing(t *testing.T) {
 				counter = reader
 			}
 			want := 0
-			write := func(seconds int) {
-				for range seconds {
-					reader.write("0.log", repeated(1000, connection{source: "good", destination: "svc"}))
-					want += 1000
-					time.Sleep(time.Second)
-				}
-			}
+			write := func(seconds int) { want += reader.writeFor(seconds, 1000) }
 			write(30)
 			counter.kill()
 			counter.env["NEPHILIA_MEMORY_LIMIT_MIB"] = "2048"
@@ -45,13 +38,7 @@ func TestGatewayAway(t *testing.T) {
 	agent := startCollector(t, "agent.yaml", map[string]string{"NEPHILIA_GATEWAY": gateway.env["NEPHILIA_OTLP_GRPC"], "NEPHILIA_FLOW_RECORDS": "true"},
 		"exporters: {otlp_grpc: {sending_queue: {queue_size: 6}}}")
 	want := 0
-	write := func(seconds int) {
-		for range seconds {
-			agent.write("0.log", repeated(200, connection{source: "good", destination: "svc"}))
-			want += 200
-			time.Sleep(time.Second)
-		}
-	}
+	write := func(seconds int) { want += agent.writeFor(seconds, 200) }
 	write(5)
 	gateway.stop()
 	write(30)

@@ -117,13 +117,7 @@ func TestFullDisk(t *testing.T) {
 	folder := c.tmpfs("24m")
 	c.start()
 	want := 0
-	write := func(seconds int) {
-		for range seconds {
-			c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
-			want += 100
-			time.Sleep(time.Second)
-		}
-	}
+	write := func(seconds int) { want += c.writeFor(seconds, 100) }
 	write(15)
 	ballast := filepath.Join(folder, "ballast")
 	fill := func() {
@@ -220,13 +214,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	folder := c.tmpfs("64m")
 	c.start()
 	want := 0
-	write := func(seconds int) {
-		for range seconds {
-			c.write("0.log", repeated(100, connection{source: "good", destination: "svc"}))
-			want += 100
-			time.Sleep(time.Second)
-		}
-	}
+	write := func(seconds int) { want += c.writeFor(seconds, 100) }
 	remount := func(flags uintptr) {
 		deadline := time.Now().Add(20 * time.Second)
 		err := syscall.Mount("tmpfs", folder, "tmpfs", syscall.MS_REMOUNT|flags, "")
